@@ -24,7 +24,7 @@ from deploy.local.servers import FILES, PLATES
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingest", "approval", "issuer", "delivery")
-PUBLIC_PORT = "STUBLINE_INGEST_DOOR_PORT"
+PUBLIC_PORT = "STUBLINE_INGEST_WEBHOOK_PORT"
 READY_WITHIN_S = 40.0
 STOP_WITHIN_S = 15.0
 
@@ -95,7 +95,7 @@ class Services:
         public_port = int(self.environment.get(PUBLIC_PORT, "0")) or self._free_port()
         ports = {PUBLIC_PORT: str(public_port)}
         program = self.add(
-            "door", "services.ingest.webhooks", "STUBLINE_INGEST_DOOR_HEALTH_PORT", None, **ports
+            "door", "services.ingest.webhooks", "STUBLINE_INGEST_WEBHOOK_HEALTH_PORT", None, **ports
         )
         program.public_port = public_port
         return program
@@ -169,7 +169,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: ended.set())
     kept = {FILES: (ROOT / ".local" / "files").as_uri(), PLATES: str(ROOT / ".local" / "plates")}
-    environment = {PUBLIC_PORT: str(given.door_port)}
+    environment = {PUBLIC_PORT: str(given.webhook_port)}
     environment |= {name: os.environ.get(name) or place for name, place in kept.items()}
     with services(ROOT / ".local", environment, given.sources.resolve()) as running:
         print(

@@ -1,8 +1,8 @@
-"""`python -m services.ingest`: one member of the group, until SIGTERM. The door is
-`python -m services.ingest.webhooks`.
+"""`python -m services.ingest`: one member of the worker group, until SIGTERM. The webhook endpoint
+is `python -m services.ingest.webhooks`.
 
-With the sources file it also asks vendors for what their webhooks lost: the member that holds the
-timer does.
+With the sources file, the member that owns the timer lane also polls vendors for what their
+webhooks lost.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from services.ingest.config import sources_file
-from services.ingest.poller.tick import PollScheduler
+from services.ingest.poller.scheduler import PollScheduler
 from services.ingest.retention import purging
 from services.ingest.settings import IngestSettings
 from services.ingest.worker import GROUP, service
@@ -25,12 +25,12 @@ def main() -> int:
     if settings.sources_file is None:
         return process.run(service(purging(settings.kept_days)), settings)
     try:
-        found = sources_file.read(settings.sources_file)
+        configs = sources_file.read(settings.sources_file)
     except ConfigurationError as error:
         print(one_line(f"configuration: {error}"), file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
         return EX_CONFIG
     logs.configure(GROUP, level=settings.log_level)
-    return process.run(service(purging(settings.kept_days, PollScheduler(found).tick)), settings)
+    return process.run(service(purging(settings.kept_days, PollScheduler(configs).tick)), settings)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""A callback as it goes to Kafka: how it came in, over the door or by a poll, makes no
-difference.
-"""
+"""Callbacks as records for Kafka, alike whether the webhook endpoint or a poll received them."""
 
 from __future__ import annotations
 
@@ -15,32 +13,35 @@ from services.ingest.vendors import DECIMALS, ORDERS_OF
 from services.ingest.vendors.shared.poll import FoundObject
 from services.ingest.vendors.shared.source import JSON
 
-UNKNOWN = "?"  # stands for a source or an order that is not known
+UNKNOWN_ID = "?"  # stands for an unknown source or order
 
 
-def records(shop: SourceConfig, topic: str, body: bytes, event_id: str = "") -> Iterator[Input]:
-    """Its key is its order's, wherever that can be read, so both meet in one partition. `event_id`:
-    its sender's own.
+def records(config: SourceConfig, topic: str, body: bytes, event_id: str = "") -> Iterator[Input]:
+    """Yield one record for each distinct piece of a body.
+
+    A record's key is its order's, wherever the order can be read, so that all of an order's records
+    are in one partition. `event_id` is the sender's own id, if it has one.
     """
-    source = shop.source
-    for piece in dict.fromkeys(source.pieces(body)):  # what stands in it twice is one
+    source = config.source
+    # a piece that a body holds twice is published once
+    for piece in dict.fromkeys(source.pieces(body)):
         order = next(iter(source.orders(piece)), None)
         yield record(
-            shop, topic, piece, order, kind=source.type, media=source.media, event_id=event_id
+            config, topic, piece, order, kind=source.type, media=source.media, event_id=event_id
         )
 
 
-def polled(shop: SourceConfig, found: FoundObject) -> Iterator[Input]:
-    """What a vendor answered, as if he had called."""
-    body = shop.source.without_cards(found.body)
-    if found.external_id is None and found.type == shop.source.type:
-        yield from records(shop, found.topic, body)
+def poll_records(config: SourceConfig, found: FoundObject) -> Iterator[Input]:
+    """Yield the records of an object that a poll found, as if the vendor had sent it."""
+    body = config.source.without_cards(found.body)
+    if found.external_id is None and found.type == config.source.type:
+        yield from records(config, found.topic, body)
     else:
-        yield record(shop, found.topic, body, found.external_id, kind=found.type, media=JSON)
+        yield record(config, found.topic, body, found.external_id, kind=found.type, media=JSON)
 
 
 def record(
-    shop: SourceConfig,
+    config: SourceConfig,
     topic: str,
     body: bytes,
     order: str | None,
@@ -50,16 +51,16 @@ def record(
     event_id: str = "",
 ) -> Input:
     extensions = {"callbacktopic": topic} if topic else {}
-    if shop.orders_of:
-        extensions[ORDERS_OF] = shop.orders_of
-    if shop.decimals is not None:
-        extensions[DECIMALS] = str(shop.decimals)
+    if config.orders_of:
+        extensions[ORDERS_OF] = config.orders_of
+    if config.decimals is not None:
+        extensions[DECIMALS] = str(config.decimals)
     return received(
         body,
-        source=shop.slug,
-        key=f"{shop.orders_of or shop.slug}:{order}"
+        source=config.slug,
+        key=f"{config.orders_of or config.slug}:{order}"
         if order
-        else f"{shop.slug}:{UNKNOWN}{hashlib.sha256(body).hexdigest()[:16]}",
+        else f"{config.slug}:{UNKNOWN_ID}{hashlib.sha256(body).hexdigest()[:16]}",
         kind=kind,
         reception_id=event_id or uuid4().hex,
         content_type=media.decode(),

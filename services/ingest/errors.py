@@ -1,6 +1,4 @@
-"""Why a callback is kept as a dead letter instead of becoming a fact, and why an operator's command
-is not carried out.
-"""
+"""Why a callback becomes a dead letter, and why an operator's command is refused."""
 
 from __future__ import annotations
 
@@ -9,36 +7,32 @@ from services.runtime.errors import Fatal, Poison, Transient
 
 
 class CallbackUnreadable(Poison):
-    """A callback that makes no sense. The door took it, for a shop asks once, and falls silent
-    after a few refusals.
+    """A malformed callback. The endpoint accepted it, because WooCommerce sends it only once and
+    disables its webhook after a few refusals.
     """
 
     code = "ingest-callback-unreadable"
     next_step = (
-        "`stubline dead show ID` prints its bytes. Useless: `stubline dead discard ID --reason "
-        "...`. Right, but in a new format: "
-        "deploy a release that reads it, then `stubline dead replay ID`; what is newer by now is "
-        "not set back."
+        "`stubline dead show ID` prints its bytes. If it is useless, `stubline dead discard "
+        "ID --reason ...`. If it is right but in a new format, deploy a release that reads "
+        "it, then `stubline dead replay ID`; what is newer by now is not overwritten."
     )
 
 
-class CallbackForeign(Poison):
-    """A well-formed callback that is not about an order, or of a type that this release does not
-    know.
-    """
+class CallbackTypeUnknown(Poison):
+    """A well-formed callback that is not about an order, or of a type that is unknown here."""
 
     code = "ingest-callback-foreign"
     next_step = (
-        "The text names its topic or type. A webhook for customers, coupons or products: delete "
-        "it in the shop, then "
-        "`stubline dead discard ID --reason ...`. A type of a newer release: deploy it, then "
-        "`stubline dead replay ID`."
+        "The text names its topic or type. A webhook for customers, coupons or products: "
+        "delete it in the shop, then `stubline dead discard ID --reason ...`. A type of a "
+        "newer release: deploy it, then `stubline dead replay ID`."
     )
 
 
 class CallbackMisaddressed(Poison):
-    """A storefront's own order stands under another key or source than it names, so its facts could
-    be told out of place.
+    """A storefront published its order under another key or source than the order names. Its facts
+    could arrive out of order.
     """
 
     code = "ingest-callback-misaddressed"
@@ -49,45 +43,45 @@ class CallbackMisaddressed(Poison):
     )
 
     def __init__(self, cause: str = "", wanted: str = "") -> None:
-        """`wanted`: the key that it has to have. It is no part of the cause, which is the same for
-        all orders.
+        """Keep `wanted`, the key that the record must have. It is not part of the cause, which is
+        the same for all orders.
         """
         super().__init__(cause)
         self.wanted = wanted
 
 
 class AmountUnreadable(Poison):
-    """An amount that cannot be counted in minor units: an unknown currency, too many digits, or no
-    number. Earlier releases made letters of it; now the amount is kept as a text, and noticed.
+    """An amount that cannot be counted in minor units: the currency is unknown, it has too many
+    digits, or it is not a number. Earlier releases dead-lettered such orders; this one keeps the
+    amount as text and reports drift.
     """
 
     code = "ingest-amount-unreadable"
     next_step = (
-        "`stubline dead replay ID`: this release takes the order, with the amount as a "
-        "text. What is newer by now is not set back."
+        "`stubline dead replay ID`: this release accepts the order, with the amount as a "
+        "text. What is newer by now is not overwritten."
     )
 
 
-class WebhookRefused(Poison):
-    """A shop's signed webhook brought an error of the shop instead of an order: its user may not
-    read orders any more.
+class WebhookReportsError(Poison):
+    """A shop's signed webhook carried an error of the shop instead of an order: its user may no
+    longer read orders.
     """
 
     code = "ingest-webhook-refused"
     next_step = (
-        "In the shop, give the user who made the webhook the right to read orders, or make the "
-        "webhook anew as one who has it. "
-        "The shop does not send again what was missed: save those orders there. Then `stubline "
-        "dead discard ID --reason ...`."
+        "In the shop, give the user who made the webhook the right to read orders, or create "
+        "the webhook again as one who has it. The shop does not repeat what was missed: save "
+        "those orders there. Then `stubline dead discard ID --reason ...`."
     )
 
 
 class TooManyFacts(Poison):
-    """More was told of an order, or of a payment, than one can have: its source is broken, or all
-    payments name one order.
+    """An order or a payment has more facts than one can have: its source is broken, or all payments
+    name one order.
     """
 
-    code = "ingest-order-overfull"
+    code = "ingest-too-many-facts"
     next_step = (
         "`stubline dead show ID` prints the callback. Find what changes the order's status at the "
         "source, or what gives the gateway one order's id for every payment; then "
@@ -96,55 +90,50 @@ class TooManyFacts(Poison):
 
 
 class CallbackKept(Poison):
-    """A callback that was kept, for no release until then acted on its kind, and that an operator
-    gave back to be worked.
-    """
+    """A callback that was kept, as no release acted on its kind, and that an operator replays."""
 
     code = "ingest-callback-kept"
     next_step = (
-        "None while it is asked for: the worker takes it. It is kept once more when this release "
-        "does not act on its kind "
-        "either; the incident is open again then."
+        "None while its replay is pending: the worker takes it. It is kept once more if this "
+        "release does not act on its kind either; then the incident is open again."
     )
 
 
 class IncidentUnknown(TargetUnknown):
-    """There is no incident of that id."""
+    """There is no incident with that id."""
 
     code = "incident-unknown"
     next_step = (
-        "`stubline incidents list --state all` shows the ids. Letters that were replayed and "
-        "failed for another cause "
-        "are another incident."
+        "`stubline incidents list --state all` shows the ids. Dead letters that were replayed"
+        " and failed with another cause are another incident."
     )
 
 
 class IncidentChoiceRefused(CommandRefused):
-    """What was asked for is not what this incident can be resolved by."""
+    """The incident cannot be resolved in the requested way."""
 
     code = "incident-choice-refused"
     next_step = (
-        "`stubline incidents resolve ID` without a choice says what would do for it. "
-        "Nothing was changed."
+        "`stubline incidents resolve ID` without a choice shows what each would do. Nothing "
+        "was changed."
     )
 
 
 class ProofReused(Poison):
-    """A signature that covers only a checksum of its body came with a second body: somebody who saw
-    the first has forged it.
+    """A signature that covers only a checksum of its body came with a second body, which somebody
+    who saw the first has forged.
     """
 
     code = "ingest-proof-reused"
     next_step = (
-        "It changed nothing. Find who can read what comes to the door (a proxy, its logs, a "
-        "mirror of the traffic); then "
-        "`stubline dead discard ID --reason ...`."
+        "It changed nothing. Find who can read what is sent to the webhook endpoint (a proxy,"
+        " its logs, a mirror of the traffic); then `stubline dead discard ID --reason ...`."
     )
 
 
 class ClockSkewed(Transient):
-    """The clock of a webhook endpoint's machine and that of a Kafka broker are further apart than
-    they may be.
+    """The clocks of the webhook endpoint's machine and of a Kafka broker are further apart than
+    configured.
     """
 
     code = "ingest-clock-skew"
@@ -156,10 +145,10 @@ class ClockSkewed(Transient):
 
 
 class WebhookProducerFailed(Fatal):
-    """The door's producer will never send again."""
+    """The webhook endpoint's producer failed for good."""
 
-    code = "ingest-door-broken"
+    code = "ingest-webhook-producer-failed"
     next_step = (
-        "None: the supervisor starts the door again. What it had not acknowledged it had "
-        "not answered."
+        "None: the supervisor restarts the webhook endpoint. Callbacks that were not "
+        "acknowledged were not answered either."
     )

@@ -1,5 +1,5 @@
-"""Inbox and orders in PostgreSQL. One method, one statement, one round trip; inside the lane's
-transaction, never committing.
+"""Inbox and orders in PostgreSQL: one statement and one round trip per method, inside the lane's
+transaction. The store never commits.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import orjson
 from psycopg.errors import SerializationFailure
 
-from services.ingest.rules.facts import Fact, Notice, ParsedCallback
-from services.ingest.rules.judge import KnownOrder, KnownPayment
+from services.ingest.rules.decide import KnownOrder, KnownPayment
+from services.ingest.rules.facts import DriftNotice, Fact, ParsedCallback
 from services.runtime.postgres import statements
 from services.runtime.postgres.arrays import blobs, plain, texts
 from services.runtime.postgres.ledger import Session
 
 SQL = statements.load(__package__)
 NOTHING = "[]"
-EXAMPLE_BYTES_MAX, WHAT_CHARS_MAX = 16_384, 300
+DRIFT_EXAMPLE_BYTES_MAX, DRIFT_CHARS_MAX = 16_384, 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class IngestStore:
     session: Session
 
     def lock_orders(self, order_ids: Sequence[str]) -> dict[str, KnownOrder]:
-        """All of them: one without a row knows nothing yet, and will be added."""
+        """Lock the orders and return all of them; one without a row is returned empty."""
         rows = self.session.execute(SQL["lock_orders"], {"order_ids": texts(order_ids)}).fetchall()
         generation = rows[0][0]
         orders = {
@@ -35,55 +35,62 @@ class IngestStore:
         for _, name, sequence, digest, facts, incidents in rows:
             if name is not None:
                 orders[name] = KnownOrder(
-                    name, generation, sequence, digest, facts_of(facts), _incidents(incidents)
+                    name,
+                    generation,
+                    sequence,
+                    digest,
+                    facts_from_json(facts),
+                    _incidents_from_json(incidents),
                 )
         return orders
 
     def lock_payments(self, names: Sequence[str]) -> dict[str, KnownPayment]:
-        """All of them, before any order is locked: one without a row is told of for the first
-        time.
+        """Lock the payments, before any order is locked, and return all of them; one without a row
+        is returned empty.
         """
         payments = {name: KnownPayment(name) for name in names}
         for name, orders, facts in self.session.execute(
             SQL["lock_payments"], {"payments": texts(names)}
         ):
-            payments[name] = KnownPayment(name, frozenset(orjson.loads(orders)), facts_of(facts))
+            payments[name] = KnownPayment(
+                name, frozenset(orjson.loads(orders)), facts_from_json(facts)
+            )
         return payments
 
     def add_payments(self, payments: Sequence[KnownPayment]) -> None:
-        """Raises SerializationFailure when another lane was first with one of them: then all is
-        judged anew.
+        """Insert payments. Raises SerializationFailure when another lane inserted one of them
+        first; the runtime then decides the batch again.
         """
-        if self.session.execute(SQL["add_payments"], _paid(payments)).rowcount != len(payments):
-            raise SerializationFailure(
-                "another lane was just told of one of these payments for the first time"
-            )
+        if self.session.execute(SQL["add_payments"], _payment_columns(payments)).rowcount != len(
+            payments
+        ):
+            raise SerializationFailure("another lane has just inserted one of these payments")
 
     def save_payments(self, payments: Sequence[KnownPayment]) -> None:
-        self.session.execute(SQL["save_payments"], _paid(payments))
+        self.session.execute(SQL["save_payments"], _payment_columns(payments))
 
     def add_reads(self, order_ids: Sequence[str]) -> None:
-        """Asks for orders to be read from their source."""
+        """Request that orders are read at their source."""
         self.session.execute(SQL["add_reads"], {"order_ids": texts(order_ids)})
 
-    def add_notices(self, noticed: Mapping[Notice, tuple[int, str]]) -> None:
-        """Each with how often it came, and the key of a callback that brought it."""
+    def add_drift_notices(self, notices: Mapping[DriftNotice, tuple[int, str]]) -> None:
+        """Add drift notices, each with its count and the key of a callback that brought it."""
         batch = {
-            "sources": texts([notice.source for notice in noticed]),
-            "kinds": texts([notice.kind for notice in noticed]),
-            "whats": texts([notice.what[:WHAT_CHARS_MAX] for notice in noticed]),
-            "counts": plain([count for count, _ in noticed.values()]),
-            "keys": texts([key for _, key in noticed.values()]),
-            "examples": blobs([notice.body[:EXAMPLE_BYTES_MAX] for notice in noticed]),
+            "sources": texts([notice.source for notice in notices]),
+            "kinds": texts([notice.kind for notice in notices]),
+            "whats": texts([notice.what[:DRIFT_CHARS_MAX] for notice in notices]),
+            "counts": plain([count for count, _ in notices.values()]),
+            "keys": texts([key for _, key in notices.values()]),
+            "examples": blobs([notice.body[:DRIFT_EXAMPLE_BYTES_MAX] for notice in notices]),
         }
         self.session.execute(SQL["add_drift_notices"], batch)
 
-    def keep(self, kept: Mapping[str, Notice]) -> None:
-        """Callbacks, by their keys, that nobody acts on."""
-        notices = list(kept.values())
+    def keep(self, kept_callbacks: Mapping[str, DriftNotice]) -> None:
+        """Keep callbacks, by key, that no release acts on."""
+        notices = list(kept_callbacks.values())
         origins = [notice.origin for notice in notices]
         batch = {
-            "keys": texts(list(kept)),
+            "keys": texts(list(kept_callbacks)),
             "sources": texts([notice.source for notice in notices]),
             "kinds": texts([notice.kind for notice in notices]),
             "whats": texts([notice.what for notice in notices]),
@@ -98,56 +105,59 @@ class IngestStore:
         self.session.execute(SQL["keep_callbacks"], batch)
 
     def purge_kept(self, *, days: int, rows_max: int) -> int:
-        """The oldest first. How many went."""
+        """Delete the oldest kept callbacks. Return how many."""
         return self.session.execute(
             SQL["purge_kept_callbacks"], {"days": days, "rows_max": rows_max}
         ).rowcount
 
     def lock_proofs(self, proofs: Sequence[str]) -> None:
-        """Before `add_callbacks`, which sees what another lane was shown under them."""
+        """Lock the proofs before `add_callbacks`, which then sees what another lane received under
+        them.
+        """
         self.session.execute(SQL["lock_proofs"], {"proofs": texts(proofs)})
 
     def add_callbacks(self, callbacks: Sequence[ParsedCallback]) -> list[tuple[str, bytes]]:
-        """Of the keys that these have, what was known before: with which meanings they came; and so
-        of their proofs.
+        """Add the callbacks to the inbox. Return the keys that were known before with their content
+        hashes, and so for their proofs.
         """
         first, rows = dict[str, bytes](), list[tuple[str, bytes, str, bytes | None]]()
-        for told in callbacks:
-            if told.proof is None:
-                rows.append((told.key, told.meaning, "", None))
+        for callback in callbacks:
+            if callback.proof is None:
+                rows.append((callback.key, callback.content_hash, "", None))
             elif (
-                first.setdefault(*told.proof) == told.proof[1]
-            ):  # of the bodies in one batch the first may be proved
-                rows += [(told.key, told.meaning, *told.proof), (*told.proof, *told.proof)]
+                first.setdefault(*callback.proof) == callback.proof[1]
+            ):  # of several bodies in one batch, only the first may be proven
+                rows += [
+                    (callback.key, callback.content_hash, *callback.proof),
+                    (*callback.proof, *callback.proof),
+                ]
         batch = {
             "keys": texts([key for key, _, _, _ in rows]),
-            "content_hashes": blobs([meaning for _, meaning, _, _ in rows]),
+            "content_hashes": blobs([content_hash for _, content_hash, _, _ in rows]),
             "proofs": texts([proof for _, _, proof, _ in rows]),
             "bodies": blobs([body for _, _, _, body in rows]),
-            "known_keys": texts([told.key for told in callbacks] + list(first)),
+            "known_keys": texts([callback.key for callback in callbacks] + list(first)),
         }
         return self.session.execute(SQL["add_callbacks"], batch).fetchall()
 
     def add_orders(self, orders: Sequence[KnownOrder]) -> None:
-        """Raises SerializationFailure when another lane was first with one of them: then all is
-        judged anew.
+        """Insert orders. Raises SerializationFailure when another lane inserted one of them first;
+        the runtime then decides the batch again.
         """
-        if self.session.execute(SQL["add_orders"], _columns(orders)).rowcount != len(orders):
-            raise SerializationFailure(
-                "another lane was just told of one of these orders for the first time"
-            )
+        if self.session.execute(SQL["add_orders"], _order_columns(orders)).rowcount != len(orders):
+            raise SerializationFailure("another lane has just inserted one of these orders")
 
     def save_orders(self, orders: Sequence[KnownOrder]) -> None:
-        self.session.execute(SQL["save_orders"], _columns(orders))
+        self.session.execute(SQL["save_orders"], _order_columns(orders))
 
 
-def _columns(orders: Sequence[KnownOrder]) -> dict[str, str]:
+def _order_columns(orders: Sequence[KnownOrder]) -> dict[str, str]:
     return {
         "order_ids": texts([order.order_id for order in orders]),
         "generations": plain([order.generation for order in orders]),
         "sequences": plain([order.sequence for order in orders]),
         "digests": blobs([order.digest for order in orders]),
-        "facts": texts([written(order.facts) for order in orders]),
+        "facts": texts([facts_to_json(order.facts) for order in orders]),
         "incidents": texts(
             [
                 orjson.dumps(sorted(order.incidents)).decode() if order.incidents else NOTHING
@@ -157,29 +167,29 @@ def _columns(orders: Sequence[KnownOrder]) -> dict[str, str]:
     }
 
 
-def _paid(payments: Sequence[KnownPayment]) -> dict[str, str]:
+def _payment_columns(payments: Sequence[KnownPayment]) -> dict[str, str]:
     return {
         "payments": texts([payment.name for payment in payments]),
         "orders": texts([orjson.dumps(sorted(payment.orders)).decode() for payment in payments]),
-        "facts": texts([written(payment.facts) for payment in payments]),
+        "facts": texts([facts_to_json(payment.facts) for payment in payments]),
     }
 
 
-def written(facts: Mapping[str, Fact]) -> str:
-    """By name: version and content. The contents are JSON already."""
-    told = {
+def facts_to_json(facts: Mapping[str, Fact]) -> str:
+    """Return the facts as a JSON object by name. Their contents are JSON already."""
+    document = {
         name: {"version": fact.version, "content": orjson.Fragment(fact.content)}
         for name, fact in sorted(facts.items())
     }
-    return orjson.dumps(told).decode()
+    return orjson.dumps(document).decode()
 
 
-def facts_of(written: str) -> dict[str, Fact]:
+def facts_from_json(text: str) -> dict[str, Fact]:
     return {
-        name: Fact(name, told["version"], orjson.dumps(told["content"]))
-        for name, told in orjson.loads(written).items()
+        name: Fact(name, entry["version"], orjson.dumps(entry["content"]))
+        for name, entry in orjson.loads(text).items()
     }
 
 
-def _incidents(written: str) -> frozenset[str]:
-    return frozenset(orjson.loads(written)) if written != NOTHING else frozenset()
+def _incidents_from_json(text: str) -> frozenset[str]:
+    return frozenset(orjson.loads(text)) if text != NOTHING else frozenset()

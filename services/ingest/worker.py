@@ -1,4 +1,6 @@
-"""Callbacks become facts, facts become observations. Parsed alone, decided together."""
+"""The worker: callbacks become facts, and facts become observations. Records are parsed one by one
+and decided together.
+"""
 
 from __future__ import annotations
 
@@ -16,46 +18,56 @@ from schemas.orders import OrderObserved, order_of
 from schemas.serialized import SerializedSnapshot
 from services.ingest import vendors
 from services.ingest.errors import ProofReused, TooManyFacts
-from services.ingest.metrics import INCIDENTS, NOTICES, OBSERVATIONS, WAIT, WAITING
-from services.ingest.rules.facts import DELETION, REACHED, STOREFRONT, Notice, ParsedCallback
-from services.ingest.rules.judge import (
+from services.ingest.metrics import (
+    CALLBACK_WAIT,
+    CONTENT_CONFLICTS,
+    DRIFT_NOTICES,
+    OBSERVATIONS,
+    PAYMENTS_WAITING,
+)
+from services.ingest.rules.decide import (
     FACTS_MAX,
-    JOINED_MAX,
-    MOVED_MAX,
-    CallbackVerdict,
+    JOINED_FACTS_MAX,
+    PAYMENT_FACTS_MAX,
+    CallbackOutcome,
     KnownOrder,
     KnownPayment,
+    changed_facts,
+    decide_batch,
     is_verdict,
-    judge_all,
-    news,
 )
+from services.ingest.rules.facts import DELETION, REACHED, STOREFRONT, DriftNotice, ParsedCallback
 from services.ingest.rules.refunds import movements
-from services.ingest.rules.verdicts import standing
+from services.ingest.rules.verdicts import current_verdicts
 from services.ingest.store import IngestStore
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Superseded
 from services.runtime.service import Service, Tick
 
 GROUP = "stubline.ingest"
-DOOR_TIME_CHARS = len("2026-11-20T15:30:00.000000Z")  # so they compare as texts
-WRITER, SIGNALLER = "ingest", "ingest.fraud"
-BOUNDS = (
-    f"more than {FACTS_MAX} facts of an order itself, {MOVED_MAX} of one payment, or "
-    f"{JOINED_MAX} of all its payments"
+# equal lengths, so that they compare as texts
+RECEIVED_TIME_CHARS = len("2026-11-20T15:30:00.000000Z")
+WRITER, FRAUD_WRITER = "ingest", "ingest.fraud"
+TOO_MANY_FACTS = (
+    f"more than {FACTS_MAX} facts of an order itself, {PAYMENT_FACTS_MAX} of one payment, or "
+    f"{JOINED_FACTS_MAX} of all its payments"
 )
 
 
 def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
-    """One outcome for each that parse let through, in order. Three or four round trips for any
-    size, two without news; one to three more when payments are named, one for proofs, and one for
-    each kind of thing that is put aside.
+    """Decide a batch: one outcome for each parsed callback, in order.
+
+    Three or four round trips for any size, two without changes; one to three more when payments are
+    named, one for proofs, and one each for reads, drift notices and kept callbacks.
     """
     store = IngestStore(session)
     payments = _payments(batch, store)
     before = store.lock_orders(_order_ids(batch, payments))
-    if proofs := {told.proof[0] for told in batch if told.proof is not None}:
+    if proofs := {callback.proof[0] for callback in batch if callback.proof is not None}:
         store.lock_proofs(sorted(proofs))
-    verdicts, after, paid = judge_all(batch, before, store.add_callbacks(batch), payments)
+    results, after, payments_after = decide_batch(
+        batch, before, store.add_callbacks(batch), payments
+    )
     changed = [
         order for order in after.values() if order is not before[order.order_id] and order.sequence
     ]
@@ -63,60 +75,69 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
         store,
         changed,
         before,
-        [it for it in paid.values() if it is not payments[it.name]],
+        [payment for payment in payments_after.values() if payment is not payments[payment.name]],
         payments,
     )
-    counts = aside(
+    counts = save_side_effects(
         store,
         [
-            told
-            for told, verdict in zip(batch, verdicts, strict=True)
-            if verdict is CallbackVerdict.APPLIED
+            callback
+            for callback, result in zip(batch, results, strict=True)
+            if result is CallbackOutcome.APPLIED
         ],
     )
-    unsaid = {
-        order.order_id: said(order, news(before[order.order_id].facts, order.facts))
+    snapshots = {
+        order.order_id: snapshots_of(
+            order, changed_facts(before[order.order_id].facts, order.facts)
+        )
         for order in changed
         if order.sequence != before[order.order_id].sequence
     }
-    # Raised by the runtime after the commit: a counter raised in here would count what may be
-    # rolled back.
+    # The runtime raises counters after the commit: raised here they would count what may be rolled
+    # back.
     counts |= {
-        OBSERVATIONS.name: len(unsaid),
-        INCIDENTS.name: sum(
+        OBSERVATIONS.name: len(snapshots),
+        CONTENT_CONFLICTS.name: sum(
             len(order.incidents) - len(before[order.order_id].incidents) for order in changed
         ),
-        WAITING.name: sum(
-            not it.orders for it in paid.values() if not payments[it.name].facts and it.facts
+        PAYMENTS_WAITING.name: sum(
+            not payment.orders
+            for payment in payments_after.values()
+            if not payments[payment.name].facts and payment.facts
         ),
     }
     observe_wait(batch)
-    outcomes = list(_outcomes(batch, verdicts, unsaid, paid))
+    outcomes = list(_outcomes(batch, results, snapshots, payments_after))
     outcomes[0] = replace(
         outcomes[0], counts=counts
-    )  # the batch's sums: one of each record would be added up one by one
+    )  # the sums of the batch, on one outcome: the runtime adds up those of each record
     return outcomes
 
 
 def observe_wait(batch: Sequence[ParsedCallback]) -> None:
-    """By the door's clock and this machine's. A batch that is worked again is observed again: it
-    has waited longer.
+    """Measure the wait of the oldest callback, by the endpoint's clock and this machine's. A batch
+    that is tried again is measured again, because it has waited longer.
     """
-    oldest = min((it.received for it in batch if len(it.received) == DOOR_TIME_CHARS), default="")
+    oldest = min(
+        (callback.received for callback in batch if len(callback.received) == RECEIVED_TIME_CHARS),
+        default="",
+    )
     if oldest:
         with suppress(ValueError):
-            WAIT.observe(max(0.0, time.time() - datetime.fromisoformat(oldest).timestamp()))
+            CALLBACK_WAIT.observe(
+                max(0.0, time.time() - datetime.fromisoformat(oldest).timestamp())
+            )
 
 
 def _payments(batch: Sequence[ParsedCallback], store: IngestStore) -> dict[str, KnownPayment]:
-    names = {name for told in batch for name in told.payments}
+    names = {name for callback in batch for name in callback.payments}
     return store.lock_payments(sorted(names)) if names else {}
 
 
 def _order_ids(batch: Sequence[ParsedCallback], payments: Mapping[str, KnownPayment]) -> list[str]:
-    """Those that are named, and those that name the same payments."""
-    named = {told.order_id for told in batch if told.order_id is not None}
-    return sorted(named.union(*(payment.orders for payment in payments.values())))
+    """Return the orders that the batch names, and those that name the same payments."""
+    order_ids = {callback.order_id for callback in batch if callback.order_id is not None}
+    return sorted(order_ids.union(*(payment.orders for payment in payments.values())))
 
 
 def save(
@@ -126,10 +147,16 @@ def save(
     payments: Sequence[KnownPayment],
     known: Mapping[str, KnownPayment],
 ) -> None:
-    """What changed. Payments first, as they are locked first."""
-    if new := [it for it in payments if not known[it.name].orders and not known[it.name].facts]:
+    """Save what changed. Payments come first, as they are locked first."""
+    if new := [
+        payment
+        for payment in payments
+        if not known[payment.name].orders and not known[payment.name].facts
+    ]:
         store.add_payments(new)
-    if old := [it for it in payments if known[it.name].orders or known[it.name].facts]:
+    if old := [
+        payment for payment in payments if known[payment.name].orders or known[payment.name].facts
+    ]:
         store.save_payments(old)
     if first := [order for order in orders if not before[order.order_id].sequence]:
         store.add_orders(first)
@@ -137,40 +164,40 @@ def save(
         store.save_orders(again)
 
 
-def aside(store: IngestStore, applied: Sequence[ParsedCallback]) -> dict[str, int]:
-    """What callbacks bring beside their facts: orders to be read at their source, words that nobody
-    knows.
+def save_side_effects(store: IngestStore, applied: Sequence[ParsedCallback]) -> dict[str, int]:
+    """Save what callbacks bring beside facts: reads of orders, drift notices and kept callbacks.
+    Return their counts.
     """
-    if reads := sorted({order_id for told in applied for order_id in told.reads}):
+    if reads := sorted({order_id for callback in applied for order_id in callback.reads}):
         store.add_reads(reads)
-    noticed, kept = dict[Notice, tuple[int, str]](), dict[str, Notice]()
-    for told in applied:
-        for notice in told.notices:
-            count, key = noticed.get(notice, (0, told.key))
-            if notice.is_drift:
-                noticed[notice] = count + 1, key
+    drift_counts, kept = dict[DriftNotice, tuple[int, str]](), dict[str, DriftNotice]()
+    for callback in applied:
+        for notice in callback.drift:
+            count, key = drift_counts.get(notice, (0, callback.key))
+            if notice.is_reported:
+                drift_counts[notice] = count + 1, key
             if notice.is_kept:
-                kept[told.key] = notice
-    if noticed:
-        store.add_notices(noticed)
+                kept[callback.key] = notice
+    if drift_counts:
+        store.add_drift_notices(drift_counts)
     if kept:
         store.keep(kept)
-    return {NOTICES.name: sum(count for count, _ in noticed.values())}
+    return {DRIFT_NOTICES.name: sum(count for count, _ in drift_counts.values())}
 
 
-def said(order: KnownOrder, new: Sequence[str]) -> tuple[SerializedSnapshot, ...]:
-    """What is known of it. Every sequence of an order is said as an OrderObserved, so its readers
-    miss none.
+def snapshots_of(order: KnownOrder, new: Sequence[str]) -> tuple[SerializedSnapshot, ...]:
+    """Return the order's events. Every sequence has an OrderObserved, so its readers miss none;
+    FraudSignals comes beside it when a verdict changed.
     """
     return (
-        (observed(order, new), signalled(order))
+        (order_observed(order, new), fraud_signals(order))
         if any(map(is_verdict, new))
-        else (observed(order, new),)
+        else (order_observed(order, new),)
     )
 
 
-def observed(order: KnownOrder, new: Sequence[str]) -> SerializedSnapshot:
-    """An OrderObserved, all that is known: a reader who missed the last one, or gets this twice or
+def order_observed(order: KnownOrder, new: Sequence[str]) -> SerializedSnapshot:
+    """Return an OrderObserved with all that is known: a reader that missed one, or gets it twice or
     late, ends the same.
     """
     source, _, external_id = order.order_id.partition(":")
@@ -195,13 +222,13 @@ def observed(order: KnownOrder, new: Sequence[str]) -> SerializedSnapshot:
     )
 
 
-def signalled(order: KnownOrder) -> SerializedSnapshot:
-    """FraudSignals: every verdict that vendors have given on it."""
+def fraud_signals(order: KnownOrder) -> SerializedSnapshot:
+    """Return FraudSignals with every verdict on the order."""
     source, _, external_id = order.order_id.partition(":")
-    verdicts = {name: orjson.Fragment(content) for name, content in standing(order.facts)}
+    verdicts = {name: orjson.Fragment(content) for name, content in current_verdicts(order.facts)}
     body = orjson.dumps({"source": source, "external_id": external_id, "verdicts": verdicts})
     return SerializedSnapshot(
-        FraudSignals, SIGNALLER, order.order_id, order.generation, order.sequence, body
+        FraudSignals, FRAUD_WRITER, order.order_id, order.generation, order.sequence, body
     )
 
 
@@ -216,40 +243,43 @@ def _contents(order: KnownOrder, prefix: str) -> list[tuple[str, orjson.Fragment
 
 def _outcomes(
     batch: Sequence[ParsedCallback],
-    verdicts: Sequence[CallbackVerdict],
-    unsaid: dict[str, tuple[SerializedSnapshot, ...]],
+    results: Sequence[CallbackOutcome],
+    snapshots: dict[str, tuple[SerializedSnapshot, ...]],
     payments: Mapping[str, KnownPayment],
 ) -> Iterator[Outcome]:
-    for told, verdict in zip(batch, verdicts, strict=True):
-        match verdict:
-            case CallbackVerdict.APPLIED:
+    for callback, result in zip(batch, results, strict=True):
+        match result:
+            case CallbackOutcome.APPLIED:
                 # The first callback that changed an order carries its events.
                 yield Effect(
                     tuple(
                         event
-                        for name in _concerned(told, payments)
-                        for event in unsaid.pop(name, ())
+                        for name in _changed_order_ids(callback, payments)
+                        for event in snapshots.pop(name, ())
                     )
                 )
-            case CallbackVerdict.KNOWN:
+            case CallbackOutcome.DUPLICATE:
                 yield Duplicate()
-            case CallbackVerdict.OLDER:
+            case CallbackOutcome.SUPERSEDED:
                 yield Superseded()
-            case CallbackVerdict.FORGED:
+            case CallbackOutcome.FORGED:
                 yield Dead(
-                    ProofReused("what proves it has proved another body before"),
-                    subject_key=told.order_id,
+                    ProofReused("its proof has proven another body before"),
+                    subject_key=callback.order_id,
                 )
-            case CallbackVerdict.OVERFULL:
-                yield Dead(TooManyFacts(BOUNDS), subject_key=told.order_id)
+            case CallbackOutcome.TOO_MANY_FACTS:
+                yield Dead(TooManyFacts(TOO_MANY_FACTS), subject_key=callback.order_id)
 
 
-def _concerned(told: ParsedCallback, payments: Mapping[str, KnownPayment]) -> list[str]:
-    if not told.payments:
-        return [] if told.order_id is None else [told.order_id]
-    own = () if told.order_id is None else (told.order_id,)
+def _changed_order_ids(callback: ParsedCallback, payments: Mapping[str, KnownPayment]) -> list[str]:
+    if not callback.payments:
+        return [] if callback.order_id is None else [callback.order_id]
+    named_orders = () if callback.order_id is None else (callback.order_id,)
     return sorted(
-        {*own, *(order_id for name in told.payments for order_id in payments[name].orders)}
+        {
+            *named_orders,
+            *(order_id for name in callback.payments for order_id in payments[name].orders),
+        }
     )
 
 
@@ -257,7 +287,7 @@ def service(tick: Tick[Session] | None = None) -> Service[ParsedCallback, Sessio
     return Service(
         GROUP,
         (TOPIC,),
-        parse=vendors.read,
+        parse=vendors.parse,
         handle=handle,
         tick=tick,
         subject=lambda record: order_of(record.key),

@@ -5,12 +5,12 @@ its remedy.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.text import did_you_mean
 from services.issuer.errors import CampaignFileInvalid
 from services.issuer.rules.campaigns import CampaignDefinition, conflicts
 from services.runtime import files as bounded
@@ -46,7 +46,7 @@ def _problems(document: dict[str, Any], definitions: list[CampaignDefinition]) -
     for place, entry in enumerate(entries, 1):
         name = f"campaign {entry.get('id', f'no. {place}')}"
         unknown = [key for key in entry if key not in KEYS]
-        yield from (f"{name}: {key} is no key{_suggestion(key)}" for key in unknown)
+        yield from (f"{name}: {key} is no key{_nearest(key)}" for key in unknown)
         known = {key: content for key, content in entry.items() if key in KEYS}
         try:
             definitions.append(CampaignDefinition.model_validate(known))
@@ -54,9 +54,8 @@ def _problems(document: dict[str, Any], definitions: list[CampaignDefinition]) -
             yield from (f"{name}: {problem}" for problem in _field_problems(error))
 
 
-def _suggestion(key: str) -> str:
-    near = get_close_matches(key, KEYS, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(KEYS)}"
+def _nearest(key: str) -> str:
+    return did_you_mean(key, KEYS) or f"; there are {', '.join(KEYS)}"
 
 
 def _field_problems(error: ValidationError) -> Iterator[str]:

@@ -92,7 +92,10 @@ def door_environment(servers: str, folder: Path, port: int) -> dict[str, str]:
     blocks = list[str]()
     for kind, vendor in VENDORS.items():
         (folder / kind).write_text(vendor.secret, "utf-8")
-        options = {**vendor.options, **({"orders_of": "shop"} if vendor.source.needs_shop else {})}
+        options = {
+            **vendor.options,
+            **({"orders_of": "shop"} if vendor.source.needs_orders_of else {}),
+        }
         if kind == paypal.VENDOR.kind:
             options["roots"] = paypal.FILES[-1]
         lines = [f'kind = "{kind}"', f'secrets = ["file:{kind}"]', "rate_max = 1_000_000"]
@@ -110,7 +113,7 @@ def door_environment(servers: str, folder: Path, port: int) -> dict[str, str]:
         **os.environ,
         "KAFKA_BOOTSTRAP_SERVERS": servers,
         "STUBLINE_INGEST_SOURCES_FILE": str(sources),
-        "STUBLINE_INGEST_DOOR_PORT": str(port),
+        "STUBLINE_INGEST_WEBHOOK_PORT": str(port),
     }
 
 
@@ -151,7 +154,7 @@ def measure_door(servers: str, folder: Path, seconds: float, kind: str, seen: Se
     port, health_port = free_port(), free_port()
     command = [sys.executable, "-m", "tests.benchmarks.door_process"]
     environment = door_environment(servers, folder, port) | {
-        "STUBLINE_INGEST_DOOR_HEALTH_PORT": str(health_port)
+        "STUBLINE_INGEST_WEBHOOK_HEALTH_PORT": str(health_port)
     }
     with pinned(command, environment, f"http://127.0.0.1:{health_port}/readyz") as process:
         seen.full.append(load(port, seconds, kind))

@@ -46,7 +46,7 @@ def requests(path: str, kind: str, count: int) -> list[bytes]:
         lines = [
             b"%b: %b\r\n" % (name, text) for name, text in headers.items() if name not in REWRITTEN
         ]
-        tail = f"/{vendor.tail}" if vendor.tail else ""
+        tail = f"/{vendor.path_suffix}" if vendor.path_suffix else ""
         head = (
             f"POST {path}{tail} HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
             f"{len(sample.body)}\r\n"

@@ -75,14 +75,14 @@ def rate(work: Callable[[Any], object], all_of: Sequence[Any]) -> float:
 def figures(*, runs: int = 3, count: int = 4_000) -> list[Figure]:
     raw = bodies(count)
     records = [record(body, order=str(100_000 + at)) for at, body in enumerate(raw)]
-    received = [vendors.accept(read_event(it.headers, it.value), it) for it in records]
+    received = [vendors.received_callback(read_event(it.headers, it.value), it) for it in records]
     parsed, normalised, read, cleaned = list[float](), list[float](), list[float](), list[float]()
     with as_a_worker():
-        rate(vendors.read, records)
+        rate(vendors.parse, records)
         for _ in range(runs * ROUNDS_PER_RUN):
             parsed.append(rate(orjson.loads, raw))
             normalised.append(rate(woocommerce.normalise, received))
-            read.append(rate(vendors.read, records))
+            read.append(rate(vendors.parse, records))
             cleaned.append(rate(woocommerce_cards.without_cards, raw))
     limit, ours, whole = median(parsed), median(normalised), median(read)
     beside = f"{limit:,.0f}/s orjson merely parses the JSON"

@@ -24,8 +24,8 @@ from deploy.local.mail import Mail
 from deploy.local.stack import Stack
 from schemas.topics import all_topics
 from services.runtime.kafka.topics import BrokerAdmin
-from tests.support.door import ROOT
 from tests.support.proxy import Proxy
+from tests.support.webhook_endpoint import ROOT
 
 WORKER, SENDER, ENDPOINT = (
     "services.approval",
@@ -35,7 +35,7 @@ WORKER, SENDER, ENDPOINT = (
 PORTS = {
     WORKER: "STUBLINE_APPROVAL_HEALTH_PORT",
     SENDER: "STUBLINE_DELIVERY_SENDER_HEALTH_PORT",
-    ENDPOINT: "STUBLINE_INGEST_DOOR_HEALTH_PORT",
+    ENDPOINT: "STUBLINE_INGEST_WEBHOOK_HEALTH_PORT",
 }
 WITHIN_S = 60.0
 DEAD = "127.0.0.1:1"
@@ -129,7 +129,7 @@ def running(folder: Path, environment: Mapping[str, str], *modules: str) -> Iter
     given = {
         **os.environ,
         **dict.fromkeys(PORTS.values(), "0"),
-        "STUBLINE_INGEST_DOOR_PORT": "0",
+        "STUBLINE_INGEST_WEBHOOK_PORT": "0",
         "STUBLINE_INGEST_SOURCES_FILE": str(sources),
         "SHOP_SECRET": "a-shop's-own-secret",
         "STUBLINE_DELIVERY_FILES_URL": (folder / "files").as_uri(),
@@ -216,7 +216,7 @@ def test_without_kafka_a_process_logs_one_code_once_a_minute(
 
 @pytest.mark.parametrize(
     ("module", "variable"),
-    [*PORTS.items(), (ENDPOINT, "STUBLINE_INGEST_DOOR_PORT")],
+    [*PORTS.items(), (ENDPOINT, "STUBLINE_INGEST_WEBHOOK_PORT")],
     ids=lambda it: it,
 )
 def test_a_port_that_is_taken_is_one_sentence_and_a_next_step(
@@ -256,4 +256,9 @@ def test_a_prober_that_hangs_up_leaves_no_line(tmp_path: Path, module: str) -> N
                 )  # closes with a reset
                 prober.sendall(request)
         assert httpx.get(f"{process.health}/livez", timeout=10).status_code == 200
-        assert {it["component"] for it in process.lines()} <= {"process", "lanes", "kafka", "door"}
+        assert {it["component"] for it in process.lines()} <= {
+            "process",
+            "lanes",
+            "kafka",
+            "webhooks",
+        }

@@ -1,5 +1,5 @@
-"""Two webhook endpoints whose clocks differ, with a real Kafka: an order ends as its shop left it
-all the same.
+"""Two webhook endpoints with different clocks on a real Kafka: an order ends as its shop left it
+nevertheless.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from services.ingest.errors import ClockSkewed
 from services.runtime.postgres import connection
 from services.runtime.records import Record
 from tests.support.callbacks import woo_order
-from tests.support.door import DoorProcess
 from tests.support.stack import Databases
 from tests.support.stages import said
+from tests.support.webhook_endpoint import WebhookEndpointProcess
 
 SKEW_S = 3.0
 LOG_WAIT_S = 20.0
@@ -30,8 +30,8 @@ LOG_WAIT_S = 20.0
 class Pair(NamedTuple):
     """Two endpoints of one installation, serving one shop."""
 
-    wrong: DoorProcess
-    right: DoorProcess
+    wrong: WebhookEndpointProcess
+    right: WebhookEndpointProcess
 
 
 @pytest.fixture(scope="module", params=[SKEW_S, -SKEW_S], ids=["3 s ahead", "3 s behind"])
@@ -40,29 +40,31 @@ def pair(
 ) -> Iterator[Pair]:
     slug = f"skew{'ahead' if request.param > 0 else 'behind'}"
     folders = [tmp_path_factory.mktemp(name) for name in ("wrong", "right")]
-    wrong = DoorProcess(bootstrap_servers, slug, folders[0], clock_ahead_s=request.param)
-    with wrong, DoorProcess(bootstrap_servers, slug, folders[1]) as right:
+    wrong = WebhookEndpointProcess(bootstrap_servers, slug, folders[0], clock_ahead_s=request.param)
+    with wrong, WebhookEndpointProcess(bootstrap_servers, slug, folders[1]) as right:
         yield Pair(wrong, right)
 
 
-def trash(door: DoorProcess, order: int) -> None:
-    assert door.send(json.dumps({"id": order}).encode(), topic="order.deleted").status_code == 200
+def trash(endpoint: WebhookEndpointProcess, order: int) -> None:
+    assert (
+        endpoint.send(json.dumps({"id": order}).encode(), topic="order.deleted").status_code == 200
+    )
 
 
-def restore(door: DoorProcess, order: int) -> None:
+def restore(endpoint: WebhookEndpointProcess, order: int) -> None:
     at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     body = json.dumps(woo_order(id=order, status="completed", date_modified_gmt=at)).encode()
-    assert door.send(body, topic="order.restored").status_code == 200
+    assert endpoint.send(body, topic="order.restored").status_code == 200
 
 
 def ending(url: str, records: tuple[Record, ...]) -> list[bool]:
-    """Whether each of its events says that the order is deleted."""
+    """Return for each of its events whether the order is deleted."""
     session = connection.connect(
         url, name="test", transaction_timeout_ms=60_000, idle_ms=60_000, lock_ms=10_000
     )
     with session, session.transaction():
         outcomes = [
-            outcome for it in records for outcome in ingest.handle([vendors.read(it)], session)
+            outcome for it in records for outcome in ingest.handle([vendors.parse(it)], session)
         ]
     return [
         OrderObserved.read(output.headers, output.value).is_deleted for output in said(outcomes)
@@ -75,22 +77,24 @@ def test_a_trash_and_a_restore_at_two_endpoints_count_in_the_order_in_which_they
     pair: Pair, databases: Databases, first: str, is_restored_last: bool
 ) -> None:
     order = 1_000 + 2 * (first == "wrong") + is_restored_last
-    doors = (pair.wrong, pair.right) if first == "wrong" else (pair.right, pair.wrong)
+    endpoints = (pair.wrong, pair.right) if first == "wrong" else (pair.right, pair.wrong)
     steps = (trash, restore) if is_restored_last else (restore, trash)
-    for step, door in zip(steps, doors, strict=True):
-        step(door, order)
-    kept = [it for it in pair.wrong.kept() if it.key == f"{pair.wrong.slug}:{order}".encode()]
+    for step, endpoint in zip(steps, endpoints, strict=True):
+        step(endpoint, order)
+    kept = [it for it in pair.wrong.records() if it.key == f"{pair.wrong.slug}:{order}".encode()]
     assert len(kept) == 2
     for sent in permutations(kept):
         with databases.new() as url:
             assert ending(url, sent)[-1] is not is_restored_last
 
 
-def test_an_endpoint_whose_clock_is_wrong_says_so_and_serves_on(pair: Pair) -> None:
-    for door in pair:
-        trash(door, 2_000)
+def test_an_endpoint_whose_clock_is_wrong_reports_it_and_serves_on(pair: Pair) -> None:
+    for endpoint in pair:
+        trash(endpoint, 2_000)
     until = time.monotonic() + LOG_WAIT_S
-    while not (lines := [it for it in pair.wrong.said() if it.get("code") == ClockSkewed.code]):
+    while not (
+        lines := [it for it in pair.wrong.log_lines() if it.get("code") == ClockSkewed.code]
+    ):
         assert time.monotonic() < until, pair.wrong.log()
         time.sleep(0.05)
     assert len(lines) == 1  # of several callbacks: once a minute
@@ -105,7 +109,7 @@ def test_an_endpoint_whose_clock_is_wrong_says_so_and_serves_on(pair: Pair) -> N
     (skew,) = [
         float(it.split()[-1])
         for it in exposed.splitlines()
-        if it.startswith("stubline_ingest_door_clock_skew")
+        if it.startswith("stubline_ingest_webhook_clock_skew")
     ]
     assert SKEW_S - 1 < abs(skew) <= SKEW_S + 1
     assert pair.right.health.get("/readyz").text == "ok\n"

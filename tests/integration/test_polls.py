@@ -68,7 +68,7 @@ def kinds(outcomes: Sequence[Outcome]) -> list[type[Outcome]]:
     return [type(it) for it in outcomes]
 
 
-def said(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
+def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
     outputs = [
         event.encode(time="2026-11-20T15:30:00Z", traceparent=None)
         for it in outcomes
@@ -85,7 +85,7 @@ def state(poller: Poller, what: str = "orders") -> tuple[str, int, str]:
     return found, failures, trouble
 
 
-def test_what_a_webhook_lost_is_found_and_said_like_a_callback(
+def test_what_a_webhook_lost_is_found_and_published_like_a_callback(
     poller: Poller, shop: FakeWooCommerce
 ) -> None:
     for number in range(1, 251):
@@ -93,15 +93,15 @@ def test_what_a_webhook_lost_is_found_and_said_like_a_callback(
     shop.put(300, NOW - 60, "trash")
     found = poller.settle()
     assert keys(found) == sorted(f"shop:{number}" for number in [*range(1, 251), 300])
-    events = said(poller.judge(found))
+    events = published(poller.handle(found))
     assert len(events) == 251
     assert {event.storefront.status for event in events if event.storefront} == {
         "completed",
         "trash",
     }
-    assert poller.again() == []  # what an overlap shows again is known
+    assert poller.poll_again() == []  # what an overlap shows again is known
     shop.put(7, NOW - 30, "refunded")
-    (event,) = said(poller.judge(poller.again()))
+    (event,) = published(poller.handle(poller.poll_again()))
     assert event.key == "shop:7"
 
 
@@ -113,8 +113,8 @@ def test_when_the_webhook_came_the_poll_adds_nothing(poller: Poller, shop: FakeW
         record(shop.body(number), topic=topics[number % 2], order=str(number))
         for number in shop.orders
     ]
-    assert len(said(poller.judge(came))) == 120
-    outcomes = poller.judge(poller.settle())
+    assert len(published(poller.handle(came))) == 120
+    outcomes = poller.handle(poller.settle())
     assert len(outcomes) == 120
     assert {type(it) for it in outcomes} == {Duplicate}
     assert poller.rows(
@@ -122,16 +122,16 @@ def test_when_the_webhook_came_the_poll_adds_nothing(poller: Poller, shop: FakeW
     ) == [(0,)]
 
 
-def test_a_page_that_dies_between_its_reading_and_the_commit_is_asked_again(
+def test_a_page_that_dies_between_its_reading_and_the_commit_is_requested_again(
     poller: Poller, session: Session, shop: FakeWooCommerce
 ) -> None:
     shop.put(1, NOW - 60)
     poller.tick()
-    poller.await_answers()  # read, and in the slot
+    poller.await_results()  # read, and in the slot
     killed = poller
-    after = Poller(session, killed.shops)
+    after = Poller(session, killed.configs)
     assert keys(after.settle()) == ["shop:1"]
-    killed.await_answers()
+    killed.await_results()
     assert killed.tick() == 0  # it lives after all: its page is from a cursor that has moved
     assert killed.records == []
 
@@ -143,26 +143,26 @@ def test_a_tick_that_is_rolled_back_loses_no_callback(
         shop.put(number, NOW - 600 + number)
     poller.tick()
     for _ in range(12):
-        poller.await_answers()
+        poller.await_results()
         poller.tick(commits=False)
-        poller.await_answers()
+        poller.await_results()
         poller.tick()
-        poller.await_answers()
+        poller.await_results()
     assert set(keys(poller.records + poller.settle())) == {
         f"shop:{number}" for number in range(1, 151)
     }
 
 
-def test_a_page_that_is_too_much_for_one_commit_is_said_in_parts_and_in_whole(
+def test_a_page_that_is_too_much_for_one_commit_is_published_in_parts_and_in_whole(
     poller: Poller, shop: FakeWooCommerce, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.ingest.poller.tick.SAID_BYTES_MAX", 20_000)
+    monkeypatch.setattr("services.ingest.poller.scheduler.TICK_BYTES_MAX", 20_000)
     for number in range(1, 61):
         shop.put(number, NOW - 600 + number)
     poller.tick()
     ticks = list[int]()
     while set(keys(poller.records)) != {f"shop:{number}" for number in range(1, 61)}:
-        poller.await_answers()
+        poller.await_results()
         poller.tick(commits=len(ticks) % 3 != 1)  # the others never were
         ticks.append(len(poller.records))
         assert len(ticks) < 200
@@ -172,19 +172,19 @@ def test_a_page_that_is_too_much_for_one_commit_is_said_in_parts_and_in_whole(
     )  # a last part that is rolled back costs the page once more
 
 
-def test_what_was_said_of_a_page_does_not_count_for_the_page_of_another_process(
+def test_what_was_published_of_a_page_does_not_count_for_the_page_of_another_process(
     poller: Poller, session: Session, shop: FakeWooCommerce, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.ingest.poller.tick.SAID_BYTES_MAX", 20_000)
+    monkeypatch.setattr("services.ingest.poller.scheduler.TICK_BYTES_MAX", 20_000)
     for number in range(1, 31):
         shop.put(number, NOW - 600 + number)
     poller.tick()
-    poller.await_answers()
+    poller.await_results()
     assert 0 < poller.tick() < 30  # and dies
     shop.orders = {
         number: it for number, it in shop.orders.items() if number > 10
     }  # the page begins elsewhere now
-    assert set(keys(Poller(session, poller.shops).settle())) == {
+    assert set(keys(Poller(session, poller.configs).settle())) == {
         f"shop:{number}" for number in range(11, 31)
     }
 
@@ -193,15 +193,15 @@ def test_what_was_said_of_a_page_does_not_count_for_the_page_of_another_process(
     ("way", "trouble"),
     [
         ("500", "it answers 500"),
-        ("broken", "the answer is no JSON"),
-        ("huge", "the answer is too large"),
+        ("broken", "the response is not JSON"),
+        ("huge", "the response is too large"),
         ("hang", "ReadTimeout"),
         ("elsewhere", "it answers 302"),
         ("gzip", "the answer is encoded"),
         ("404", "it answers 404"),
     ],
 )
-def test_a_vendor_that_fails_is_asked_again_later_and_nothing_is_lost(
+def test_a_vendor_that_fails_is_polled_again_later_and_nothing_is_lost(
     session: Session, shop: FakeWooCommerce, way: str, trouble: str
 ) -> None:
     shop.put(1, NOW - 60)
@@ -212,7 +212,7 @@ def test_a_vendor_that_fails_is_asked_again_later_and_nothing_is_lost(
         "select trouble, next_at > now() + interval '4 s' from ingest.polls where failures > 0"
     )
     assert [(it[0].startswith(trouble), it[1]) for it in failed] == [(True, True)]
-    poller.again()
+    poller.poll_again()
     assert keys(poller.records) == ["shop:1"]
     assert poller.rows("select count(*) from ingest.polls where failures > 0 or trouble <> ''") == [
         (0,)
@@ -220,45 +220,45 @@ def test_a_vendor_that_fails_is_asked_again_later_and_nothing_is_lost(
 
 
 @pytest.mark.parametrize("wait", ["429 70", "503 70", "429 Fri,_20_Nov_2099_15:30:08_GMT"])
-def test_retry_after_is_respected_by_all_that_is_asked_of_a_source(
+def test_retry_after_is_respected_by_all_polls_of_a_source(
     poller: Poller, shop: FakeWooCommerce, wait: str
 ) -> None:
     shop.behave(wait)
     poller.settle()
-    assert len(shop.asked) == 1
+    assert len(shop.requests) == 1
     ((seconds,),) = poller.rows(
         "select extract(epoch from circuit_open_until - now())::float8 from ingest.polled_sources"
     )
     assert 60 < seconds <= 70 or 3_500 < seconds <= 3_600
     assert poller.tick() == 0
-    assert not poller.reader.busy
+    assert not poller.workers.busy
 
 
-def test_a_source_that_is_away_is_left_alone_and_then_tried_once(
+def test_a_source_that_is_unavailable_opens_its_breaker_and_is_then_tried_once(
     session: Session, poller: Poller, shop: FakeWooCommerce
 ) -> None:
     shop.put(1, NOW - 60)
     shop.behave(*["500"] * 4)
     poller.settle()
-    assert len(shop.asked) == 3  # one for each poll; then the breaker is open
+    assert len(shop.requests) == 3  # one for each poll; then the breaker is open
     session.execute(b"update ingest.polls set next_at = now()")
     session.commit()
     poller.settle()
-    assert len(shop.asked) == 3
+    assert len(shop.requests) == 3
     session.execute(b"update ingest.polled_sources set circuit_open_until = now()")
     session.commit()
     poller.settle()
-    assert len(shop.asked) == 4  # the trial failed, and closes it again
+    assert len(shop.requests) == 4  # the trial failed, and closes it again
     assert poller.rows(
         "select failures, circuit_open_until > now() from ingest.polled_sources"
     ) == [(4, True)]
-    assert keys(poller.again()) == ["shop:1"]
+    assert keys(poller.poll_again()) == ["shop:1"]
     assert poller.rows(
         "select failures, circuit_open_until > now() from ingest.polled_sources"
     ) == [(0, False)]
 
 
-def test_refused_credentials_rest_loudly_until_the_next_start(
+def test_refused_credentials_suspend_their_polls_visibly_until_the_next_start(
     session: Session, shop: FakeWooCommerce
 ) -> None:
     shop.put(1, NOW - 60)
@@ -266,46 +266,46 @@ def test_refused_credentials_rest_loudly_until_the_next_start(
     assert wrong.settle() == []
     assert state(wrong)[:2] == ("suspended", 1)
     assert "cs_revoked" not in state(wrong)[2]
-    wrong.polling._tell_at = 0.0
+    wrong.scheduler._report_at = 0.0
     wrong.tick()
     assert metrics.value_of("stubline_ingest_polls_resting", source="shop") == 3
-    asked = len(shop.asked)
+    requests_before = len(shop.requests)
     wrong.settle()
-    assert len(shop.asked) == asked
+    assert len(shop.requests) == requests_before
     assert keys(Poller(session, [woo_shop(shop)]).settle()) == ["shop:1"]
 
 
-def test_a_disabled_webhook_is_noticed(poller: Poller, shop: FakeWooCommerce) -> None:
+def test_a_disabled_webhook_is_reported(poller: Poller, shop: FakeWooCommerce) -> None:
     poller.settle()
     assert poller.rows("select * from ingest.drift_notices") == []
     shop.webhooks[0]["status"] = "disabled"
-    poller.again()
+    poller.poll_again()
     ((source, kind, what),) = poller.rows("select source, kind, what from ingest.drift_notices")
     assert (source, kind) == ("shop", "webhook-disabled")
     assert what.startswith("the webhook 1 is disabled")
-    poller.polling._tell_at = 0.0
+    poller.scheduler._report_at = 0.0
     poller.tick()
     assert metrics.value_of("stubline_ingest_poll_warnings", source="shop") == 1
 
 
-def test_a_shop_with_etags_is_told_what_is_known_and_says_that_nothing_changed(
+def test_a_shop_with_etags_gets_what_is_known_and_answers_that_nothing_changed(
     poller: Poller, shop: FakeWooCommerce
 ) -> None:
     shop.has_tags = True
     shop.put(1, NOW - 60)
     poller.settle()
-    poller.again()
-    asked = len(shop.asked)
-    assert poller.again() == []
-    later = shop.asked[asked:]
+    poller.poll_again()
+    requests_before = len(shop.requests)
+    assert poller.poll_again() == []
+    later = shop.requests[requests_before:]
     assert {
         it.headers.get("if-none-match", "")[:3] for it in later if it.path.endswith("/orders")
     } == {'W/"'}
     shop.put(1, NOW - 60, "refunded")
-    assert keys(poller.again()) == ["shop:1"]
+    assert keys(poller.poll_again()) == ["shop:1"]
 
 
-def test_undelivered_events_are_found_by_the_shop_that_they_speak_of(
+def test_undelivered_events_are_found_under_the_shop_of_their_orders(
     session: Session, payments: FakeStripe
 ) -> None:
     poller = Poller(session, [stripe_shop(payments)])
@@ -316,17 +316,17 @@ def test_undelivered_events_are_found_by_the_shop_that_they_speak_of(
     headers = dict(found[0].headers)
     assert (headers["ce_source"], headers["ce_ordersof"]) == (b"/sources/payments", b"shop")
     assert headers["ce_type"] == b"stubline.callback.stripe.v1"
-    assert kinds(poller.judge(found)) == [Effect] * 125
+    assert kinds(poller.handle(found)) == [Effect] * 125
     called = record(
         json.dumps(payments.body(names[1], NOW - 599)).encode(),
         kind=STRIPE,
         source="payments",
         orders_of="shop",
     )
-    assert kinds(poller.judge([called])) == [Duplicate]  # the webhook came after all
-    assert poller.again() == []
+    assert kinds(poller.handle([called])) == [Duplicate]  # the webhook came after all
+    assert poller.poll_again() == []
     payments.put(NOW)
-    assert len(poller.again()) == 1
+    assert len(poller.poll_again()) == 1
 
 
 def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost(
@@ -336,29 +336,30 @@ def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost
     with FakeTicketEvolution() as vendor:
         polled = PollConfig("tevo", vendor.url, TOKEN, SECRET)
         poller = Poller(
-            session, [SourceConfig("tevo", vendors.KINDS["ticketevolution"], (), polled=polled)]
+            session,
+            [SourceConfig("tevo", vendors.WEBHOOK_SOURCES["ticketevolution"], (), poll=polled)],
         )
-        told, lost = (
+        named, lost = (
             tevo_order(id=number, oid=f"9-{number}", fraud_check_status=None)
             for number in (101, 102)
         )
         assert poller.settle() == []
-        vendor.put(told)
-        poller.judge([TEVO.record(Sample(form(told, "order_created", "seller")), slug="tevo")])
+        vendor.put(named)
+        poller.handle([TEVO.record(Sample(form(named, "order_created", "seller")), slug="tevo")])
         read = poller.settle()
         assert keys(read) == ["tevo:101"]
-        assert kinds(poller.judge(read)) == [Effect]
+        assert kinds(poller.handle(read)) == [Effect]
         assert poller.rows("select requested, done from ingest.reads") == [(1, 1)]
         vendor.put(lost)  # its webhook never comes
-        assert kinds(poller.judge(poller.again())) == [Duplicate, Effect]
+        assert kinds(poller.handle(poller.poll_again())) == [Duplicate, Effect]
         assert poller.rows("select order_id, sequence from ingest.orders order by 1") == [
             ("tevo:101", 1),
             ("tevo:102", 1),
         ]
-        assert vendor.refused == []
+        assert vendor.refusals == []
 
 
-def ask_for(session: Session, *order_ids: str) -> None:
+def request_read(session: Session, *order_ids: str) -> None:
     IngestStore(session).add_reads(sorted(order_ids))
     session.commit()
 
@@ -368,35 +369,35 @@ def test_orders_that_a_source_spoke_of_without_proof_are_read_there(
 ) -> None:
     shop.put(1, NOW - 90 * 86_400)
     shop.put(2, NOW - 90 * 86_400)
-    ask_for(session, "shop:1", "shop:2", "elsewhere:3")
+    request_read(session, "shop:1", "shop:2", "elsewhere:3")
     assert keys(poller.settle()) == ["shop:1", "shop:2"]
     assert poller.rows("select order_id from ingest.reads where requested > done") == [
         ("elsewhere:3",)
     ]
-    ask_for(session, "shop:1")
+    request_read(session, "shop:1")
     assert keys(poller.settle()) == ["shop:1"]
-    poller.polling._tell_at = 0.0
+    poller.scheduler._report_at = 0.0
     poller.tick()
     assert metrics.value_of("stubline_ingest_reads_waiting", source="?") == 1
 
 
-def test_an_order_that_is_asked_for_while_it_is_read_is_read_again(
+def test_an_order_that_is_requested_while_it_is_read_is_read_again(
     session: Session, poller: Poller, shop: FakeWooCommerce
 ) -> None:
     poller.settle()
     shop.put(1, NOW - 90 * 86_400)
-    ask_for(session, "shop:1")
+    request_read(session, "shop:1")
     poller.tick()
-    poller.await_answers()
-    ask_for(session, "shop:1")
+    poller.await_results()
+    request_read(session, "shop:1")
     assert keys(poller.settle()) == ["shop:1", "shop:1"]
     assert poller.rows("select requested, done from ingest.reads") == [(2, 2)]
 
 
-def test_an_order_that_its_source_does_not_have_is_given_up_after_some_tries(
+def test_an_order_that_its_source_does_not_have_is_reported_missing_after_some_tries(
     session: Session, poller: Poller
 ) -> None:
-    ask_for(session, "shop:404")
+    request_read(session, "shop:404")
     for tries in range(1, 6):
         assert poller.settle() == []
         assert poller.rows("select failures, done from ingest.reads") == [
@@ -423,6 +424,6 @@ def test_two_processes_never_move_a_cursor_twice_from_the_same_place(
         for turn in range(24):
             poller = (one, two)[turn % 2]
             poller.tick()
-            poller.await_answers()
+            poller.await_results()
         found = one.records + two.records + one.settle() + two.settle()
     assert set(keys(found)) == {f"shop:{number}" for number in range(1, 301)}

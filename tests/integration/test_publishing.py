@@ -1,4 +1,4 @@
-"""The producer of the how-to, run as it stands there: what it sends is what ingest reads."""
+"""The producer of the how-to, run as written: what it sends is what ingest reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from services.ingest import vendors
 from tests.support.callbacks import native_order
-from tests.support.door import ROOT, DoorProcess
+from tests.support.webhook_endpoint import ROOT, WebhookEndpointProcess
 
 HOW_TO = (ROOT / "docs/how-to/publish-orders-yourself.md").read_text("utf-8")
 
@@ -24,7 +24,7 @@ def test_the_how_tos_producer_sends_what_ingest_reads(
     slug = f"t{secrets.token_hex(4)}"
     (tmp_path / "order.json").write_text(json.dumps(native_order(source=slug)), "utf-8")
     (tmp_path / "publish.py").write_text(program, "utf-8")
-    with DoorProcess(bootstrap_servers, slug, tmp_path) as log:
+    with WebhookEndpointProcess(bootstrap_servers, slug, tmp_path) as log:
         subprocess.run(
             [sys.executable, "publish.py"],
             cwd=tmp_path,
@@ -32,8 +32,8 @@ def test_the_how_tos_producer_sends_what_ingest_reads(
             check=True,
             timeout=60,
         )
-        (record,) = log.kept()
-    callback = vendors.read(record)
+        (record,) = log.records()
+    callback = vendors.parse(record)
     assert (callback.order_id, record.key) == (f"{slug}:727", f"{slug}:727".encode())
     assert [fact.name for fact in callback.facts] == ["storefront", "reached:completed"]
 
@@ -41,8 +41,8 @@ def test_the_how_tos_producer_sends_what_ingest_reads(
 def test_the_how_tos_order_is_good() -> None:
     """What its reader copies first."""
     (order,) = re.findall(r"<<'END'\n(.*?)END\n", HOW_TO, re.DOTALL)
-    told = json.loads(order)
-    assert told["lines"][0]["quantity"] == 2
+    report = json.loads(order)
+    assert report["lines"][0]["quantity"] == 2
     answer = subprocess.run(
         [sys.executable, "-c", "from services.console.cli import main; main()", "check-event", "-"],
         input=order.encode(),

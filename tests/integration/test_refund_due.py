@@ -70,8 +70,8 @@ def place(
         line_items=list(lines),
     )
     with stages.session.transaction():
-        callback = record(body, order="727", topic="order.updated", at=f"{at}.000000Z")
-        outcomes = ingest.handle([vendors.read(callback)], stages.session)
+        told = record(body, order="727", topic="order.updated", at=f"{at}.000000Z")
+        outcomes = ingest.handle([vendors.parse(told)], stages.session)
     stages.tell(*[OrderObserved.read(output.headers, output.value) for output in said(outcomes)])
 
 

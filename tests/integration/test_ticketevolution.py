@@ -1,5 +1,5 @@
-"""Ticket Evolution from its webhook to what is known: by a real door, a real database, and a vendor
-that checks who asks.
+"""Ticket Evolution from its webhook to what is known: a real endpoint, a real database, and a
+vendor that checks signatures.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
 from tests.support import callbacks
-from tests.support.door import SECRET as WORD
-from tests.support.door import DoorProcess
 from tests.support.polling import Poller
 from tests.support.trapped import until
 from tests.support.vendors import Sample
 from tests.support.vendors.fake_ticketevolution import SECRET, TOKEN, Answer, FakeTicketEvolution
 from tests.support.vendors.ticketevolution import FORM, VENDOR, form, order
+from tests.support.webhook_endpoint import SECRET as WORD
+from tests.support.webhook_endpoint import WebhookEndpointProcess
 
 NOW = 1_795_188_600.0  # 2026-11-20T15:30:00Z
 ACCEPTED: dict[str, Any] = {
@@ -54,12 +54,12 @@ def session(database_url: str) -> Iterator[Session]:
 
 
 def work(session: Session, *records: Record) -> list[Outcome]:
-    outcomes = worker.handle([vendors.read(it) for it in records], session)
+    outcomes = worker.handle([vendors.parse(it) for it in records], session)
     session.commit()
     return outcomes
 
 
-def said(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
+def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
     outputs = [
         event.encode(time="2026-11-20T15:30:00.000000Z", traceparent=None)
         for it in outcomes
@@ -79,27 +79,27 @@ def rows(session: Session, statement: str) -> list[Any]:
 
 
 def webhook(
-    told: dict[str, Any], event: str = "order_created", recipient: str = "seller", **more: Any
+    received: dict[str, Any], event: str = "order_created", recipient: str = "seller", **more: Any
 ) -> Record:
-    return VENDOR.record(Sample(form(told, event, recipient)), slug="tevo", **more)
+    return VENDOR.record(Sample(form(received, event, recipient)), slug="tevo", **more)
 
 
-def published(found: FoundObject) -> Record:
+def poll_record(found: FoundObject) -> Record:
     """As the reader of polls publishes it."""
     return callbacks.record(
         found.body, kind=found.type, source="tevo", order=str(found.external_id)
     )
 
 
-def asked(session: Session, vendor: FakeTicketEvolution) -> list[Record]:
-    """What stands in ingest.reads, read at the vendor."""
+def requested_reads(session: Session, vendor: FakeTicketEvolution) -> list[Record]:
+    """Return what is in ingest.reads, read at the vendor."""
     wanted = [
         order_id.partition(":")[2]
         for (order_id,) in rows(session, "select order_id from ingest.reads")
     ]
     with httpx.Client(timeout=5) as http:
         return [
-            published(poll.read_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), it))
+            poll_record(poll.read_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), it))
             for it in wanted
         ]
 
@@ -111,7 +111,7 @@ def polled(vendor: FakeTicketEvolution, now: float = NOW) -> list[Record]:
         while not is_last:
             page = poll.read(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), cursor, now)
             cursor, is_last = page.cursor, page.is_last
-            found += [published(it) for it in page.found]
+            found += [poll_record(it) for it in page.found]
     return found
 
 
@@ -123,11 +123,11 @@ def test_a_webhook_has_its_order_read_and_the_poll_adds_nothing(
     vendor.put(truth)
     lie = {**truth, "buyer": {"type": "Client"}, "items": []}
     assert (
-        said(work(session, webhook(lie), webhook(lie, reception_id="b-2"))) == []
+        published(work(session, webhook(lie), webhook(lie, reception_id="b-2"))) == []
     )  # nothing of it is believed
-    reads = asked(session, vendor)
+    reads = requested_reads(session, vendor)
     assert len(reads) == 1
-    (event,) = said(work(session, *reads))
+    (event,) = published(work(session, *reads))
     assert (event.key, event.storefront and event.storefront.channel) == ("tevo:10324712", "tevo")
     assert event.storefront is not None
     assert [(it.product_id, it.quantity, it.is_eticket) for it in event.storefront.lines] == [
@@ -137,7 +137,7 @@ def test_a_webhook_has_its_order_read_and_the_poll_adds_nothing(
     assert len(found) == 1
     assert [type(it) for it in work(session, *found, *found, *reads)] == [Duplicate] * 3
     assert rows(session, "select sequence, incidents from ingest.orders") == [(1, [])]
-    assert vendor.refused == []
+    assert vendor.refusals == []
 
 
 @pytest.mark.feature("SF-191")
@@ -145,15 +145,15 @@ def test_an_order_whose_webhook_was_lost_is_found_by_the_poll(
     session: Session, vendor: FakeTicketEvolution
 ) -> None:
     """And the webhook, when it comes late after all, has it read once more and changes nothing."""
-    told = order(updated_at="2026-11-20T15:29:00Z", fraud_check_status=None)
-    vendor.put(told)
+    received = order(updated_at="2026-11-20T15:29:00Z", fraud_check_status=None)
+    vendor.put(received)
     outcomes = work(session, *polled(vendor))  # pending, and changed since: it is found twice
     assert [type(it) for it in outcomes] == [Effect, Duplicate]
-    (event,) = said(outcomes)
+    (event,) = published(outcomes)
     assert event.storefront is not None
     assert event.storefront.status == "pending"
-    work(session, webhook(told))
-    assert [type(it) for it in work(session, *asked(session, vendor))] == [Duplicate]
+    work(session, webhook(received))
+    assert [type(it) for it in work(session, *requested_reads(session, vendor))] == [Duplicate]
 
 
 @pytest.mark.feature("SF-190")
@@ -162,7 +162,7 @@ def test_what_is_not_ours_to_act_on_is_kept_whole(session: Session) -> None:
         webhook(order(), "order_accepted", "buyer"),
         webhook(order(), "order_teleported"),
     )
-    assert said(work(session, buyer, unknown)) == []
+    assert published(work(session, buyer, unknown)) == []
     assert rows(session, "select what, body from ingest.kept_callbacks order by what") == [
         ("order_teleported", unknown.value),
         ("to us as a buyer: order_accepted", buyer.value),
@@ -188,25 +188,25 @@ def test_a_fraud_word_that_comes_late_is_superseded(
     for at, word in histories:
         vendor.put(order(updated_at=at, fraud_check_status=word, **client))
         work(session, webhook(vendor.orders["10324712"], "fraud_response_received"))
-        reads += asked(session, vendor)
+        reads += requested_reads(session, vendor)
     outcomes = work(session, reads[2], reads[1], reads[0])
     assert [type(it) for it in outcomes[1:]] == [
         Effect,
         Superseded,
     ]  # that it was pending once is news, once
-    (event,) = said(outcomes)
+    (event,) = published(outcomes)
     assert event.storefront is not None
     assert event.storefront.status == "accepted"
 
 
-class TicketDoor(DoorProcess):
+class TicketDoor(WebhookEndpointProcess):
     """Serves Ticket Evolution instead."""
 
     def __init__(self, servers: str, slug: str, folder: Path) -> None:
         super().__init__(servers, slug, folder)
         text = (
-            f'[sources.{slug}]\nkind = "ticketevolution"\nsecrets = ["env:DOOR_OLD", '
-            '"env:DOOR_SECRET"]\n'
+            f'[sources.{slug}]\nkind = "ticketevolution"\nsecrets = ["env:WEBHOOK_OLD", '
+            '"env:WEBHOOK_SECRET"]\n'
         )
         (folder / "sources.toml").write_text(text, "utf-8")
 
@@ -221,35 +221,35 @@ class TicketDoor(DoorProcess):
 
 
 @pytest.fixture
-def door(bootstrap_servers: str, tmp_path: Path) -> Iterator[TicketDoor]:
+def endpoint(bootstrap_servers: str, tmp_path: Path) -> Iterator[TicketDoor]:
     with TicketDoor(bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path) as opened:
         yield opened
 
 
 @pytest.mark.feature("SF-189", "SF-196")
-def test_the_door_answers_before_anything_is_done_with_it(
-    door: TicketDoor, vendor: FakeTicketEvolution
+def test_the_endpoint_answers_before_anything_is_done_with_it(
+    endpoint: TicketDoor, vendor: FakeTicketEvolution
 ) -> None:
-    """Nobody is asked, and nothing of the form is judged: broken ones are answered too, and become
-    dead letters.
+    """No vendor is polled, and nothing of the form is parsed: malformed ones are answered too, and
+    become dead letters.
     """
     vendor.fail(Answer(hangs=True))
     begin = time.monotonic()
-    assert vendor.tell(f"{door.address}/{WORD}", order()).status_code == 200
+    assert vendor.send_webhook(f"{endpoint.address}/{WORD}", order()).status_code == 200
     assert time.monotonic() - begin < 20  # the vendor would hang for longer
     assert (
-        vendor.tell(
-            door.address.replace("://", f"://tevo:{WORD}@"), order(), recipient="buyer"
+        vendor.send_webhook(
+            endpoint.address.replace("://", f"://tevo:{WORD}@"), order(), recipient="buyer"
         ).status_code
         == 200
     )
     for broken in (form("{"), b"", b"\xff", b"a=1&" * 1_000):
-        assert door.post(broken).status_code == 200
-    assert vendor.asked == []
-    kept = {it.value: it for it in door.kept()}
+        assert endpoint.post(broken).status_code == 200
+    assert vendor.requests == []
+    kept = {it.value: it for it in endpoint.records()}
     assert len(kept) == 6
-    assert kept[form(order())].key == f"{door.slug}:10324712".encode()
-    assert vendors.read(kept[form(order())]).reads == (f"{door.slug}:10324712",)
+    assert kept[form(order())].key == f"{endpoint.slug}:10324712".encode()
+    assert vendors.parse(kept[form(order())]).reads == (f"{endpoint.slug}:10324712",)
     for broken in (form("{"), b"", b"\xff", b"a=1&" * 1_000):
         with pytest.raises(CallbackUnreadable):
             SERVICE.parse(kept[broken])
@@ -258,50 +258,57 @@ def test_the_door_answers_before_anything_is_done_with_it(
 @pytest.mark.feature("SF-180")
 @pytest.mark.parametrize("first", ["webhook", "poll"])
 def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_counted(
-    door: TicketDoor, vendor: FakeTicketEvolution, session: Session, first: str
+    endpoint: TicketDoor, vendor: FakeTicketEvolution, session: Session, first: str
 ) -> None:
-    """By its webhook twice, by the poll of what waits and by that of what changed. Holds come by
-    another door, the issuer's.
+    """By its webhook twice, by the poll of pending orders and by that of changes. Holds come
+    another way, through the issuer's entrance.
     """
-    told, slug = order(fraud_check_status=None, updated_at=datetime.now(UTC).isoformat()), door.slug
+    received, slug = (
+        order(fraud_check_status=None, updated_at=datetime.now(UTC).isoformat()),
+        endpoint.slug,
+    )
     shop = SourceConfig(
         slug,
-        vendors.KINDS["ticketevolution"],
+        vendors.WEBHOOK_SOURCES["ticketevolution"],
         (),
-        polled=PollConfig(slug, vendor.url, TOKEN, SECRET),
+        poll=PollConfig(slug, vendor.url, TOKEN, SECRET),
     )
     poller = Poller(session, [shop])
-    vendor.put(told)
+    vendor.put(received)
     found = poller.settle()
     for _ in range(2):
-        assert vendor.tell(f"{door.address}/{WORD}", told).status_code == 200
-    webhooks = door.kept()
+        assert vendor.send_webhook(f"{endpoint.address}/{WORD}", received).status_code == 200
+    webhooks = endpoint.records()
     if first == "poll":
-        outcomes = poller.judge(found) + poller.judge(webhooks) + poller.judge(poller.settle())
+        outcomes = poller.handle(found) + poller.handle(webhooks) + poller.handle(poller.settle())
     else:
-        outcomes = poller.judge(webhooks) + poller.judge(poller.settle()) + poller.judge(found)
-    assert [(it.key, it.sequence) for it in said(outcomes)] == [(f"{slug}:10324712", 1)]
+        outcomes = poller.handle(webhooks) + poller.handle(poller.settle()) + poller.handle(found)
+    assert [(it.key, it.sequence) for it in published(outcomes)] == [(f"{slug}:10324712", 1)]
     assert rows(session, "select order_id, sequence, incidents from ingest.orders") == [
         (f"{slug}:10324712", 1, [])
     ]
-    door.until_metric(f'stubline_ingest_door_callbacks_total{{source="{slug}",status="200"}} 2.0')
+    endpoint.until_metric(
+        f'stubline_ingest_webhook_callbacks_total{{source="{slug}",status="200"}} 2.0'
+    )
     assert metrics.value_of("stubline_ingest_poll_found_total", source=slug) == 2
     assert (
         metrics.value_of("stubline_ingest_poll_answers_total", source=slug, outcome="answered") == 3
     )  # one is a reading
-    assert vendor.refused == []
+    assert vendor.refusals == []
 
 
-def test_a_stranger_is_refused_and_the_word_stays_out_of_the_log(door: TicketDoor) -> None:
+def test_an_unauthenticated_caller_is_refused_and_the_secret_word_stays_out_of_the_log(
+    endpoint: TicketDoor,
+) -> None:
     body = form(order())
     for tail in ("", "guessed", WORD.upper(), f"{WORD}/x", "%ff"):
-        assert door.post(body, tail).status_code == 401
-    assert door.client.post(f"/hooks/{door.slug}/{WORD}", json=order()).status_code == 415
-    assert door.post(body).status_code == 200
-    assert len(door.kept()) == 1
+        assert endpoint.post(body, tail).status_code == 401
+    assert endpoint.client.post(f"/hooks/{endpoint.slug}/{WORD}", json=order()).status_code == 415
+    assert endpoint.post(body).status_code == 200
+    assert len(endpoint.records()) == 1
     until(
         "a line counts the wrong signatures",
-        lambda: "callbacks with a wrong signature" in door.log(),
+        lambda: "wrong signatures" in endpoint.log(),
     )
-    assert door.stop() == 0
-    assert WORD not in door.log()
+    assert endpoint.stop() == 0
+    assert WORD not in endpoint.log()

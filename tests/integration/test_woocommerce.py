@@ -1,5 +1,5 @@
 """Real bodies of WooCommerce through ingest, approval and issuer: who gets which tickets, and what
-people are told.
+people are sent.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def shared(databases: Databases) -> Iterator[Stages]:
         yield found
 
 
-def told(
+def shop_record(
     status: str, minute: int = 0, order: int = 727, topic: str = "order.updated", **changes: Any
 ) -> Record:
     at = MINUTE.format(minute)
@@ -60,12 +60,14 @@ def trashed(minute: int, order: int = 727) -> Record:
 
 def observe(stages: Stages, *records: Record) -> list[OrderObserved]:
     with stages.session.transaction():
-        outcomes = ingest.handle([vendors.read(it) for it in records], stages.session)
+        outcomes = ingest.handle([vendors.parse(it) for it in records], stages.session)
     return [OrderObserved.read(output.headers, output.value) for output in said(outcomes)]
 
 
 def through(stages: Stages, *records: Record) -> list[TicketsChanged]:
-    """One after the other through the three stages; what the issuer says of each."""
+    """Process records one by one through the three stages. Return what the issuer publishes for
+    each.
+    """
     return [
         event
         for it in records
@@ -87,10 +89,10 @@ def state_of(stages: Stages, order: int) -> tuple[str, list[str]]:
 
 @pytest.mark.feature("SF-035", "SF-037")
 def test_a_gift_is_held_by_its_recipient_and_all_else_by_the_buyer(stages: Stages) -> None:
-    """Two entries for the buyer and one as a gift, of which only an address is told; the mail is
+    """Two entries for the buyer and one as a gift, of which only an address is known; the mail is
     the buyer's.
     """
-    (observed,) = observe(stages, told("completed"))
+    (observed,) = observe(stages, shop_record("completed"))
     assert observed.storefront is not None
     assert [it.recipient and it.recipient.email for it in observed.storefront.lines] == [
         None,
@@ -117,32 +119,34 @@ def test_a_gift_is_held_by_its_recipient_and_all_else_by_the_buyer(stages: Stage
 
 @pytest.mark.feature("SF-035", "SF-037")
 def test_a_recipient_who_is_named_later_holds_the_same_ticket(stages: Stages) -> None:
-    (first,) = through(stages, told("completed", line_items=[line(1)]))
+    (first,) = through(stages, shop_record("completed", line_items=[line(1)]))
     gift = line(1, ("recipient_name", "Bob"), ("recipient_email", "bob@example.org"))
-    (second,) = through(stages, told("completed", 1, line_items=[gift]))
+    (second,) = through(stages, shop_record("completed", 1, line_items=[gift]))
     (before,), (after,) = first.tickets, second.tickets
     assert (before.number, before.code) == (after.number, after.code)
     assert (before.holder.name, after.holder.name) == ("Ada Example", "Bob")
     assert (before.recipient_email, after.recipient_email) == (None, "bob@example.org")
     (nameless,) = through(
-        stages, told("completed", 2, line_items=[line(1, ("recipient_name", "Bob"))])
+        stages, shop_record("completed", 2, line_items=[line(1, ("recipient_name", "Bob"))])
     )
     assert [it.recipient_email for it in nameless.tickets] == [""]
-    (own,) = through(stages, told("completed", 3, line_items=[line(1)]))
+    (own,) = through(stages, shop_record("completed", 3, line_items=[line(1)]))
     assert [(it.holder.name, it.recipient_email) for it in own.tickets] == [("Ada Example", None)]
 
 
 def test_a_gift_of_a_buyer_without_a_name_is_printed_with_no_ones_name(stages: Stages) -> None:
     (event,) = through(
-        stages, told("completed", line_items=[line(1)], billing={"email": "ada@example.org"})
+        stages, shop_record("completed", line_items=[line(1)], billing={"email": "ada@example.org"})
     )
     assert documents.document(event, event.tickets).pages[0].holder == ""
 
 
 @pytest.mark.feature("SF-095")
-def test_lines_of_another_kind_get_no_ticket_and_say_why(shared: Stages) -> None:
+def test_lines_of_another_kind_get_no_ticket_and_have_a_reason(shared: Stages) -> None:
     shirt = line(2, quantity=3, product_id=11, sku="SHIRT")
-    (event,) = through(shared, told("completed", order=95, line_items=[line(1, quantity=2), shirt]))
+    (event,) = through(
+        shared, shop_record("completed", order=95, line_items=[line(1, quantity=2), shirt])
+    )
     assert [it.line_id for it in event.tickets] == ["1", "1"]
     assert [(it.line_id, it.quantity, it.reason) for it in event.unissued] == [
         ("2", 3, "no_campaign")
@@ -150,13 +154,13 @@ def test_lines_of_another_kind_get_no_ticket_and_say_why(shared: Stages) -> None
     assert [it["sku"] for it in read_order(shared.session, "shop:95")["waiting"]] == ["SHIRT"]
 
 
-def test_variations_without_skus_of_their_own_are_told_apart(stages: Stages) -> None:
-    """Both lines have their product's id and SKU; only the variation says which was bought."""
+def test_variations_without_skus_of_their_own_are_distinguished(stages: Stages) -> None:
+    """Both lines have their product's id and SKU; only the variation tells which was bought."""
     child, adult = (
         line(at, product_id=11, sku="", variation_id=variation)
         for at, variation in ((1, 17), (2, 18))
     )
-    (event,) = through(stages, told("completed", line_items=[child, adult]))
+    (event,) = through(stages, shop_record("completed", line_items=[child, adult]))
     assert [(it.line_id, it.reason) for it in event.unissued] == [
         ("1", "no_campaign"),
         ("2", "no_campaign"),
@@ -181,7 +185,7 @@ def test_variations_without_skus_of_their_own_are_told_apart(stages: Stages) -> 
 def test_an_order_that_arrives_already_over_gets_no_ticket_also_when_an_older_telling_comes_late(
     shared: Stages, order: int, status: str
 ) -> None:
-    over, late = told(status, 5, order), told("completed", 2, order)
+    over, late = shop_record(status, 5, order), shop_record("completed", 2, order)
     events = through(shared, over, late, late)
     assert [it.tickets for it in events] == [()] * len(events)
     assert state_of(shared, order) == ("cancelled", [f"status {status}"])
@@ -191,14 +195,14 @@ def test_an_order_that_arrives_already_over_gets_no_ticket_also_when_an_older_te
 def test_a_body_with_nothing_but_an_id_cancels_every_ticket_each_time_the_order_is_trashed(
     stages: Stages,
 ) -> None:
-    through(stages, told("completed"))
+    through(stages, shop_record("completed"))
     numbers = stages.tickets()
     for minute in (10, 20):
         through(stages, trashed(minute))
         assert (stages.tickets(), stages.tickets(status="Cancelled")) == ([], numbers)
-        through(stages, told("completed", minute + 1))
+        through(stages, shop_record("completed", minute + 1))
         assert stages.tickets() == [], "an update never lifts a trash"
-        through(stages, told("completed", minute + 5, topic="order.restored"))
+        through(stages, shop_record("completed", minute + 5, topic="order.restored"))
         assert stages.tickets() == numbers
     through(stages, trashed(30))
     assert state_of(stages, 727) == ("cancelled", ["deleted"])
@@ -210,15 +214,17 @@ def test_an_order_in_a_status_that_nobody_named_is_kept_with_a_reason_until_the_
 ) -> None:
     with opened(database_url) as stages:
         stages.apply(raffle(skus=["RFL-SPRING"]))
-        through(stages, told("completely-new"))
+        through(stages, shop_record("completely-new"))
         assert state_of(stages, 727) == ("observed", ["waiting for status completed"])
     with opened(database_url, policies(ApprovalSettings(issue_when="completely-new"))) as stages:
-        through(stages, told("completely-new", 1))  # saved again in the shop
+        through(stages, shop_record("completely-new", 1))  # saved again in the shop
         assert (state_of(stages, 727)[0], len(stages.tickets())) == ("released", 3)
 
 
 def test_an_order_at_the_checkout_waits(shared: Stages) -> None:
-    through(shared, told("checkout-draft", order=40, topic="order.created", date_paid_gmt=None))
+    through(
+        shared, shop_record("checkout-draft", order=40, topic="order.created", date_paid_gmt=None)
+    )
     assert state_of(shared, 40)[0] == "observed"
 
 
@@ -231,7 +237,7 @@ def alike(stages: Stages, *, only_alike: bool = False) -> dict[str, list[str]]:
 
 
 def twin(order: int, minute: int = 0, status: str = "pending", **changes: Any) -> Record:
-    return told(status, minute, order, **{"date_paid_gmt": None, **changes})
+    return shop_record(status, minute, order, **{"date_paid_gmt": None, **changes})
 
 
 @pytest.mark.feature("SF-021")
@@ -264,7 +270,7 @@ def test_ending_one_leaves_the_other_which_nobody_suspects_any_more(
 
 @pytest.mark.feature("SF-021")
 def test_an_order_that_is_saved_again_much_later_stays_suspected(stages: Stages) -> None:
-    """Shops tell of every save, and who reviews an order saves it."""
+    """Shops send every save, and whoever reviews an order saves it."""
     through(stages, twin(1), twin(2, 20))
     through(stages, twin(2, 20, date_modified_gmt="2026-11-21T09:00:00"))
     assert alike(stages) == {"shop:1": ["shop:2"], "shop:2": ["shop:1"]}
@@ -279,7 +285,7 @@ def test_suspicion_blocks_nothing(stages: Stages) -> None:
 def test_orders_far_apart_are_no_duplicates_and_the_window_can_be_set(database_url: str) -> None:
     for window, found in ((0, []), (600, []), (1200, ["shop:1"])):
         with opened(database_url, policies(ApprovalSettings(duplicate_window_s=window))) as stages:
-            minute = window // 100  # something new to tell
+            minute = window // 100  # something new to publish
             through(stages, twin(1, minute), twin(2, minute + 20))
             assert alike(stages)["shop:2"] == found
 
@@ -312,7 +318,7 @@ def test_the_command_lists_what_looks_alike(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:1")  # nobody asks it
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:1")  # no vendor is polled
     monkeypatch.setenv("COLUMNS", "200")
     through(stages, twin(1), twin(2, 1), twin(3, 2, total="1.00"))
     run: Callable[..., int] = lambda *words: cli.run(list(words))  # noqa: E731 - one line is enough

@@ -1,5 +1,5 @@
-"""Polls driven as the lane drives them: a tick in a transaction, vendors asked by real threads,
-callbacks judged as they come.
+"""Polls driven as the lane drives them: a tick in a transaction, vendors polled by real threads,
+callbacks decided as they come.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.callbacks import TOPIC
+from schemas.text import rfc3339
+from services.clients.http import BoundedHttpClient
 from services.ingest import vendors, worker
 from services.ingest.config.sources_file import SourceConfig
-from services.ingest.poller.client import VendorHttpClient
-from services.ingest.poller.reader import PollWorkers
-from services.ingest.poller.tick import PollScheduler
+from services.ingest.poller.scheduler import PollScheduler
+from services.ingest.poller.workers import PollWorkers
 from services.ingest.vendors.shared.poll import PollConfig
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Outcome, Record
@@ -27,10 +28,10 @@ WAIT_S = 120.0
 
 
 def woo_shop(vendor: FakeWooCommerce, slug: str = "shop", **more: Any) -> SourceConfig:
-    polled = PollConfig(slug, vendor.url, fake_woocommerce.KEY, fake_woocommerce.SECRET)._replace(
+    poll = PollConfig(slug, vendor.url, fake_woocommerce.KEY, fake_woocommerce.SECRET)._replace(
         **more
     )
-    return SourceConfig(slug, vendors.KINDS["woocommerce"], (), polled=polled)
+    return SourceConfig(slug, vendors.WEBHOOK_SOURCES["woocommerce"], (), poll=poll)
 
 
 def stripe_shop(
@@ -38,16 +39,16 @@ def stripe_shop(
 ) -> SourceConfig:
     return SourceConfig(
         slug,
-        vendors.KINDS["stripe"],
+        vendors.WEBHOOK_SOURCES["stripe"],
         (),
         orders_of=orders_of,
-        polled=PollConfig(slug, vendor.url, fake_stripe.KEY, orders_of=orders_of),
+        poll=PollConfig(slug, vendor.url, fake_stripe.KEY, orders_of=orders_of),
     )
 
 
-def client() -> VendorHttpClient:
+def client() -> BoundedHttpClient:
     """Faster than a vendor would like it."""
-    return VendorHttpClient(per_second=500, answer_s=2.0, wait_s=1.0)
+    return BoundedHttpClient(per_second=500, answer_s=2.0, wait_s=1.0)
 
 
 @dataclass
@@ -55,22 +56,24 @@ class Poller:
     """One process: `records` is what it has published, each after its commit."""
 
     session: Session
-    shops: Sequence[SourceConfig]
+    configs: Sequence[SourceConfig]
     records: list[Record] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.reader = PollWorkers(client=client)
-        self.polling = PollScheduler({shop.slug: shop for shop in self.shops}, self.reader)
+        self.workers = PollWorkers(client=client)
+        self.scheduler = PollScheduler(
+            {config.slug: config for config in self.configs}, self.workers
+        )
 
     def tick(self, *, commits: bool = True) -> int:
-        """How many callbacks it said. Without a commit it never was."""
-        events = self.polling.tick(datetime.now(UTC), self.session)
+        """Return how many callbacks it published. Without a commit there are none."""
+        events = self.scheduler.tick(datetime.now(UTC), self.session)
         if not commits:
             self.session.rollback()
             return 0
         self.session.commit()
         for event in events:
-            at = datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+            at = rfc3339(datetime.now(UTC))
             output = event.encode(time=at, traceparent=None)
             assert output.topic == TOPIC
             self.records.append(
@@ -78,35 +81,35 @@ class Poller:
             )
         return len(events)
 
-    def await_answers(self) -> None:
+    def await_results(self) -> None:
         until = time.monotonic() + WAIT_S
-        while self.reader.busy - {answer.ask.polled.slug for answer in self.reader.answers}:
-            assert time.monotonic() < until, "a vendor was asked, and nothing came of it"
+        while self.workers.busy - {result.request.config.slug for result in self.workers.results}:
+            assert time.monotonic() < until, "a vendor was polled, and no result came"
             time.sleep(0.005)
 
     def settle(self) -> list[Record]:
-        """Until nothing is due any more. What it said since."""
+        """Tick until nothing is due. Return what was published since."""
         begin = len(self.records)
         until = time.monotonic() + WAIT_S
         while True:
             self.tick()
-            if not self.reader.busy:
+            if not self.workers.busy:
                 return self.records[begin:]
-            self.await_answers()
+            self.await_results()
             assert time.monotonic() < until, "it polls for ever"
 
-    def again(self) -> list[Record]:
+    def poll_again(self) -> list[Record]:
         """As if the interval were over."""
         self.session.execute(b"update ingest.polls set next_at = now()")
         self.session.execute(b"update ingest.polled_sources set circuit_open_until = now()")
         self.session.commit()
         return self.settle()
 
-    def judge(self, records: Sequence[Record]) -> list[Outcome]:
+    def handle(self, records: Sequence[Record]) -> list[Outcome]:
         """As the lane does."""
         if not records:
             return []
-        outcomes = worker.handle([vendors.read(record) for record in records], self.session)
+        outcomes = worker.handle([vendors.parse(record) for record in records], self.session)
         self.session.commit()
         return outcomes
 

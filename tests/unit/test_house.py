@@ -42,7 +42,7 @@ EXCEPTIONS: dict[str, tuple[int, str]] = {
     "services/delivery/sender/process.py run": (59, WRAPPED),
     "services/ingest/admin/cli.py check_event": (41, WRAPPED),
     "services/ingest/admin/cli_incidents.py resolve": (43, WRAPPED),
-    "services/ingest/rules/judge.py judge_all": (43, WRAPPED),
+    "services/ingest/rules/decide.py judge_all": (43, WRAPPED),
     "services/ingest/vendors/woocommerce/poll.py read_orders": (48, WRAPPED),
     "services/ingest/vendors/woocommerce/storefront.py storefront": (41, WRAPPED),
     "services/ingest/worker.py handle": (51, WRAPPED),

@@ -1,16 +1,13 @@
-"""An event of a storefront, judged before it is sent: by the very code that would judge it
-after.
-"""
+"""Checks a storefront's event before it is published, by the code that will parse it afterwards."""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
@@ -19,6 +16,7 @@ from pydantic import BaseModel
 from schemas.callbacks import NATIVE, TOPIC
 from schemas.envelope import NotAnEvent
 from schemas.orders import Line, Person
+from schemas.text import did_you_mean, rfc3339
 from schemas.topics import MIB
 from services.ingest import vendors
 from services.ingest.errors import CallbackMisaddressed
@@ -34,14 +32,14 @@ CLOUD_EVENTS = "application/cloudevents+json"
 Headers = list[tuple[str, bytes | None]]
 
 
-class NotAFileOfOneError(ValueError):
-    """It holds nothing that could be sent: the message says what it may hold."""
+class NotAnEventFileError(ValueError):
+    """The file holds nothing that could be published. The message names what it may hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventDraft:
-    """One record as it would be sent. `supplied`: what the file left out and was filled in, so that
-    the rest can be judged.
+    """A record as it would be published. `supplied` names what was missing in the file and filled
+    in, so that the rest can be checked.
     """
 
     key: str
@@ -50,55 +48,56 @@ class EventDraft:
     supplied: tuple[str, ...] = ()
 
     def record(self) -> Record:
-        return Record(TOPIC, 0, 0, 0, sent(self.key), self.value, self.headers)
+        return Record(TOPIC, 0, 0, 0, to_bytes(self.key), self.value, self.headers)
 
 
 @dataclass(frozen=True, slots=True)
 class EventCheck:
-    """`fault`: the dead letter that it would become. `warnings`: what is taken, and hardly
-    meant.
+    """`fault` is the dead letter that the event would become; `warnings` are about what is accepted
+    and probably a mistake.
     """
 
-    sending: EventDraft
+    draft: EventDraft
     callback: ParsedCallback | None
     fault: str = ""
     warnings: tuple[str, ...] = ()
 
 
-def sent(text: str) -> bytes:
-    r"""Half a character (`\ud800`) too, so that whoever judges the record says what is wrong with
-    it.
-    """
+def to_bytes(text: str) -> bytes:
+    r"""Encode a lone surrogate (`\ud800`) too, so that the parser of the record names the fault."""
     return text.encode("utf-8", "surrogatepass")
 
 
-def sending_of(text: bytes, key: str | None) -> EventDraft:
-    """From a file: an order, a structured CloudEvent, or a record as `kcat -J` writes it. Raises
-    NotAFileOfOneError.
+def draft_from(text: bytes, key: str | None) -> EventDraft:
+    """Read a file: an order, a structured CloudEvent, or a record as `kcat -J` writes it. Raises
+    NotAnEventFileError.
     """
     try:
-        told = json.loads(text)
+        document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise NotAFileOfOneError(f"it is no JSON: {error}") from None
-    if not isinstance(told, dict):
-        raise NotAFileOfOneError(
-            "it is no JSON object: write the order, a structured CloudEvent, or a record of `kcat "
-            "-J`"
+        raise NotAnEventFileError(f"it is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise NotAnEventFileError(
+            "it is not a JSON object: write the order, a structured CloudEvent, or a record of "
+            "`kcat -J`"
         )
-    if "payload" in told or "headers" in told:
-        return _recorded(told, key)
-    if "specversion" in told:
+    if "payload" in document or "headers" in document:
+        return _from_kcat(document, key)
+    if "specversion" in document:
         return EventDraft(
-            key or _key(_data(told)), [("content-type", CLOUD_EVENTS.encode())], text, _missing(key)
+            key or _key(_data(document)),
+            [("content-type", CLOUD_EVENTS.encode())],
+            text,
+            _missing(key),
         )
     return EventDraft(
-        key or _key(told),
+        key or _key(document),
         [
             ("ce_specversion", b"1.0"),
             ("ce_id", b"check-event"),
             ("ce_type", NATIVE.encode()),
-            ("ce_source", sent(f"/sources/{told.get('source', '')}")),
-            ("ce_time", datetime.now(UTC).isoformat().encode()),
+            ("ce_source", to_bytes(f"/sources/{document.get('source', '')}")),
+            ("ce_time", rfc3339(datetime.now(UTC)).encode()),
             ("content-type", b"application/json"),
         ],
         text,
@@ -106,29 +105,32 @@ def sending_of(text: bytes, key: str | None) -> EventDraft:
     )
 
 
-def _recorded(told: Mapping[str, Any], key: str | None) -> EventDraft:
-    names, payload = told.get("headers") or [], told.get("payload")
+def _from_kcat(record: Mapping[str, Any], key: str | None) -> EventDraft:
+    header_items, payload = record.get("headers") or [], record.get("payload")
     if (
-        not isinstance(names, list)
-        or len(names) % 2
-        or not all(isinstance(it, str | None) for it in names)
+        not isinstance(header_items, list)
+        or len(header_items) % 2
+        or not all(isinstance(item, str | None) for item in header_items)
     ):
-        raise NotAFileOfOneError(
-            "`headers` is a list of names and contents in turn, as `kcat -J` writes it"
+        raise NotAnEventFileError(
+            "`headers` is a list of names and values in turn, as `kcat -J` writes it"
         )
     if not isinstance(payload, str | None):
-        raise NotAFileOfOneError(
+        raise NotAnEventFileError(
             "`payload` is the record's value as a text, as `kcat -J` writes it"
         )
     headers: Headers = [
-        (str(names[at]), None if names[at + 1] is None else sent(names[at + 1]))
-        for at in range(0, len(names), 2)
+        (
+            str(header_items[index]),
+            None if header_items[index + 1] is None else to_bytes(header_items[index + 1]),
+        )
+        for index in range(0, len(header_items), 2)
     ]
-    return EventDraft(str(key or told.get("key") or ""), headers, sent(payload or ""))
+    return EventDraft(str(key or record.get("key") or ""), headers, to_bytes(payload or ""))
 
 
 def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of a structured event; empty, when it is no object."""
+    """Return the data of a structured event; empty when it is not an object."""
     given, encoded = event.get("data"), event.get("data_base64")
     if isinstance(encoded, str):
         with suppress(ValueError, RecursionError):
@@ -144,53 +146,55 @@ def _missing(key: str | None) -> tuple[str, ...]:
     return () if key else ("key",)
 
 
-def judged(sending: EventDraft, now: datetime) -> EventCheck:
-    """What ingest would make of it: nothing is sent, and no server is asked."""
-    if len(sending.value) > RECORD_BYTES_MAX:
+def check(draft: EventDraft, now: datetime) -> EventCheck:
+    """Return what ingest would make of the event. Nothing is published, and no server is needed."""
+    if len(draft.value) > RECORD_BYTES_MAX:
         return EventCheck(
-            sending,
+            draft,
             None,
-            f"it has {len(sending.value):,} bytes; the topic takes {RECORD_BYTES_MAX:,}",
+            f"it has {len(draft.value):,} bytes; the topic takes {RECORD_BYTES_MAX:,}",
         )
     try:
-        callback = vendors.read(sending.record())
+        callback = vendors.parse(draft.record())
     except NotAnEvent as error:
-        return EventCheck(sending, None, f"not-an-event: {error}")
+        return EventCheck(draft, None, f"not-an-event: {error}")
     except Poison as error:
         wanted = (
             f": {error.wanted}" if isinstance(error, CallbackMisaddressed) and error.wanted else ""
         )
-        return EventCheck(sending, None, f"{error.code}: {error.cause}{wanted}")
-    return EventCheck(sending, callback, warnings=tuple(_warnings(sending, callback, now)))
+        return EventCheck(draft, None, f"{error.code}: {error.cause}{wanted}")
+    return EventCheck(draft, callback, warnings=tuple(_warnings(draft, callback, now)))
 
 
-def _warnings(sending: EventDraft, callback: ParsedCallback, now: datetime) -> Iterator[str]:
-    names = [name for name, _ in sending.headers]
+def _warnings(draft: EventDraft, callback: ParsedCallback, now: datetime) -> Iterator[str]:
+    names = [name for name, _ in draft.headers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        yield f"header {', '.join(twice)} stands twice: the last counts"
-    for notice in callback.notices:
+        yield f"header {', '.join(twice)} is repeated: the last value wins"
+    for notice in callback.drift:
         yield (
-            f"{notice.kind}: {notice.what}; the order is taken without it, and each such one is "
-            "counted as an incident"
+            f"{notice.kind}: {notice.what}; the order is accepted without it, and each such order "
+            "is counted as an incident"
         )
-    newest = _newest(callback)
+    newest = _newest_time(callback)
     if newest is not None and newest > now + AHEAD_MAX:
         yield (
             f"modified_at is {newest.isoformat()}, ahead of this clock: until then nothing else "
-            "that is said of this order counts"
+            "that is sent of this order counts"
         )
     is_structured = (
-        (dict(sending.headers).get("content-type") or b"")
+        (dict(draft.headers).get("content-type") or b"")
         .lower()
         .startswith(b"application/cloudevents")
     )
-    if "headers" not in sending.supplied and "ce_time" not in names and not is_structured:
-        yield "ce_time is missing: nobody can tell later when it was sent"
-    yield from islice(_unread(sending.value), WARNINGS_MAX)
+    if "headers" not in draft.supplied and "ce_time" not in names and not is_structured:
+        yield "ce_time is missing: nobody can find out later when it was sent"
+    yield from islice(_unread_fields(draft.value), WARNINGS_MAX)
 
 
-def _newest(callback: ParsedCallback) -> datetime | None:
-    """By the order's own clock. What other sources say is not versioned by a time alone."""
+def _newest_time(callback: ParsedCallback) -> datetime | None:
+    """Return the newest time by the order's own clock. Facts of other sources are not versioned by
+    a time alone.
+    """
     try:
         return max(
             (datetime.fromisoformat(it.version.partition("/")[0]) for it in callback.facts),
@@ -200,8 +204,10 @@ def _newest(callback: ParsedCallback) -> datetime | None:
         return None
 
 
-def _unread(value: bytes) -> Iterator[str]:
-    """Fields inside an order that nobody reads: a misspelt `recipient` would be no gift."""
+def _unread_fields(value: bytes) -> Iterator[str]:
+    """Yield a warning for each field of an order that is not read: a misspelt `recipient` would be
+    no gift.
+    """
     try:
         document = json.loads(value)
     except (ValueError, RecursionError):
@@ -209,18 +215,22 @@ def _unread(value: bytes) -> Iterator[str]:
     if not isinstance(document, dict):
         return
     order = _data(document) if "specversion" in document else document
-    told = order.get("lines")
-    lines = [it for it in told if isinstance(it, dict)] if isinstance(told, list) else []
-    parts: list[tuple[str, object, type[BaseModel]]] = [("buyer", order.get("buyer"), Person)]
-    parts += [(f"lines.{at}", it, Line) for at, it in enumerate(lines)]
-    parts += [(f"lines.{at}.recipient", it.get("recipient"), Person) for at, it in enumerate(lines)]
-    for where, part, model in parts:
+    lines_value = order.get("lines")
+    lines = (
+        [line for line in lines_value if isinstance(line, dict)]
+        if isinstance(lines_value, list)
+        else []
+    )
+    checked_parts: list[tuple[str, object, type[BaseModel]]] = [
+        ("buyer", order.get("buyer"), Person)
+    ]
+    checked_parts += [(f"lines.{index}", line, Line) for index, line in enumerate(lines)]
+    checked_parts += [
+        (f"lines.{index}.recipient", line.get("recipient"), Person)
+        for index, line in enumerate(lines)
+    ]
+    for where, part, model in checked_parts:
         for name in sorted(
             part.keys() - model.model_fields.keys() if isinstance(part, dict) else ()
         ):
-            yield f"{where}.{name} is not read{_nearest(name, model.model_fields)}"
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    near = get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+            yield f"{where}.{name} is not read{did_you_mean(name, model.model_fields)}"

@@ -1,5 +1,5 @@
-"""`stubline sources` and `stubline check-event`: what the door and the worker would make of a file.
-They need no server.
+"""`stubline sources` and `stubline check-event`: check a sources file, or a storefront's event,
+without any server.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import typer
 from schemas.callbacks import TOPIC
 from schemas.topics import MIB
 from services.ingest.admin import cli_incidents
-from services.ingest.admin.check_event import EventCheck, NotAFileOfOneError, judged, sending_of
+from services.ingest.admin.check_event import EventCheck, NotAnEventFileError, check, draft_from
 from services.ingest.config import sources_file
-from services.ingest.config.sources_file import PREFIX, SourceConfig
+from services.ingest.config.sources_file import WEBHOOK_PATH_PREFIX, SourceConfig
 from services.ingest.settings import IngestSettings
 from services.runtime import files as bounded
 from services.runtime.admin import cli_support
@@ -27,12 +27,12 @@ from services.runtime.text import one_line
 app = typer.Typer(no_args_is_help=True)
 sources = typer.Typer(
     no_args_is_help=True,
-    help="Sources: which shops the door serves, and why it does not serve one.",
+    help="Sources: which sources the webhook endpoint serves, and why it does not serve one.",
 )
 app.add_typer(sources, name="sources")
 app.add_typer(cli_incidents.app, name="incidents")
 
-EVENT_BYTES_MAX = 16 * MIB  # twice the largest record: a record of `kcat -J` is escaped
+EVENT_BYTES_MAX = 16 * MIB  # twice the largest record, because `kcat -J` escapes it
 COLUMNS = ("source", "kind", "state", "path", "secrets", "rate_max", "poll", "why")
 File = Annotated[
     Path | None,
@@ -42,18 +42,18 @@ File = Annotated[
 
 @sources.command("list")
 def list_sources(*, file: File = None, as_json: AsJson = False) -> None:
-    """Every source of the file, and where its secrets are. Never what they are."""
-    _show(_read(file), as_json=as_json)
+    """List every source of the file and where its secrets are, never what they are."""
+    _print_sources(_read(file), as_json=as_json)
 
 
 @sources.command("check")
 def check_sources(*, file: File = None, as_json: AsJson = False) -> None:
-    """As the door would start with it. Exit code 1: a source would not be served or polled; 78: the
-    door would not start.
+    """Check the file as the webhook endpoint reads it. Exit code 1: a source would not be served or
+    polled; 78: the endpoint would not start.
     """
     found = _read(file)
-    _show(found, as_json=as_json)
-    if any(shop.refused is not None or shop.poll_refused is not None for shop in found):
+    _print_sources(found, as_json=as_json)
+    if any(config.refusal is not None or config.poll_refusal is not None for config in found):
         raise typer.Exit(ExitCode.REFUSED)
 
 
@@ -69,35 +69,35 @@ def check_event(
     ],
     key: Annotated[
         str | None,
-        typer.Option("--key", help="The record's key; else the one that it has to have."),
+        typer.Option("--key", help="The record's key; default: the one that it must have."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What ingest would make of an event that a storefront is about to publish. Sends nothing. Exit
-    code 1: a dead letter.
+    """Check what ingest would make of an event before a storefront publishes it. Sends nothing.
+    Exit code 1: a dead letter.
     """
     try:
         text = _content(file)
-        found = judged(sending_of(text, key), datetime.now(UTC))
+        result = check(draft_from(text, key), datetime.now(UTC))
     except bounded.FileUnusableError as error:
         raise typer.BadParameter(f"{file}: {error}") from None
-    except NotAFileOfOneError as error:
+    except NotAnEventFileError as error:
         raise typer.BadParameter(str(error)) from None
-    callback = found.callback
-    told = {
-        "fault": found.fault,
-        "warnings": list(found.warnings),
+    callback = result.callback
+    report = {
+        "fault": result.fault,
+        "warnings": list(result.warnings),
         "order": callback.order_id if callback else None,
         "facts": [fact.name for fact in callback.facts] if callback else [],
-        "key": found.sending.key,
+        "key": result.draft.key,
         "topic": TOPIC,
-        "supplied": list(found.sending.supplied),
+        "supplied": list(result.draft.supplied),
     }
     if as_json:
-        cli_support.write_json(told)
+        cli_support.write_json(report)
     else:
-        _tell(found)
-    if found.fault:
+        _print_check(result)
+    if result.fault:
         raise typer.Exit(ExitCode.REFUSED)
 
 
@@ -107,25 +107,25 @@ def _content(file: Path) -> bytes:
     return bounded.read_bytes(file, EVENT_BYTES_MAX)
 
 
-def _tell(found: EventCheck) -> None:
-    if found.callback is None:
-        lines = [f"would be a dead letter: {found.fault}"]
+def _print_check(result: EventCheck) -> None:
+    if result.callback is None:
+        lines = [f"would be a dead letter: {result.fault}"]
     else:
-        facts = ", ".join(fact.name for fact in found.callback.facts)
-        lines = [f"good: order {found.callback.order_id}, says {facts}"]
-        if "headers" in found.sending.supplied:
+        facts = ", ".join(fact.name for fact in result.callback.facts)
+        lines = [f"good: order {result.callback.order_id}, with the facts {facts}"]
+        if "headers" in result.draft.supplied:
             headers = [
                 f"{name}: {(text or b'').decode()}"
-                for name, text in found.sending.headers
+                for name, text in result.draft.headers
                 if name != "ce_id"
             ]
             lines.append(
-                f"send it to {TOPIC} with the key {found.sending.key}, a ce_id of its own, and "
+                f"publish it to {TOPIC} with the key {result.draft.key}, a ce_id of its own, and "
                 f"{'; '.join(headers)}"
             )
-        elif "key" in found.sending.supplied:
-            lines.append(f"send it to {TOPIC} with the key {found.sending.key}")
-    lines += [f"warning: {text}" for text in found.warnings]
+        elif "key" in result.draft.supplied:
+            lines.append(f"publish it to {TOPIC} with the key {result.draft.key}")
+    lines += [f"warning: {text}" for text in result.warnings]
     for line in lines:
         typer.echo(one_line(line))
 
@@ -143,36 +143,42 @@ def _read(file: Path | None) -> list[SourceConfig]:
         raise typer.Exit(EX_CONFIG) from None
 
 
-def _show(found: list[SourceConfig], *, as_json: bool) -> None:
-    settings, doubts = (
+def _print_sources(found: list[SourceConfig], *, as_json: bool) -> None:
+    settings, warning_of_source = (
         load(IngestSettings),
-        sources_file.doubts({shop.slug: shop for shop in found}),
+        sources_file.warnings({config.slug: config for config in found}),
     )
     cli_support.rows(
-        [_row(shop, settings, doubts.get(shop.slug)) for shop in found], COLUMNS, as_json=as_json
+        [_row(config, settings, warning_of_source.get(config.slug)) for config in found],
+        COLUMNS,
+        as_json=as_json,
     )
 
 
-def _row(shop: SourceConfig, settings: IngestSettings, doubt: str | None) -> dict[str, Any]:
+def _row(config: SourceConfig, settings: IngestSettings, warning: str | None) -> dict[str, Any]:
     return {
-        "source": shop.slug,
-        "kind": shop.source.kind,
-        "state": "served" if shop.refused is None else "refused",
-        "path": PREFIX + shop.slug,
-        "secrets": ", ".join(shop.names),
-        "rate_max": shop.rate_max or settings.door_source_rate_max,
-        "poll": polled(shop),
+        "source": config.slug,
+        "kind": config.source.kind,
+        "state": "served" if config.refusal is None else "refused",
+        "path": WEBHOOK_PATH_PREFIX + config.slug,
+        "secrets": ", ".join(config.secret_references),
+        "rate_max": config.rate_max or settings.webhook_source_rate_max,
+        "poll": poll_address(config),
         "why": "; ".join(
             filter(
                 None,
-                (shop.refused, shop.poll_refused and f"not polled: {shop.poll_refused}", doubt),
+                (
+                    config.refusal,
+                    config.poll_refusal and f"not polled: {config.poll_refusal}",
+                    warning,
+                ),
             )
         ),
     }
 
 
-def polled(shop: SourceConfig) -> str:
-    """Where it is asked for what its callbacks lost."""
-    if shop.poll_refused is not None:
+def poll_address(config: SourceConfig) -> str:
+    """Return where the source is polled."""
+    if config.poll_refusal is not None:
         return "refused"
-    return shop.polled.url if shop.polled is not None else ""
+    return config.poll.url if config.poll is not None else ""

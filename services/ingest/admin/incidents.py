@@ -1,8 +1,8 @@
 """Incidents as operators read and resolve them.
 
-Resolving is done in parts, each a command in a transaction of its own with its audit row
-(services.runtime.admin.commands). The ids of the later parts follow from the first's, so a command
-that is sent again goes on where it was, and in the end does nothing.
+An incident is resolved in parts, each a command in a transaction of its own with its audit row
+(services.runtime.admin.commands). The ids of later parts are derived from the first's, so a command
+that is sent again continues where it stopped, and in the end does nothing.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ from psycopg.rows import TupleRow, dict_row
 from schemas.orders import order_of
 from services.ingest.errors import CallbackKept, IncidentChoiceRefused, IncidentUnknown
 from services.ingest.rules.incidents import (
-    SAME_KEY,
-    TWO_MEANINGS,
+    CONTENT_CONFLICT,
+    SAME_KEY_OTHER_CONTENT,
     Evidence,
     EvidenceRow,
     Incident,
     fingerprint,
-    gathered,
-    name_of,
+    group_by_cause,
+    incident_id,
     source_of,
 )
 from services.runtime.admin.commands import (
-    REPLAYABLE_STATES,
     AdminCommands,
     AdminQueries,
     CommandResult,
@@ -47,12 +46,12 @@ from services.runtime.records import Record
 
 SQL = statements.load(__package__)
 GROUP = "stubline.ingest"
-LETTERS_OF_PART, KEPT_OF_PART = 5_000, 100  # a kept callback may be a mebibyte
+DEAD_LETTERS_OF_PART, KEPT_OF_PART = 5_000, 100  # a kept callback may have a mebibyte
 WORDS_MAX = 10
 
 
 class ResolutionMethod(StrEnum):
-    """By what an incident is resolved."""
+    """How an incident is resolved."""
 
     REPLAY = "replay"
     DISCARD = "discard"
@@ -60,21 +59,21 @@ class ResolutionMethod(StrEnum):
 
 
 class ResolutionRequest(NamedTuple):
-    """What an operator asks for."""
+    """What an operator requests."""
 
     incident_id: str
-    how: ResolutionMethod
+    method: ResolutionMethod
     reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class IncidentQueries:
-    """What operators look at. Changes nothing."""
+    """Read-only queries."""
 
     connection: Connection[TupleRow]
 
     def incidents(self) -> dict[str, Incident]:
-        return gathered([*self._letters(), *self._notices(), *self._orders()])
+        return group_by_cause([*self._dead_letters(), *self._drift(), *self._orders()])
 
     def incident(self, incident_id: str) -> Incident:
         if (found := self.incidents().get(incident_id)) is None:
@@ -82,21 +81,21 @@ class IncidentQueries:
         return found
 
     def words(self, incident: Incident) -> list[Row]:
-        """How it was told, before what varies was folded; the most frequent first."""
+        """Return the original texts, before what varies was folded; the most frequent first."""
         if incident.evidence is Evidence.ORDERS:
             return []
-        name = "original_causes" if incident.evidence is Evidence.LETTERS else "original_words"
+        name = "original_causes" if incident.evidence is Evidence.DEAD_LETTERS else "original_words"
         return self._rows(name, arguments(incident) | {"limit": WORDS_MAX})
 
     def example(self, incident: Incident) -> bytes:
-        """The bytes of a callback; of an order that has the incident its id."""
+        """Return the bytes of a callback; of an order with conflicting content, the order's id."""
         match incident.evidence:
-            case Evidence.LETTERS:
+            case Evidence.DEAD_LETTERS:
                 return (
                     AdminQueries(self.connection).dead_letter(UUID(incident.example))["value"]
                     or b""
                 )
-            case Evidence.NOTICES:
+            case Evidence.DRIFT:
                 return bytes(
                     self._rows("example_of_drift_notice", arguments(incident))[0]["example"]
                 )
@@ -104,36 +103,36 @@ class IncidentQueries:
                 return incident.example.encode()
 
     def kept(self, incident: Incident) -> int:
-        """How many of its callbacks are kept, for nobody acted on them."""
+        """Return how many of its callbacks are kept."""
         found = (
             self._rows("count_kept_callbacks", arguments(incident))
-            if incident.evidence is Evidence.NOTICES
+            if incident.evidence is Evidence.DRIFT
             else []
         )
         return int(found[0]["count"]) if found else 0
 
-    def _letters(self) -> Iterable[EvidenceRow]:
+    def _dead_letters(self) -> Iterable[EvidenceRow]:
         for row in self._rows("dead_letters_by_cause", {"group": GROUP}):
-            said = row["source"]
+            origin = row["source"]
             is_open = bool(row["waiting"] or row["replaying"])
             numbers = {
                 name: row[name]
                 for name in ("count", "waiting", "replaying", "first_at", "last_at", "example")
             }
             yield EvidenceRow(
-                Evidence.LETTERS,
-                source_of(said),
+                Evidence.DEAD_LETTERS,
+                source_of(origin),
                 row["code"],
                 row["cause"],
-                origin=said,
+                origin=origin,
                 is_open=is_open,
                 **numbers,
             )
 
-    def _notices(self) -> Iterable[EvidenceRow]:
+    def _drift(self) -> Iterable[EvidenceRow]:
         for row in self._rows("drift_notices_by_kind", {}):
             yield EvidenceRow(
-                Evidence.NOTICES, **row | {"origin": row["what"], "what": fingerprint(row["what"])}
+                Evidence.DRIFT, **row | {"origin": row["what"], "what": fingerprint(row["what"])}
             )
 
     def _orders(self) -> Iterable[EvidenceRow]:
@@ -141,12 +140,12 @@ class IncidentQueries:
             row["incident_id"]: row["seen_at"] for row in self._rows("incidents_seen", {})
         }
         for row in self._rows("orders_with_conflicting_keys", {}):
-            seen_at = seen.get(name_of(TWO_MEANINGS, row["source"], SAME_KEY))
+            seen_at = seen.get(incident_id(CONTENT_CONFLICT, row["source"], SAME_KEY_OTHER_CONTENT))
             is_open = seen_at is None or row["last_at"] > seen_at
             yield EvidenceRow(
                 Evidence.ORDERS,
-                kind=TWO_MEANINGS,
-                what=SAME_KEY,
+                kind=CONTENT_CONFLICT,
+                what=SAME_KEY_OTHER_CONTENT,
                 origin=row["source"],
                 is_open=is_open,
                 **row,
@@ -158,60 +157,65 @@ class IncidentQueries:
 
 @dataclass(frozen=True, slots=True)
 class IncidentCommands(AdminCommands):
-    """What resolves incidents."""
+    """Commands that resolve incidents."""
 
     def resolve(
-        self, incident_id: str, how: ResolutionMethod, reason: str | None = None
+        self, incident_id: str, method: ResolutionMethod, reason: str | None = None
     ) -> CommandResult:
-        """Its details: how many letters or kept callbacks it concerned, by this sending and all
-        before it.
+        """Resolve the incident. The details count the dead letters or kept callbacks that this
+        command concerned, earlier sendings included.
         """
-        wanted, first = ResolutionRequest(incident_id, how, reason), self.command.command_id
+        request, first = ResolutionRequest(incident_id, method, reason), self.command.command_id
         incident = IncidentQueries(self.connection).incidents().get(incident_id)
         already, total, until = True, 0, None
         for part in count():
-            of_part = self.command._replace(
+            command = self.command._replace(
                 command_id=uuid5(first, f"part {part}") if part else first
             )
-            done = replace(self, command=of_part).resolve_part(wanted, incident, part, until)
+            result = replace(self, command=command).resolve_part(request, incident, part, until)
             already, total, until = (
-                already and done.already,
-                total + done.details["concerned"],
-                done.details["until"],
+                already and result.already,
+                total + result.details["concerned"],
+                result.details["until"],
             )
-            if not done.details["goes_on"]:
+            if not result.details["goes_on"]:
                 break
         return CommandResult(
-            already, {"incident": incident_id, "how": how.value, "concerned": total}
+            already, {"incident": incident_id, "how": method.value, "concerned": total}
         )
 
     def resolve_part(
-        self, wanted: ResolutionRequest, incident: Incident | None, part: int, until: str | None
+        self, request: ResolutionRequest, incident: Incident | None, part: int, until: str | None
     ) -> CommandResult:
-        """`until`: what the first part said; later ones leave what came or failed since."""
-        asked = {
-            "incident": wanted.incident_id,
-            "how": wanted.how.value,
-            "reason": wanted.reason,
+        """Resolve one part. `until` is the time of the first part; later parts leave what came or
+        failed since.
+        """
+        arguments_of_command = {
+            "incident": request.incident_id,
+            "how": request.method.value,
+            "reason": request.reason,
             "part": part,
         }
         return self.execute(
-            "incidents resolve", asked, lambda: self._resolve(wanted, incident, until)
+            "incidents resolve",
+            arguments_of_command,
+            lambda: self._resolve(request, incident, until),
         )
 
     def _resolve(
-        self, wanted: ResolutionRequest, incident: Incident | None, until: str | None
+        self, request: ResolutionRequest, incident: Incident | None, until: str | None
     ) -> Row:
         begun = until or self._moment()
         if incident is None and until is None:
-            raise IncidentUnknown(wanted.incident_id)
-        if incident is None:  # all its letters that were given back have ended, for another cause
+            raise IncidentUnknown(request.incident_id)
+        # all its dead letters that were replayed have ended with another cause
+        if incident is None:
             return {"concerned": 0, "goes_on": False, "until": begun}
-        refuse(incident, wanted.how)
-        if incident.evidence is Evidence.LETTERS:
-            most, concerned = LETTERS_OF_PART, self._end_letters(incident, wanted, begun)
-        elif wanted.how is ResolutionMethod.REPLAY:
-            most, concerned = KEPT_OF_PART, self._give_kept(incident, begun)
+        refuse_impossible(incident, request.method)
+        if incident.evidence is Evidence.DEAD_LETTERS:
+            most, concerned = DEAD_LETTERS_OF_PART, self._end_dead_letters(incident, request, begun)
+        elif request.method is ResolutionMethod.REPLAY:
+            most, concerned = KEPT_OF_PART, self._replay_kept(incident, begun)
         else:
             most, concerned = 1, 0
         if until is None:
@@ -223,17 +227,17 @@ class IncidentCommands(AdminCommands):
         row = self.connection.execute(SQL["transaction_time"]).fetchone()
         return str(row[0].isoformat()) if row else ""
 
-    def _end_letters(self, incident: Incident, wanted: ResolutionRequest, until: str) -> int:
-        given = arguments(incident) | {"until": until, "limit": LETTERS_OF_PART}
+    def _end_dead_letters(self, incident: Incident, request: ResolutionRequest, until: str) -> int:
+        given = arguments(incident) | {"until": until, "limit": DEAD_LETTERS_OF_PART}
         ids = [row[0] for row in self.connection.execute(SQL["lock_open_dead_letters"], given)]
-        state = "requested" if wanted.how is ResolutionMethod.REPLAY else "discarded"
+        state = "requested" if request.method is ResolutionMethod.REPLAY else "discarded"
         if ids:
             self.set_dead_letter_state(
-                DeadLetterSelection(ids, limit=len(ids)), state, REPLAYABLE_STATES, wanted.reason
+                DeadLetterSelection(ids, limit=len(ids)), state, REPLAYABLE_STATES, request.reason
             )
         return len(ids)
 
-    def _give_kept(self, incident: Incident, until: str) -> int:
+    def _replay_kept(self, incident: Incident, until: str) -> int:
         given = arguments(incident) | {"until": until, "limit": KEPT_OF_PART}
         kept = (
             self.connection.cursor(row_factory=dict_row)
@@ -241,32 +245,32 @@ class IncidentCommands(AdminCommands):
             .fetchall()
         )
         if kept:
-            self.request_replays(GROUP, [_letter(row, incident) for row in kept])
+            self.request_replays(GROUP, [_kept_as_dead_letter(row, incident) for row in kept])
         return len(kept)
 
     def _close(self, incident: Incident) -> None:
-        if incident.evidence is Evidence.NOTICES:
+        if incident.evidence is Evidence.DRIFT:
             self.connection.execute(SQL["close_drift_notices"], arguments(incident))
         elif incident.evidence is Evidence.ORDERS:
             self.connection.execute(SQL["acknowledge_incident"], {"id": incident.id})
 
 
-def ways(incident: Incident) -> tuple[ResolutionMethod, ...]:
-    """By what it can be resolved."""
+def resolution_methods(incident: Incident) -> tuple[ResolutionMethod, ...]:
+    """Return the methods that apply to the incident's evidence."""
     match incident.evidence:
-        case Evidence.LETTERS:
+        case Evidence.DEAD_LETTERS:
             return (ResolutionMethod.REPLAY, ResolutionMethod.DISCARD)
-        case Evidence.NOTICES:
+        case Evidence.DRIFT:
             return (ResolutionMethod.REPLAY, ResolutionMethod.SEEN)
         case Evidence.ORDERS:
             return (ResolutionMethod.SEEN,)
 
 
-def refuse(incident: Incident, how: ResolutionMethod) -> None:
-    if how not in (possible := ways(incident)):
-        told = " or ".join(f"--{way}" for way in possible)
+def refuse_impossible(incident: Incident, method: ResolutionMethod) -> None:
+    if method not in (possible := resolution_methods(incident)):
+        options = " or ".join(f"--{way}" for way in possible)
         raise IncidentChoiceRefused(
-            f"{incident.id} is of {incident.evidence}: it is resolved by {told}"
+            f"{incident.id} has the evidence {incident.evidence}: it is resolved by {options}"
         )
 
 
@@ -281,9 +285,9 @@ def arguments(incident: Incident) -> Row:
     }
 
 
-def _letter(kept: Row, incident: Incident) -> DeadLetter:
-    """As the runtime gives records back. The topic's id is the callback's own name, so it meets no
-    letter of another one.
+def _kept_as_dead_letter(kept: Row, incident: Incident) -> DeadLetter:
+    """Return the callback as a dead letter, which the runtime can replay. Its topic id is made from
+    the callback's key, so it collides with no other record.
     """
     record = Record(
         topic=kept["topic"],

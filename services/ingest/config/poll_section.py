@@ -1,7 +1,7 @@
-"""`[sources.shop.poll]`: how a source is asked for what its callbacks lost.
+"""`[sources.shop.poll]`: how a source is polled for what its callbacks lost.
 
-A mistake is a ConfigurationError, as everywhere in the sources file. Credentials that are not there
-keep this poll alone out.
+A mistake is a ConfigurationError, as everywhere in the sources file. Missing credentials disable
+this poll alone.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from services.ingest.vendors.polls import VENDORS
 from services.ingest.vendors.shared.poll import FIRST_DAYS, PollConfig
 from services.runtime.settings import ConfigurationError
 
-FIELDS = ("url", "key", "secret", "every_s", "first_days")
+POLL_KEYS = ("url", "key", "secret", "every_s", "first_days")
 EVERY_MIN_S, EVERY_MAX_S = 1.0, 86_400.0
 FIRST_DAYS_MAX = 90.0
 
 
 def check(kind: str, block: object, where: str) -> None:
     if kind not in VENDORS:
-        raise ConfigurationError(f"{where}: {kind} cannot be asked; only {', '.join(VENDORS)} can")
+        raise ConfigurationError(f"{where}: {kind} cannot be polled; only {', '.join(VENDORS)} can")
     if not isinstance(block, dict):
-        raise ConfigurationError(f"{where} is no table")
+        raise ConfigurationError(f"{where} is not a table")
 
 
 def read(
@@ -33,31 +33,32 @@ def read(
     block: Mapping[str, Any],
     where: str,
     *,
-    referred: Callable[[object], str],
+    dereferenced: Callable[[object], str],
     slug: str,
     orders_of: str,
     options: Mapping[str, str],
 ) -> PollConfig:
-    """Raises ConfigurationError, or LookupError when credentials are not there. `referred` reads
-    env:NAME and file:PATH.
+    """Read the section. Raises ConfigurationError, or LookupError when credentials are missing.
+    `dereferenced` reads env:NAME and file:PATH.
     """
     vendor = VENDORS[kind]
     url = address(block.get("url") or vendor.url, where)
     every_s = number(block, "every_s", where, least=EVERY_MIN_S, most=EVERY_MAX_S)
     first_days = number(block, "first_days", where, least=0.0, most=FIRST_DAYS_MAX)
-    found = dict[str, str]()
+    credentials = dict[str, str]()
     for name in ("key", "secret"):
         if name in vendor.needs and name not in block:
             raise ConfigurationError(f"{where}: {name} is missing, as env:NAME or file:PATH")
         if name not in vendor.needs and name in block:
             raise ConfigurationError(f"{where}: a {kind} has no {name}")
-    for name in vendor.needs:  # behind all mistakes: a missing one is none of the file
-        found[name] = credential(referred(block[name]), block[name])
+    # after all checks of the file, because a missing credential is no mistake in it
+    for name in vendor.needs:
+        credentials[name] = credential(dereferenced(block[name]), block[name])
     return PollConfig(
         slug,
         url,
-        found.get("key", ""),
-        found.get("secret", ""),
+        credentials.get("key", ""),
+        credentials.get("secret", ""),
         orders_of,
         options,
         every_s,
@@ -71,17 +72,19 @@ def credential(text: str, name: str) -> str:
     return text
 
 
-def address(said: object, where: str) -> str:
-    """https, and http only to this machine itself: credentials go with every request."""
-    wrong = ConfigurationError(
-        f'{where}: url = "https://..." is where its API is, without credentials, ? and #'
+def address(value: object, where: str) -> str:
+    """Return the address: https, or http to this machine only, because credentials go with every
+    request.
+    """
+    error = ConfigurationError(
+        f'{where}: url = "https://..." is the address of its API, without credentials, ? and #'
     )
-    if not isinstance(said, str):
-        raise wrong
+    if not isinstance(value, str):
+        raise error
     try:
-        url = httpx.URL(said)
+        url = httpx.URL(value)
     except (httpx.InvalidURL, ValueError):
-        raise wrong from None
+        raise error from None
     if (
         url.scheme not in {"https", "http"}
         or not url.host
@@ -89,12 +92,12 @@ def address(said: object, where: str) -> str:
         or url.query
         or url.fragment
     ):
-        raise wrong
+        raise error
     if url.scheme == "http" and not is_loopback(url.host):
         raise ConfigurationError(
-            f"{where}: url is http, which tells credentials to everybody on the way: https"
+            f"{where}: url is http, which shows credentials to everybody on the way; use https"
         )
-    return said.rstrip("/")
+    return value.rstrip("/")
 
 
 def is_loopback(host: str) -> bool:
@@ -107,8 +110,8 @@ def is_loopback(host: str) -> bool:
 def number(
     block: Mapping[str, Any], name: str, where: str, *, least: float, most: float
 ) -> float | None:
-    if (said := block.get(name)) is None:
+    if (value := block.get(name)) is None:
         return None
-    if isinstance(said, bool) or not isinstance(said, int | float) or not least <= said <= most:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
         raise ConfigurationError(f"{where}: {name} is a number from {least:g} to {most:g}")
-    return float(said)
+    return float(value)

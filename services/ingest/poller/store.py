@@ -1,5 +1,5 @@
-"""Cursors and waits in PostgreSQL. One method, one statement; inside the tick's transaction, never
-committing.
+"""Cursors and waits in PostgreSQL: one statement per method, inside the tick's transaction. The
+store never commits.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from services.runtime.text import storable
 
 SQL = statements.load(__package__)
 
-Name = tuple[str, str]  # source, and what is asked of it
+PollName = tuple[str, str]  # source, and what is polled
 
 
 class DuePoll(NamedTuple):
-    """A poll whose time has come."""
+    """A poll that is due."""
 
     source: str
     what: str
@@ -37,27 +37,27 @@ class DueRead(NamedTuple):
 
     source: str
     order_id: str
-    asked: int
+    requests: int
     failures: int
 
 
 class StoredPoll(NamedTuple):
-    """Where a poll stands. `said` is how much of the page `answer` was said, when it was too much
-    for one commit.
+    """The stored state of a poll. `published` is how much of the page of result `result_id` was
+    published, if it was too much for one commit.
     """
 
     cursor: str
-    answer: UUID | None
-    said: int
+    result_id: UUID | None
+    published: int
     failures: int
     warning: str
 
 
 class SourcePollState(NamedTuple):
-    """What metrics tell of a source."""
+    """The state of a source's polls, for metrics."""
 
     source: str
-    resting: int
+    suspended: int
     warnings: int
     age_s: float
 
@@ -66,7 +66,7 @@ class SourcePollState(NamedTuple):
 class PollStore:
     session: Session
 
-    def add_polls(self, names: Sequence[Name]) -> None:
+    def add_polls(self, names: Sequence[PollName]) -> None:
         self.session.execute(SQL["add_polls"], _names(names))
 
     def wake_polls(self, sources: Sequence[str]) -> None:
@@ -76,12 +76,12 @@ class PollStore:
         self.session.execute(SQL["add_sources"], {"sources": texts(sources)})
 
     def find_failures(self, sources: Sequence[str]) -> dict[str, int]:
-        """In a row, of each source."""
+        """Return the number of consecutive failures by source."""
         return dict(
             self.session.execute(SQL["find_failures"], {"sources": texts(sources)}).fetchall()
         )
 
-    def find_due(self, names: Sequence[Name]) -> list[DuePoll]:
+    def find_due(self, names: Sequence[PollName]) -> list[DuePoll]:
         rows = self.session.execute(SQL["find_due_polls"], _names(names))
         return [
             DuePoll(source, what, cursor, orjson.loads(tags)) for source, what, cursor, tags in rows
@@ -91,30 +91,32 @@ class PollStore:
         wanted = {"sources": texts(sources), "reads_max": reads_max}
         return [DueRead(*row) for row in self.session.execute(SQL["find_due_reads"], wanted)]
 
-    def lock_poll(self, name: Name) -> StoredPoll | None:
+    def lock_poll(self, name: PollName) -> StoredPoll | None:
         row = self.session.execute(SQL["lock_poll"], _name(name)).fetchone()
         return StoredPoll(*row) if row else None
 
-    def save_part(self, name: Name, answer: UUID, said: int) -> None:
+    def save_part(self, name: PollName, result_id: UUID, published: int) -> None:
         self.session.execute(
-            SQL["save_partial_page"], _name(name) | {"answer": answer, "published": said}
+            SQL["save_partial_page"], _name(name) | {"answer": result_id, "said": published}
         )
 
-    def save_page(self, name: Name, page: PollPage, tags: Mapping[str, str], wait_s: float) -> None:
-        told = {
+    def save_page(
+        self, name: PollName, page: PollPage, tags: Mapping[str, str], wait_s: float
+    ) -> None:
+        columns = {
             "cursor": page.cursor,
             "tags": orjson.dumps(dict(tags)).decode(),
             "warning": storable(page.warning, 300),
         }
-        self.session.execute(SQL["save_page"], _name(name) | told | {"wait_s": wait_s})
+        self.session.execute(SQL["save_page"], _name(name) | columns | {"wait_s": wait_s})
 
-    def save_failure(self, name: Name, rest: PollDelay, trouble: str) -> None:
-        told = {
-            "failures": rest.failures,
-            "state": "suspended" if rest.is_resting else "ok",
+    def save_failure(self, name: PollName, delay: PollDelay, trouble: str) -> None:
+        columns = {
+            "failures": delay.failures,
+            "state": "suspended" if delay.is_suspended else "ok",
             "trouble": storable(trouble, 300),
         }
-        self.session.execute(SQL["save_failure"], _name(name) | told | {"wait_s": rest.poll_s})
+        self.session.execute(SQL["save_failure"], _name(name) | columns | {"wait_s": delay.poll_s})
 
     def save_source(self, source: str, failures: int, wait_s: float) -> None:
         self.session.execute(
@@ -122,35 +124,37 @@ class PollStore:
         )
 
     def answer_reads(self, answered: Mapping[str, int]) -> None:
-        """Orders, each with how often it had been asked for when its reading began."""
+        """Complete reads of orders, each with the number of requests that there were when the
+        reading began.
+        """
         batch = {"order_ids": texts(list(answered)), "requested": plain(list(answered.values()))}
         self.session.execute(SQL["complete_reads"], batch)
 
-    def put_off_reads(self, put_off: Mapping[str, PollDelay]) -> None:
+    def postpone_reads(self, postponed: Mapping[str, PollDelay]) -> None:
         batch = {
-            "order_ids": texts(list(put_off)),
-            "failures": plain([rest.failures for rest in put_off.values()]),
-            "waits_s": plain([str(rest.poll_s) for rest in put_off.values()]),
+            "order_ids": texts(list(postponed)),
+            "failures": plain([delay.failures for delay in postponed.values()]),
+            "waits_s": plain([str(delay.poll_s) for delay in postponed.values()]),
         }
         self.session.execute(SQL["postpone_reads"], batch)
 
-    def tell_polls(self, names: Sequence[Name]) -> list[SourcePollState]:
+    def poll_states(self, names: Sequence[PollName]) -> list[SourcePollState]:
         return [
             SourcePollState(*row) for row in self.session.execute(SQL["poll_states"], _names(names))
         ]
 
     def count_reads(self, sources: Sequence[str]) -> dict[str, int]:
-        """That wait, by source."""
+        """Return how many reads wait, by source."""
         return dict(
             self.session.execute(SQL["count_reads"], {"sources": texts(sources)}).fetchall()
         )
 
 
-def _name(name: Name) -> dict[str, object]:
+def _name(name: PollName) -> dict[str, object]:
     return {"source": name[0], "what": name[1]}
 
 
-def _names(names: Sequence[Name]) -> dict[str, str]:
+def _names(names: Sequence[PollName]) -> dict[str, str]:
     return {
         "sources": texts([source for source, _ in names]),
         "whats": texts([what for _, what in names]),

@@ -1,9 +1,10 @@
-"""Which refunds an order shows, where a gateway tells their sum and names only some of them. Pure.
+"""Which refunds an order shows when a gateway reports their total and names only some of them.
+Pure.
 
-A sum is a fact beside the refunds that are told by name, and shown only as far as they leave
-something of it: so no refund is lost and none is counted twice, whether the names are told, the
-sums, or both. What was never taken does not come back: a refund by which a gateway writes down that
-it let go of a part of an authorisation (`released_minor`) is not shown.
+A total is a fact beside the named refunds. It is shown only as far as they do not add up to it: so
+no refund is lost and none is counted twice, whether the names are reported, the total, or both.
+What was never captured is not refunded: a refund that records the release of a part of an
+authorisation (`released_minor`) is not shown.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from services.ingest.rules.facts import MOVED, Fact, sortable
+from schemas.text import rfc3339
+from services.ingest.rules.facts import MOVED, Fact
 
-SUM = re.compile(r"moved:[a-z0-9-]{1,32}:refunds:", re.ASCII)
+REFUNDED_TOTAL = re.compile(r"moved:[a-z0-9-]{1,32}:refunds:", re.ASCII)
 
 
 class RefundedTotal(NamedTuple):
-    """What came back of a charge by a time, and how much of it was never taken. Amounts in minor
-    units.
+    """How much of a charge was refunded by a time, and how much of that was never captured. Amounts
+    are in minor units.
     """
 
     gateway: str
@@ -35,65 +37,75 @@ class RefundedTotal(NamedTuple):
     at: datetime
 
 
-def refunds_fact(told: RefundedTotal) -> Fact:
-    """Of two in the same second the greater sum came later."""
-    at = sortable(told.at)
-    said = orjson.dumps({**told._asdict(), "at": at})
-    version = f"{at}/{told.refunded_minor:016d}/{hashlib.sha256(said).hexdigest()}"
-    return Fact(f"{MOVED}{told.gateway}:refunds:{told.reference}", version, said)
+def refunds_fact(total: RefundedTotal) -> Fact:
+    """Return the total as a fact. If two have the same second, the greater total came later."""
+    at = rfc3339(total.at)
+    content = orjson.dumps({**total._asdict(), "at": at})
+    version = f"{at}/{total.refunded_minor:016d}/{hashlib.sha256(content).hexdigest()}"
+    return Fact(f"{MOVED}{total.gateway}:refunds:{total.reference}", version, content)
 
 
 def movements(facts: Mapping[str, Fact]) -> list[bytes]:
-    """All that moved, as JSON, by the names of the facts."""
-    told = {name: facts[name].content for name in sorted(facts) if name.startswith(MOVED)}
-    for name in [name for name in told if SUM.match(name)]:
-        total = orjson.loads(told.pop(name))
-        named = _named(told, total)
-        if (let_go := _let_go(named, total["released_minor"])) is not None:
-            del told[let_go], named[let_go]
-        rest = total["refunded_minor"] - sum(
-            it["amount_minor"] or 0 for it in named.values() if _is_in(it, total)
+    """Return all movements as JSON, in the order of their facts' names."""
+    contents = {name: facts[name].content for name in sorted(facts) if name.startswith(MOVED)}
+    for name in [name for name in contents if REFUNDED_TOTAL.match(name)]:
+        total = orjson.loads(contents.pop(name))
+        named_refunds = _named_refunds(contents, total)
+        if (released := _released_refund(named_refunds, total["released_minor"])) is not None:
+            del contents[released], named_refunds[released]
+        unnamed_minor = total["refunded_minor"] - sum(
+            refund["amount_minor"] or 0
+            for refund in named_refunds.values()
+            if _is_counted(refund, total)
         )
-        if rest > 0:
-            told[name] = _unnamed(total, rest)
-    return [told[name] for name in sorted(told)]
+        if unnamed_minor > 0:
+            contents[name] = _unnamed_refund(total, unnamed_minor)
+    return [contents[name] for name in sorted(contents)]
 
 
-def _named(told: Mapping[str, bytes], total: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The refunds of the same payment, by their facts."""
+def _named_refunds(
+    contents: Mapping[str, bytes], total: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return the named refunds of the same payment, by their facts' names."""
     refunds = {
-        name: orjson.loads(it) for name, it in told.items() if name.startswith(_prefix(total))
+        name: orjson.loads(content)
+        for name, content in contents.items()
+        if name.startswith(_prefix(total))
     }
-    return {name: it for name, it in refunds.items() if it["payment"] == total["payment"]}
+    return {
+        name: content for name, content in refunds.items() if content["payment"] == total["payment"]
+    }
 
 
 def _prefix(total: Mapping[str, Any]) -> str:
     return f"{MOVED}{total['gateway']}:refund:"
 
 
-def _let_go(named: Mapping[str, Mapping[str, Any]], released_minor: int) -> str | None:
-    """The refund by which the part was let go: the first of its amount. It is told while a charge
-    is captured, and once.
+def _released_refund(named: Mapping[str, Mapping[str, Any]], released_minor: int) -> str | None:
+    """Return the refund that records the release: the first one of its amount. It is reported once,
+    while a charge is captured.
     """
-    alike = [
-        (it["at"], name)
-        for name, it in named.items()
-        if it["amount_minor"] == released_minor and _is_good(it)
+    same_amount = [
+        (refund["at"], name)
+        for name, refund in named.items()
+        if refund["amount_minor"] == released_minor and _has_not_failed(refund)
     ]
-    return min(alike)[1] if released_minor and alike else None
+    return min(same_amount)[1] if released_minor and same_amount else None
 
 
-def _is_good(it: Mapping[str, Any]) -> bool:
-    return bool(it["state"] != "failed")
+def _has_not_failed(refund: Mapping[str, Any]) -> bool:
+    return bool(refund["state"] != "failed")
 
 
-def _is_in(it: Mapping[str, Any], total: Mapping[str, Any]) -> bool:
-    """Whether the sum counts it: one that failed before is not in it any more."""
-    return _is_good(it) or datetime.fromisoformat(it["at"]) > datetime.fromisoformat(total["at"])
+def _is_counted(refund: Mapping[str, Any], total: Mapping[str, Any]) -> bool:
+    """Return whether the total includes the refund: one that failed before is no longer in it."""
+    return _has_not_failed(refund) or datetime.fromisoformat(refund["at"]) > datetime.fromisoformat(
+        total["at"]
+    )
 
 
-def _unnamed(total: Mapping[str, Any], rest: int) -> bytes:
-    """A Movement."""
+def _unnamed_refund(total: Mapping[str, Any], amount_minor: int) -> bytes:
+    """Return the unnamed part of the total as a Movement."""
     return orjson.dumps(
         {
             "gateway": total["gateway"],
@@ -101,7 +113,7 @@ def _unnamed(total: Mapping[str, Any], rest: int) -> bytes:
             "reference": total["reference"],
             "payment": total["payment"],
             "state": "done",
-            "amount_minor": rest,
+            "amount_minor": amount_minor,
             "currency": total["currency"],
             "detail": "without a name",
             "at": total["at"],

@@ -1,10 +1,9 @@
-"""From the bytes that a source sent to a callback: which order, which facts, and the key by which a
-repeat is known.
+"""Parses what sources send: which order it is about, its facts, and the idempotency key.
 
 Each vendor is one folder of this package. Its module `webhook` has the same three functions as
 every other (`verify`, `identify`, `normalise`) and a `SOURCE` that names them; its module `poll`,
-if it has one, is described in `polls`. A callback comes through the door, which has verified it, or
-is published by a storefront itself, whose right to write the broker has checked.
+if it has one, is described in `polls`. A callback comes through the webhook endpoint, which has
+verified it, or is published by a storefront itself, whose right to write the broker has checked.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from schemas.envelope import CloudEvent, NotAnEvent, read_event
-from services.ingest.errors import CallbackForeign, CallbackUnreadable
-from services.ingest.rules.facts import ParsedCallback, RecordOrigin, position
+from services.ingest.errors import CallbackTypeUnknown, CallbackUnreadable
+from services.ingest.rules.facts import ParsedCallback, RecordOrigin, log_position
 from services.ingest.vendors.shared.source import ReceivedCallback, Source
 from services.runtime.loop.dead_letters import pack_headers
 
@@ -29,24 +28,24 @@ if TYPE_CHECKING:
 DEPTH = __name__.count(".") + 2  # services.ingest.vendors.<vendor>.<module>
 
 
-def _found() -> dict[str, Source]:
-    """Every source that a module of a vendor's folder declares, by its kind."""
+def find_sources() -> dict[str, Source]:
+    """Return every source that a module of a vendor's folder declares, by its kind."""
     names = [
-        found.name
-        for found in pkgutil.walk_packages(__path__, f"{__name__}.")
-        if found.name.count(".") == DEPTH
+        value.name
+        for value in pkgutil.walk_packages(__path__, f"{__name__}.")
+        if value.name.count(".") == DEPTH
     ]
     modules = [import_module(name) for name in names]
     declared = [
-        found for module in modules if isinstance(found := getattr(module, "SOURCE", None), Source)
+        value for module in modules if isinstance(value := getattr(module, "SOURCE", None), Source)
     ]
     return {source.kind: source for source in declared}
 
 
-ALL = _found()
-SOURCES = {source.type: source for source in ALL.values()}  # by ce_type
-KINDS = {
-    kind: source for kind, source in ALL.items() if source.comes_to_the_door
+ALL_SOURCES = find_sources()
+SOURCES_BY_TYPE = {source.type: source for source in ALL_SOURCES.values()}  # by ce_type
+WEBHOOK_SOURCES = {
+    kind: source for kind, source in ALL_SOURCES.items() if source.has_webhook
 }  # by the name in the sources file
 ORDERS_OF, DECIMALS = (
     "ordersof",
@@ -58,26 +57,29 @@ CE_SOURCE = re.compile(r"/sources/([a-z0-9-]{1,32})", re.ASCII)
 FAULTS_MAX, LOCATION_CHARS_MAX = 5, 100
 
 
-def read(record: Record) -> ParsedCallback:
-    """Raises NotAnEvent or Poison, whatever the bytes are."""
+def parse(record: Record) -> ParsedCallback:
+    """Parse a record. Raises NotAnEvent or Poison, whatever the bytes are."""
     event = read_event(record.headers, record.value)
-    source = SOURCES.get(event.type)
+    source = SOURCES_BY_TYPE.get(event.type)
     if source is None:
-        raise CallbackForeign(f"of the type {event.type[:LOCATION_CHARS_MAX]!r}")
-    received = accept(event, record)
+        raise CallbackTypeUnknown(f"of the type {event.type[:LOCATION_CHARS_MAX]!r}")
+    received = received_callback(event, record)
     try:
         callback = source.normalise(received)._replace(received=received.time)
-        return with_origin(callback, record) if callback.notices else callback
+        return with_origin(callback, record) if callback.drift else callback
     except NotAnEvent:
         raise
-    except ValidationError as error:  # whose own text would carry the input into letters and logs
-        raise CallbackUnreadable(told(error)) from None
+    # whose own text would carry the input into dead letters and logs
+    except ValidationError as error:
+        raise CallbackUnreadable(validation_text(error)) from None
     except (ValueError, OverflowError, RecursionError) as error:
         raise CallbackUnreadable(f"{type(error).__name__}: {error}"[:500]) from None
 
 
 def with_origin(callback: ParsedCallback, record: Record) -> ParsedCallback:
-    """What is kept is kept with its record, so that a later release can be given it."""
+    """Return the callback with its record's origin in what is kept, so that a later release can
+    replay it.
+    """
     origin = RecordOrigin(
         record.topic,
         record.partition,
@@ -87,17 +89,17 @@ def with_origin(callback: ParsedCallback, record: Record) -> ParsedCallback:
         pack_headers(record.headers),
     )
     return callback._replace(
-        notices=tuple(
+        drift=tuple(
             notice._replace(origin=origin) if notice.is_kept else notice
-            for notice in callback.notices
+            for notice in callback.drift
         )
     )
 
 
-def accept(event: CloudEvent, record: Record) -> ReceivedCallback:
-    """The parts of an event by which a callback is judged."""
-    found = CE_SOURCE.fullmatch(event.source)
-    if found is None:
+def received_callback(event: CloudEvent, record: Record) -> ReceivedCallback:
+    """Return the parts of the event that a source parses."""
+    match = CE_SOURCE.fullmatch(event.source)
+    if match is None:
         raise NotAnEvent(
             f"ce_source is {event.source[:LOCATION_CHARS_MAX]!r}, and a callback's is "
             "/sources/<slug>"
@@ -109,7 +111,7 @@ def accept(event: CloudEvent, record: Record) -> ReceivedCallback:
     if (decimals := attributes.get(DECIMALS)) is not None and not DIGIT.fullmatch(decimals):
         raise NotAnEvent(f"ce_{DECIMALS} is no number from 0 to 8")
     return ReceivedCallback(  # positional arguments take half the time of keywords
-        found[1],
+        match[1],
         event.id,
         attributes.get("callbacktopic", ""),
         attributes.get("time", ""),
@@ -117,16 +119,16 @@ def accept(event: CloudEvent, record: Record) -> ReceivedCallback:
         event.data or b"",
         orders_of,
         None if decimals is None else int(decimals),
-        position(record.timestamp_ms, record.offset, record.partition),
+        log_position(record.timestamp_ms, record.offset, record.partition),
     )
 
 
-def told(error: ValidationError) -> str:
-    """What is wrong, without what was sent: names of fields and pydantic's words."""
+def validation_text(error: ValidationError) -> str:
+    """Return what is wrong, without what was sent: names of fields and pydantic's messages."""
     faults = error.errors(include_input=False, include_url=False, include_context=False)
     lines = [
-        f"{'.'.join(map(str, it['loc']))[:LOCATION_CHARS_MAX] or 'body'}: {it['msg']}"
-        for it in faults[:FAULTS_MAX]
+        f"{'.'.join(map(str, fault['loc']))[:LOCATION_CHARS_MAX] or 'body'}: {fault['msg']}"
+        for fault in faults[:FAULTS_MAX]
     ]
     return "; ".join(lines) + (
         f"; and {len(faults) - FAULTS_MAX} more" if len(faults) > FAULTS_MAX else ""

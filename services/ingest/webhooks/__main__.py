@@ -1,5 +1,5 @@
-"""`python -m services.ingest.webhooks`: the door as a process. Needs KAFKA_BOOTSTRAP_SERVERS and
-the sources file, no database.
+"""`python -m services.ingest.webhooks`: the webhook endpoint as a process. It needs
+KAFKA_BOOTSTRAP_SERVERS and the sources file, and no database.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from schemas.callbacks import TOPIC
 from services.ingest.config import sources_file
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import WebhookProducerFailed
-from services.ingest.metrics import DOOR_SOURCES
+from services.ingest.metrics import WEBHOOK_SOURCES
 from services.ingest.settings import IngestSettings
 from services.ingest.webhooks.app import WebhookApp, WebhookHandler
 from services.ingest.webhooks.certificates import CertificateCache
-from services.ingest.webhooks.connection import OpenConnections
+from services.ingest.webhooks.connections import OpenConnections
 from services.ingest.webhooks.publisher import CallbackPublisher
 from services.ingest.webhooks.readiness import WebhookReadiness
 from services.runtime.errors import PortUnavailable
@@ -39,13 +39,13 @@ from services.runtime.version import CODE_VERSION
 
 BACKLOG = 2_048
 KEEP_ALIVE_S = 75
-TELL_S = 1.0
-STANDING_S = 0.2
+REPORT_S = 1.0
+READINESS_CHECK_S = 0.2
 
 
 class WebhookServer(uvicorn.Server):
-    """Signals are ours: uvicorn would raise them again when it is done, and no clean end would have
-    a clean exit code.
+    """uvicorn without its signal handlers: it would raise the signals again at its end, and a clean
+    end would have no clean exit code.
     """
 
     @contextmanager
@@ -58,70 +58,70 @@ def refuse(why: str) -> NoReturn:
     raise SystemExit(EX_CONFIG)
 
 
-def opened(settings: IngestSettings) -> dict[str, SourceConfig]:
-    """The shops of the sources file, and which of them are not served, said loudly."""
+def read_sources(settings: IngestSettings) -> dict[str, SourceConfig]:
+    """Return the sources of the file, and log those that are not served."""
     if settings.sources_file is None:
         refuse(
-            "STUBLINE_INGEST_SOURCES_FILE is not set: the door must know its shops and their "
-            "secrets"
+            "STUBLINE_INGEST_SOURCES_FILE is not set: the webhook endpoint needs its sources and "
+            "their secrets"
         )
     try:
-        found = sources_file.read(settings.sources_file)
+        configs = sources_file.read(settings.sources_file)
     except ConfigurationError as error:
         refuse(str(error))
-    for shop in found.values():
-        if shop.refused is not None:
-            logs.get("door").error("a source is not served", source=shop.slug, why=shop.refused)
-    for slug, why in sources_file.doubts(found).items():
-        logs.get("door").warning(
-            "a source may speak of orders that nobody tells", source=slug, why=why
-        )
-    states = Counter("refused" if shop.refused else "served" for shop in found.values())
+    for config in configs.values():
+        if config.refusal is not None:
+            logs.get("webhooks").error("source not served", source=config.slug, why=config.refusal)
+    for slug, why in sources_file.warnings(configs).items():
+        logs.get("webhooks").warning("orders of an unknown source", source=slug, why=why)
+    states = Counter("refused" if config.refusal else "served" for config in configs.values())
     for state in ("refused", "served"):
-        DOOR_SOURCES.set(states[state], state=state)
-    return found
+        WEBHOOK_SOURCES.set(states[state], state=state)
+    return configs
 
 
 async def serve(
     settings: IngestSettings,
     servers: str,
-    found: Mapping[str, SourceConfig],
+    configs: Mapping[str, SourceConfig],
     listening: socket.socket,
     certificates: CertificateCache,
     *,
     wall: Callable[[], float],
     health: Health,
 ) -> int:
-    broken: list[str] = []
+    fatal_errors: list[str] = []
 
-    def broke(why: str) -> None:
-        broken.append(why)
+    def on_fatal(why: str) -> None:
+        fatal_errors.append(why)
         server.should_exit = True
 
-    publisher = published_by(settings, servers, broke, wall)
-    callbacks = WebhookHandler(found, publisher, settings, certificates, wall)
+    publisher = callback_publisher(settings, servers, on_fatal, wall)
+    handler = WebhookHandler(configs, publisher, settings, certificates, wall)
     connections = OpenConnections(
-        settings.door_connections_max, settings.door_headers_wait_ms / 1_000
+        settings.webhook_connections_max, settings.webhook_headers_wait_ms / 1_000
     )
-    server = WebhookServer(configured(WebhookApp(callbacks, publisher), settings, connections))
+    server = WebhookServer(uvicorn_config(WebhookApp(handler, publisher), settings, connections))
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, setattr, server, "should_exit", True)
-    told = loop.create_task(telling(TELL_S, callbacks.tell, connections.tell))
-    stands = loop.create_task(telling(STANDING_S, WebhookReadiness(publisher, health).look))
+    reporting = loop.create_task(run_periodically(REPORT_S, handler.report, connections.report))
+    readiness = loop.create_task(
+        run_periodically(READINESS_CHECK_S, WebhookReadiness(publisher, health).check)
+    )
     await server.serve(sockets=[listening])
-    told.cancel()
-    stands.cancel()
+    reporting.cancel()
+    readiness.cancel()
     await publisher.close(settings.stop_deadline_ms / 2_000)
-    if broken:
-        logs.get("door").error(
-            "ended by a fatal error", code=WebhookProducerFailed.code, error=broken[0]
+    if fatal_errors:
+        logs.get("webhooks").error(
+            "ended by a fatal error", code=WebhookProducerFailed.code, error=fatal_errors[0]
         )
         return EX_FATAL
     return EX_OK
 
 
-def published_by(
+def callback_publisher(
     settings: IngestSettings,
     servers: str,
     on_fatal: Callable[[str], None],
@@ -130,16 +130,16 @@ def published_by(
     return CallbackPublisher(
         servers,
         TOPIC,
-        records_max=settings.door_in_flight_max,
-        bytes_max=settings.door_in_flight_bytes_max,
-        wait_s=settings.door_acknowledgement_wait_ms / 1_000,
+        records_max=settings.webhook_in_flight_max,
+        bytes_max=settings.webhook_in_flight_bytes_max,
+        wait_s=settings.webhook_acknowledgement_wait_ms / 1_000,
         on_fatal=on_fatal,
-        skew_warning_s=settings.door_clock_skew_warning_ms / 1_000,
+        skew_warning_s=settings.webhook_clock_skew_warning_ms / 1_000,
         wall=wall,
     )
 
 
-def configured(
+def uvicorn_config(
     api: WebhookApp, settings: IngestSettings, connections: OpenConnections
 ) -> uvicorn.Config:
     return uvicorn.Config(
@@ -156,7 +156,7 @@ def configured(
     )
 
 
-async def telling(interval_s: float, *reports: Callable[[], None]) -> None:
+async def run_periodically(interval_s: float, *reports: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(interval_s)
         for report in reports:
@@ -164,39 +164,41 @@ async def telling(interval_s: float, *reports: Callable[[], None]) -> None:
 
 
 def listen(settings: IngestSettings) -> socket.socket:
-    """At the public port. Raises PortUnavailable."""
-    host, port = settings.door_host, settings.door_port
+    """Bind the public port. Raises PortUnavailable."""
+    host, port = settings.webhook_host, settings.webhook_port
     try:
         return socket.create_server((host, port), backlog=BACKLOG)
     except OSError as error:
-        raise port_unavailable(host, port, variable(IngestSettings, "door_port"), error) from None
+        raise port_unavailable(
+            host, port, variable(IngestSettings, "webhook_port"), error
+        ) from None
 
 
 def main(
     certificates: CertificateCache | None = None, wall: Callable[[], float] = time.time
 ) -> int:
-    """`certificates`: those that are known before any was fetched. `wall`: the time of day, in
-    seconds since 1970.
+    """Run until a signal. `certificates` holds those known before any fetch; `wall` is the time of
+    day in seconds since 1970.
     """
     settings, servers = load(IngestSettings), os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers:
         refuse("KAFKA_BOOTSTRAP_SERVERS is not set")
-    logs.configure("stubline.ingest.door", level=settings.log_level)
-    found = opened(settings)
+    logs.configure("stubline.ingest.webhooks", level=settings.log_level)
+    found = read_sources(settings)
     health = Health(seconds_max=settings.live_seconds_max)
     try:
         listening = listen(settings)
         health_server = HealthServer(
-            settings.door_health_port,
+            settings.webhook_health_port,
             health,
             host=settings.health_host,
-            setting=variable(IngestSettings, "door_health_port"),
+            setting=variable(IngestSettings, "webhook_health_port"),
         )
     except PortUnavailable as error:
         return log_fatal(error)
     with health_server:
         ports = {"port": listening.getsockname()[1], "health_port": health_server.port}
-        logs.get("door").info("opened", **ports, version=CODE_VERSION, sources=sorted(found))
+        logs.get("webhooks").info("listening", **ports, version=CODE_VERSION, sources=sorted(found))
         code = uvloop.run(
             serve(
                 settings,
@@ -208,7 +210,7 @@ def main(
                 health=health,
             )
         )
-    logs.get("door").info("closed", is_clean=code == EX_OK)
+    logs.get("webhooks").info("stopped", is_clean=code == EX_OK)
     return code
 
 

@@ -1,11 +1,12 @@
-"""What a callback meets at the door: each is answered only when Kafka has it.
+"""The webhook endpoint's application: each callback is answered only when Kafka has acknowledged
+it.
 
-Refusals of `POST /hooks/{source}`, in the order in which they are tried: 404 unknown source, 405
-method, 503 source without its secrets, 415 content type, 413 too large, 503 no room, 429 too fast,
-408 too slow, 503 the vendor's certificate cannot be had, 401 wrong signature, 429 too fast by now,
-503 Kafka does not take it. Only what is genuine uses up its source's rate; what was taken before
-has a rate of its own, and so have forms that nobody signs, pings. What is signed is never refused
-for what it says: the worker judges that.
+`POST /hooks/{source}` is refused, in this order: 404 unknown source, 405 method, 503 source without
+its secrets, 415 content type, 413 too large, 503 no room, 429 too many requests, 408 too slow, 503
+the vendor's certificate is unavailable, 401 wrong signature, 429 too many callbacks, 503 Kafka does
+not acknowledge. Only genuine callbacks count towards their source's rate; repeats have a rate of
+their own, and so have unsigned forms (pings). A signed callback is never refused for its content:
+the worker decides on that.
 """
 
 from __future__ import annotations
@@ -22,120 +23,134 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.ingest.callbacks import UNKNOWN, records
-from services.ingest.config.sources_file import PREFIX, SourceConfig
-from services.ingest.metrics import DOOR_CALLBACKS, DOOR_IN_FLIGHT
+from schemas.text import rfc3339
+from services.ingest.callbacks import UNKNOWN_ID, records
+from services.ingest.config.sources_file import WEBHOOK_PATH_PREFIX, SourceConfig
+from services.ingest.metrics import WEBHOOK_CALLBACKS, WEBHOOK_IN_FLIGHT
 from services.ingest.settings import IngestSettings
 from services.ingest.vendors.shared.source import FORM, CertificateNeededError, WebhookRequest
-from services.ingest.webhooks.answers import (
-    ProblemError,
-    WebhookAnswer,
-    come_again,
-    taken,
-    too_fast,
-    too_large,
-)
-from services.ingest.webhooks.bodies import FULL, RequestBodies
+from services.ingest.webhooks.bodies import TOO_MANY_CALLBACKS, RequestBodies
 from services.ingest.webhooks.certificates import CertificateCache
-from services.ingest.webhooks.publisher import BrokerDidNotTakeError, CallbackPublisher
+from services.ingest.webhooks.publisher import CallbackNotAcknowledgedError, CallbackPublisher
 from services.ingest.webhooks.rate_limit import SourceRateLimits, TokenBucket
+from services.ingest.webhooks.responses import (
+    ProblemError,
+    WebhookResponse,
+    accepted,
+    retry_later,
+    too_large,
+    too_many_requests,
+)
 from services.runtime.observability import logs, tracing
 
 TOPIC_CHARS_MAX = 128
-GREETINGS_PER_S = 50.0  # of one source; a shop sends one when its webhook is saved
+PINGS_PER_S = 50.0  # of one source; WooCommerce sends one when a webhook is saved
 
 
 class WebhookHandler:
-    """The ASGI application behind /hooks/. Past the framework's own layers, for this is the path
-    that a flood takes.
+    """The ASGI application behind /hooks/. It bypasses the framework's layers, because a flood of
+    callbacks takes this path.
     """
 
     def __init__(
         self,
-        shops: Mapping[str, SourceConfig],
+        configs: Mapping[str, SourceConfig],
         publisher: CallbackPublisher,
         settings: IngestSettings,
         certificates: CertificateCache | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._shops, self._publisher, self._settings = shops, publisher, settings
+        self._configs, self._publisher, self._settings = configs, publisher, settings
         self._certificates = certificates or CertificateCache()
         self._wall = wall
-        self._answers = {shop.slug: taken(shop.source.answer) for shop in shops.values()}
-        self._bodies = RequestBodies(settings)
-        self._paces = {
-            shop.slug: SourceRateLimits(shop.rate_max or settings.door_source_rate_max)
-            for shop in shops.values()
+        self._responses = {
+            config.slug: accepted(config.source.response_body) for config in configs.values()
         }
-        self._greetings = {slug: TokenBucket(GREETINGS_PER_S) for slug in self._paces}
+        self._bodies = RequestBodies(settings)
+        self._rate_limits = {
+            config.slug: SourceRateLimits(config.rate_max or settings.webhook_source_rate_max)
+            for config in configs.values()
+        }
+        self._ping_limits = {slug: TokenBucket(PINGS_PER_S) for slug in self._rate_limits}
         self._answered: Counter[tuple[str, int]] = Counter()
-        self._log = logs.get("door")
+        self._log = logs.get("webhooks")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        slug, _, tail = scope["path"].removeprefix(PREFIX).partition("/")
-        shop = self._shops.get(slug)
-        if tail and shop is not None and not shop.source.uses_tail:
-            shop = None
+        slug, _, path_suffix = scope["path"].removeprefix(WEBHOOK_PATH_PREFIX).partition("/")
+        config = self._configs.get(slug)
+        if path_suffix and config is not None and not config.source.uses_path_suffix:
+            config = None
         try:
-            answer = await self._answer(shop, tail.removesuffix("/"), scope, receive)
-        except ProblemError as problem:
-            answer = problem.answer()
-        except Exception as error:  # noqa: BLE001 - a defect is answered too, and told
-            self._log.exception("a callback met a defect", error=type(error).__name__)
-            answer = ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "a defect of the door").answer()
-        self._answered[shop.slug if shop else UNKNOWN, answer.status] += 1
+            response = await self._respond(config, path_suffix.removesuffix("/"), scope, receive)
+        except ProblemError as error:
+            response = error.response()
+        except Exception as error:  # noqa: BLE001 - a defect is answered too, and logged
+            self._log.exception("unhandled error in webhook handler", error=type(error).__name__)
+            response = ProblemError(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "unhandled error in the webhook handler"
+            ).response()
+        self._answered[config.slug if config else UNKNOWN_ID, response.status] += 1
         await send(
-            {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+            {"type": "http.response.start", "status": response.status, "headers": response.headers}
         )
-        await send({"type": "http.response.body", "body": answer.body})
+        await send({"type": "http.response.body", "body": response.body})
 
-    async def _answer(
-        self, shop: SourceConfig | None, tail: str, scope: Scope, receive: Receive
-    ) -> WebhookAnswer:
-        headers = dict(scope["headers"])  # of two of one name the last counts
-        if shop is None:
+    async def _respond(
+        self, config: SourceConfig | None, path_suffix: str, scope: Scope, receive: Receive
+    ) -> WebhookResponse:
+        headers = dict(scope["headers"])  # if a header is repeated, the last value wins
+        if config is None:
             raise ProblemError(
-                HTTPStatus.NOT_FOUND, "there is no source of that name", connection="close"
+                HTTPStatus.NOT_FOUND, "there is no source with that name", connection="close"
             )
-        media = self._check(shop, scope["method"], headers)
+        media = self._check(config, scope["method"], headers)
         with self._bodies.place() as body:
-            delivery = self._delivery(shop, tail, headers, await self._bodies.read(receive, body))
-            if media not in (shop.source.media, shop.source.also):
-                return self._greet(shop, delivery)
-            if not await self._is_genuine(shop, delivery):
+            request = self._request(
+                config, path_suffix, headers, await self._bodies.read(receive, body)
+            )
+            if media not in (config.source.media, config.source.other_media):
+                return self._answer_ping(config, request)
+            if not await self._is_genuine(config, request):
                 raise ProblemError(HTTPStatus.UNAUTHORIZED, "the signature does not fit")
-            if not self._paces[shop.slug].take(time.monotonic(), delivery.body):
-                raise too_fast()
-            await self._publish(shop, delivery)
-            self._paces[shop.slug].taken(delivery.body)
-        return self._answers[shop.slug]
+            if not self._rate_limits[config.slug].take(time.monotonic(), request.body):
+                raise too_many_requests()
+            await self._publish(config, request)
+            self._rate_limits[config.slug].remember(request.body)
+        return self._responses[config.slug]
 
-    def _delivery(
-        self, shop: SourceConfig, tail: str, headers: Mapping[bytes, bytes], body: bytes
+    def _request(
+        self, config: SourceConfig, path_suffix: str, headers: Mapping[bytes, bytes], body: bytes
     ) -> WebhookRequest:
-        tolerance_s = self._settings.door_clock_tolerance_s
+        tolerance_s = self._settings.webhook_clock_tolerance_s
         known = self._certificates.known
         return WebhookRequest(
-            headers, body, shop.secrets, self._wall(), tolerance_s, tail, shop.options, known
+            headers,
+            body,
+            config.secrets,
+            self._wall(),
+            tolerance_s,
+            path_suffix,
+            config.options,
+            known,
         )
 
-    async def _is_genuine(self, shop: SourceConfig, delivery: WebhookRequest) -> bool:
+    async def _is_genuine(self, config: SourceConfig, request: WebhookRequest) -> bool:
         try:
-            return shop.source.verify(delivery)
+            return config.source.verify(request)
         except CertificateNeededError as needed:
             url = needed.url
         if not await self._certificates.fetch(url):
-            raise self._come_again("the vendor's certificate cannot be had now")
+            raise self._retry_later("the vendor's certificate is unavailable")
         try:
-            is_genuine = shop.source.verify(delivery)
+            is_genuine = config.source.verify(request)
         except CertificateNeededError:
             return False
         if is_genuine:
-            self._certificates.prove(url)
+            self._certificates.mark_proven(url)
         return is_genuine
 
-    def _check(self, shop: SourceConfig, method: str, headers: Mapping[bytes, bytes]) -> bytes:
-        """What can be refused before the body is read. The media type, if nothing is."""
+    def _check(self, config: SourceConfig, method: str, headers: Mapping[bytes, bytes]) -> bytes:
+        """Refuse what can be refused before the body is read. Return the media type."""
         if method != "POST":
             raise ProblemError(
                 HTTPStatus.METHOD_NOT_ALLOWED,
@@ -143,115 +158,118 @@ class WebhookHandler:
                 allow="POST",
                 connection="close",
             )
-        if shop.refused is not None:
-            raise self._come_again("the source has no secret")
+        if config.refusal is not None:
+            raise self._retry_later("the source has no secret")
         media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if (
-            media not in (shop.source.media, shop.source.also or FORM, FORM)
+            media not in (config.source.media, config.source.other_media or FORM, FORM)
             or headers.get(b"content-encoding", b"identity") != b"identity"
         ):
             raise ProblemError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                f"callbacks are {shop.source.media.decode()}, not encoded",
+                f"callbacks are {config.source.media.decode()}, not encoded",
                 connection="close",
             )
         length = headers.get(b"content-length", b"0")
         if len(length) > 12 or (
-            length.isdigit() and int(length) > self._settings.door_body_bytes_max
+            length.isdigit() and int(length) > self._settings.webhook_body_bytes_max
         ):
-            raise too_large(self._settings.door_body_bytes_max)
+            raise too_large(self._settings.webhook_body_bytes_max)
         if not self._bodies.has_room():
-            raise self._come_again(FULL)
-        now, is_greeting = time.monotonic(), media not in (shop.source.media, shop.source.also)
+            raise self._retry_later(TOO_MANY_CALLBACKS)
+        now, is_ping_candidate = (
+            time.monotonic(),
+            media not in (config.source.media, config.source.other_media),
+        )
         if not (
-            self._greetings[shop.slug].take(now)
-            if is_greeting
-            else self._paces[shop.slug].has_room(now)
+            self._ping_limits[config.slug].take(now)
+            if is_ping_candidate
+            else self._rate_limits[config.slug].has_room(now)
         ):
-            raise too_fast()
+            raise too_many_requests()
         return media
 
-    def _greet(self, shop: SourceConfig, delivery: WebhookRequest) -> WebhookAnswer:
-        if not shop.source.is_ping(delivery):
+    def _answer_ping(self, config: SourceConfig, request: WebhookRequest) -> WebhookResponse:
+        if not config.source.is_ping(request):
             raise ProblemError(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"callbacks are {shop.source.media.decode()}"
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"callbacks are {config.source.media.decode()}"
             )
-        return self._answers[shop.slug]
+        return self._responses[config.slug]
 
-    async def _publish(self, shop: SourceConfig, delivery: WebhookRequest) -> None:
-        """One record for each piece of it. When Kafka takes only some of them, the sender comes
-        again, and those are known.
+    async def _publish(self, config: SourceConfig, request: WebhookRequest) -> None:
+        """Publish one record for each piece. When Kafka takes only some of them, the sender repeats
+        the callback, and those are duplicates.
         """
-        at = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="microseconds")[:26] + "Z"
-        hop = str(tracing.child(tracing.parse(delivery.headers.get(b"traceparent"))))
-        body = shop.source.without_cards(shop.source.unwrapped(delivery.body))
-        event_id = shop.source.event_id(delivery)
+        at = rfc3339(datetime.fromtimestamp(self._wall(), UTC))
+        hop = str(tracing.child(tracing.parse(request.headers.get(b"traceparent"))))
+        body = config.source.without_cards(config.source.unwrapped(request.body))
+        event_id = config.source.event_id(request)
         try:
             awaited = [
                 self._publisher.publish(record.encode(time=at, traceparent=hop))
                 for record in records(
-                    shop, shop.source.topic(delivery.headers)[:TOPIC_CHARS_MAX], body, event_id
+                    config, config.source.topic(request.headers)[:TOPIC_CHARS_MAX], body, event_id
                 )
             ]
             await (
                 awaited[0] if len(awaited) == 1 else asyncio.gather(*awaited)
-            )  # which hears all of them
-        except BrokerDidNotTakeError as error:
-            raise self._come_again(f"the callback could not be kept: {error}") from None
+            )  # gather retrieves the exceptions of all of them
+        except CallbackNotAcknowledgedError as error:
+            raise self._retry_later(f"the callback could not be published: {error}") from None
 
-    def _come_again(self, why: str) -> ProblemError:
-        return come_again(why, self._settings.door_retry_after_s)
+    def _retry_later(self, why: str) -> ProblemError:
+        return retry_later(why, self._settings.webhook_retry_after_s)
 
-    def tell(self) -> None:
-        """About once a second: what was answered since, as metrics and in a line for each source,
-        however many callers there were.
+    def report(self) -> None:
+        """Report what was answered since the last call, as metrics and in one log line per source.
+        Called about once a second.
         """
         answered, self._answered = self._answered, Counter()
         for (source, status), count in answered.items():
-            DOOR_CALLBACKS.add(count, source=source, status=str(status))
-        DOOR_IN_FLIGHT.set(len(self._bodies))
+            WEBHOOK_CALLBACKS.add(count, source=source, status=str(status))
+        WEBHOOK_IN_FLIGHT.set(len(self._bodies))
         for (source, status), count in answered.items():
             if status == HTTPStatus.UNAUTHORIZED:
-                self._log.warning("callbacks with a wrong signature", source=source, count=count)
+                self._log.warning("wrong signatures", source=source, count=count)
             elif status == HTTPStatus.TOO_MANY_REQUESTS:
-                self._log.warning("a source was told to slow down", source=source, count=count)
+                self._log.warning("rate limit exceeded", source=source, count=count)
 
 
 class WebhookApp(FastAPI):
-    """Callbacks go their own way; all else is the framework's."""
+    """Routes callbacks past the framework, and everything else to it."""
 
     def __init__(self, callbacks: WebhookHandler, publisher: CallbackPublisher) -> None:
         super().__init__(openapi_url=None, docs_url=None, redoc_url=None)
         self._callbacks: ASGIApp = callbacks
-        self.add_exception_handler(HTTPException, problem)
+        self.add_exception_handler(HTTPException, handle_http_error)
 
         @self.get("/livez")
         async def livez() -> Response:
-            """For a load balancer. What tells more than this is at the health server's port."""
-            return said(None if publisher.is_alive else "the producer has ended")
+            """Liveness for a load balancer. The health server's port reports more."""
+            return liveness_response(None if publisher.is_alive else "the producer has ended")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        if scope["type"] == "http" and scope["path"].startswith(WEBHOOK_PATH_PREFIX):
             await self._callbacks(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
 
-def said(trouble: str | None) -> Response:
+def liveness_response(trouble: str | None) -> Response:
     if trouble is None:
         return Response("ok\n", media_type="text/plain")
-    return rendered(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, trouble))
+    return problem_response(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, trouble))
 
 
-async def problem(_request: Request, error: Exception) -> Response:
+async def handle_http_error(_request: Request, error: Exception) -> Response:
     status = (
         HTTPStatus(error.status_code)
         if isinstance(error, HTTPException)
         else HTTPStatus.INTERNAL_SERVER_ERROR
     )
-    return rendered(ProblemError(status, "POST /hooks/{source} and /livez are all there is"))
+    return problem_response(ProblemError(status, "only POST /hooks/{source} and GET /livez exist"))
 
 
-def rendered(error: ProblemError) -> Response:
-    answer = error.answer()
+def problem_response(error: ProblemError) -> Response:
+    answer = error.response()
     return Response(answer.body, answer.status, media_type="application/problem+json")

@@ -1,10 +1,10 @@
-"""Certificates by which vendors sign, fetched once. A source's `verify` has judged the address
-before anything is asked of it.
+"""Certificates with which vendors sign, fetched once. A source's `verify` has checked an address
+before it is fetched.
 
-Whoever may call the door can name addresses at the vendor's host. So few are asked at once and in a
-minute, few callbacks wait for them, an address that gave nothing is left alone for a while, and
-what proved good is never given up for what did not. Beyond a bound the answer is that it cannot be
-had now, and the vendor asks again.
+Any caller can name addresses at the vendor's host. So few are fetched at once and per minute, few
+callbacks wait for them, an address that failed is not fetched again for a while, and a certificate
+that has verified a callback is never evicted for one that has not. Beyond a bound the answer is
+503, and the vendor repeats its callback.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import httpx
 from services.ingest.webhooks.rate_limit import TokenBucket
 from services.runtime.observability import logs
 
-WAIT_S = 5.0
+FETCH_TIMEOUT_S = 5.0
 BYTES_MAX = 64 * 1_024
-KEPT_MAX = 32  # a vendor has a handful; an attacker may name many
-ASKED_MAX = 4  # addresses at once
-ASKED_PER_S = 0.5  # and in the long run, so that no flood is passed on to the vendor
-WAITING_MAX = 100  # callbacks
-FAILED_S = 30.0  # before an address that gave nothing is asked again
+CACHED_MAX = 32  # a vendor has a handful; an attacker may name many
+FETCHES_MAX = 4  # at once
+FETCHES_PER_S = 0.5  # in the long run, so that no flood is passed on to the vendor
+WAITING_MAX = 100  # callbacks that wait
+RETRY_AFTER_S = 30.0  # before an address that failed is fetched again
 FAILED_MAX = 1_000
-RENEWED_S = 60 * 60.0  # before one that is held, and is not good, is asked for again
-BEGIN = b"-----BEGIN CERTIFICATE-----"
+REFRESH_AFTER_S = 60 * 60.0  # before a certificate that verifies nothing is fetched again
+PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
 class CertificateCache:
-    """Used in one event loop. `known` may be read at any time; its contents are PEM as the vendor's
-    host sent them.
+    """Used in one event loop. `known` may be read at any time and holds PEM as the vendor's host
+    sent it.
     """
 
     def __init__(
@@ -44,50 +44,53 @@ class CertificateCache:
         self.known = dict(known or {})
         self._client, self._clock = client, clock
         self._fetched = dict.fromkeys(self.known, clock())
-        self._proved: set[str] = set()
+        self._proven: set[str] = set()
         self._failed: dict[str, float] = {}  # the oldest first
-        self._asked: dict[
+        self._fetches: dict[
             str, asyncio.Task[bool]
-        ] = {}  # callbacks that wait for the same one fetch it once
+        ] = {}  # callbacks that need the same certificate share one fetch
         self._waiting = 0
-        self._pace = TokenBucket(ASKED_PER_S, burst_s=ASKED_MAX / ASKED_PER_S)
-        self._log = logs.get("door")
+        self._rate_limit = TokenBucket(FETCHES_PER_S, burst_s=FETCHES_MAX / FETCHES_PER_S)
+        self._log = logs.get("webhooks")
 
     async def fetch(self, url: str) -> bool:
-        """Whether it is known now, as it is at the vendor's. Never raises, and never waits longer
-        than it takes to ask once.
+        """Return whether the certificate is known and current. Never raises, and waits at most for
+        one fetch.
         """
         now = self._clock()
-        if url in self.known and now - self._fetched[url] < RENEWED_S:
+        if url in self.known and now - self._fetched[url] < REFRESH_AFTER_S:
             return True
-        asked = self._asked.get(url) or self._ask(url, now)
-        if asked is None or self._waiting >= WAITING_MAX:
+        fetch_task = self._fetches.get(url) or self._start_fetch(url, now)
+        if fetch_task is None or self._waiting >= WAITING_MAX:
             return url in self.known
         self._waiting += 1
         try:
-            return await asyncio.shield(asked)  # others wait for it too
+            return await asyncio.shield(fetch_task)  # other callbacks wait for it too
         finally:
             self._waiting -= 1
 
-    def prove(self, url: str) -> None:
-        """A callback's signature fitted it: it stays."""
+    def mark_proven(self, url: str) -> None:
+        """Keep a certificate that has verified a callback."""
         if url in self.known:
-            self._proved.add(url)
+            self._proven.add(url)
 
-    def _ask(self, url: str, now: float) -> asyncio.Task[bool] | None:
-        """None: not now."""
-        if len(self._asked) >= ASKED_MAX or now - self._failed.get(url, float("-inf")) < FAILED_S:
+    def _start_fetch(self, url: str, now: float) -> asyncio.Task[bool] | None:
+        """Start a fetch. None: not now."""
+        if (
+            len(self._fetches) >= FETCHES_MAX
+            or now - self._failed.get(url, float("-inf")) < RETRY_AFTER_S
+        ):
             return None
-        if not self._pace.take(now):
+        if not self._rate_limit.take(now):
             return None
-        asked = self._asked[url] = asyncio.create_task(self._get(url))
-        asked.add_done_callback(lambda _: self._asked.pop(url, None))
-        return asked
+        fetch_task = self._fetches[url] = asyncio.create_task(self._fetched_now(url))
+        fetch_task.add_done_callback(lambda _: self._fetches.pop(url, None))
+        return fetch_task
 
-    async def _get(self, url: str) -> bool:
+    async def _fetched_now(self, url: str) -> bool:
         try:
-            async with asyncio.timeout(WAIT_S):
-                found = await self._read(url)
+            async with asyncio.timeout(FETCH_TIMEOUT_S):
+                content = await self._read(url)
         except (
             httpx.HTTPError,
             httpx.InvalidURL,
@@ -96,18 +99,16 @@ class CertificateCache:
             TimeoutError,
             OSError,
         ) as error:
-            self._note_failure(url)
-            self._log.warning(
-                "a vendor's certificate cannot be fetched", url=url, error=type(error).__name__
-            )
+            self._remember_failure(url)
+            self._log.warning("certificate fetch failed", url=url, error=type(error).__name__)
             return url in self.known
-        if url not in self.known and len(self.known) >= KEPT_MAX:
-            self._give_up_one()
-        self.known[url], self._fetched[url] = found, self._clock()
+        if url not in self.known and len(self.known) >= CACHED_MAX:
+            self._evict_one()
+        self.known[url], self._fetched[url] = content, self._clock()
         self._failed.pop(url, None)
         return True
 
-    def _note_failure(self, url: str) -> None:
+    def _remember_failure(self, url: str) -> None:
         self._failed.pop(url, None)
         if len(self._failed) >= FAILED_MAX:
             del self._failed[next(iter(self._failed))]
@@ -115,31 +116,32 @@ class CertificateCache:
         if url in self.known:
             self._fetched[url] = self._clock()
 
-    def _give_up_one(self) -> None:
-        """The oldest of those that nothing was ever signed by, if there is one."""
-        oldest = min(self.known, key=lambda url: (url in self._proved, self._fetched[url]))
+    def _evict_one(self) -> None:
+        """Evict the oldest certificate, preferably one that has verified nothing."""
+        oldest = min(self.known, key=lambda url: (url in self._proven, self._fetched[url]))
         del self.known[oldest], self._fetched[oldest]
-        self._proved.discard(oldest)
+        self._proven.discard(oldest)
 
     async def _read(self, url: str) -> bytes:
-        """Bounded in size, and never unpacked; no redirect leads elsewhere."""
+        """Fetch at most BYTES_MAX, without decoding and without following redirects."""
         if self._client is None:
-            # In a thread, for it reads the authorities of this machine: the door goes on meanwhile.
+            # In a thread, because it reads this machine's certificate authorities while callbacks
+            # go on.
             self._client = await asyncio.to_thread(
-                httpx.AsyncClient, timeout=WAIT_S, follow_redirects=False
+                httpx.AsyncClient, timeout=FETCH_TIMEOUT_S, follow_redirects=False
             )
         async with self._client.stream(
             "GET", url, headers={"accept-encoding": "identity"}
         ) as answer:
             if answer.status_code != httpx.codes.OK:
-                raise ValueError(f"answered {answer.status_code}")
+                raise ValueError(f"response {answer.status_code}")
             if answer.headers.get("content-encoding", "identity") != "identity":
-                raise ValueError("it is packed")
-            found = bytearray()
+                raise ValueError("it is encoded")
+            content = bytearray()
             async for chunk in answer.aiter_raw():
-                found += chunk
-                if len(found) > BYTES_MAX:
+                content += chunk
+                if len(content) > BYTES_MAX:
                     raise ValueError("it is too large")
-            if BEGIN not in found:
-                raise ValueError("it is no certificate")
-            return bytes(found)
+            if PEM_BEGIN not in content:
+                raise ValueError("it is not a certificate")
+            return bytes(content)

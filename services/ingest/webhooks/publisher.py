@@ -1,7 +1,7 @@
-"""Records of the door into Kafka, each awaited until it is acknowledged by all in-sync replicas.
+"""Publishes the endpoint's records to Kafka; each is awaited until all in-sync replicas have it.
 
-One thread polls the producer; acknowledgements cross into the event loop in batches, one wake-up
-for many.
+One thread polls the producer. Acknowledgements cross into the event loop in batches, with one
+wake-up for many.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaExceptio
 
 from schemas.envelope import Output
 from services.ingest.errors import ClockSkewed, WebhookProducerFailed
-from services.ingest.metrics import DOOR_ACKNOWLEDGEMENT, DOOR_CLOCK_SKEW
-from services.ingest.webhooks.clock_skew import ClockSkewMonitor, skew_s
+from services.ingest.metrics import WEBHOOK_ACKNOWLEDGEMENT, WEBHOOK_CLOCK_SKEW
+from services.ingest.webhooks.clock_skew import ClockSkewMonitor, skew_seconds
 from services.runtime.errors import BrokerUnavailable, InputMissing
 from services.runtime.kafka.client import LOGGER, producer_settings
 from services.runtime.kafka.topics import BrokerRefused
@@ -27,12 +27,12 @@ from services.runtime.observability import logs
 from services.runtime.observability.log_limits import RepeatLimiter
 
 POLL_S = 0.1
-PROBE_S = 1.0
-SWEEP_S = 0.1
+PROBE_INTERVAL_S = 1.0
+EXPIRY_CHECK_S = 0.1
 
 
 class Acknowledgement(NamedTuple):
-    """The end of one record, as the polling thread hands it to the event loop."""
+    """The result of one record, handed from the polling thread to the event loop."""
 
     since: float
     future: asyncio.Future[None]
@@ -40,16 +40,12 @@ class Acknowledgement(NamedTuple):
     skew_s: float | None  # None: the broker did not stamp it
 
 
-class BrokerDidNotTakeError(Exception):
-    """Kafka does not take the record now, or nobody knows whether it has: the sender shall come
-    again.
-    """
+class CallbackNotAcknowledgedError(Exception):
+    """Kafka did not acknowledge the record; it may have it or not, and the sender repeats it."""
 
 
 class CallbackPublisher:
-    """Used in one event loop. `on_fatal` is called there when the producer will never send
-    again.
-    """
+    """Used in one event loop. `on_fatal` is called there when the producer has failed for good."""
 
     def __init__(
         self,
@@ -63,37 +59,37 @@ class CallbackPublisher:
         skew_warning_s: float = 2.0,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        settings = producer_settings(servers, "stubline-door", int(wait_s * 1_000))
+        settings = producer_settings(servers, "stubline-webhooks", int(wait_s * 1_000))
         bounds: dict[str, object] = {
             "queue.buffering.max.messages": records_max,
             "queue.buffering.max.kbytes": max(1, bytes_max // 1_024),
-            "error_cb": self._said,
+            "error_cb": self._on_error,
         }
         self._producer = Producer(settings | bounds, logger=LOGGER)
         self._topic, self._wait_s, self._on_fatal = topic, wait_s, on_fatal
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
-        self._told: deque[Acknowledgement] = deque()
+        self._pending: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._acknowledged: deque[Acknowledgement] = deque()
         self._wall, self._skew = wall, ClockSkewMonitor(skew_warning_s)
         self._is_woken = self._stopping = False
-        self._is_doubted = (
-            False  # the client lost all its connections: it is asked, also when nobody publishes
+        self._needs_probe = (
+            False  # the client lost all connections: probe, even while nobody publishes
         )
-        self._trouble: str | None = "starting: Kafka has not answered yet"
+        self._problem: str | None = "starting: Kafka has not answered yet"
         self._fatal: str | None = None
-        self._log, self._repeats = logs.get("door"), RepeatLimiter()
+        self._log, self._repeats = logs.get("webhooks"), RepeatLimiter()
         self._thread = threading.Thread(target=self._poll, name="publisher", daemon=True)
         self._thread.start()
         self._sweeper = self._loop.create_task(self._sweep())
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Why a record would not be acknowledged now: an error's code, a colon and the cause."""
-        return self._fatal or self._trouble
+        return self._fatal or self._problem
 
     @property
     def degraded(self) -> str:
-        """What is not as it should be although records are acknowledged; empty: nothing."""
+        """A warning that does not stop publishing; empty when there is none."""
         return self._skew.warning
 
     @property
@@ -101,11 +97,12 @@ class CallbackPublisher:
         return self._fatal is None and self._thread.is_alive()
 
     def publish(self, output: Output) -> asyncio.Future[None]:
-        """Done when it is durable; fails with BrokerDidNotTakeError. Raises it too, when there is
-        no use in waiting.
+        """Return a future that ends when the record is durable, or fails with
+        CallbackNotAcknowledgedError. Raises that error at once while Kafka is known to be
+        unavailable.
         """
-        if self._trouble is not None or self._fatal is not None:
-            raise BrokerDidNotTakeError(self.trouble)
+        if self._problem is not None or self._fatal is not None:
+            raise CallbackNotAcknowledgedError(self.problem)
         now, future = time.monotonic(), self._loop.create_future()
         try:
             self._producer.produce(
@@ -116,14 +113,12 @@ class CallbackPublisher:
                 on_delivery=partial(self._delivered, now, self._wall(), future),
             )
         except (BufferError, KafkaException) as error:
-            raise BrokerDidNotTakeError(str(error)) from None
-        self._waiting.append((now + self._wait_s, future))
+            raise CallbackNotAcknowledgedError(str(error)) from None
+        self._pending.append((now + self._wait_s, future))
         return future
 
     async def close(self, seconds: float) -> None:
-        """What was produced is given its time; whoever waited for it has been answered or is
-        answered now.
-        """
+        """Flush for so many seconds, then end the thread."""
         self._sweeper.cancel()
         await asyncio.to_thread(self._producer.flush, seconds)
         self._stopping = True
@@ -135,28 +130,30 @@ class CallbackPublisher:
         probed = 0.0
         while not self._stopping:
             if (
-                self._trouble is not None or self._is_doubted
-            ) and time.monotonic() - probed > PROBE_S:
-                self._is_doubted = False
+                self._problem is not None or self._needs_probe
+            ) and time.monotonic() - probed > PROBE_INTERVAL_S:
+                self._needs_probe = False
                 self._probe()
                 probed = time.monotonic()
             self._producer.poll(POLL_S)
 
     def _probe(self) -> None:
-        """Whether Kafka answers, and has the topic: asked only while that is in doubt."""
+        """Check whether Kafka answers and has the topic. Called only while that is in doubt."""
         try:
-            found = self._producer.list_topics(self._topic, timeout=PROBE_S).topics[self._topic]
+            found = self._producer.list_topics(self._topic, timeout=PROBE_INTERVAL_S).topics[
+                self._topic
+            ]
         except KafkaException as error:
-            self._trouble = (
+            self._problem = (
                 f"{BrokerUnavailable.code}: Kafka does not answer: {error.args[0].name()}"
             )
             return
         if found.error is None:
-            self._trouble = None
+            self._problem = None
             return
         is_missing = found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
         code = InputMissing.code if is_missing else BrokerRefused.code
-        self._trouble = f"{code}: {self._topic}: {found.error.name()}"
+        self._problem = f"{code}: {self._topic}: {found.error.name()}"
 
     def _delivered(
         self,
@@ -168,44 +165,44 @@ class CallbackPublisher:
     ) -> None:
         stamped_by, logged_ms = message.timestamp()
         is_stamped = error is None and stamped_by == TIMESTAMP_LOG_APPEND_TIME
-        skew = skew_s(produced_at, self._wall(), logged_ms / 1_000) if is_stamped else None
-        self._told.append(Acknowledgement(since, future, error, skew))
+        skew = skew_seconds(produced_at, self._wall(), logged_ms / 1_000) if is_stamped else None
+        self._acknowledged.append(Acknowledgement(since, future, error, skew))
         if not self._is_woken:
             self._is_woken = True
             self._loop.call_soon_threadsafe(self._settle)
 
-    def _said(self, error: KafkaError) -> None:
+    def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = f"{WebhookProducerFailed.code}: the producer failed: {error.name()}"
             self._loop.call_soon_threadsafe(self._on_fatal, self._fatal)
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
-            self._is_doubted = True
+            self._needs_probe = True
 
     # In the event loop.
 
     def _settle(self) -> None:
-        self._is_woken = False  # before the look: what comes from now on wakes us again
+        self._is_woken = False  # before the queue is read: later acknowledgements wake us again
         oldest: float | None = None
         skew: float | None = None
-        while self._told:
-            since, future, error, found = self._told.popleft()
+        while self._acknowledged:
+            since, future, error, found = self._acknowledged.popleft()
             if error is None:
                 oldest = since if oldest is None else oldest
                 skew = found
             if future.done():
-                continue  # it waited too long, and its sender was told so
+                continue  # it waited too long and was answered with 503
             if error is None:
                 future.set_result(None)
             else:
-                future.set_exception(BrokerDidNotTakeError(error.name()))
+                future.set_exception(CallbackNotAcknowledgedError(error.name()))
         if oldest is not None:
-            DOOR_ACKNOWLEDGEMENT.observe(time.monotonic() - oldest)
+            WEBHOOK_ACKNOWLEDGEMENT.observe(time.monotonic() - oldest)
         if skew is not None:
             self._report_skew(skew)
 
     def _report_skew(self, seconds: float) -> None:
         self._skew.measured(seconds)
-        DOOR_CLOCK_SKEW.set(seconds)
+        WEBHOOK_CLOCK_SKEW.set(seconds)
         if self._skew.is_to_be_reported(time.monotonic()):
             self._log.warning(
                 "clock skew",
@@ -215,25 +212,25 @@ class CallbackPublisher:
             )
 
     async def _sweep(self) -> None:
-        """Gives up on what waits too long, and says so until Kafka answers again: nobody else shall
-        wait in vain.
+        """Fail records that waited too long, and refuse new ones until Kafka answers again, so that
+        no other caller waits in vain.
         """
         while True:
-            await asyncio.sleep(SWEEP_S)
+            await asyncio.sleep(EXPIRY_CHECK_S)
             now = time.monotonic()
-            while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] < now):
-                _, future = self._waiting.popleft()
+            while self._pending and (self._pending[0][1].done() or self._pending[0][0] < now):
+                _, future = self._pending.popleft()
                 if not future.done():
                     if (
-                        self._trouble is None
+                        self._problem is None
                         and (suppressed := self._repeats.due(BrokerUnavailable.code)) is not None
                     ):
                         more = {"waited_s": self._wait_s, "suppressed": suppressed}
                         self._log.warning(
                             "kafka does not acknowledge", code=BrokerUnavailable.code, **more
                         )
-                    self._trouble = (
+                    self._problem = (
                         f"{BrokerUnavailable.code}: Kafka did not acknowledge within "
                         f"{self._wait_s:g} s"
                     )
-                    future.set_exception(BrokerDidNotTakeError(self._trouble))
+                    future.set_exception(CallbackNotAcknowledgedError(self._problem))

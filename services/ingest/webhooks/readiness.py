@@ -1,5 +1,5 @@
-"""Whether the webhook endpoint can keep callbacks: at its health server, and in the log once a
-minute and cause.
+"""Reports whether callbacks can be published: at the health server, and in the log once a minute
+per cause.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ class WebhookReadiness:
 
     def __init__(self, publisher: CallbackPublisher, health: Health) -> None:
         self._publisher, self._health = publisher, health
-        self._repeats, self._waiting_for = RepeatLimiter(), ""
-        self._log = logs.get("door")
+        self._repeats, self._problem_code = RepeatLimiter(), ""
+        self._log = logs.get("webhooks")
 
-    def look(self) -> None:
-        """A producer that ended lets the health server's time run out."""
+    def check(self) -> None:
+        """Update the health server. Once the producer has ended, no heartbeat reaches it and /livez
+        fails.
+        """
         if self._publisher.is_alive:
             self._health.beat()
-        trouble = self._publisher.trouble
-        self._health.ready(trouble is None, trouble or self._publisher.degraded)
-        if trouble is None:
-            if self._waiting_for:
-                self._log.info("ready again", code=self._waiting_for)
-            self._waiting_for = ""
+        problem = self._publisher.problem
+        self._health.ready(problem is None, problem or self._publisher.degraded)
+        if problem is None:
+            if self._problem_code:
+                self._log.info("ready again", code=self._problem_code)
+            self._problem_code = ""
             return
-        code, _, cause = trouble.partition(": ")
+        code, _, cause = problem.partition(": ")
         suppressed = None if code == STARTING else self._repeats.due(code)
         if suppressed is not None:
             self._log.warning("waiting", code=code, error=cause, suppressed=suppressed)
-            self._waiting_for = code
+            self._problem_code = code

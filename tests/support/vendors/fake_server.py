@@ -1,5 +1,5 @@
-"""A vendor's HTTP server on a free port, which checks what it is asked and can fail in every way
-that a vendor does.
+"""A vendor's HTTP server on a free port, which checks its requests and can fail in every way that a
+vendor does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import httpx
 DRIPS = 600  # of a tenth of a second
 
 
-class Asked(NamedTuple):
+class SentRequest(NamedTuple):
     method: str
     path: str
     parameters: Mapping[str, str]
@@ -26,7 +26,7 @@ class Asked(NamedTuple):
     body: bytes = b""
 
 
-class Told(NamedTuple):
+class FakeResponse(NamedTuple):
     status: int
     document: Any
     headers: Mapping[str, str] = {}
@@ -36,30 +36,28 @@ class Refused(Exception):
     """What a vendor would not answer: the test that caused it fails by `faults`."""
 
     def __init__(self, status: int, why: str, *, is_fault: bool = True) -> None:
-        """Not to be the one whom they know, and to ask for an order that is not there, is no
-        fault.
-        """
+        """Wrong credentials, and a request for an order that does not exist, are no fault."""
         super().__init__(why)
         self.status, self.is_fault = status, is_fault
 
 
 class FakeVendor:
-    """`behave("500", "429 7", "hang", "broken", "huge", "elsewhere", "gzip", "drip", "drip body")`:
-    so the next requests end, one each.
+    """`behave("500", "429 7", "hang", "broken", "huge", "elsewhere", "gzip", "drip", "drip body")`
+    sets how the next requests end, one each.
 
-    `asked` is what it was asked; `faults` what was wrong with that. With `has_tags` it gives ETags,
-    and answers 304.
+    `requests` are those that it received; `faults` what was wrong with them. With `has_tags` it
+    sends ETags, and answers 304.
     """
 
     def __init__(self) -> None:
-        self.asked, self.faults = list[Asked](), list[str]()
+        self.requests, self.faults = list[SentRequest](), list[str]()
         self.has_tags = False
         self._next = list[str]()
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
 
-    def answer(self, asked: Asked) -> Told:
-        raise Refused(404, f"{asked.path} is nothing of it")
+    def answer(self, request: SentRequest) -> FakeResponse:
+        raise Refused(404, f"{request.path} is nothing of it")
 
     def behave(self, *ways: str) -> None:
         with self._lock:
@@ -75,36 +73,42 @@ class FakeVendor:
 
         def handled(request: httpx.Request) -> httpx.Response:
             url, headers = request.url, dict(request.headers)
-            told = self.tell(
-                Asked(request.method, url.path, dict(url.params), headers, request.read())
+            response = self.respond(
+                SentRequest(request.method, url.path, dict(url.params), headers, request.read())
             )
             return httpx.Response(
-                told.status, content=json.dumps(told.document), headers=told.headers
+                response.status, content=json.dumps(response.document), headers=response.headers
             )
 
         return httpx.Client(
             headers={"Accept": "application/json"}, transport=httpx.MockTransport(handled)
         )
 
-    def tell(self, asked: Asked) -> Told:
+    def respond(self, request: SentRequest) -> FakeResponse:
         with self._lock:
-            self.asked.append(asked)
-            if asked.method != "GET" or "application/json" not in asked.headers.get("accept", ""):
-                self.faults.append(f"{asked.method} {asked.path} for {asked.headers.get('accept')}")
-            if asked.body:
-                self.faults.append(f"{asked.path} with a body of {len(asked.body)} bytes")
+            self.requests.append(request)
+            if request.method != "GET" or "application/json" not in request.headers.get(
+                "accept", ""
+            ):
+                self.faults.append(
+                    f"{request.method} {request.path} for {request.headers.get('accept')}"
+                )
+            if request.body:
+                self.faults.append(f"{request.path} with a body of {len(request.body)} bytes")
             try:
-                told = self.answer(asked)
+                response = self.answer(request)
             except Refused as refused:
                 if refused.is_fault:
                     self.faults.append(str(refused))
-                return Told(refused.status, {"code": "refused", "message": str(refused)})
-            if self.has_tags and told.status == 200:
-                tag = f'W/"{hashlib.sha256(json.dumps(told.document).encode()).hexdigest()[:20]}"'
-                if asked.headers.get("if-none-match") == tag:
-                    return Told(304, None, {"ETag": tag})
-                return Told(200, told.document, {**told.headers, "ETag": tag})
-            return told
+                return FakeResponse(refused.status, {"code": "refused", "message": str(refused)})
+            if self.has_tags and response.status == 200:
+                tag = (
+                    f'W/"{hashlib.sha256(json.dumps(response.document).encode()).hexdigest()[:20]}"'
+                )
+                if request.headers.get("if-none-match") == tag:
+                    return FakeResponse(304, None, {"ETag": tag})
+                return FakeResponse(200, response.document, {**response.headers, "ETag": tag})
+            return response
 
     def __enter__(self) -> Self:
         fake = self
@@ -120,16 +124,16 @@ class FakeVendor:
                 }
                 headers = {name.lower(): text for name, text in self.headers.items()}
                 body = self.rfile.read(int(headers.get("content-length", "0")))
-                asked = Asked(self.command, url.path, parameters, headers, body)
+                request = SentRequest(self.command, url.path, parameters, headers, body)
                 with fake._lock:
                     way, fake._next = (fake._next[0], fake._next[1:]) if fake._next else ("", [])
                 if way == "hang":
                     time.sleep(3)
-                told = fake.tell(asked)
+                response = fake.respond(request)
                 if way.startswith("drip"):
                     self.drip(b"X-%d: y\r\n" if way == "drip" else b"\r\n%10d")
                     return
-                status, document, more = misbehaved(way, told)
+                status, document, more = misbehaving(way, response)
                 self.send_response(status)
                 for name, text in {"Content-Type": "application/json", **more}.items():
                     self.send_header(name, text)
@@ -154,7 +158,7 @@ class FakeVendor:
             daemon_threads = True
 
             def handle_error(self, *_args: object) -> None:
-                """A caller who does not wait is no fault."""
+                """A caller that does not wait is no fault."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(
@@ -168,8 +172,8 @@ class FakeVendor:
         self._server.server_close()
 
 
-def misbehaved(way: str, told: Told) -> tuple[int, bytes, Mapping[str, str]]:
-    document = b"" if told.document is None else json.dumps(told.document).encode()
+def misbehaving(way: str, response: FakeResponse) -> tuple[int, bytes, Mapping[str, str]]:
+    document = b"" if response.document is None else json.dumps(response.document).encode()
     status, _, wait = way.partition(" ")
     if status.isdigit():
         return (
@@ -183,4 +187,4 @@ def misbehaved(way: str, told: Told) -> tuple[int, bytes, Mapping[str, str]]:
         "elsewhere": (302, b"", {"Location": "http://127.0.0.1:1/else"}),
         "gzip": (200, document, {"Content-Encoding": "gzip"}),
     }
-    return ways.get(way, (told.status, document, told.headers))
+    return ways.get(way, (response.status, document, response.headers))

@@ -1,4 +1,4 @@
-"""Stripe's API, as far as polls ask it: events that were not delivered, newest first, and the
+"""Stripe's API as far as polls use it: events that were not delivered, newest first, and the
 webhook's endpoints.
 """
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.vendors.fake_server import Asked, FakeVendor, Refused, Told
+from tests.support.vendors.fake_server import FakeResponse, FakeVendor, Refused, SentRequest
 
 KEY = "rk_of-the-shop"
 LISTING = frozenset({"limit", "delivery_success", "created[gte]", "starting_after"})
@@ -34,7 +34,7 @@ class FakeStripe(FakeVendor):
         return name
 
     def add_endpoint(self, slug: str, status: str = "enabled") -> None:
-        url = f"https://door.example.org/hooks/{slug}"
+        url = f"https://endpoint.example.org/hooks/{slug}"
         self.endpoints.append({"id": f"we_{len(self.endpoints)}", "status": status, "url": url})
 
     def body(self, name: str, created: int) -> dict[str, Any]:
@@ -54,29 +54,34 @@ class FakeStripe(FakeVendor):
         }
         return event | {"data": {"object": paid}}
 
-    def answer(self, asked: Asked) -> Told:
-        if asked.headers.get("authorization") != f"Bearer {KEY}":
+    def answer(self, request: SentRequest) -> FakeResponse:
+        if request.headers.get("authorization") != f"Bearer {KEY}":
             raise Refused(401, "Invalid API Key provided", is_fault=False)
-        if asked.path == "/v1/webhook_endpoints":
+        if request.path == "/v1/webhook_endpoints":
             if self.hides_endpoints:
-                return Told(403, {"error": {"type": "invalid_request_error"}})
-            return Told(200, {"object": "list", "data": self.endpoints, "has_more": False})
-        if asked.path != "/v1/events":
+                return FakeResponse(403, {"error": {"type": "invalid_request_error"}})
+            return FakeResponse(200, {"object": "list", "data": self.endpoints, "has_more": False})
+        if request.path != "/v1/events":
             raise Refused(404, "Unrecognized request URL")
-        said = asked.parameters
-        if strange := said.keys() - LISTING:
-            raise Refused(400, f"unknown parameters: {sorted(strange)}")
-        if said.get("delivery_success", "false") != "false" or not 1 <= int(said["limit"]) <= 100:
-            raise Refused(400, f"asked wrongly: {dict(said)}")
+        parameters = request.parameters
+        if unknown_parameters := parameters.keys() - LISTING:
+            raise Refused(400, f"unknown parameters: {sorted(unknown_parameters)}")
+        if (
+            parameters.get("delivery_success", "false") != "false"
+            or not 1 <= int(parameters["limit"]) <= 100
+        ):
+            raise Refused(400, f"asked wrongly: {dict(parameters)}")
         names = [name for name, _ in self.events]
-        if (behind := said.get("starting_after")) is not None and behind not in names:
+        if (behind := parameters.get("starting_after")) is not None and behind not in names:
             raise Refused(400, "No such event")
         listed = self.events[: names.index(behind)] if behind is not None else self.events
         left = [
             (name, created)
             for name, created in reversed(listed)
-            if created >= int(said["created[gte]"])
-            and ("delivery_success" not in said or name not in self.delivered | self.untold)
+            if created >= int(parameters["created[gte]"])
+            and ("delivery_success" not in parameters or name not in self.delivered | self.untold)
         ]
-        page = [self.body(name, created) for name, created in left[: int(said["limit"])]]
-        return Told(200, {"object": "list", "data": page, "has_more": len(left) > len(page)})
+        page = [self.body(name, created) for name, created in left[: int(parameters["limit"])]]
+        return FakeResponse(
+            200, {"object": "list", "data": page, "has_more": len(left) > len(page)}
+        )

@@ -1,6 +1,4 @@
-"""Ticket Evolution as a server of its own: it checks how it is asked, holds orders, and fails when
-it is told to.
-"""
+"""Ticket Evolution as a server: it checks its requests, holds orders, and fails on demand."""
 
 from __future__ import annotations
 
@@ -25,14 +23,14 @@ FILTERS = frozenset({"state", "type", "page", "per_page", "direct_buyer_type", "
 PER_PAGE_MAX = 100
 
 
-class Asked(NamedTuple):
+class SentRequest(NamedTuple):
     method: str
     path: str
     query: dict[str, str]
 
 
 class Answer(NamedTuple):
-    """What it says instead of the truth. `hangs`: nothing, until it is closed."""
+    """A response instead of the real one. `hangs`: none, until it is closed."""
 
     status: int = 200
     body: bytes = b"{}"
@@ -41,13 +39,13 @@ class Answer(NamedTuple):
 
 
 class FakeTicketEvolution:
-    """`orders` by id, `asked` in order, `refused`: why it said 4xx by itself. `fail(...)`: its next
-    answers.
+    """`orders` by id; `requests` in order; `refusals`: why it answered 4xx by itself. `fail(...)`
+    sets its next responses.
     """
 
     def __init__(self) -> None:
         self.orders = dict[str, dict[str, Any]]()
-        self.asked, self.refused, self.next = list[Asked](), list[str](), deque[Answer]()
+        self.requests, self.refusals, self.next = list[SentRequest](), list[str](), deque[Answer]()
         self.closing = threading.Event()
         fake = self
 
@@ -85,7 +83,7 @@ class FakeTicketEvolution:
     def fail(self, *answers: Answer) -> None:
         self.next.extend(answers)
 
-    def tell(
+    def send_webhook(
         self,
         address: str,
         order: Mapping[str, Any],
@@ -105,10 +103,10 @@ class FakeTicketEvolution:
     ) -> Answer:
         path, _, query = target.partition("?")
         pairs = parse_qsl(query, keep_blank_values=True)
-        self.asked.append(Asked(method, path, dict(pairs)))
+        self.requests.append(SentRequest(method, path, dict(pairs)))
         why = "a GET has no body" if body else self._fault(method, path, query, headers)
         if why is not None:
-            self.refused.append(why)
+            self.refusals.append(why)
             return Answer(
                 401 if "sign" in why or "sorted" in why or "token" in why else 400,
                 json.dumps(why).encode(),
@@ -158,13 +156,13 @@ class FakeTicketEvolution:
             and query.get("updated_at.gte", "") <= it["updated_at"]
         ]
         shown = wanted[(page - 1) * size : page * size] if query.get("type") == "Order" else []
-        told = {
+        answer_document = {
             "current_page": page,
             "per_page": size,
             "total_entries": len(wanted),
             "orders": shown,
         }
-        return Answer(200, json.dumps(told).encode())
+        return Answer(200, json.dumps(answer_document).encode())
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -188,4 +186,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - as above
 
     def log_message(self, *_about: object) -> None:
-        """Nobody reads it."""
+        """Log nothing."""

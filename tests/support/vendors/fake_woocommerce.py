@@ -1,4 +1,4 @@
-"""A shop's REST API, as far as polls ask it: orders by change or by id, in pages; one order;
+"""A shop's REST API as far as polls use it: orders by change or by id, in pages; one order;
 webhooks.
 """
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.support.callbacks import woo_order
-from tests.support.vendors.fake_server import Asked, FakeVendor, Refused, Told
+from tests.support.vendors.fake_server import FakeResponse, FakeVendor, Refused, SentRequest
 
 API = "/wp-json/wc/v3"
 KEY, SECRET = "ck_of-the-shop", "cs_of-the-shop"
@@ -29,7 +29,7 @@ LISTING = frozenset(
 
 
 def at(text: str) -> int:
-    """A shop knows `2026-11-20T15:28:08` and nothing finer."""
+    """Return the time as a shop writes it: `2026-11-20T15:28:08` and nothing finer."""
     if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", text):
         raise Refused(400, f"{text} is no time")
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
@@ -50,7 +50,7 @@ class FakeWooCommerce(FakeVendor):
         self.orders[number] = changed, status
 
     def add_webhook(self, slug: str, status: str = "active", topic: str = "order.updated") -> None:
-        address = f"https://door.example.org/hooks/{slug}"
+        address = f"https://endpoint.example.org/hooks/{slug}"
         self.webhooks.append(
             {
                 "id": len(self.webhooks) + 1,
@@ -65,43 +65,43 @@ class FakeWooCommerce(FakeVendor):
         second = datetime.fromtimestamp(changed, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         return woo_order(id=number, status=status, date_modified_gmt=second)
 
-    def answer(self, asked: Asked) -> Told:
+    def answer(self, request: SentRequest) -> FakeResponse:
         wanted = "Basic " + base64.b64encode(f"{KEY}:{SECRET}".encode()).decode()
-        if asked.headers.get("authorization") != wanted:
+        if request.headers.get("authorization") != wanted:
             raise Refused(401, "woocommerce_rest_cannot_view", is_fault=False)
-        if asked.path == f"{API}/orders":
-            return self._listed(asked)
-        if found := re.fullmatch(rf"{API}/orders/(\d+)", asked.path):
+        if request.path == f"{API}/orders":
+            return self._listed(request)
+        if found := re.fullmatch(rf"{API}/orders/(\d+)", request.path):
             if int(found[1]) not in self.orders:
                 raise Refused(404, "woocommerce_rest_shop_order_invalid_id", is_fault=False)
-            return Told(200, self.body(int(found[1])))
-        if asked.path == f"{API}/webhooks":
-            size, page = int(asked.parameters["per_page"]), int(asked.parameters["page"])
-            return Told(200, self.webhooks[(page - 1) * size : page * size])
+            return FakeResponse(200, self.body(int(found[1])))
+        if request.path == f"{API}/webhooks":
+            size, page = int(request.parameters["per_page"]), int(request.parameters["page"])
+            return FakeResponse(200, self.webhooks[(page - 1) * size : page * size])
         raise Refused(404, "rest_no_route")
 
-    def _listed(self, asked: Asked) -> Told:
-        said = asked.parameters
-        if strange := said.keys() - LISTING:
-            raise Refused(400, f"unknown parameters: {sorted(strange)}")
+    def _listed(self, request: SentRequest) -> FakeResponse:
+        parameters = request.parameters
+        if unknown_parameters := parameters.keys() - LISTING:
+            raise Refused(400, f"unknown parameters: {sorted(unknown_parameters)}")
         if (
-            said.get("dates_are_gmt") != "true"
-            or said.get("order") != "asc"
-            or not 1 <= int(said["per_page"]) <= 100
+            parameters.get("dates_are_gmt") != "true"
+            or parameters.get("order") != "asc"
+            or not 1 <= int(parameters["per_page"]) <= 100
         ):
-            raise Refused(400, f"asked wrongly: {dict(said)}")
+            raise Refused(400, f"asked wrongly: {dict(parameters)}")
         after, before = (
-            at(said["modified_after"]),
-            at(said.get("modified_before", "9999-01-01T00:00:00")),
+            at(parameters["modified_after"]),
+            at(parameters.get("modified_before", "9999-01-01T00:00:00")),
         )
-        is_trash = said["status"] == "trash"
+        is_trash = parameters["status"] == "trash"
         found = [
             (changed, number)
             for number, (changed, status) in self.orders.items()
             if after < changed < before and (status == "trash") == is_trash
         ]
-        by = {"modified": lambda it: it, "id": lambda it: it[1]}[said["orderby"]]
-        begin = int(said.get("offset", 0))
-        page = sorted(found, key=by)[begin : begin + int(said["per_page"])]
+        by = {"modified": lambda it: it, "id": lambda it: it[1]}[parameters["orderby"]]
+        begin = int(parameters.get("offset", 0))
+        page = sorted(found, key=by)[begin : begin + int(parameters["per_page"])]
         shown = [self.body(number) for _, number in page if number not in self.unreadable]
-        return Told(200, shown, {"X-WP-Total": str(len(found))})
+        return FakeResponse(200, shown, {"X-WP-Total": str(len(found))})

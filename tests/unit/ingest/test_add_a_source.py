@@ -1,13 +1,13 @@
-"""The how-to's source is a source: its text is run, and stands under the laws of every source."""
+"""The how-to's source works as written: a folder of its own, under the laws of every source."""
 
 from __future__ import annotations
 
 import hmac
+import importlib
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import orjson
 import pytest
@@ -15,11 +15,10 @@ import pytest
 from schemas.orders import Storefront
 from services.ingest import vendors
 from services.ingest.config import sources_file
-from services.ingest.vendors.shared.source import Source
 from tests.support.vendors import VENDORS, Sample, Vendor
 from tests.support.vendors.vendor import NOW
 from tests.unit.ingest import test_every_source as laws
-from tests.unit.ingest import test_every_source_at_the_door as door_laws
+from tests.unit.ingest import test_every_source_over_http as http_laws
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "add-a-source.md"
 FENCE = "`" * 3
@@ -46,28 +45,33 @@ def sign(sample: Sample, secret: str, _at: float) -> dict[bytes, bytes]:
 
 
 @pytest.fixture
-def vendor(monkeypatch: pytest.MonkeyPatch) -> Vendor:
-    """As if the file and the vendor's were in their folders."""
-    module = ModuleType("ticketbox")
-    monkeypatch.setitem(sys.modules, "ticketbox", module)
-    exec(compile(written("python"), str(PAGE), "exec"), module.__dict__)  # noqa: S102 - our own page
-    source = module.SOURCE
-    assert isinstance(source, Source)
+def vendor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Vendor]:
+    """The vendor of the page, found as one more folder: nothing else in the package changes."""
+    folder = tmp_path / "vendors" / "ticketbox"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text('"""Ticketbox."""\n', "utf-8")
+    (folder / "webhook.py").write_text(written("python"), "utf-8")
+    monkeypatch.setattr(vendors, "__path__", [*vendors.__path__, str(folder.parent)])
+    importlib.invalidate_caches()
+    source = vendors.find_sources()["ticketbox"]
     samples = {"order": Sample(orjson.dumps(TOLD))}
     found = Vendor("ticketbox", "a secret of sixteen", "another of sixteen", samples, sign)
-    monkeypatch.setitem(vendors.KINDS, "ticketbox", source)
-    monkeypatch.setitem(vendors.SOURCES, source.type, source)
+    monkeypatch.setitem(vendors.WEBHOOK_SOURCES, "ticketbox", source)
+    monkeypatch.setitem(vendors.SOURCES_BY_TYPE, source.type, source)
     monkeypatch.setitem(VENDORS, "ticketbox", found)
-    return found
+    yield found
+    for name in [name for name in sys.modules if name.startswith(f"{vendors.__name__}.ticketbox")]:
+        del sys.modules[name]
+    del vendors.ticketbox  # type: ignore[attr-defined]  # the import system set it
 
 
 def test_the_source_of_the_how_to_works_as_it_stands(vendor: Vendor, tmp_path: Path) -> None:
-    assert vendor.source.verify(vendor.delivery(vendor.samples["order"], at=NOW))
-    callback = vendors.read(vendor.record(vendor.samples["order"], slug="box"))
+    assert vendor.source.verify(vendor.request(vendor.samples["order"], at=NOW))
+    callback = vendors.parse(vendor.record(vendor.samples["order"], slug="box"))
     file = tmp_path / "sources.toml"
     file.write_text(written("toml"), "utf-8")
-    shop = sources_file.read(file, {"TICKETBOX_SECRET": "a secret of sixteen"})["box"]
-    assert shop.refused is None
+    config = sources_file.read(file, {"TICKETBOX_SECRET": "a secret of sixteen"})["box"]
+    assert config.refusal is None
     assert (callback.key, callback.order_id) == ("box:727 e-1", "box:727")
     order = Storefront.model_validate_json(callback.facts[0].content)
     assert (order.status, order.total_minor, order.buyer.name) == ("completed", 1500, "Ada Example")
@@ -78,16 +82,16 @@ def test_it_stands_under_the_laws_of_every_source(vendor: Vendor) -> None:
     laws.test_no_source_is_without_its_laws()
     laws.test_who_knows_a_secret_is_let_in_and_nobody_else(vendor, sample)
     laws.test_a_body_that_was_touched_is_refused(vendor, sample)
-    laws.test_no_headers_make_the_door_stumble(vendor, sample)
+    laws.test_no_headers_make_the_endpoint_fail(vendor, sample)
     laws.test_a_sample_is_read_and_its_repeat_is_known(vendor, sample)
     laws.test_two_sources_of_a_kind_never_share_a_key(vendor, sample)
     for body in (b"", b"null", b"[]", b"{}", b'"x"', b"[" * 100_000, *wrong_in_one_place()):
         laws.test_no_bytes_at_all_make_it_stumble(vendor, body)
     for seed in range(10):
         laws.ends_whatever_is_sent(vendor, seed)
-    door_laws.test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(vendor.kind)
-    door_laws.test_what_is_signed_is_never_refused_for_what_it_says(vendor.kind)
-    door_laws.test_a_stranger_is_refused_and_nothing_is_kept(vendor.kind)
+    http_laws.test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(vendor.kind)
+    http_laws.test_what_is_signed_is_never_refused_for_its_content(vendor.kind)
+    http_laws.test_an_unauthenticated_caller_is_refused_and_nothing_is_published(vendor.kind)
 
 
 def wrong_in_one_place() -> Iterator[bytes]:

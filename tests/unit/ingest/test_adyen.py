@@ -16,7 +16,7 @@ from services.ingest import vendors
 from services.ingest.callbacks import records
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.rules.facts import ParsedCallback, fold
+from services.ingest.rules.facts import ParsedCallback, merge_facts
 from services.ingest.vendors.adyen import webhook as adyen
 from services.ingest.vendors.adyen.items import pieces
 from services.ingest.vendors.shared.source import WebhookRequest
@@ -38,8 +38,8 @@ DISPUTE = "QLKZTM5FXS475S65"
 EUR = {"currency": "EUR", "value": 1500}
 
 
-def read(it: dict[str, Any]) -> ParsedCallback:
-    return vendors.read(ADYEN.record(sample(it)))
+def read(movement: dict[str, Any]) -> ParsedCallback:
+    return vendors.parse(ADYEN.record(sample(movement)))
 
 
 def disputed(code: str, **changes: object) -> ParsedCallback:
@@ -47,16 +47,22 @@ def disputed(code: str, **changes: object) -> ParsedCallback:
 
 
 def only(callback: ParsedCallback) -> Movement:
-    (fact,) = callback.moved
+    (fact,) = callback.movements
     return Movement.model_validate_json(fact.content)
 
 
-def said(it: Movement) -> tuple[str, str, str, str, int | None]:
-    return it.kind, it.reference, it.payment, it.state, it.amount_minor
+def movement_fields(movement: Movement) -> tuple[str, str, str, str, int | None]:
+    return (
+        movement.kind,
+        movement.reference,
+        movement.payment,
+        movement.state,
+        movement.amount_minor,
+    )
 
 
 def ending(*callbacks: ParsedCallback) -> list[Movement]:
-    known = fold({}, [fact for callback in callbacks for fact in callback.moved])
+    known = merge_facts({}, [fact for callback in callbacks for fact in callback.movements])
     return [Movement.model_validate_json(known[name].content) for name in sorted(known)]
 
 
@@ -139,32 +145,34 @@ VECTORS = [
 ]
 
 
-@pytest.mark.parametrize(("key", "it"), VECTORS)
-def test_the_signature_is_the_vendors(key: str, it: dict[str, Any]) -> None:
-    assert is_let_in(notified(it), key)
-    assert not is_let_in(notified(it), "00" * 32)
+@pytest.mark.parametrize(("key", "movement"), VECTORS)
+def test_the_signature_is_the_vendors(key: str, movement: dict[str, Any]) -> None:
+    assert is_let_in(notified(movement), key)
+    assert not is_let_in(notified(movement), "00" * 32)
     for name in ("pspReference", "merchantAccountCode", "merchantReference", "eventCode"):
-        assert not is_let_in(notified({**it, name: it[name] + "x"}), key)
+        assert not is_let_in(notified({**movement, name: movement[name] + "x"}), key)
     for changed in (
         {"success": "false"},
         {"originalReference": "x"},
-        {"amount": {**it["amount"], "value": 1}},
+        {"amount": {**movement["amount"], "value": 1}},
     ):
-        assert not is_let_in(notified({**it, **changed}), key)
+        assert not is_let_in(notified({**movement, **changed}), key)
 
 
 @pytest.mark.parametrize("success", [True, "true"])
 def test_a_flag_may_be_a_word_or_a_flag(success: object) -> None:
-    it = {**signed(item()), "success": success}
-    assert is_let_in(notified(it))
-    callback = vendors.read(ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(it))))
+    movement = {**signed(item()), "success": success}
+    assert is_let_in(notified(movement))
+    callback = vendors.parse(
+        ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(movement)))
+    )
     assert callback == read(item())
 
 
 def test_nothing_and_an_empty_text_are_signed_alike() -> None:
-    it = signed(item())
+    movement = signed(item())
     for nothing in ({"originalReference": ""}, {"originalReference": None}):
-        assert is_let_in(notified({**it, **nothing}))
+        assert is_let_in(notified({**movement, **nothing}))
 
 
 def test_every_item_must_fit_and_there_must_be_one() -> None:
@@ -194,26 +202,26 @@ def test_a_field_that_stands_twice_is_read_as_it_was_signed() -> None:
         genuine.replace('"eventCode"', '"eventCode":"CHARGEBACK","eventCode"'),
     ):
         assert is_let_in(twice.encode())
-        callback = vendors.read(
+        callback = vendors.parse(
             ADYEN.record(ADYEN.samples["authorised"]._replace(body=twice.encode()))
         )
-        assert callback.moved == read(item()).moved
+        assert callback.movements == read(item()).movements
 
 
 @pytest.mark.parametrize(
     "secret", ["", "whsec_no", KEY[:-1], KEY[:-1] + "g", "0x" + KEY, KEY + " 00"]
 )
 def test_a_key_that_is_none_is_refused_and_not_quoted(secret: str) -> None:
-    with pytest.raises(ValueError, match="is no hexadecimal key") as caught:
+    with pytest.raises(ValueError, match="is not a hexadecimal key") as caught:
         adyen.key_of(secret)
     assert not secret or secret not in str(caught.value)
 
 
-# What items say.
+# The content of items.
 
 
 @pytest.mark.parametrize(
-    ("it", "expected"),
+    ("movement", "expected"),
     [
         (item(), ("authorisation", PAYMENT, PAYMENT, "done", 1500)),
         (item(success="false"), ("failure", PAYMENT, PAYMENT, "failed", 1500)),
@@ -246,36 +254,39 @@ def test_a_key_that_is_none_is_refused_and_not_quoted(secret: str) -> None:
     ],
 )
 def test_each_event_code_moves_what_it_says(
-    it: dict[str, Any], expected: tuple[object, ...]
+    movement: dict[str, Any], expected: tuple[object, ...]
 ) -> None:
-    callback = read(it)
-    assert said(only(callback)) == expected
-    assert only(callback).detail == it["eventCode"]
+    callback = read(movement)
+    assert movement_fields(only(callback)) == expected
+    assert only(callback).detail == movement["eventCode"]
     assert (callback.order_id, callback.payments) == ("shop:727", (f"shop/{PAYMENT}",))
-    assert callback.key == f"vendor {it['pspReference']} {it['eventCode']} {it['success']}"
-    assert callback.notices == ()
+    assert (
+        callback.key
+        == f"vendor {movement['pspReference']} {movement['eventCode']} {movement['success']}"
+    )
+    assert callback.drift == ()
 
 
 def test_refunds_in_part_are_movements_of_their_own() -> None:
     one = read(modified("REFUND", "REF1", amount={"currency": "EUR", "value": 500}))
     two = read(modified("REFUND", "REF2", amount={"currency": "EUR", "value": 250}))
-    assert [said(it) for it in ending(one, two)] == [
+    assert [movement_fields(movement) for movement in ending(one, two)] == [
         ("refund", "REF1", PAYMENT, "done", 500),
         ("refund", "REF2", PAYMENT, "done", 250),
     ]
 
 
-def test_a_movement_that_lacks_its_amount_is_taken_and_told() -> None:
+def test_a_movement_that_lacks_its_amount_is_accepted_and_reported() -> None:
     callback = read(item("chargeback", eventCode="CHARGEBACK", amount=None))
     assert only(callback).amount_minor is None
-    assert [(it.kind, it.what) for it in callback.notices] == [
+    assert [(movement.kind, movement.what) for movement in callback.drift] == [
         ("missing-field", "amount of 'CHARGEBACK'")
     ]
-    assert not disputed("CHARGEBACK").notices
+    assert not disputed("CHARGEBACK").drift
 
 
 def test_a_chargeback_that_is_sent_again_with_another_date_does_not_undo_its_reversal() -> None:
-    """The date is not signed: who has seen an item can write any."""
+    """The date is not signed: whoever has seen an item can write any."""
     done, reversed_ = (
         disputed("CHARGEBACK"),
         disputed("CHARGEBACK_REVERSED", eventDate="2026-12-01T10:00:00+01:00"),
@@ -318,7 +329,7 @@ def test_the_later_stage_wins_however_they_come_and_are_dated(
 )
 def test_a_manual_review_is_a_verdict(code: str, word: str) -> None:
     callback = read(modified(code, "REV1"))
-    (fact,) = callback.moved
+    (fact,) = callback.movements
     assert FraudVerdict.model_validate_json(fact.content).verdict == word
     assert fact.name == f"verdict:vendor:{PAYMENT}"
 
@@ -327,7 +338,9 @@ def test_a_rejection_stays_whatever_is_sent_again() -> None:
     accepted = read(modified("MANUAL_REVIEW_ACCEPT", "REV1", eventDate="2030-01-01T00:00:00Z"))
     rejected = read(modified("MANUAL_REVIEW_REJECT", "REV2"))
     for order in permutations([accepted, rejected]):
-        (known,) = fold({}, [fact for it in order for fact in it.moved]).values()
+        (known,) = merge_facts(
+            {}, [fact for movement in order for fact in movement.movements]
+        ).values()
         assert FraudVerdict.model_validate_json(known.content).verdict == "declined"
 
 
@@ -341,11 +354,11 @@ def test_what_is_not_signed_decides_nothing() -> None:
             additionalData={"fraudResultType": "RED"},
         )
     )
-    assert (plain.meaning, plain.moved) == (changed.meaning, changed.moved)
+    assert (plain.content_hash, plain.movements) == (changed.content_hash, changed.movements)
 
 
 @pytest.mark.parametrize(
-    ("it", "kind", "is_drift"),
+    ("movement", "kind", "is_reported"),
     [
         (item(eventCode="REPORT_AVAILABLE", merchantReference=""), "unknown-type", False),
         (item(eventCode="OFFER_CLOSED"), "unknown-type", False),
@@ -356,34 +369,32 @@ def test_what_is_not_signed_decides_nothing() -> None:
     ],
 )
 def test_the_rest_is_kept_and_only_what_is_new_is_shown_to_people(
-    it: dict[str, Any], kind: str, is_drift: bool
+    movement: dict[str, Any], kind: str, is_reported: bool
 ) -> None:
-    callback = read(it)
-    assert (callback.order_id, callback.facts, callback.moved, callback.payments) == (
+    callback = read(movement)
+    assert (callback.order_id, callback.facts, callback.movements, callback.payments) == (
         None,
         (),
         (),
         (),
     )
-    assert [(notice.kind, notice.is_kept, notice.is_drift) for notice in callback.notices] == [
-        (kind, True, is_drift)
+    assert [(notice.kind, notice.is_kept, notice.is_reported) for notice in callback.drift] == [
+        (kind, True, is_reported)
     ]
 
 
 @pytest.mark.parametrize("reference", ["", "7 27", "7\u202e27", "?727", "7" * 201])
 def test_a_reference_that_names_no_order_leaves_the_payment(reference: str) -> None:
-    it = item(merchantReference=reference)
-    assert adyen.orders(sample(it).body) == [None]
-    callback = read(it)
+    movement = item(merchantReference=reference)
+    assert adyen.orders(sample(movement).body) == [None]
+    callback = read(movement)
     assert callback.order_id is None
     assert callback.payments == (f"shop/{PAYMENT}",)
 
 
-def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_buried_with_its_reason() -> (
-    None
-):
-    """Who has seen an item may send it in any company, with another date each time: no flood comes
-    of one callback.
+def test_one_item_repeated_by_the_thousand_is_one_record_and_a_dead_letter() -> None:
+    """Whoever has seen an item may send it beside others, with another date each time: one callback
+    makes no flood.
     """
     many = sample(
         *(item(eventDate=f"2026-11-20T16:28:08.{number:06d}+01:00") for number in range(101))
@@ -391,7 +402,7 @@ def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_buried_with
     (record,) = records(SourceConfig("adyen", adyen.SOURCE, (), orders_of="shop"), "", many.body)
     assert record.data == many.body
     with pytest.raises(CallbackUnreadable, match="101 items"):
-        vendors.read(callbacks.record(many.body, kind=ADYEN.source.type, orders_of="shop"))
+        vendors.parse(callbacks.record(many.body, kind=ADYEN.source.type, orders_of="shop"))
     assert (
         len(pieces(sample(*(item(pspReference=f"P{number}") for number in range(100))).body)) == 100
     )
@@ -404,17 +415,17 @@ def test_each_item_is_a_record_of_its_order() -> None:
         item(merchantReference="", pspReference="C1"),
     )
     assert adyen.orders(several.body) == ["727", "728", None]
-    at_the_door = list(
+    records = list(
         records(SourceConfig("adyen", adyen.SOURCE, (), orders_of="shop"), "", several.body)
     )
-    assert [it.key for it in at_the_door[:2]] == ["shop:727", "shop:728"]
-    assert at_the_door[2].key.startswith("adyen:?")
-    told = [vendors.read(ADYEN.record(Sample(it.data or b""))) for it in at_the_door]
-    assert [it.order_id for it in told] == ["shop:727", "shop:728", None]
-    assert len({it.key for it in told}) == 3
-    assert sum(len(it.data or b"") for it in at_the_door) < 1.2 * len(several.body)
+    assert [movement.key for movement in records[:2]] == ["shop:727", "shop:728"]
+    assert records[2].key.startswith("adyen:?")
+    parsed = [vendors.parse(ADYEN.record(Sample(movement.data or b""))) for movement in records]
+    assert [movement.order_id for movement in parsed] == ["shop:727", "shop:728", None]
+    assert len({movement.key for movement in parsed}) == 3
+    assert sum(len(movement.data or b"") for movement in records) < 1.2 * len(several.body)
     with pytest.raises(CallbackUnreadable, match="has 3 items"):
-        vendors.read(callbacks.record(several.body, kind=ADYEN.source.type, orders_of="shop"))
+        vendors.parse(callbacks.record(several.body, kind=ADYEN.source.type, orders_of="shop"))
 
 
 def test_an_item_that_stands_in_a_notification_many_times_is_one_record() -> None:
@@ -437,16 +448,18 @@ def test_a_reference_with_colons_cannot_become_an_amount_or_a_code() -> None:
         "merchantReference": "EUR:REFUND:true",
     }
     assert is_let_in(notified(moved_left))
-    for it in (shifted, moved_left):
+    for movement in (shifted, moved_left):
         with pytest.raises(CallbackUnreadable):
-            vendors.read(ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(it))))
+            vendors.parse(
+                ADYEN.record(ADYEN.samples["authorised"]._replace(body=notified(movement)))
+            )
 
 
-# Amounts, and what makes no sense.
+# Amounts, and malformed items.
 
 
 @pytest.mark.parametrize(
-    ("currency", "told", "minor"),
+    ("currency", "value", "minor"),
     [
         ("EUR", 1500, 1500),
         ("JPY", 1500, 1500),
@@ -456,8 +469,8 @@ def test_a_reference_with_colons_cannot_become_an_amount_or_a_code() -> None:
         ("CVE", 15, 1500),
     ],
 )
-def test_amounts_are_in_isos_minor_units(currency: str, told: int, minor: int) -> None:
-    assert only(read(item(amount={"currency": currency, "value": told}))).amount_minor == minor
+def test_amounts_are_in_isos_minor_units(currency: str, value: int, minor: int) -> None:
+    assert only(read(item(amount={"currency": currency, "value": value}))).amount_minor == minor
 
 
 @pytest.mark.parametrize(
@@ -478,7 +491,7 @@ def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
         currency,
         f"{value} {currency}",
     )
-    assert [it.kind for it in callback.notices] == [kind]
+    assert [movement.kind for movement in callback.drift] == [kind]
 
 
 @pytest.mark.parametrize(
@@ -491,18 +504,18 @@ def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
         {"success": "perhaps"},
     ],
 )
-def test_what_makes_no_sense_is_let_in_and_becomes_a_letter(changes: dict[str, Any]) -> None:
+def test_what_is_malformed_is_accepted_and_becomes_a_dead_letter(changes: dict[str, Any]) -> None:
     """A refusal would stop all that waits behind it at Adyen."""
     poison = sample(item(**changes))
     assert is_let_in(poison.body)
     with pytest.raises(CallbackUnreadable) as caught:
-        vendors.read(ADYEN.record(poison))
+        vendors.parse(ADYEN.record(poison))
     assert not re.search(r"150|10000|yesterday|perhaps|A B", str(caught.value))
 
 
 def test_cards_are_blanked_and_the_signature_still_fits() -> None:
-    for it in ADYEN.samples.values():
-        assert is_let_in(adyen.without_cards(it.body))
+    for movement in ADYEN.samples.values():
+        assert is_let_in(adyen.without_cards(movement.body))
     cleaned = json.loads(adyen.without_cards(ADYEN.samples["authorised"].body))[
         "notificationItems"
     ][0]

@@ -1,5 +1,5 @@
-"""Certificates of vendors: what a stranger can make the door ask, how often, and what he can make
-it forget.
+"""Certificates of vendors: what an unauthenticated caller can make the endpoint fetch, how often,
+and what it can make it forget.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Handler = Callable[[httpx.Request], Coroutine[Any, Any, httpx.Response]]
 
 
 class Vendor:
-    """Answers as told, and remembers what it was asked."""
+    """Answers as configured, and remembers its requests."""
 
     def __init__(
         self, status: int = 200, content: bytes = PEM, headers: dict[str, str] | None = None
     ) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.status, self.content, self.headers = status, content, headers or {}
         self.now = 1_000.0
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(str(request.url))
+        self.requests.append(str(request.url))
         await self.gate.wait()
         return httpx.Response(self.status, content=self.stream(), headers=self.headers)
 
@@ -50,13 +50,13 @@ def test_callbacks_that_wait_for_the_same_one_fetch_it_once() -> None:
         held = vendor.certificates()
         assert await asyncio.gather(*(held.fetch(HOST + "A") for _ in range(50))) == [True] * 50
         assert await held.fetch(HOST + "A")
-        assert vendor.asked == [HOST + "A"]
+        assert vendor.requests == [HOST + "A"]
         assert held.known == {HOST + "A": PEM}
 
     asyncio.run(run())
 
 
-def test_who_goes_away_takes_the_certificate_from_nobody() -> None:
+def test_a_caller_that_disconnects_takes_the_certificate_from_no_other() -> None:
     async def run() -> None:
         vendor = Vendor()
         vendor.gate.clear()
@@ -67,7 +67,7 @@ def test_who_goes_away_takes_the_certificate_from_nobody() -> None:
         await asyncio.sleep(0)
         vendor.gate.set()
         assert await second
-        assert len(vendor.asked) == 1
+        assert len(vendor.requests) == 1
 
     asyncio.run(run())
 
@@ -79,32 +79,32 @@ def test_a_flood_of_addresses_is_not_passed_on_and_keeps_nobody_waiting() -> Non
         held = vendor.certificates()
         flood = [asyncio.create_task(held.fetch(f"{HOST}{n}")) for n in range(1_000)]
         await asyncio.sleep(0.05)
-        assert len(vendor.asked) == certificates.ASKED_MAX
-        assert sum(it.done() for it in flood) == 1_000 - certificates.ASKED_MAX
+        assert len(vendor.requests) == certificates.FETCHES_MAX
+        assert sum(it.done() for it in flood) == 1_000 - certificates.FETCHES_MAX
         assert not any(it.result() for it in flood if it.done())
         vendor.now += 600  # a host that never answers has no more of them at once for that
         assert not await held.fetch(HOST + "LATER")
-        assert len(vendor.asked) == certificates.ASKED_MAX
+        assert len(vendor.requests) == certificates.FETCHES_MAX
         vendor.gate.set()
         await asyncio.gather(*flood)
 
     asyncio.run(run())
 
 
-def test_in_the_long_run_few_addresses_are_asked() -> None:
+def test_in_the_long_run_few_addresses_are_fetched() -> None:
     async def run() -> None:
         vendor = Vendor(404)
         held = vendor.certificates()
         for second in range(600):
             vendor.now = 1_000.0 + second
             await held.fetch(f"{HOST}{second}")
-        assert len(vendor.asked) <= 600 * certificates.ASKED_PER_S + certificates.ASKED_MAX
+        assert len(vendor.requests) <= 600 * certificates.FETCHES_PER_S + certificates.FETCHES_MAX
         assert len(held._failed) <= certificates.FAILED_MAX
 
     asyncio.run(run())
 
 
-def test_few_callbacks_wait_and_the_others_are_told_at_once() -> None:
+def test_few_callbacks_wait_and_the_others_are_answered_at_once() -> None:
     async def run() -> None:
         vendor = Vendor()
         vendor.gate.clear()
@@ -121,19 +121,19 @@ def test_few_callbacks_wait_and_the_others_are_told_at_once() -> None:
     asyncio.run(run())
 
 
-def test_what_proved_good_is_never_given_up_for_what_did_not() -> None:
+def test_a_proven_certificate_is_never_evicted_for_an_unproven_one() -> None:
     async def run() -> None:
         vendor = Vendor()
         held = vendor.certificates()
         await held.fetch(HOST + "GOOD")
-        held.prove(HOST + "GOOD")
+        held.mark_proven(HOST + "GOOD")
         for n in range(200):
             vendor.now += 10.0
             assert await held.fetch(f"{HOST}{n}")
-        assert len(held.known) == certificates.KEPT_MAX
+        assert len(held.known) == certificates.CACHED_MAX
         assert HOST + "GOOD" in held.known
-        held.prove(HOST + "NEVER-HELD")
-        assert HOST + "NEVER-HELD" not in held._proved
+        held.mark_proven(HOST + "NEVER-HELD")
+        assert HOST + "NEVER-HELD" not in held._proven
 
     asyncio.run(run())
 
@@ -143,28 +143,28 @@ def test_an_address_that_gave_nothing_is_left_alone_for_a_while() -> None:
         vendor = Vendor(500)
         held = vendor.certificates()
         assert [await held.fetch(HOST + "A") for _ in range(5)] == [False] * 5
-        assert len(vendor.asked) == 1
-        vendor.now += certificates.FAILED_S + 1
+        assert len(vendor.requests) == 1
+        vendor.now += certificates.RETRY_AFTER_S + 1
         vendor.status = 200
         assert await held.fetch(HOST + "A")
 
     asyncio.run(run())
 
 
-def test_one_that_is_held_is_asked_for_again_after_an_hour_and_kept_when_that_fails() -> None:
+def test_a_cached_certificate_is_fetched_again_after_an_hour_and_kept_when_that_fails() -> None:
     async def run() -> None:
         vendor = Vendor()
         held = vendor.certificates()
         await held.fetch(HOST + "A")
-        vendor.now += certificates.RENEWED_S + 1
+        vendor.now += certificates.REFRESH_AFTER_S + 1
         vendor.status = 503
         assert await held.fetch(HOST + "A")
         assert held.known[HOST + "A"] == PEM
-        vendor.now += certificates.RENEWED_S + 1
+        vendor.now += certificates.REFRESH_AFTER_S + 1
         vendor.status, vendor.content = 200, PEM + PEM
         assert await held.fetch(HOST + "A")
         assert held.known[HOST + "A"] == PEM + PEM
-        assert len(vendor.asked) == 3
+        assert len(vendor.requests) == 3
 
     asyncio.run(run())
 
@@ -227,7 +227,7 @@ def test_an_answer_without_end_is_cut_off_by_its_size_and_one_that_drips_by_its_
                 assert not await held.fetch(HOST + "A")
         assert read < 40
 
-    monkeypatch.setattr(certificates, "WAIT_S", 0.2)
+    monkeypatch.setattr(certificates, "FETCH_TIMEOUT_S", 0.2)
     asyncio.run(run())
 
 

@@ -1,4 +1,4 @@
-"""`stubline check-event` says of a file what ingest would make of it once it is sent: no more, no
+"""`stubline check-event` reports what ingest would make of a file once it is sent: no more, no
 less, and nothing is sent.
 """
 
@@ -19,7 +19,7 @@ from schemas.callbacks import NATIVE
 from schemas.envelope import NotAnEvent
 from services.console import cli
 from services.ingest import vendors
-from services.ingest.admin.check_event import NotAFileOfOneError, judged, sending_of
+from services.ingest.admin.check_event import NotAnEventFileError, check, draft_from
 from services.runtime.errors import Poison
 from tests.support.callbacks import native_order
 from tests.support.vendors import VENDORS
@@ -70,12 +70,12 @@ GOOD = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_what_is_good_is_told_with_its_order_and_its_facts(name: str) -> None:
-    found = judged(sending_of(GOOD[name], None), NOW)
+def test_a_good_event_is_reported_with_its_order_and_its_facts(name: str) -> None:
+    found = check(draft_from(GOOD[name], None), NOW)
     assert found.callback is not None
     assert found.callback.order_id == "shop:727"
     assert [fact.name for fact in found.callback.facts] == ["storefront", "reached:completed"]
-    assert (found.fault, found.sending.key) == ("", "shop:727")
+    assert (found.fault, found.draft.key) == ("", "shop:727")
 
 
 HALF = "\ud800"  # of a character: json.dumps writes it, and no text may hold it
@@ -106,9 +106,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_would_be_a_dead_letter_is_told_with_its_reason(name: str) -> None:
+def test_what_would_be_a_dead_letter_is_reported_with_its_reason(name: str) -> None:
     content, why = BAD[name]
-    found = judged(sending_of(content, None), NOW)
+    found = check(draft_from(content, None), NOW)
     assert found.callback is None
     assert why in found.fault
 
@@ -127,19 +127,19 @@ def test_what_would_be_a_dead_letter_is_told_with_its_reason(name: str) -> None:
         b"[" * 99_999,
     ],
 )
-def test_a_file_that_holds_nothing_to_be_sent_is_told_as_that(content: bytes) -> None:
-    with pytest.raises(NotAFileOfOneError):
-        sending_of(content, None)
+def test_a_file_that_holds_nothing_to_be_sent_is_reported_as_that(content: bytes) -> None:
+    with pytest.raises(NotAnEventFileError):
+        draft_from(content, None)
 
 
-def test_what_is_taken_and_hardly_meant_is_a_warning() -> None:
-    ahead = judged(sending_of(written(native_order(modified_at="2027-01-01T00:00:00Z")), None), NOW)
+def test_what_is_accepted_and_probably_a_mistake_is_a_warning() -> None:
+    ahead = check(draft_from(written(native_order(modified_at="2027-01-01T00:00:00Z")), None), NOW)
     assert ahead.callback is not None
     assert ["ahead of this clock" in it for it in ahead.warnings] == [True]
     twice = json.loads(recorded())
     twice["headers"] += ["ce_id", "other"]
-    assert "ce_id stands twice" in judged(sending_of(written(twice), None), NOW).warnings[0]
-    assert judged(sending_of(recorded(), None), NOW).warnings == ()
+    assert "ce_id is repeated" in check(draft_from(written(twice), None), NOW).warnings[0]
+    assert check(draft_from(recorded(), None), NOW).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -150,43 +150,43 @@ def test_what_is_taken_and_hardly_meant_is_a_warning() -> None:
         ({"paid_at": ""}, "unreadable-date: paid_at"),
     ],
 )
-def test_what_is_taken_without_an_amount_or_a_date_is_a_warning(
+def test_what_is_accepted_without_an_amount_or_a_date_is_a_warning(
     changes: dict[str, object], warning: str
 ) -> None:
-    found = judged(sending_of(written(native_order(**changes)), None), NOW)
+    found = check(draft_from(written(native_order(**changes)), None), NOW)
     assert found.callback is not None
     assert [it for it in found.warnings if it.startswith(warning)]
 
 
-@pytest.mark.parametrize("told", [written, structured], ids=["an order", "an event"])
+@pytest.mark.parametrize("to_json", [written, structured], ids=["an order", "an event"])
 def test_a_field_inside_that_nobody_reads_is_a_warning(
-    told: Callable[[dict[str, Any]], bytes],
+    to_json: Callable[[dict[str, Any]], bytes],
 ) -> None:
     """It is taken, for what is read inside an order may grow; a gift would be lost."""
     line = {"line_id": "1", "quantity": 1, "recipent": {"name": "Bob"}}
     gift = {"line_id": "2", "quantity": 1, "recipient": {"name": "Bob", "emial": "b@c.d"}}
-    found = judged(sending_of(told(native_order(lines=[line, gift])), None), NOW)
+    found = check(draft_from(to_json(native_order(lines=[line, gift])), None), NOW)
     assert found.callback is not None
     assert found.warnings == (
         "lines.0.recipent is not read; did you mean recipient?",
         "lines.1.recipient.emial is not read; did you mean email?",
     )
     many = [{"line_id": str(at), "quantity": 1, "colour": "red"} for at in range(500)]
-    assert len(judged(sending_of(told(native_order(lines=many)), None), NOW).warnings) == 10
+    assert len(check(draft_from(to_json(native_order(lines=many)), None), NOW).warnings) == 10
 
 
 @pytest.mark.parametrize("vendor", [pytest.param(it, id=kind) for kind, it in VENDORS.items()])
-def test_a_record_of_any_source_can_be_judged_again(vendor: Vendor) -> None:
+def test_a_record_of_any_source_can_be_checked_again(vendor: Vendor) -> None:
     """As `kcat -C -J` reads them from the topic."""
     for sample in vendor.samples.values():
         record = vendor.record(sample)
         names = [part for name, text in record.headers for part in (name, (text or b"").decode())]
-        told = {
+        to_json = {
             "headers": names,
             "key": (record.key or b"").decode(),
             "payload": (record.value or b"").decode(),
         }
-        assert judged(sending_of(written(told), None), NOW).fault == ""
+        assert check(draft_from(written(to_json), None), NOW).fault == ""
 
 
 def test_a_structured_record_of_any_charset_needs_no_time_in_a_header() -> None:
@@ -195,7 +195,7 @@ def test_a_structured_record_of_any_charset_needs_no_time_in_a_header() -> None:
         "key": "shop:727",
         "payload": structured(native_order()).decode(),
     }
-    assert judged(sending_of(written(record), None), NOW).warnings == ()
+    assert check(draft_from(written(record), None), NOW).warnings == ()
 
 
 JSON = recursive(one_of(none(), text()), lambda inner: dictionaries(text(), inner))
@@ -209,19 +209,19 @@ JSON = recursive(one_of(none(), text()), lambda inner: dictionaries(text(), inne
 )
 def test_whatever_the_file_holds_the_answer_is_that_of_the_worker(content: bytes) -> None:
     try:
-        sending = sending_of(content, None)
-    except NotAFileOfOneError:
+        sending = draft_from(content, None)
+    except NotAnEventFileError:
         return
-    found = judged(sending, NOW)
+    found = check(sending, NOW)
     try:
-        vendors.read(sending.record())
+        vendors.parse(sending.record())
     except (NotAnEvent, Poison):
         assert found.fault
     else:
         assert not found.fault
 
 
-def test_the_command_tells_how_to_send_it_and_ends_with_1_for_a_dead_letter(
+def test_the_command_prints_how_to_send_it_and_ends_with_1_for_a_dead_letter(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "order.json"

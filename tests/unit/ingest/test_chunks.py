@@ -10,7 +10,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from services.ingest.webhooks.connection import OpenConnections
+from services.ingest.webhooks.connections import OpenConnections
 from services.ingest.webhooks.protocol import TRAILERS_BYTES_MAX
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -14,11 +14,11 @@ from schemas.envelope import NUL, NotAnEvent
 from schemas.fraud import FraudSignals
 from schemas.orders import OrderObserved
 from services.ingest import vendors
+from services.ingest.rules.decide import CallbackOutcome, KnownOrder, KnownPayment, decide_batch
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.judge import CallbackVerdict, KnownOrder, KnownPayment, judge_all
-from services.ingest.store import facts_of, written
+from services.ingest.store import facts_from_json, facts_to_json
 from services.ingest.vendors.shared.source import CertificateNeededError
-from services.ingest.worker import observed, signalled
+from services.ingest.worker import fraud_signals, order_observed
 from services.runtime.errors import Poison
 from tests.support.vendors import VENDORS, Sample, Vendor
 from tests.support.vendors.vendor import NOW
@@ -37,88 +37,88 @@ ROUNDS_OF_CHAOS = 1_000  # and 100,000 before a release
 
 
 def test_no_source_is_without_its_laws() -> None:
-    assert sorted(VENDORS) == sorted(vendors.KINDS)
+    assert sorted(VENDORS) == sorted(vendors.WEBHOOK_SOURCES)
 
 
 def is_let_in(vendor: Vendor, sample: Sample, *, at: float = NOW) -> bool:
-    return vendor.source.verify(vendor.delivery(sample, at=at))
+    return vendor.source.verify(vendor.request(sample, at=at))
 
 
-def verdicts_and_order(
-    *told: ParsedCallback, known: KnownOrder | None = None
-) -> tuple[list[CallbackVerdict], KnownOrder]:
-    order_ids = {it.order_id for it in told if it.order_id} or {"shop:1"}
+def outcomes_and_order(
+    *parsed: ParsedCallback, known: KnownOrder | None = None
+) -> tuple[list[CallbackOutcome], KnownOrder]:
+    order_ids = {it.order_id for it in parsed if it.order_id} or {"shop:1"}
     orders = {name: known or KnownOrder(name, 1, 0, None, {}, frozenset()) for name in order_ids}
-    payments = {name: KnownPayment(name) for it in told for name in it.payments}
-    judged = judge_all(told, orders, seen=[], payments=payments)
-    return judged.verdicts, judged.orders[min(order_ids)]
+    payments = {name: KnownPayment(name) for it in parsed for name in it.payments}
+    decided = decide_batch(parsed, orders, seen=[], payments=payments)
+    return decided.outcomes, decided.orders[min(order_ids)]
 
 
 def ends(vendor: Vendor, sample: Sample) -> ParsedCallback | None:
-    """A callback, or nothing when it becomes a dead letter with a stated reason. Anything else
-    fails the test.
+    """Return a callback, or nothing when it becomes a dead letter with a stated reason. Anything
+    else fails the test.
     """
     try:
-        return vendors.read(vendor.record(sample))
+        return vendors.parse(vendor.record(sample))
     except (NotAnEvent, Poison) as error:
         reason = str(error)
     assert reason.strip()
     return None
 
 
-def is_sayable(told: ParsedCallback) -> None:
-    """It can be stored, and said, and what is said can be read."""
-    assert 1 <= len(told.key) <= 1_000
-    assert all(3 <= len(name) <= 300 and name.isprintable() for name in told.payments)
+def is_publishable(parsed: ParsedCallback) -> None:
+    """Check that it can be stored and published, and that what is published can be read."""
+    assert 1 <= len(parsed.key) <= 1_000
+    assert all(3 <= len(name) <= 300 and name.isprintable() for name in parsed.payments)
     assert all(
         len(notice.what) <= 300 and notice.what.isprintable() and notice.what
-        for notice in told.notices
+        for notice in parsed.drift
     )
-    _, order = verdicts_and_order(told)
-    stored = written(order.facts)
+    _, order = outcomes_and_order(parsed)
+    stored = facts_to_json(order.facts)
     assert not NUL.search(stored.encode())
-    assert facts_of(stored) == order.facts
-    if told.order_id is not None and order.facts:
+    assert facts_from_json(stored) == order.facts
+    if parsed.order_id is not None and order.facts:
         order = order._replace(sequence=1)
-        for said, kind in (
-            (observed(order, sorted(order.facts)), OrderObserved),
-            (signalled(order), FraudSignals),
+        for snapshot, kind in (
+            (order_observed(order, sorted(order.facts)), OrderObserved),
+            (fraud_signals(order), FraudSignals),
         ):
-            output = said.encode(time="2026-11-20T15:30:00Z")
-            assert kind.read(output.headers, output.value).key == told.order_id
+            output = snapshot.encode(time="2026-11-20T15:30:00Z")
+            assert kind.read(output.headers, output.value).key == parsed.order_id
 
 
 @every_sample
 def test_who_knows_a_secret_is_let_in_and_nobody_else(vendor: Vendor, sample: Sample) -> None:
     assert is_let_in(vendor, sample)
-    delivery = vendor.delivery(sample)
+    request = vendor.request(sample)
     assert vendor.source.verify(
-        vendor.delivery(sample, vendor.other_secret)
+        vendor.request(sample, vendor.other_secret)
     )  # while one is being replaced
-    assert not vendor.source.verify(delivery._replace(secrets=()))
-    unsigned = delivery.body if vendor.seal is None else vendor.seal(delivery.body, "")
-    assert not vendor.source.verify(delivery._replace(headers={}, tail="", body=unsigned))
-    stranger = [
+    assert not vendor.source.verify(request._replace(secrets=()))
+    unsigned = request.body if vendor.seal is None else vendor.seal(request.body, "")
+    assert not vendor.source.verify(request._replace(headers={}, path_suffix="", body=unsigned))
+    other_secrets = [
         vendor.source.key_of(vendor.secret.swapcase()),
         vendor.source.key_of(vendor.other_secret[::-1]),
     ]
     if (
         vendor.secret.swapcase() != vendor.secret
-        and vendor.source.key_of(vendor.secret) not in stranger
+        and vendor.source.key_of(vendor.secret) not in other_secrets
     ):
-        assert not vendor.source.verify(delivery._replace(secrets=stranger))
+        assert not vendor.source.verify(request._replace(secrets=other_secrets))
 
 
 @every_sample
 def test_a_body_that_was_touched_is_refused(vendor: Vendor, sample: Sample) -> None:
     if not vendor.signs_body:
         pytest.skip("it signs nothing, so nothing of it is believed")
-    delivery, chance = vendor.delivery(sample), random.Random(7)
+    request, rng = vendor.request(sample), random.Random(7)
     for _ in range(20):
         body = bytearray(sample.body)
-        at = chance.randrange(len(body))
-        body[at] = (body[at] + chance.randrange(1, 255)) % 256
-        touched = delivery._replace(body=bytes(body))
+        at = rng.randrange(len(body))
+        body[at] = (body[at] + rng.randrange(1, 255)) % 256
+        touched = request._replace(body=bytes(body))
         if not vendor.source.verify(touched):
             continue
         # What the vendor does not sign must not matter.
@@ -126,7 +126,7 @@ def test_a_body_that_was_touched_is_refused(vendor: Vendor, sample: Sample) -> N
         assert (
             after is None
             or before is None
-            or after.facts + after.moved == before.facts + before.moved
+            or after.facts + after.movements == before.facts + before.movements
         )
 
 
@@ -143,12 +143,12 @@ def test_a_sender_whose_signed_time_is_far_off_either_way_is_refused(
 
 
 @every_sample
-def test_no_headers_make_the_door_stumble(vendor: Vendor, sample: Sample) -> None:
-    delivery = vendor.delivery(sample)
-    for name in delivery.headers:
+def test_no_headers_make_the_endpoint_fail(vendor: Vendor, sample: Sample) -> None:
+    request = vendor.request(sample)
+    for name in request.headers:
         for text in (b"", b"\xff\xfe", b"=", b",,=", b"a" * 5_000, b"t=1,v1=\x00", b"9" * 400):
             try:
-                changed = delivery._replace(headers={**delivery.headers, name: text})
+                changed = request._replace(headers={**request.headers, name: text})
                 vendor.source.verify(changed)
                 vendor.source.topic(changed.headers).encode()
                 vendor.source.is_ping(changed)
@@ -160,21 +160,29 @@ def test_no_headers_make_the_door_stumble(vendor: Vendor, sample: Sample) -> Non
 def test_a_sample_is_read_and_its_repeat_is_known(vendor: Vendor, sample: Sample) -> None:
     for piece in vendor.source.pieces(sample.body):
         alone = sample._replace(body=piece)
-        once, again = (vendors.read(vendor.record(alone, reception_id=it)) for it in ("a-1", "b-2"))
-        assert (once.key, once.meaning, once.order_id) == (again.key, again.meaning, again.order_id)
-        is_sayable(once)
-        verdicts, _ = verdicts_and_order(once, again)
-        assert verdicts[1] is CallbackVerdict.KNOWN
+        once, again = (
+            vendors.parse(vendor.record(alone, reception_id=it)) for it in ("a-1", "b-2")
+        )
+        assert (once.key, once.content_hash, once.order_id) == (
+            again.key,
+            again.content_hash,
+            again.order_id,
+        )
+        is_publishable(once)
+        verdicts, _ = outcomes_and_order(once, again)
+        assert verdicts[1] is CallbackOutcome.DUPLICATE
 
 
 @every_sample
 def test_two_sources_of_a_kind_never_share_a_key(vendor: Vendor, sample: Sample) -> None:
-    one, other = (vendors.read(vendor.record(sample, slug=slug)) for slug in ("vendor", "vendor-2"))
+    one, other = (
+        vendors.parse(vendor.record(sample, slug=slug)) for slug in ("vendor", "vendor-2")
+    )
     assert one.key != other.key
 
 
 @every_sample
-def test_card_data_never_leaves_the_door(vendor: Vendor, sample: Sample) -> None:
+def test_card_data_never_leaves_the_endpoint(vendor: Vendor, sample: Sample) -> None:
     cleaned = vendor.source.without_cards(sample.body)
     assert not [it for it in vendor.card_data if it in cleaned]
     whole, part = (ends(vendor, sample._replace(body=body)) for body in (sample.body, cleaned))
@@ -189,20 +197,20 @@ def test_the_card_data_that_must_go_stands_in_a_sample(vendor: Vendor) -> None:
         assert any(data in sample.body for sample in vendor.samples.values())
 
 
-def mutated(body: bytes, chance: random.Random) -> bytes:
+def mutated(body: bytes, rng: random.Random) -> bytes:
     """Flipped, cut, doubled, and with other values in its places."""
     changed = bytearray(body)
-    for _ in range(chance.randint(1, 4)):
-        at = chance.randrange(len(changed) + 1)
-        match chance.randrange(6):
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(changed) + 1)
+        match rng.randrange(6):
             case 0:
-                changed[at : at + 1] = bytes([chance.randrange(256)])
+                changed[at : at + 1] = bytes([rng.randrange(256)])
             case 1:
-                del changed[at : at + chance.randrange(40)]
+                del changed[at : at + rng.randrange(40)]
             case 2:
                 changed[at:at] = changed[at : at + 20]
             case 3:
-                changed[at:at] = chance.choice(
+                changed[at:at] = rng.choice(
                     [b"\x00", b"\xff", b"\\ud800", b"\\u0000", b"{", b"[", b"9" * 400, b"%00"]
                 )
             case _:  # another value in the place of one
@@ -228,7 +236,7 @@ def mutated(body: bytes, chance: random.Random) -> bytes:
                     b'"\\u202e"',
                     b'"x"',
                 ]
-                changed[colon + 1 : end] = chance.choice(words)
+                changed[colon + 1 : end] = rng.choice(words)
     return bytes(changed)
 
 
@@ -236,8 +244,8 @@ def mutated(body: bytes, chance: random.Random) -> bytes:
 @settings(max_examples=ROUNDS)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_sent_has_an_end_with_a_stated_reason(vendor: Vendor, seed: int) -> None:
-    """10,000 mutated bodies a source: never anything but a callback or a dead letter, and never a
-    stumble of the door.
+    """10,000 mutated bodies per source: each is a callback or a dead letter, and none makes the
+    endpoint fail.
     """
     ends_whatever_is_sent(vendor, seed)
 
@@ -251,14 +259,14 @@ def test_whatever_is_sent_has_an_end_at_length(vendor: Vendor, seed: int) -> Non
 
 
 def ends_whatever_is_sent(vendor: Vendor, seed: int) -> None:
-    chance, samples = random.Random(seed), list(vendor.samples.values())
+    rng, samples = random.Random(seed), list(vendor.samples.values())
     for _ in range(MUTATIONS):
-        sample = chance.choice(samples)
-        body = mutated(sample.body, chance)
+        sample = rng.choice(samples)
+        body = mutated(sample.body, rng)
         changed = sample._replace(body=body)
         try:
-            vendor.source.verify(vendor.delivery(sample)._replace(body=body))
-            vendor.source.is_ping(vendor.delivery(sample)._replace(body=body))
+            vendor.source.verify(vendor.request(sample)._replace(body=body))
+            vendor.source.is_ping(vendor.request(sample)._replace(body=body))
         except CertificateNeededError:
             pass
         pieces = vendor.source.pieces(body)
@@ -270,8 +278,8 @@ def ends_whatever_is_sent(vendor: Vendor, seed: int) -> None:
             for it in vendor.source.orders(piece)
         )
         vendor.source.without_cards(body)
-        if told := ends(vendor, changed):
-            is_sayable(told)
+        if parsed := ends(vendor, changed):
+            is_publishable(parsed)
 
 
 @every_vendor
@@ -293,10 +301,9 @@ def ends_whatever_is_sent(vendor: Vendor, seed: int) -> None:
 def test_no_bytes_at_all_make_it_stumble(vendor: Vendor, body: bytes) -> None:
     first = next(iter(vendor.samples.values()))
     assert (
-        not vendor.source.verify(vendor.delivery(first)._replace(body=body))
-        or not vendor.signs_body
+        not vendor.source.verify(vendor.request(first)._replace(body=body)) or not vendor.signs_body
     )
     assert vendor.source.orders(body)
     vendor.source.without_cards(body)
-    if told := ends(vendor, first._replace(body=body)):
-        is_sayable(told)
+    if parsed := ends(vendor, first._replace(body=body)):
+        is_publishable(parsed)

@@ -1,4 +1,4 @@
-"""Whatever a stranger's bytes are, they end as a callback or as a stated dead letter, and quote
+"""Whatever the bytes are, they end as a callback or as a dead letter with a reason that quotes
 nothing.
 """
 
@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from schemas.callbacks import NATIVE, TOPIC, WOOCOMMERCE
 from schemas.envelope import NotAnEvent
 from services.ingest import vendors
+from services.ingest.rules.decide import KnownPayment, decide_batch
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.judge import KnownPayment, judge_all
-from services.ingest.store import facts_of, written
-from services.ingest.worker import observed
+from services.ingest.store import facts_from_json, facts_to_json
+from services.ingest.worker import order_observed
 from services.runtime.errors import Poison
 from services.runtime.records import Record
 from tests.support.callbacks import native, native_order, record, woo_order
@@ -53,28 +53,30 @@ scraps = st.recursive(
 
 
 def ends(it: Record) -> ParsedCallback | None:
-    """A callback, or nothing when it is a dead letter. Anything else fails the test."""
+    """Return a callback, or nothing when it is a dead letter. Anything else fails the test."""
     try:
-        return vendors.read(it)
+        return vendors.parse(it)
     except (NotAnEvent, Poison):
         return None
 
 
-def is_sayable(callback: ParsedCallback) -> None:
-    """It can be stored and said: no text that PostgreSQL refuses, no number without bounds."""
+def is_storable(callback: ParsedCallback) -> None:
+    """Check that it can be stored and published: no text that PostgreSQL refuses, no number without
+    bounds.
+    """
     assert len(callback.key) <= 1_000
     assert callback.order_id is not None
-    _, after, _ = judge_all(
+    _, after, _ = decide_batch(
         [callback],
         {callback.order_id: untold(callback.order_id)},
         seen=[],
         payments={name: KnownPayment(name) for name in callback.payments},
     )
     order = after[callback.order_id]
-    stored = written(order.facts)
+    stored = facts_to_json(order.facts)
     assert "\\u0000" not in stored
-    assert facts_of(stored) == order.facts
-    output = observed(order, ["storefront"]).encode(time="2026-11-20T15:30:00Z")
+    assert facts_from_json(stored) == order.facts
+    output = order_observed(order, ["storefront"]).encode(time="2026-11-20T15:30:00Z")
     assert b"\\u0000" not in (output.value or b"")
 
 
@@ -110,10 +112,10 @@ WOO, OWN = woo_order(), native_order()
     st.sampled_from(["sku", "name", "product_id"]),
     st.text(st.sampled_from("aR é\t\u00a0\u200d"), max_size=12),
 )
-def test_an_order_and_its_escaped_twin_say_the_same(field: str, told: str) -> None:
-    """Whatever else stands in a body: an accent in a name never decides how a product is spelt."""
-    line = {**OWN["lines"][0], field: told}
-    for order in ({**OWN, "lines": [line]}, {**OWN, "lines": [line], "number": told}):
+def test_an_order_and_its_escaped_twin_have_the_same_content(field: str, value: str) -> None:
+    """Whatever else is in a body: an accent in a name never decides how a product is spelt."""
+    line = {**OWN["lines"][0], field: value}
+    for order in ({**OWN, "lines": [line]}, {**OWN, "lines": [line], "number": value}):
         escaped, plain = json.dumps(order).encode(), json.dumps(order, ensure_ascii=False).encode()
         assert ends(native(OWN)._replace(value=escaped)) == ends(native(OWN)._replace(value=plain))
 
@@ -128,7 +130,7 @@ def test_a_real_order_with_anything_in_any_place(
     at: tuple[Any, ...], scrap: object, topic: str
 ) -> None:
     if callback := ends(record(json.dumps(changed(WOO, at, scrap)).encode(), topic=topic)):
-        is_sayable(callback)
+        is_storable(callback)
 
 
 @settings(max_examples=400)
@@ -139,7 +141,7 @@ def test_a_native_order_with_anything_in_any_place(at: tuple[Any, ...], scrap: o
     if callback := ends(
         native(json.loads("{}"), order=order)._replace(value=json.dumps(body).encode())
     ):
-        is_sayable(callback)
+        is_storable(callback)
 
 
 @settings(max_examples=300)
@@ -147,22 +149,22 @@ def test_a_native_order_with_anything_in_any_place(at: tuple[Any, ...], scrap: o
 def test_a_real_body_with_bytes_flipped_cut_and_doubled(
     seed: int, order: dict[str, Any], kind: str
 ) -> None:
-    chance, body = random.Random(seed), bytearray(json.dumps(order).encode())
-    for _ in range(chance.randint(1, 5)):
-        at = chance.randrange(len(body) + 1)
-        match chance.randrange(4):
+    rng, body = random.Random(seed), bytearray(json.dumps(order).encode())
+    for _ in range(rng.randint(1, 5)):
+        at = rng.randrange(len(body) + 1)
+        match rng.randrange(4):
             case 0:
-                body[at : at + 1] = bytes([chance.randrange(256)])
+                body[at : at + 1] = bytes([rng.randrange(256)])
             case 1:
-                del body[at : at + chance.randrange(40)]
+                del body[at : at + rng.randrange(40)]
             case 2:
                 body[at:at] = body[at : at + 20]
             case _:
-                body[at:at] = chance.choice(
+                body[at:at] = rng.choice(
                     [b"\x00", b"\xff", b"\\ud800", b"\\u0000", b"{", b"[", b"9" * 400]
                 )
     if callback := ends(record(bytes(body), kind=kind)):
-        is_sayable(callback)
+        is_storable(callback)
 
 
 @given(
@@ -210,6 +212,6 @@ def test_any_headers(headers: list[tuple[str, bytes | None]], value: bytes | Non
 def test_a_body_at_the_limit_is_read_in_reasonable_time() -> None:
     item = {"id": 1, "name": "&amp;" * 1_900, "quantity": 1, "total": "1.00"}
     body = json.dumps(woo_order(line_items=[item | {"id": n} for n in range(100)])).encode()
-    callback = vendors.read(record(body))
+    callback = vendors.parse(record(body))
     assert len(body) > 900_000
-    is_sayable(callback)
+    is_storable(callback)

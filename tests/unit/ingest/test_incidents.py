@@ -1,5 +1,5 @@
-"""Laws of an incident's name: the same cause is one, whatever varies in it, and in whichever order
-it is told.
+"""Laws of an incident's id: the same cause is one, whatever varies in it, and in whichever order
+its evidence comes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from services.ingest import vendors
 from services.ingest.errors import CallbackMisaddressed
 from services.ingest.rules.incidents import (
     FINGERPRINT_CHARS_MAX,
-    NUMBER,
+    NUMBER_PATTERN,
     Evidence,
     EvidenceRow,
     fingerprint,
-    gathered,
-    name_of,
+    group_by_cause,
+    incident_id,
     source_of,
 )
 from tests.support.callbacks import native, native_order
@@ -32,7 +32,7 @@ NUMBERS = st.integers(0, 10**12).map(str)
 @given(st.text(), st.data())
 def test_two_causes_that_differ_in_numbers_only_are_one(text: str, data: st.DataObject) -> None:
     cause = f"line_items.3.quantity: {text} 7"
-    other = NUMBER.sub(lambda _found: data.draw(NUMBERS), cause)
+    other = NUMBER_PATTERN.sub(lambda _found: data.draw(NUMBERS), cause)
     assert fingerprint(other) == fingerprint(cause)
 
 
@@ -40,9 +40,9 @@ def test_two_causes_that_differ_in_numbers_only_are_one(text: str, data: st.Data
     st.lists(st.sampled_from(["id: Field required", "total: too long", "sku: é"]), min_size=1),
     st.randoms(),
 )
-def test_an_error_at_one_line_and_at_many_is_one(faults: list[str], chance: Random) -> None:
+def test_an_error_at_one_line_and_at_many_is_one(faults: list[str], rng: Random) -> None:
     many = [f"line_items.{at}.{fault}" for at, fault in enumerate(faults * 3)]
-    chance.shuffle(many)
+    rng.shuffle(many)
     once = sorted({f"line_items.0.{fault}" for fault in faults})
     assert fingerprint("; ".join(many)) == fingerprint("; ".join(once))
     assert fingerprint("; ".join([*many, "and 12 more"])) == fingerprint("; ".join(once))
@@ -51,7 +51,7 @@ def test_an_error_at_one_line_and_at_many_is_one(faults: list[str], chance: Rand
 @given(st.text(max_size=3_000))
 def test_it_is_bounded_and_has_no_number(cause: str) -> None:
     assert len(fingerprint(cause)) <= FINGERPRINT_CHARS_MAX
-    assert not NUMBER.search(fingerprint(cause))
+    assert not NUMBER_PATTERN.search(fingerprint(cause))
 
 
 def test_other_words_are_another_cause() -> None:
@@ -63,7 +63,7 @@ def test_orders_under_wrong_keys_are_one_whatever_they_are_called(order_ids: lis
     causes = set[str]()
     for order_id in order_ids:
         with pytest.raises(CallbackMisaddressed) as raised:
-            vendors.read(native(native_order(order_id=order_id), order="another"))
+            vendors.parse(native(native_order(order_id=order_id), order="another"))
         causes.add(fingerprint(raised.value.cause))
         assert raised.value.wanted == f"shop:{order_id}"
     assert len(causes) == 1
@@ -71,28 +71,28 @@ def test_orders_under_wrong_keys_are_one_whatever_they_are_called(order_ids: lis
 
 def test_an_id_is_short_and_no_part_of_it_runs_into_the_next() -> None:
     names = {
-        name_of("a", "b", "c"),
-        name_of("ab", "", "c"),
-        name_of("a", "bc", ""),
-        name_of("", "ab", "c"),
+        incident_id("a", "b", "c"),
+        incident_id("ab", "", "c"),
+        incident_id("a", "bc", ""),
+        incident_id("", "ab", "c"),
     }
     assert {len(name) for name in names} == {12}
     assert len(names) == 4
     assert (
-        name_of("a", "b", "c") == "8badde10c760"
+        incident_id("a", "b", "c") == "8badde10c760"
     )  # the same in every release: people keep ids in their notes
 
 
 @pytest.mark.parametrize(
-    ("said", "source"), [("/sources/shop", "shop"), ("shop", "shop"), ("", "?"), ("/x", "/x")]
+    ("origin", "source"), [("/sources/shop", "shop"), ("shop", "shop"), ("", "?"), ("/x", "/x")]
 )
-def test_a_source_is_named_as_the_sources_file_names_it(said: str, source: str) -> None:
-    assert source_of(said) == source
+def test_a_source_is_named_as_the_sources_file_names_it(origin: str, source: str) -> None:
+    assert source_of(origin) == source
 
 
 EVIDENCE = st.builds(
     EvidenceRow,
-    evidence=st.just(Evidence.LETTERS),
+    evidence=st.just(Evidence.DEAD_LETTERS),
     source=st.sampled_from(["shop", "pay"]),
     kind=st.just("ingest-callback-unreadable"),
     what=st.sampled_from(["total: Field required", "id: Field required"]),
@@ -108,15 +108,15 @@ EVIDENCE = st.builds(
 
 @given(st.lists(EVIDENCE), st.randoms())
 def test_the_order_in_which_the_evidence_comes_does_not_matter(
-    told: list[EvidenceRow], chance: Random
+    evidence_rows: list[EvidenceRow], rng: Random
 ) -> None:
-    shuffled = list(told)
-    chance.shuffle(shuffled)
-    found = gathered(told)
-    assert list(found.items()) == list(gathered(shuffled).items())
-    assert sum(it.count for it in found.values()) == sum(it.count for it in told)
-    assert sum(it.waiting for it in found.values()) == sum(it.waiting for it in told)
+    shuffled = list(evidence_rows)
+    rng.shuffle(shuffled)
+    found = group_by_cause(evidence_rows)
+    assert list(found.items()) == list(group_by_cause(shuffled).items())
+    assert sum(it.count for it in found.values()) == sum(it.count for it in evidence_rows)
+    assert sum(it.waiting for it in found.values()) == sum(it.waiting for it in evidence_rows)
     assert [it.count for it in found.values()] == sorted(
         (it.count for it in found.values()), reverse=True
     )
-    assert len(found) == len({(it.source, it.what) for it in told})
+    assert len(found) == len({(it.source, it.what) for it in evidence_rows})

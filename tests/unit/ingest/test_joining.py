@@ -1,5 +1,5 @@
-"""A payment and its order meet, whoever comes first: an order knows what was told of it and of the
-payments that it names.
+"""A payment and its order meet, whichever comes first: an order knows what was reported of it and
+of the payments that it names.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement, MovementKind, Person, Storefront
 from services.ingest.rules import facts
-from services.ingest.rules.facts import Fact, ParsedCallback
-from services.ingest.rules.judge import (
+from services.ingest.rules.decide import (
     FACTS_MAX,
-    JOINED_MAX,
-    MOVED_MAX,
+    JOINED_FACTS_MAX,
     ORDERS_MAX,
-    CallbackVerdict,
+    PAYMENT_FACTS_MAX,
+    CallbackOutcome,
     KnownOrder,
     KnownPayment,
-    judge_all,
+    decide_batch,
 )
+from services.ingest.rules.facts import Fact, ParsedCallback
 
 BEGIN = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 ORDERS, PAYMENTS = ("shop:1", "shop:2"), ("shop/pi_1", "shop/ch_1", "shop/pi_2")
@@ -48,28 +48,33 @@ def movement(
     )
 
 
-def told_by_shop(
+def from_shop(
     order_id: str, status: str = "completed", second: int = 0, payments: Sequence[str] = ()
 ) -> ParsedCallback:
     order = Storefront(
         status=status, currency="EUR", total_minor=100, buyer=Person(name="Ada"), lines=()
     )
-    told = facts.storefront_facts(order, BEGIN + timedelta(seconds=second))
-    return facts.callback(f"{order_id} {second} {status}", order_id, told, payments=payments)
+    order_facts = facts.storefront_facts(order, BEGIN + timedelta(seconds=second))
+    return facts.parsed_callback(
+        f"{order_id} {second} {status}", order_id, order_facts, payments=payments
+    )
 
 
-def told_by_gateway(
-    moved: Fact, payments: Sequence[str], order_id: str | None = None
+def from_gateway(
+    movements: Fact, payments: Sequence[str], order_id: str | None = None
 ) -> ParsedCallback:
-    return facts.callback(
-        f"gate {moved.name} {moved.version[:26]}", order_id, payments=payments, moved=(moved,)
+    return facts.parsed_callback(
+        f"gate {movements.name} {movements.version[:26]}",
+        order_id,
+        payments=payments,
+        movements=(movements,),
     )
 
 
 def checked(verdict: str, second: int, payments: Sequence[str]) -> ParsedCallback:
     at = BEGIN + timedelta(seconds=second)
-    said = FraudVerdict.model_validate({"source": "gate", "verdict": verdict, "at": at})
-    return told_by_gateway(facts.verdict_fact(said, about="prv_1"), payments)
+    fraud_verdict = FraudVerdict.model_validate({"source": "gate", "verdict": verdict, "at": at})
+    return from_gateway(facts.verdict_fact(fraud_verdict, about="prv_1"), payments)
 
 
 class World(NamedTuple):
@@ -80,14 +85,14 @@ class World(NamedTuple):
     seen: list[tuple[str, bytes]]
 
 
-def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[CallbackVerdict]]:
+def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[CallbackOutcome]]:
     """As the worker does it: payments first, then the orders that are named and those that name the
     payments.
     """
-    world, verdicts = World({}, {}, []), list[CallbackVerdict]()
+    state, outcomes = World({}, {}, []), list[CallbackOutcome]()
     for batch in batches:
         payments = {
-            name: world.payments.get(name, KnownPayment(name))
+            name: state.payments.get(name, KnownPayment(name))
             for it in batch
             for name in it.payments
         }
@@ -95,34 +100,34 @@ def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[Cal
             o for it in payments.values() for o in it.orders
         }
         orders = {
-            name: world.orders.get(name, KnownOrder(name, 1, 0, None, {}, frozenset()))
+            name: state.orders.get(name, KnownOrder(name, 1, 0, None, {}, frozenset()))
             for name in sorted(named)
         }
-        judged = judge_all(batch, orders, seen=world.seen, payments=payments)
-        world.orders.update(judged.orders)
-        world.payments.update(judged.payments)
-        world.seen.extend((it.key, it.meaning) for it in batch)
-        verdicts += judged.verdicts
-    return world, verdicts
+        decided = decide_batch(batch, orders, seen=state.seen, payments=payments)
+        state.orders.update(decided.orders)
+        state.payments.update(decided.payments)
+        state.seen.extend((it.key, it.content_hash) for it in batch)
+        outcomes += decided.outcomes
+    return state, outcomes
 
 
-def known(world: World) -> dict[str, tuple[dict[str, Fact], bytes | None]]:
-    """Of each order: its facts, and the digest of what it last said."""
-    return {name: (dict(order.facts), order.digest) for name, order in world.orders.items()}
+def known(state: World) -> dict[str, tuple[dict[str, Fact], bytes | None]]:
+    """Return each order's facts, and the digest of what was published last."""
+    return {name: (dict(order.facts), order.digest) for name, order in state.orders.items()}
 
 
 some_payments = st.lists(st.sampled_from(PAYMENTS), max_size=2, unique=True)
 named_payments = st.lists(st.sampled_from(PAYMENTS), min_size=1, max_size=2, unique=True)
 callbacks = st.one_of(
     st.builds(
-        told_by_shop,
+        from_shop,
         st.sampled_from(ORDERS),
         st.sampled_from(["pending", "processing", "refunded"]),
         st.integers(0, 2),
         some_payments,
     ),
     st.builds(
-        told_by_gateway,
+        from_gateway,
         st.builds(
             movement,
             st.sampled_from(["re_1", "re_2"]),
@@ -138,9 +143,7 @@ callbacks = st.one_of(
 
 @st.composite
 def two_tellings(draw: st.DrawFn) -> tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]]:
-    """One history, told once in a row, and again interleaved, repeated and cut into other
-    batches.
-    """
+    """One history, once in order, and again interleaved, repeated and cut into other batches."""
     history = draw(st.lists(callbacks, min_size=1, max_size=8))
     again = draw(st.permutations(history + draw(st.lists(st.sampled_from(history), max_size=4))))
     cuts = draw(st.lists(st.integers(1, 4), min_size=len(again), max_size=len(again)))
@@ -166,115 +169,117 @@ def test_any_interleaving_repetition_and_partitioning_of_a_history_gives_the_sam
 
 
 @given(two_tellings())
-def test_an_order_knows_what_was_told_of_the_payments_that_it_names_and_nothing_else(
+def test_an_order_knows_what_was_reported_of_the_payments_that_it_names_and_nothing_else(
     tellings: tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]],
 ) -> None:
-    """Said again in one sentence, without the machinery."""
-    world, _ = worked(tellings[1])
+    """The same in one sentence, without the machinery."""
+    state, _ = worked(tellings[1])
     history = [it for batch in tellings[1] for it in batch]
-    for order_id, order in world.orders.items():
+    for order_id, order in state.orders.items():
         own = [it for it in history if it.order_id == order_id]
         paid = {name for it in own for name in it.payments}
-        told = [fact for it in own for fact in it.facts]
-        told += [
+        order_facts = [fact for it in own for fact in it.facts]
+        order_facts += [
             fact
             for it in history
             if it.order_id == order_id or paid & set(it.payments)
-            for fact in it.moved
+            for fact in it.movements
         ]
-        assert dict(order.facts) == dict(facts.fold({}, told))
+        assert dict(order.facts) == dict(facts.merge_facts({}, order_facts))
 
 
 @given(two_tellings())
-def test_what_was_told_before_changes_nothing(
+def test_what_was_reported_before_changes_nothing(
     tellings: tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]],
 ) -> None:
     once, _ = worked(tellings[1])
-    twice, verdicts = worked([*tellings[1], *tellings[1]])
+    twice, outcomes = worked([*tellings[1], *tellings[1]])
     assert {name: order.sequence for name, order in twice.orders.items()} == {
         name: order.sequence for name, order in once.orders.items()
     }
-    assert set(verdicts[len(verdicts) // 2 :]) == {CallbackVerdict.KNOWN}
+    assert set(outcomes[len(outcomes) // 2 :]) == {CallbackOutcome.DUPLICATE}
 
 
 def test_a_payment_waits_for_its_order_and_the_order_for_its_payment() -> None:
     paid, shop = (
-        told_by_gateway(movement(), ["shop/pi_1"]),
-        told_by_shop("shop:1", payments=["shop/pi_1"]),
+        from_gateway(movement(), ["shop/pi_1"]),
+        from_shop("shop:1", payments=["shop/pi_1"]),
     )
     early, _ = worked([[paid], [shop]])
     late, _ = worked([[shop], [paid]])
     assert known(early) == known(late)
     assert "moved:gate:refund:re_1" in early.orders["shop:1"].facts
-    assert early.orders["shop:1"].sequence == 1  # it was said once, whole
+    assert early.orders["shop:1"].sequence == 1  # it was published once, whole
     assert late.orders["shop:1"].sequence == 2
 
 
 def test_refunds_in_part_stand_side_by_side_with_their_amounts() -> None:
-    shop = told_by_shop("shop:1", payments=["shop/pi_1"])
+    shop = from_shop("shop:1", payments=["shop/pi_1"])
     refunds = [
-        told_by_gateway(movement(name, amount=amount), ["shop/pi_1"])
+        from_gateway(movement(name, amount=amount), ["shop/pi_1"])
         for name, amount in (("re_1", 200), ("re_2", 300))
     ]
-    world, _ = worked([[shop], refunds])
+    state, _ = worked([[shop], refunds])
     found = [
         Movement.model_validate_json(it.content)
-        for it in world.orders["shop:1"].facts.values()
+        for it in state.orders["shop:1"].facts.values()
         if it.name.startswith("moved:")
     ]
     assert sorted(it.amount_minor or 0 for it in found) == [200, 300]
 
 
 def test_a_word_that_a_shop_writes_into_every_order_joins_no_more_than_a_few() -> None:
-    """Some plugins write "manual" where the payment's name stands. Nobody's order may be lost for
-    it.
+    """Some plugins write "manual" in the place of the payment's name. No order may be
+    lost for it.
     """
-    told = [told_by_shop(f"shop:{n}", payments=["shop/manual"]) for n in range(ORDERS_MAX + 10)]
-    world, verdicts = worked([told])
-    assert set(verdicts) == {CallbackVerdict.APPLIED}
-    assert len(world.payments["shop/manual"].orders) == ORDERS_MAX
+    order_facts = [from_shop(f"shop:{n}", payments=["shop/manual"]) for n in range(ORDERS_MAX + 10)]
+    state, outcomes = worked([order_facts])
+    assert set(outcomes) == {CallbackOutcome.APPLIED}
+    assert len(state.payments["shop/manual"].orders) == ORDERS_MAX
 
 
-def test_a_gateway_that_tells_too_much_of_a_payment_costs_no_order() -> None:
-    shop = told_by_shop("shop:1", payments=["shop/pi_1"])
-    flood = [told_by_gateway(movement(f"re_{n}"), ["shop/pi_1"]) for n in range(MOVED_MAX + 5)]
-    _, verdicts = worked([[shop], flood, [told_by_shop("shop:1", "refunded", 9)]])
-    assert verdicts.count(CallbackVerdict.OVERFULL) == 5
-    assert verdicts[-1] is CallbackVerdict.APPLIED
-    statuses = [told_by_shop("shop:1", f"status-{n}", 10 + n) for n in range(FACTS_MAX)]
-    _, verdicts = worked([[shop], flood, statuses])
-    assert verdicts[-FACTS_MAX:].count(CallbackVerdict.OVERFULL) == 2  # its own facts alone count
+def test_a_gateway_that_reports_too_much_of_a_payment_costs_no_order() -> None:
+    shop = from_shop("shop:1", payments=["shop/pi_1"])
+    flood = [from_gateway(movement(f"re_{n}"), ["shop/pi_1"]) for n in range(PAYMENT_FACTS_MAX + 5)]
+    _, outcomes = worked([[shop], flood, [from_shop("shop:1", "refunded", 9)]])
+    assert outcomes.count(CallbackOutcome.TOO_MANY_FACTS) == 5
+    assert outcomes[-1] is CallbackOutcome.APPLIED
+    statuses = [from_shop("shop:1", f"status-{n}", 10 + n) for n in range(FACTS_MAX)]
+    _, outcomes = worked([[shop], flood, statuses])
+    assert (
+        outcomes[-FACTS_MAX:].count(CallbackOutcome.TOO_MANY_FACTS) == 2
+    )  # its own facts alone count
 
 
 def test_what_is_only_kept_is_news_once_whether_or_not_it_names_an_order() -> None:
-    """A test notification may name an order that nobody ever tells of."""
+    """A test notification may name an order that no source ever sends."""
     for order_id in (None, "shop:0"):
-        kept = facts.callback(
+        kept = facts.parsed_callback(
             "gate test",
             order_id,
-            notices=(facts.Notice("gate", "test", "a test", b"{}", is_kept=True),),
+            drift=(facts.DriftNotice("gate", "test", "a test", b"{}", is_kept=True),),
         )
-        world, verdicts = worked([[kept], [kept]])
-        assert verdicts == [CallbackVerdict.APPLIED, CallbackVerdict.KNOWN]
-        assert not any(order.sequence for order in world.orders.values())
+        state, outcomes = worked([[kept], [kept]])
+        assert outcomes == [CallbackOutcome.APPLIED, CallbackOutcome.DUPLICATE]
+        assert not any(order.sequence for order in state.orders.values())
 
 
 def test_an_order_whose_id_stands_in_every_payment_stays_small() -> None:
-    """A shop that gives its gateway one id for all of them loses no word of its own, and its events
-    stay readable.
+    """A shop that gives its gateway one id for all of them loses none of its own facts, and its
+    events stay readable.
     """
-    shop = told_by_shop("shop:1", payments=["shop/pi_1"])
+    shop = from_shop("shop:1", payments=["shop/pi_1"])
     flood = [
-        told_by_gateway(movement(f"re_{n}"), [f"shop/pi_{n}"], "shop:1")
-        for n in range(JOINED_MAX + FACTS_MAX + 50)
+        from_gateway(movement(f"re_{n}"), [f"shop/pi_{n}"], "shop:1")
+        for n in range(JOINED_FACTS_MAX + FACTS_MAX + 50)
     ]
-    world, verdicts = worked(
+    state, outcomes = worked(
         [
             [shop],
             *[flood[at : at + 50] for at in range(0, len(flood), 50)],
-            [told_by_shop("shop:1", "refunded", 9)],
+            [from_shop("shop:1", "refunded", 9)],
         ]
     )
-    assert len(world.orders["shop:1"].facts) <= JOINED_MAX + FACTS_MAX + 2
-    assert CallbackVerdict.OVERFULL in verdicts
-    assert verdicts[-1] is CallbackVerdict.APPLIED
+    assert len(state.orders["shop:1"].facts) <= JOINED_FACTS_MAX + FACTS_MAX + 2
+    assert CallbackOutcome.TOO_MANY_FACTS in outcomes
+    assert outcomes[-1] is CallbackOutcome.APPLIED

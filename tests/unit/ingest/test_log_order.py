@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from schemas.orders import Movement, Storefront
 from services.ingest import vendors
 from services.ingest.rules import facts
+from services.ingest.rules.decide import CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import Fact
-from services.ingest.rules.judge import CallbackVerdict, KnownOrder, judge_all
 from services.runtime.loop.dead_letters import original_record, replay_output
 from services.runtime.loop.ports import ReplayRequest
 from services.runtime.records import Record
 from tests.support.callbacks import native, native_order, record, woo_order
 from tests.support.vendors import VENDORS
-from tests.support.vendors.stripe import event, told
+from tests.support.vendors.stripe import event, stripe_object
 from tests.support.vendors.vendor import Sample
 
 PARTITIONS_BEFORE = 8
@@ -36,7 +36,7 @@ class Sent(NamedTuple):
     it.
     """
 
-    kind: str  # "told", "deleted", "restored"
+    kind: str  # "updated", "deleted", "restored"
     quantity: int
     after_ms: int
 
@@ -52,7 +52,7 @@ def appended(sent: Sequence[Sent], *, grows_at: int = 10**9) -> list[Record]:
             (3, 500 + place) if place < grows_at else (PARTITIONS_BEFORE + 3, place - grows_at)
         )
         body = {"id": 727} if it.kind == "deleted" else quantity_of(it.quantity)
-        topic = {"told": "order.updated"}.get(it.kind, f"order.{it.kind}")
+        topic = {"updated": "order.updated"}.get(it.kind, f"order.{it.kind}")
         made = record(json.dumps(body).encode(), topic=topic, reception_id=f"r-{place}")
         records.append(made._replace(partition=partition, offset=offset, timestamp_ms=ms))
     return records
@@ -66,11 +66,11 @@ def quantity_of(quantity: int) -> dict[str, object]:
 
 def known(records: Sequence[Record], *, size: int = 1_000) -> dict[str, Fact]:
     order, seen = KnownOrder("shop:727", 1, 0, None, {}, frozenset()), list[tuple[str, bytes]]()
-    callbacks = [vendors.read(it) for it in records]
+    callbacks = [vendors.parse(it) for it in records]
     for at in range(0, len(callbacks), size):
         batch = [it._replace(payments=()) for it in callbacks[at : at + size]]
-        order = judge_all(batch, {order.order_id: order}, seen=seen).orders[order.order_id]
-        seen += [(it.key, it.meaning) for it in batch]
+        order = decide_batch(batch, {order.order_id: order}, seen=seen).orders[order.order_id]
+        seen += [(it.key, it.content_hash) for it in batch]
     return dict(order.facts)
 
 
@@ -81,7 +81,7 @@ def quantity(facts_: dict[str, Fact]) -> int:
 sendings = st.lists(
     st.builds(
         Sent,
-        st.sampled_from(["told", "deleted", "restored"]),
+        st.sampled_from(["updated", "deleted", "restored"]),
         st.integers(1, 3),
         st.sampled_from([0, 0, 1, 700]),
     ),
@@ -91,8 +91,8 @@ sendings = st.lists(
 
 
 @given(sendings, st.integers(0, 7), st.integers(1, 4), st.randoms(use_true_random=False))
-def test_the_last_that_the_log_took_counts_in_whatever_order_and_batches_and_however_often_it_is_read(
-    sent: list[Sent], grows: int, size: int, chance: random.Random
+def test_the_last_in_the_log_counts_in_whatever_order_and_batches_it_is_read(
+    sent: list[Sent], grows: int, size: int, rng: random.Random
 ) -> None:
     """A new partition takes over in a later millisecond: until producers know of it, nothing is
     written there.
@@ -104,10 +104,10 @@ def test_the_last_that_the_log_took_counts_in_whatever_order_and_batches_and_how
     bodies = [it.quantity for it in sent if it.kind != "deleted"]
     if bodies:
         assert quantity(expected) == bodies[-1]
-    trashed = [it.kind == "deleted" for it in sent if it.kind != "told"]
+    trashed = [it.kind == "deleted" for it in sent if it.kind != "updated"]
     if trashed:
         assert (expected["deletion"].content == b"true") is trashed[-1]
-    shuffled = chance.sample(records * 2, 2 * len(records))
+    shuffled = rng.sample(records * 2, 2 * len(records))
     assert known(shuffled, size=size) == expected
 
 
@@ -115,15 +115,15 @@ def test_the_last_that_the_log_took_counts_in_whatever_order_and_batches_and_how
 def test_a_line_that_was_edited_without_a_move_of_the_shops_clock_has_its_last_quantity(
     steps: tuple[int, ...],
 ) -> None:
-    """A refund that is made and then deleted leads back to what was told before: a copy counts by
-    its own place.
+    """A refund that is made and then deleted leads back to what was sent before: a copy counts by
+    its own position.
     """
-    records = appended([Sent("told", it, 1) for it in steps])
+    records = appended([Sent("updated", it, 1) for it in steps])
     assert quantity(known(records)) == quantity(known(records[::-1])) == steps[-1]
 
 
 def test_a_replay_counts_where_its_record_first_stood() -> None:
-    first, last = appended([Sent("told", 3, 0), Sent("told", 2, 5)])
+    first, last = appended([Sent("updated", 3, 0), Sent("updated", 2, 5)])
     output = replay_output("stubline.ingest.replay.v1", ReplayRequest(UUID(int=7), first))
     raw = Record(
         output.topic,
@@ -135,7 +135,7 @@ def test_a_replay_counts_where_its_record_first_stood() -> None:
         list(output.headers),
     )
     again = original_record(raw)
-    assert vendors.read(again) == vendors.read(first)
+    assert vendors.parse(again) == vendors.parse(first)
     assert quantity(known([last, again])) == 2
 
 
@@ -169,20 +169,22 @@ def test_a_storefronts_own_order_and_one_that_was_read_tie_by_the_log_too(
 
 def test_a_version_that_an_earlier_release_wrote_is_the_older_one_of_a_tie() -> None:
     """It ended with its hash, which could be greater than every position."""
-    (it,) = appended([Sent("told", 2, 0)])
-    fact = vendors.read(it).facts[0]
+    (it,) = appended([Sent("updated", 2, 0)])
+    fact = vendors.parse(it).facts[0]
     before = "/".join(fact.version.split("/")[:2]) + f"/{'f' * 64}"
     assert before < fact.version
     assert fact.version[-64:] == hashlib.sha256(fact.content).hexdigest() == fact.digest
 
 
 def test_a_copy_that_comes_later_is_a_duplicate_and_counts_from_there() -> None:
-    first, copy, between = appended([Sent("told", 3, 0), Sent("told", 3, 9), Sent("told", 2, 0)])
+    first, copy, between = appended(
+        [Sent("updated", 3, 0), Sent("updated", 3, 9), Sent("updated", 2, 0)]
+    )
     between = between._replace(offset=first.offset + 1, timestamp_ms=first.timestamp_ms + 1)
     order = KnownOrder("shop:727", 1, 0, None, {}, frozenset())
-    verdicts = [CallbackVerdict.APPLIED, CallbackVerdict.KNOWN, CallbackVerdict.OLDER]
-    callbacks = [vendors.read(it)._replace(payments=()) for it in (first, copy, between)]
-    assert judge_all(callbacks, {order.order_id: order}, seen=[]).verdicts == verdicts
+    outcomes = [CallbackOutcome.APPLIED, CallbackOutcome.DUPLICATE, CallbackOutcome.SUPERSEDED]
+    callbacks = [vendors.parse(it)._replace(payments=()) for it in (first, copy, between)]
+    assert decide_batch(callbacks, {order.order_id: order}, seen=[]).outcomes == outcomes
 
 
 @pytest.mark.parametrize("less", [100, 300, 500, 700, 900, 1100])
@@ -190,20 +192,24 @@ def test_a_copy_that_comes_later_is_a_duplicate_and_counts_from_there() -> None:
 def test_of_two_sums_of_one_second_the_greater_counts_whichever_is_received_last(
     later_first: bool, less: int
 ) -> None:
-    """Stripe sends an object as it stood at its event, for days: the place in the log says nothing
-    of it.
+    """Stripe sends an object as it was at its event, for days: its position in the log means
+    nothing.
     """
     bodies = [
-        event("charge.captured", told("charge", captured=True, amount_captured=it), id=f"evt_{it}")
+        event(
+            "charge.captured",
+            stripe_object("charge", captured=True, amount_captured=it),
+            id=f"evt_{it}",
+        )
         for it in (less, 1500)
     ]
     records = [VENDORS["stripe"].record(Sample(json.dumps(it).encode())) for it in bodies]
-    moved = [
+    movements = [
         fact
         for it in (records[::-1] if later_first else records)
-        for fact in vendors.read(it).moved
+        for fact in vendors.parse(it).movements
     ]
-    (known_,) = facts.fold({}, moved).values()
+    (known_,) = facts.merge_facts({}, movements).values()
     assert Movement.model_validate_json(known_.content).amount_minor == 1500
 
 
@@ -216,6 +222,10 @@ def test_positions_sort_as_text_as_the_log_does() -> None:
         (1_795_188_600_000, 9, 3),
         (1_795_188_600_000, 10, 3),
     ]
-    texts = [facts.position(*it) for it in places]
+    texts = [facts.log_position(*it) for it in places]
     assert texts == sorted(texts)
-    assert facts.position(-1, 5, 0) == facts.position(10**18, 5, 0) == facts.position(0, 5, 0)
+    assert (
+        facts.log_position(-1, 5, 0)
+        == facts.log_position(10**18, 5, 0)
+        == facts.log_position(0, 5, 0)
+    )

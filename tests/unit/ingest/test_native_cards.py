@@ -1,4 +1,6 @@
-"""Card data beside what a storefront's order may say stands in no record of the door's."""
+"""Card data outside the contract of a storefront's order is in no record of the webhook
+endpoint.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from services.ingest.vendors.native import webhook as native
 from tests.support.callbacks import native_order
 from tests.support.vendors.native import EVENT
 from tests.support.vendors.vendor import Sample
-from tests.unit.ingest.test_every_source_at_the_door import read, sent
+from tests.unit.ingest.test_every_source_over_http import read, sent
 
 PAN = "4111111111111111"
 STRANGE: dict[str, dict[str, object]] = {
@@ -24,11 +26,11 @@ STRANGE: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("more", STRANGE.values(), ids=STRANGE)
-def test_card_data_that_a_storefront_sends_all_the_same_stands_in_no_letter(
+def test_card_data_that_a_storefront_sends_all_the_same_is_in_no_dead_letter(
     more: dict[str, object],
 ) -> None:
     """Beside the order, where it makes a dead letter of it, and within its parts, where it is
-    passed over.
+    ignored.
     """
     order = native_order(source="vendor", **more)
     for body in (
@@ -38,9 +40,9 @@ def test_card_data_that_a_storefront_sends_all_the_same_stands_in_no_letter(
     ):
         answer, (kept,) = sent("native", Sample(body.encode()))
         assert answer.status_code == 200
-        told = (kept.value or b"").replace(b" ", b"")
-        assert not [it for it in (PAN.encode(), b"737", b'"1111"') if it in told]
-        assert b'"order_id":"727"' in told
+        text = (kept.value or b"").replace(b" ", b"")
+        assert not [it for it in (PAN.encode(), b"737", b'"1111"') if it in text]
+        assert b'"order_id":"727"' in text
         if body.endswith(",}"):
             with pytest.raises(CallbackUnreadable, match="Invalid JSON"):
                 read(kept)

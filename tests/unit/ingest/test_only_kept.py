@@ -19,9 +19,9 @@ from services.ingest.callbacks import records
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.vendors import KINDS
+from services.ingest.vendors import WEBHOOK_SOURCES
 from services.ingest.vendors.shared.money import EXPONENTS
-from services.ingest.vendors.shared.php_lists import listed
+from services.ingest.vendors.shared.php_lists import list_from_php
 from services.ingest.vendors.woocommerce.cards import without_cards
 from services.runtime.records import Record
 from tests.support.callbacks import AT, native, native_order, record, woo_order
@@ -38,11 +38,11 @@ def front(callback: ParsedCallback) -> Storefront:
 
 
 def read(decimals: int | None = None, **changes: object) -> ParsedCallback:
-    return vendors.read(record(woo_order(**changes), decimals=decimals))
+    return vendors.parse(record(woo_order(**changes), decimals=decimals))
 
 
-def noted(callback: ParsedCallback) -> list[tuple[str, str]]:
-    return [(it.kind, it.what) for it in callback.notices]
+def drift_pairs(callback: ParsedCallback) -> list[tuple[str, str]]:
+    return [(it.kind, it.what) for it in callback.drift]
 
 
 def usual(callback: ParsedCallback) -> None:
@@ -68,7 +68,7 @@ def test_a_currency_that_iso_does_not_count_costs_no_order(currency: str) -> Non
         "15.00",
     )
     assert [it.total_text for it in found.lines] == ["10.00", "5.00"]
-    assert noted(callback) == [("unknown-currency", f"the currency '{currency}'")]
+    assert drift_pairs(callback) == [("unknown-currency", f"the currency '{currency}'")]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_currency_that_is_no_code_is_kept_as_it_was_written(currency: object, 
     usual(callback)
     found = front(callback)
     assert (found.currency, found.currency_text, found.total_text) == ("XXX", text, "15.00")
-    assert [it.kind for it in callback.notices] == ["unknown-currency"]
+    assert [it.kind for it in callback.drift] == ["unknown-currency"]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_more_digits_than_the_currency_has_cost_no_order_and_are_never_rounded(
     assert (found.total_minor, found.total_text, found.refunded_minor) == (0, text, 0)
     assert found.refunded_text == f"-{text}"
     assert {it.total_text for it in found.lines} == {text}
-    assert noted(callback) == [
+    assert drift_pairs(callback) == [
         ("unreadable-amount", "line_items.total"),
         ("unreadable-amount", "refunds.total"),
         ("unreadable-amount", "total"),
@@ -120,7 +120,7 @@ def test_more_digits_than_the_currency_has_cost_no_order_and_are_never_rounded(
         (2, "EUR", "15.00", 1_500, None),
     ],
 )
-def test_a_shop_that_counts_otherwise_is_counted_as_its_settings_say(
+def test_a_shop_that_counts_otherwise_is_counted_by_its_settings(
     decimals: int, currency: str, total: str, minor: int, shown: int | None
 ) -> None:
     items = [{**it, "total": total} for it in woo_order()["line_items"]]
@@ -128,24 +128,26 @@ def test_a_shop_that_counts_otherwise_is_counted_as_its_settings_say(
     found = front(callback)
     assert (found.total_minor, found.total_text, found.decimals) == (minor, None, shown)
     assert {it.total_minor for it in found.lines} == {minor}
-    assert not callback.notices
+    assert not callback.drift
 
 
-@pytest.mark.parametrize("said", [..., None, "", [], "x" * 41, True])
+@pytest.mark.parametrize("value", [..., None, "", [], "x" * 41, True])
 @pytest.mark.parametrize("steps", [(), ("line_items", 0), ("refunds", 0)])
 def test_an_amount_that_is_missing_or_no_text_is_unknown_and_not_nought(
-    steps: tuple[str | int, ...], said: object
+    steps: tuple[str | int, ...], value: object
 ) -> None:
     order: Any = copy.deepcopy(woo_order(refunds=[{"id": 801, "total": "-5.00"}]))
     owner = order
     for step in steps:
         owner = owner[step]
     owner.pop("total")
-    if said is not ...:
-        owner["total"] = said
-    callback = vendors.read(record(order))
+    if value is not ...:
+        owner["total"] = value
+    callback = vendors.parse(record(order))
     usual(callback)
-    assert {what for _, what in noted(callback)} == {".".join([*map(str, steps[:1]), "total"])}
+    assert {what for _, what in drift_pairs(callback)} == {
+        ".".join([*map(str, steps[:1]), "total"])
+    }
     found = front(callback)
     assert [found.total_text, found.lines[0].total_text, found.refunded_text].count(None) == 2
 
@@ -163,14 +165,16 @@ def test_an_amount_beyond_all_money_is_kept_as_a_text(changes: dict[str, Any]) -
     usual(callback)
     found = front(callback)
     assert (found.total_minor, found.refunded_minor) in {(0, 0), (1500, 0)}
-    assert {it.kind for it in callback.notices} == {"unreadable-amount"}
+    assert {it.kind for it in callback.drift} == {"unreadable-amount"}
 
 
-def test_the_sources_file_says_how_many_decimals_a_shop_uses_and_its_records_carry_it() -> None:
-    shop = SourceConfig("shop", KINDS["woocommerce"], (), decimals=2)
+def test_the_sources_file_has_the_decimals_of_a_shop_and_its_records_carry_them() -> None:
+    shop = SourceConfig("shop", WEBHOOK_SOURCES["woocommerce"], (), decimals=2)
     (made,) = records(shop, "order.updated", json.dumps(woo_order(currency="JPY")).encode())
     output = made.encode(time=AT)
-    callback = vendors.read(Record(output.topic, 0, 0, 0, output.key, output.value, output.headers))
+    callback = vendors.parse(
+        Record(output.topic, 0, 0, 0, output.key, output.value, output.headers)
+    )
     assert (front(callback).total_minor, front(callback).decimals) == (1500, 2)
 
 
@@ -179,41 +183,41 @@ def test_the_sources_file_says_how_many_decimals_a_shop_uses_and_its_records_car
 NO_DATES = ["", "-0001-11-30T00:00:00", "0000-00-00T00:00:00", "yesterday", []]
 
 
-@pytest.mark.parametrize("said", NO_DATES)
+@pytest.mark.parametrize("value", NO_DATES)
 @pytest.mark.parametrize("name", ["date_created_gmt", "date_paid_gmt"])
-def test_a_date_by_which_nothing_is_ordered_counts_as_missing(name: str, said: object) -> None:
-    callback, without = (vendors.read(record(woo_order(**{name: it}))) for it in (said, None))
+def test_a_date_by_which_nothing_is_ordered_counts_as_missing(name: str, value: object) -> None:
+    callback, without = (vendors.parse(record(woo_order(**{name: it}))) for it in (value, None))
     assert callback.facts == without.facts
-    assert noted(callback) == [("unreadable-date", name)]
+    assert drift_pairs(callback) == [("unreadable-date", name)]
 
 
-@pytest.mark.parametrize("said", NO_DATES)
+@pytest.mark.parametrize("value", NO_DATES)
 def test_without_a_readable_time_of_change_the_time_of_creation_orders_and_then_the_log(
-    said: object,
+    value: object,
 ) -> None:
-    callback = read(date_modified_gmt=said)
+    callback = read(date_modified_gmt=value)
     assert callback.facts == read(date_modified_gmt=None).facts
-    assert noted(callback) == [
+    assert drift_pairs(callback) == [
         ("missing-field", "date_modified_gmt"),
         ("unreadable-date", "date_modified_gmt"),
     ]
     with pytest.raises(CallbackUnreadable):
-        read(date_modified_gmt=said, date_created_gmt=said)
+        read(date_modified_gmt=value, date_created_gmt=value)
 
 
 @pytest.mark.parametrize(
-    "said", ["1970-01-01T00:00:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59"]
+    "value", ["1970-01-01T00:00:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59"]
 )
-def test_a_date_out_of_bounds_orders_nothing_and_costs_no_order(said: str) -> None:
-    callback = read(date_modified_gmt=said)
+def test_a_date_out_of_bounds_orders_nothing_and_costs_no_order(value: str) -> None:
+    callback = read(date_modified_gmt=value)
     assert callback.facts == read(date_modified_gmt=None).facts
-    assert noted(callback) == [("unreadable-date", "date_modified_gmt")]
+    assert drift_pairs(callback) == [("unreadable-date", "date_modified_gmt")]
 
 
 def test_a_time_of_payment_beyond_all_reason_counts_as_missing() -> None:
     callback = read(date_paid_gmt="2999-01-01T00:00:00")
     assert front(callback).paid_at is None
-    assert noted(callback) == [("unreadable-date", "date_paid_gmt")]
+    assert drift_pairs(callback) == [("unreadable-date", "date_paid_gmt")]
 
 
 # Lists.
@@ -235,10 +239,10 @@ def test_lists_with_gaps_are_lists_everywhere() -> None:
     order = woo_order(
         line_items=[{**first, "meta_data": meta}, *rest], refunds=[{"id": 1, "total": "-5.00"}]
     )
-    plain, odd = (vendors.read(record(it)) for it in (order, gapped(order)))
+    plain, odd = (vendors.parse(record(it)) for it in (order, gapped(order)))
     assert odd.facts == plain.facts
     assert odd.payments == plain.payments == PAYMENTS
-    assert not odd.notices
+    assert not odd.drift
     assert front(odd).lines[0].numbers == ("7", "12")
     assert front(odd).lines[0].recipient is not None
 
@@ -246,8 +250,8 @@ def test_lists_with_gaps_are_lists_everywhere() -> None:
 @pytest.mark.parametrize("name", ["meta_data", "line_items", "refunds"])
 def test_each_list_alone_may_have_gaps(name: str) -> None:
     order = woo_order(refunds=[{"id": 1, "total": "-5.00"}])
-    odd = vendors.read(record({**order, name: gapped(order[name])}))
-    assert odd.facts == vendors.read(record(order)).facts
+    odd = vendors.parse(record({**order, name: gapped(order[name])}))
+    assert odd.facts == vendors.parse(record(order)).facts
     usual(odd)
 
 
@@ -258,17 +262,17 @@ def test_card_data_goes_out_of_lists_with_gaps_too() -> None:
     assert b"4111111111111111" not in without_cards(body)
 
 
-@pytest.mark.parametrize("said", ["x", 7, True, {"a": 1}])
-def test_what_is_neither_a_list_nor_one_with_gaps_is_noticed(said: object) -> None:
-    items = [{**it, "meta_data": said} for it in woo_order()["line_items"]]
-    callback = read(meta_data=said, line_items=items, refunds=said)
-    assert {it.what for it in callback.notices if it.kind == "unreadable-list"} == {
+@pytest.mark.parametrize("value", ["x", 7, True, {"a": 1}])
+def test_what_is_neither_a_list_nor_one_with_gaps_is_reported(value: object) -> None:
+    items = [{**it, "meta_data": value} for it in woo_order()["line_items"]]
+    callback = read(meta_data=value, line_items=items, refunds=value)
+    assert {it.what for it in callback.drift if it.kind == "unreadable-list"} == {
         "meta_data",
         "line_items.meta_data",
         "refunds",
     }
     with pytest.raises(CallbackUnreadable):
-        read(line_items=said)
+        read(line_items=value)
 
 
 @given(st.lists(st.integers(), max_size=20), st.integers(0, 3))
@@ -276,7 +280,12 @@ def test_a_list_is_ordered_by_its_numbers_and_not_by_their_texts(
     values: list[int], gap: int
 ) -> None:
     odd = {str(at * (gap + 1)): it for at, it in enumerate(values)}
-    assert listed(values) == listed(odd) == listed(dict(reversed(odd.items()))) == values
+    assert (
+        list_from_php(values)
+        == list_from_php(odd)
+        == list_from_php(dict(reversed(odd.items())))
+        == values
+    )
 
 
 def test_the_empty_objects_of_php_are_what_they_were() -> None:
@@ -288,10 +297,10 @@ def test_the_empty_objects_of_php_are_what_they_were() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"), [(17, "17"), ("018", "018"), (0, ""), ("00", ""), (None, "")]
+    ("value", "expected"), [(17, "17"), ("018", "018"), (0, ""), ("00", ""), (None, "")]
 )
-def test_a_line_names_the_variation_of_its_product(said: object, expected: str) -> None:
-    items = [{**it, "variation_id": said} for it in woo_order()["line_items"]]
+def test_a_line_names_the_variation_of_its_product(value: object, expected: str) -> None:
+    items = [{**it, "variation_id": value} for it in woo_order()["line_items"]]
     callback = read(line_items=items)
     assert {it.variation_id for it in front(callback).lines} == {expected}
     assert (b"variation_id" in callback.facts[0].content) is bool(expected)
@@ -301,33 +310,35 @@ def test_a_line_names_the_variation_of_its_product(said: object, expected: str) 
 
 
 @pytest.mark.parametrize(
-    ("said", "is_noticed"),
+    ("value", "is_noticed"),
     [("", False), (False, False), ([], False), (-1, True), ("all", True), ({"id": 7}, True)],
 )
-def test_a_variation_that_cannot_be_read_costs_no_order(said: object, is_noticed: bool) -> None:
+def test_a_variation_that_cannot_be_read_costs_no_order(value: object, is_noticed: bool) -> None:
     order = copy.deepcopy(woo_order())
-    order["line_items"][0]["variation_id"] = said
-    callback = vendors.read(record(order))
+    order["line_items"][0]["variation_id"] = value
+    callback = vendors.parse(record(order))
     usual(callback)
     assert front(callback).lines[0].variation_id == ""
-    assert noted(callback) == ([("missing-field", "line_items.variation_id")] if is_noticed else [])
+    assert drift_pairs(callback) == (
+        [("missing-field", "line_items.variation_id")] if is_noticed else []
+    )
 
 
-@pytest.mark.parametrize("said", [[], {}, False, ["x"], {"0": "x"}])
+@pytest.mark.parametrize("value", [[], {}, False, ["x"], {"0": "x"}])
 def test_a_number_a_reference_and_a_lines_name_that_are_no_texts_cost_no_order(
-    said: object,
+    value: object,
 ) -> None:
-    order = copy.deepcopy(woo_order(number=said, transaction_id=said))
-    order["line_items"][0]["name"] = said
-    found = front(callback := vendors.read(record(order)))
+    order = copy.deepcopy(woo_order(number=value, transaction_id=value))
+    order["line_items"][0]["name"] = value
+    found = front(callback := vendors.parse(record(order)))
     assert (found.number, found.lines[0].name) == (str(order["id"]), "")
     assert [it.quantity for it in found.lines] == [2, 1]
     names = ["line_items.name", "number", "transaction_id"]
-    assert noted(callback) == ([("missing-field", name) for name in names] if said else [])
+    assert drift_pairs(callback) == ([("missing-field", name) for name in names] if value else [])
 
 
 def own(**changes: object) -> ParsedCallback:
-    return vendors.read(native(native_order(**changes)))
+    return vendors.parse(native(native_order(**changes)))
 
 
 def test_a_storefronts_own_order_costs_nothing_of_that_either() -> None:
@@ -347,7 +358,7 @@ def test_a_storefronts_own_order_costs_nothing_of_that_either() -> None:
         "15.50",
     )
     assert (found.placed_at, found.paid_at, found.lines[0].quantity) == (None, None, 2)
-    assert {it.kind for it in odd.notices} == {
+    assert {it.kind for it in odd.drift} == {
         "unknown-currency",
         "unreadable-amount",
         "unreadable-date",
@@ -359,25 +370,25 @@ def test_a_storefronts_own_currency_that_iso_does_not_count_stays_and_so_do_its_
 ):
     callback = own(currency="IRT")
     assert (front(callback).currency, front(callback).total_minor) == ("IRT", 1500)
-    assert noted(callback) == [("unknown-currency", "the currency 'IRT'")]
+    assert drift_pairs(callback) == [("unknown-currency", "the currency 'IRT'")]
 
 
 @pytest.mark.parametrize("name", ["paid_at", "placed_at"])
 @pytest.mark.parametrize(
-    "said", ["2999-01-01T00:00:00Z", "2026-11-20", "2026-11-20T15:28:08", "soon"]
+    "value", ["2999-01-01T00:00:00Z", "2026-11-20", "2026-11-20T15:28:08", "soon"]
 )
 def test_a_date_of_its_own_by_which_nothing_is_ordered_counts_as_missing(
-    name: str, said: str
+    name: str, value: str
 ) -> None:
-    callback = own(**{"paid_at": "2026-11-20T15:28:08Z", name: said})
+    callback = own(**{"paid_at": "2026-11-20T15:28:08Z", name: value})
     assert getattr(front(callback), name) is None
-    assert noted(callback) == [("unreadable-date", name)]
+    assert drift_pairs(callback) == [("unreadable-date", name)]
 
 
 def test_the_time_of_change_stays_strict() -> None:
-    for said in ("", "2026-11-20T15:28:08", "2999-01-01T00:00:00Z"):
+    for value in ("", "2026-11-20T15:28:08", "2999-01-01T00:00:00Z"):
         with pytest.raises(CallbackUnreadable):
-            own(modified_at=said)
+            own(modified_at=value)
     assert front(
         own(modified_at="2026-11-20T15:28:08Z", paid_at="2026-11-20T15:28:08Z")
     ).paid_at == datetime(2026, 11, 20, 15, 28, 8, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""PayPal: who may have signed, and what its events say of the money."""
+"""PayPal: which signatures are valid, and what its events report of the money."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ CAPTURED = Sample(CAPTURE)
 DAY_S = 86_400.0
 
 
-def delivery(certificate: bytes | None = None, **headers: bytes) -> WebhookRequest:
+def request(certificate: bytes | None = None, **headers: bytes) -> WebhookRequest:
     """The capture as it comes, with other headers, or another certificate behind the address."""
-    it = VENDOR.delivery(CAPTURED)
+    it = VENDOR.request(CAPTURED)
     changed = {b"paypal-" + name.replace("_", "-").encode(): text for name, text in headers.items()}
     held = {vendor.URL: certificate} if certificate is not None else VENDOR.certificates
     return it._replace(headers={**it.headers, **changed}, certificates=held)
 
 
-def told(body: bytes) -> ParsedCallback:
-    return vendors.read(VENDOR.record(Sample(body), slug="paypal"))
+def parsed(body: bytes) -> ParsedCallback:
+    return vendors.parse(VENDOR.record(Sample(body), slug="paypal"))
 
 
-def moved(body: bytes) -> Movement:
-    (fact,) = told(body).moved
+def movements(body: bytes) -> Movement:
+    (fact,) = parsed(body).movements
     return Movement.model_validate_json(fact.content)
 
 
-# Who signed.
+# Signatures.
 
 
 def test_the_text_that_is_signed_is_the_vendors() -> None:
@@ -65,21 +65,21 @@ def test_the_text_that_is_signed_is_the_vendors() -> None:
     # as that of the vendor's body, which has 1288 bytes: a CRC is no digest
     same_crc = b'{"id":"WH-BPBVXD2"}'
     p1 = b"dfb3be50-fd74-11e4-8bf3-77339302725b|2015-05-18T15:45:13Z|4JH86294D6297924G|2771810304"
-    assert paypal_proof.signed(*parts, same_crc) == p1
-    assert paypal_proof.signed(*parts, b"123456789").endswith(
+    assert paypal_proof.signed_text(*parts, same_crc) == p1
+    assert paypal_proof.signed_text(*parts, b"123456789").endswith(
         b"|3421780262"
     )  # the CRC's own check value, 0xCBF43926
-    assert paypal_proof.signed(*parts, b"").endswith(b"|0")
+    assert paypal_proof.signed_text(*parts, b"").endswith(b"|0")
 
 
 @pytest.mark.parametrize("age", [-290, 0, DAY_S, 3 * DAY_S + 290])
 def test_a_time_may_be_as_old_as_the_last_repeat(age: float) -> None:
-    assert paypal.verify(VENDOR.delivery(CAPTURED, at=NOW - age))
+    assert paypal.verify(VENDOR.request(CAPTURED, at=NOW - age))
 
 
 @pytest.mark.parametrize("age", [-310, -DAY_S, 3 * DAY_S + 310, 400 * DAY_S])
 def test_a_time_in_the_future_or_beyond_all_repeats_is_refused(age: float) -> None:
-    assert not paypal.verify(VENDOR.delivery(CAPTURED, at=NOW - age))
+    assert not paypal.verify(VENDOR.request(CAPTURED, at=NOW - age))
 
 
 @pytest.mark.parametrize(
@@ -109,17 +109,17 @@ def test_a_time_in_the_future_or_beyond_all_repeats_is_refused(age: float) -> No
         b"",
     ],
 )
-def test_an_address_that_is_not_paypals_own_is_never_asked(url: bytes) -> None:
-    assert not paypal.verify(delivery(cert_url=url)._replace(certificates={}))
+def test_an_address_that_is_not_paypals_own_is_never_fetched(url: bytes) -> None:
+    assert not paypal.verify(request(cert_url=url)._replace(certificates={}))
 
 
 @pytest.mark.parametrize(
     "host", ["paypal.com", "api.paypal.com", "api.sandbox.paypal.com", "api.paypal.com:443"]
 )
-def test_an_unknown_certificate_at_paypal_is_asked_for(host: str) -> None:
+def test_an_unknown_certificate_at_paypal_is_fetched(host: str) -> None:
     url = f"https://{host}/v1/notifications/certs/CERT-1"
     with pytest.raises(CertificateNeededError) as needed:
-        paypal.verify(delivery(cert_url=url.encode()))
+        paypal.verify(request(cert_url=url.encode()))
     assert needed.value.url == url
 
 
@@ -138,12 +138,12 @@ def test_an_unknown_certificate_at_paypal_is_asked_for(host: str) -> None:
         {"transmission_time": b"2026-13-40T99:99:99Z"},
     ],
 )
-def test_what_cannot_be_genuine_asks_for_no_certificate(headers: dict[str, bytes]) -> None:
-    assert not paypal.verify(delivery(**headers)._replace(certificates={}))
+def test_what_cannot_be_genuine_needs_no_certificate(headers: dict[str, bytes]) -> None:
+    assert not paypal.verify(request(**headers)._replace(certificates={}))
 
 
-def test_without_a_webhook_id_nobody_is_let_in_and_nothing_is_asked() -> None:
-    assert not paypal.verify(delivery()._replace(secrets=(), certificates={}))
+def test_without_a_webhook_id_nothing_is_accepted_and_nothing_is_fetched() -> None:
+    assert not paypal.verify(request()._replace(secrets=(), certificates={}))
 
 
 STRANGER = vendor.Authority("Nobody's root")
@@ -173,56 +173,56 @@ WEAK_KEY = rsa.generate_private_key(65_537, 1_024)  # noqa: S505 - refused becau
         pytest.param(b"", id="of no bytes"),
     ],
 )
-def test_a_certificate_that_is_not_good_is_asked_for_again_and_believed_by_nobody(
+def test_a_certificate_that_does_not_verify_is_fetched_again_and_never_trusted(
     pem: bytes,
 ) -> None:
     with pytest.raises(CertificateNeededError):
-        paypal.verify(delivery(pem))
+        paypal.verify(request(pem))
 
 
 def test_a_certificate_that_another_leaf_has_signed_is_not_believed() -> None:
-    """Else whoever has any certificate under `.paypal.com`, or of anybody, could make his own."""
+    """Otherwise the owner of any certificate under `.paypal.com` could issue one."""
     leaf = vendor.Authority("messageverificationcerts.paypal.com", ROOT)
     by_leaf = leaf.sign(KEY)
     plain = ROOT.sign(leaf.key, name="shop.example")
     with pytest.raises(CertificateNeededError):
-        paypal.verify(delivery(by_leaf + plain))
+        paypal.verify(request(by_leaf + plain))
 
 
 def test_the_roots_of_the_browsers_do_not_know_the_tests_authority() -> None:
     with pytest.raises(CertificateNeededError):
-        paypal.verify(delivery()._replace(options={}))
+        paypal.verify(request()._replace(options={}))
 
 
 def test_a_good_certificate_of_another_key_is_no_proof() -> None:
-    assert not paypal.verify(delivery(ROOT.sign(OTHER_KEY)))
+    assert not paypal.verify(request(ROOT.sign(OTHER_KEY)))
 
 
-def test_a_certificate_ends_to_the_second_though_it_was_judged_before() -> None:
-    at = NOW - NOW % certificates.AGAIN_S + 100
+def test_a_certificate_ends_to_the_second_though_it_was_checked_before() -> None:
+    at = NOW - NOW % certificates.RECHECK_S + 100
     pem = ROOT.sign(KEY, end=AT.fromtimestamp(at + 10, tz=AT.tzinfo))
     for seconds, is_good in ((0, True), (10, True), (11, False)):
         found = certificates.signer(pem, "paypal.com", ROOT.pem.decode(), at + seconds)
         assert (found is not None) is is_good
 
 
-def test_a_certificate_is_judged_once_an_hour() -> None:
-    certificates._judged.cache_clear()
+def test_a_certificate_is_checked_once_an_hour() -> None:
+    certificates._checked.cache_clear()
     for _ in range(5):
-        assert paypal.verify(delivery())
-    assert certificates._judged.cache_info().misses == 1
+        assert paypal.verify(request())
+    assert certificates._checked.cache_info().misses == 1
 
 
 # The settings block.
 
 
-def test_the_roots_of_the_settings_block_are_read_when_the_door_opens(tmp_path: Path) -> None:
+def test_the_roots_of_the_settings_block_are_read_when_the_endpoint_starts(tmp_path: Path) -> None:
     (tmp_path / "roots.pem").write_bytes(ROOT.pem)
     block = '[sources.paypal]\nkind = "paypal"\nsecrets = ["env:ID"]\norders_of = "shop"\n'
     path = tmp_path / "sources.toml"
     path.write_text(block + 'roots = "roots.pem"\n', "utf-8")
     found = sources_file.read(path, {"ID": VENDOR.secret})["paypal"]
-    assert found.refused is None
+    assert found.refusal is None
     assert found.options["roots"] == ROOT.pem.decode()
     for text in ("", "nothing in PEM"):
         (tmp_path / "roots.pem").write_text(text, "utf-8")
@@ -235,7 +235,7 @@ def test_the_roots_of_the_settings_block_are_read_when_the_door_opens(tmp_path: 
     assert sources_file.read(path, {"ID": VENDOR.secret})["paypal"].options["roots"] == ""
 
 
-# What is said.
+# Contents.
 
 
 @pytest.mark.parametrize(
@@ -260,10 +260,10 @@ def test_the_roots_of_the_settings_block_are_read_when_the_door_opens(tmp_path: 
         (event(CAPTURE, amount={"currency_code": "KWD", "value": "1.5"}), "capture", "done", 1500),
     ],
 )
-def test_an_event_says_how_much_money_moved(
+def test_an_event_has_the_amount_that_moved(
     body: bytes, kind: str, state: str, amount: int | None
 ) -> None:
-    movement = moved(body)
+    movement = movements(body)
     assert (movement.gateway, movement.kind, movement.state, movement.amount_minor) == (
         "paypal",
         kind,
@@ -277,14 +277,14 @@ def test_an_event_says_how_much_money_moved(
     [event(CAPTURE, amount=None), event(REFUND, amount=None), event(DISPUTE, dispute_amount=None)],
     ids=["capture", "refund", "dispute"],
 )
-def test_a_movement_that_lacks_its_amount_is_taken_and_told(body: bytes) -> None:
-    assert moved(body).amount_minor is None
+def test_a_movement_that_lacks_its_amount_is_accepted_and_reported(body: bytes) -> None:
+    assert movements(body).amount_minor is None
     what = f"amount of '{json.loads(body)['event_type']}'"
-    assert [(it.kind, it.what) for it in told(body).notices] == [("missing-field", what)]
+    assert [(it.kind, it.what) for it in parsed(body).drift] == [("missing-field", what)]
 
 
 def test_a_refund_that_names_no_capture_is_a_refund_all_the_same() -> None:
-    it = moved(event(REFUND, "PAYMENT.CAPTURE.REFUNDED", links=[]))
+    it = movements(event(REFUND, "PAYMENT.CAPTURE.REFUNDED", links=[]))
     assert (it.kind, it.state, it.amount_minor) == ("refund", "done", 500)
 
 
@@ -301,8 +301,8 @@ def test_a_refund_that_names_no_capture_is_a_refund_all_the_same() -> None:
 )
 def test_a_dispute_ends_in_somebodys_favour_or_stays_open(outcome: str, state: str) -> None:
     body = event(DISPUTE, "CUSTOMER.DISPUTE.RESOLVED", dispute_outcome={"outcome_code": outcome})
-    assert moved(body).state == state
-    assert [it.what for it in told(body).notices] == (["NONE"] if state == "open" else [])
+    assert movements(body).state == state
+    assert [it.what for it in parsed(body).drift] == (["NONE"] if state == "open" else [])
 
 
 def test_an_update_behind_the_resolution_does_not_open_a_dispute_again() -> None:
@@ -310,15 +310,17 @@ def test_an_update_behind_the_resolution_does_not_open_a_dispute_again() -> None
         "status": "RESOLVED",
         "dispute_outcome": {"outcome_code": "RESOLVED_BUYER_FAVOUR"},
     }
-    it = moved(event(DISPUTE, "CUSTOMER.DISPUTE.UPDATED", **ended))
+    it = movements(event(DISPUTE, "CUSTOMER.DISPUTE.UPDATED", **ended))
     assert (it.kind, it.state) == ("dispute", "done")
-    assert moved(event(DISPUTE, "CUSTOMER.DISPUTE.UPDATED", status="UNDER_REVIEW")).state == "open"
+    assert (
+        movements(event(DISPUTE, "CUSTOMER.DISPUTE.UPDATED", status="UNDER_REVIEW")).state == "open"
+    )
 
 
-def test_all_that_is_told_of_one_payment_names_it_alike() -> None:
-    names = [set(told(body).payments) for body in (CAPTURE, REFUND, DISPUTE)]
+def test_all_that_is_reported_of_one_payment_names_it_alike() -> None:
+    names = [set(parsed(body).payments) for body in (CAPTURE, REFUND, DISPUTE)]
     assert set.intersection(*names) == {"shop/42311647XV020574X"}
-    assert {moved(body).payment for body in (CAPTURE, REFUND, DISPUTE)} == {"42311647XV020574X"}
+    assert {movements(body).payment for body in (CAPTURE, REFUND, DISPUTE)} == {"42311647XV020574X"}
     assert names[0] == {
         "shop/42311647XV020574X",
         "shop/5O190127TN364715T",
@@ -345,8 +347,8 @@ def test_all_that_is_told_of_one_payment_names_it_alike() -> None:
 def test_the_order_is_what_the_shop_gave_paypal_to_keep(
     resource: dict[str, object], order: str | None
 ) -> None:
-    """What names no order is no loss: it reaches whoever names the payment."""
-    callback = told(event(CAPTURE, None, None, **resource))
+    """An event that names no order is no loss: it reaches every order that names the payment."""
+    callback = parsed(event(CAPTURE, None, None, **resource))
     assert callback.order_id == order
     assert callback.payments
 
@@ -361,18 +363,18 @@ def test_the_order_is_what_the_shop_gave_paypal_to_keep(
         (event(CAPTURE, custom_id=None, invoice_id=None), None),
     ],
 )
-def test_the_door_reads_the_same_order_from_the_bytes(body: bytes, found: str | None) -> None:
+def test_the_endpoint_reads_the_same_order_from_the_bytes(body: bytes, found: str | None) -> None:
     assert paypal.orders(body) == (found,)
-    order = told(body).order_id
+    order = parsed(body).order_id
     assert order == (f"shop:{found}" if found else None)
 
 
 def test_an_event_is_known_by_its_own_id_in_every_transmission() -> None:
-    assert told(CAPTURE).key == "paypal:WH-58D329510W468432D-8HN650336L201105X"
+    assert parsed(CAPTURE).key == "paypal:WH-58D329510W468432D-8HN650336L201105X"
 
 
 @pytest.mark.parametrize(
-    ("body", "what", "is_drift"),
+    ("body", "what", "is_reported"),
     [
         (APPROVED, "CHECKOUT.ORDER.APPROVED", False),
         (event(CAPTURE, "BILLING.SUBSCRIPTION.CREATED"), "BILLING.SUBSCRIPTION.CREATED", False),
@@ -380,17 +382,17 @@ def test_an_event_is_known_by_its_own_id_in_every_transmission() -> None:
     ],
 )
 def test_what_is_no_payment_is_kept_and_moves_nothing(
-    body: bytes, what: str, is_drift: bool
+    body: bytes, what: str, is_reported: bool
 ) -> None:
-    callback = told(body)
-    assert not callback.moved
+    callback = parsed(body)
+    assert not callback.movements
     assert callback.order_id is None
-    (notice,) = callback.notices
-    assert (notice.kind, notice.what, notice.is_kept, notice.is_drift) == (
+    (notice,) = callback.drift
+    assert (notice.kind, notice.what, notice.is_kept, notice.is_reported) == (
         "unknown-type",
         what,
         True,
-        is_drift,
+        is_reported,
     )
 
 
@@ -402,22 +404,25 @@ def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
     currency: str, value: str, kind: str
 ) -> None:
     body = event(CAPTURE, amount={"currency_code": currency, "value": value})
-    assert (moved(body).amount_minor, moved(body).amount_text) == (None, f"{value} {currency}")
-    assert [it.kind for it in told(body).notices] == [kind]
+    assert (movements(body).amount_minor, movements(body).amount_text) == (
+        None,
+        f"{value} {currency}",
+    )
+    assert [it.kind for it in parsed(body).drift] == [kind]
 
 
 def test_lists_with_gaps_are_read_and_a_time_of_change_that_cannot_be_read_is_the_events() -> None:
     links = json.loads(event(CAPTURE))["resource"].get("links") or []
     odd = event(CAPTURE, links={str(2 * at + 1): it for at, it in enumerate(links)}, update_time="")
-    assert told(odd).payments == told(event(CAPTURE)).payments
-    assert moved(odd).at == datetime.fromisoformat(json.loads(odd)["create_time"])
+    assert parsed(odd).payments == parsed(event(CAPTURE)).payments
+    assert movements(odd).at == datetime.fromisoformat(json.loads(odd)["create_time"])
 
 
 def test_what_names_nothing_is_a_dead_letter() -> None:
     with pytest.raises(CallbackUnreadable):
-        told(event(CAPTURE, id=None))
+        parsed(event(CAPTURE, id=None))
     with pytest.raises(CallbackUnreadable):
-        told(event(DISPUTE, disputed_transactions=[]))
+        parsed(event(DISPUTE, disputed_transactions=[]))
 
 
 # Cards.
@@ -431,7 +436,7 @@ def test_the_card_goes_and_its_brand_and_everybody_elses_name_stay() -> None:
     assert b"VISA" in cleaned
     assert json.loads(cleaned)["resource"]["payer"]["name"] == {"given_name": "Ada"}
     assert b'"country_code":"IE"' in cleaned
-    assert told(cleaned)._replace(proof=None) == told(body)._replace(proof=None)
+    assert parsed(cleaned)._replace(proof=None) == parsed(body)._replace(proof=None)
     assert paypal.without_cards(cleaned) == cleaned
 
 
@@ -446,6 +451,6 @@ def test_the_card_goes_and_its_brand_and_everybody_elses_name_stay() -> None:
         b'"last4":9',
     ],
 )
-def test_no_body_keeps_the_door_busy(body: bytes) -> None:
+def test_no_body_keeps_the_endpoint_busy(body: bytes) -> None:
     cleaned = paypal.without_cards(body * (200_000 // len(body)))
     assert cleaned

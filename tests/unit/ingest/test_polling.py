@@ -1,4 +1,6 @@
-"""When sources are asked: waits, the breaker, turns; and what of an answer leads to which."""
+"""When sources are polled: waits, the circuit breaker, alternation; and which response leads to
+which.
+"""
 
 from __future__ import annotations
 
@@ -7,67 +9,68 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.poller.reader import PollFailure, failed
+from services.clients.http import MalformedResponseError
+from services.ingest.poller.workers import PollFailure, failure_of
 from services.ingest.rules.polling import (
-    CEILING_S,
-    DENIED_S,
-    OPENS_AFTER,
+    BACKOFF_MAX_S,
+    DENIED_RETRY_S,
+    FAILURES_TO_OPEN,
     PAGE_MAX,
     PAGE_MIN,
     RETRY_AFTER_MAX_S,
     PollProblem,
     after_failure,
     backoff,
+    choose_requests,
     interval,
     page_size,
     retry_after,
-    turns,
 )
-from services.ingest.vendors.shared.poll import MalformedAnswerError, OrderMissingError
+from services.ingest.vendors.shared.poll import OrderMissingError
 
 NOW = 1_795_188_608.0  # Fri, 20 Nov 2026 15:30:08 GMT
 CHANCE = st.floats(0, 1)
 
 
 @given(st.integers(1, 10_000), CHANCE)
-def test_waits_grow_up_to_a_ceiling_and_never_end_at_once(failures: int, chance: float) -> None:
-    assert 5 <= backoff(failures, chance) <= CEILING_S
-    assert backoff(failures, chance) <= backoff(failures + 1, chance)
+def test_waits_grow_up_to_a_ceiling_and_never_end_at_once(failures: int, jitter: float) -> None:
+    assert 5 <= backoff(failures, jitter) <= BACKOFF_MAX_S
+    assert backoff(failures, jitter) <= backoff(failures + 1, jitter)
 
 
 @given(st.floats(1, 86_400), CHANCE)
-def test_intervals_are_jittered_and_a_walk_goes_on_at_once(every_s: float, chance: float) -> None:
-    assert 0.89 * every_s <= interval(every_s, is_last=True, chance=chance) <= 1.11 * every_s
-    assert interval(every_s, is_last=False, chance=chance) == 0
+def test_intervals_are_jittered_and_a_walk_goes_on_at_once(every_s: float, jitter: float) -> None:
+    assert 0.89 * every_s <= interval(every_s, is_last=True, jitter=jitter) <= 1.11 * every_s
+    assert interval(every_s, is_last=False, jitter=jitter) == 0
 
 
 def test_a_source_that_fails_in_a_row_is_left_alone_longer_and_longer() -> None:
     rests, failures = list[float](), 0
-    for _ in range(OPENS_AFTER + 8):
-        rest = after_failure(PollProblem.AWAY, 0, failures)
+    for _ in range(FAILURES_TO_OPEN + 8):
+        rest = after_failure(PollProblem.UNAVAILABLE, 0, failures)
         failures = rest.source_failures
         rests.append(rest.source_s)
-    assert rests[: OPENS_AFTER - 1] == [0.0] * (OPENS_AFTER - 1)
-    assert all(rests[OPENS_AFTER - 1 :])
-    assert rests[OPENS_AFTER - 1 :] == sorted(rests[OPENS_AFTER - 1 :])
-    assert rests[-1] == CEILING_S
+    assert rests[: FAILURES_TO_OPEN - 1] == [0.0] * (FAILURES_TO_OPEN - 1)
+    assert all(rests[FAILURES_TO_OPEN - 1 :])
+    assert rests[FAILURES_TO_OPEN - 1 :] == sorted(rests[FAILURES_TO_OPEN - 1 :])
+    assert rests[-1] == BACKOFF_MAX_S
 
 
-def test_each_trouble_rests_what_it_must() -> None:
+def test_each_problem_delays_what_it_must() -> None:
     denied = after_failure(PollProblem.DENIED, 0, 2)
-    assert (denied.poll_s, denied.source_s, denied.source_failures, denied.is_resting) == (
-        DENIED_S,
+    assert (denied.poll_s, denied.source_s, denied.source_failures, denied.is_suspended) == (
+        DENIED_RETRY_S,
         0,
         2,
         True,
     )
-    nonsense = after_failure(PollProblem.NONSENSE, 0, 2)
-    assert (nonsense.source_s, nonsense.source_failures) == (0, 2)
-    slowed = after_failure(PollProblem.SLOWED, 0, 0, retry_after_s=77)
+    malformed = after_failure(PollProblem.MALFORMED, 0, 2)
+    assert (malformed.source_s, malformed.source_failures) == (0, 2)
+    slowed = after_failure(PollProblem.RATE_LIMITED, 0, 0, retry_after_s=77)
     assert (slowed.poll_s, slowed.source_s) == (77, 77)
-    assert after_failure(PollProblem.SLOWED, 0, 0).source_s > 0
-    assert after_failure(PollProblem.SLOWED, 4, 0, retry_after_s=0).source_s > 60
-    assert after_failure(PollProblem.AWAY, 0, 0, retry_after_s=30).source_s == 30
+    assert after_failure(PollProblem.RATE_LIMITED, 0, 0).source_s > 0
+    assert after_failure(PollProblem.RATE_LIMITED, 4, 0, retry_after_s=0).source_s > 60
+    assert after_failure(PollProblem.UNAVAILABLE, 0, 0, retry_after_s=30).source_s == 30
 
 
 @pytest.mark.parametrize(
@@ -108,16 +111,20 @@ def test_whatever_stands_in_retry_after_is_a_bounded_wait_or_none(text: str) -> 
     assert found is None or 0 <= found <= RETRY_AFTER_MAX_S
 
 
-def test_each_source_is_asked_one_thing_and_reads_take_turns_with_polls() -> None:
+def test_each_source_has_one_request_and_reads_alternate_with_polls() -> None:
     due = [("shop", 1), ("shop", 2), ("tevo", 3)]
-    assert turns(due, ["tevo", "other"], [], []) == [("other", None), ("shop", 1), ("tevo", None)]
-    assert turns(due, ["tevo"], [], ["tevo"]) == [("shop", 1), ("tevo", 3)]
-    assert turns(due, ["tevo"], ["shop"], []) == [("tevo", None)]
-    assert turns([], ["tevo"], [], ["tevo"]) == [("tevo", None)]
+    assert choose_requests(due, ["tevo", "other"], [], []) == [
+        ("other", None),
+        ("shop", 1),
+        ("tevo", None),
+    ]
+    assert choose_requests(due, ["tevo"], [], ["tevo"]) == [("shop", 1), ("tevo", 3)]
+    assert choose_requests(due, ["tevo"], ["shop"], []) == [("tevo", None)]
+    assert choose_requests([], ["tevo"], [], ["tevo"]) == [("tevo", None)]
 
 
 def status(code: int, **headers: str) -> httpx.HTTPStatusError:
-    request = httpx.Request("GET", "https://shop.example.org/?consumer_secret=never-told")
+    request = httpx.Request("GET", "https://shop.example.org/?consumer_secret=never-logged")
     answer = httpx.Response(
         code, request=request, headers={it.replace("_", "-"): text for it, text in headers.items()}
     )
@@ -127,29 +134,29 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
 @pytest.mark.parametrize(
     ("error", "trouble", "wait_s"),
     [
-        (status(500), PollProblem.AWAY, None),
-        (status(503), PollProblem.AWAY, None),
-        (status(502, retry_after="9"), PollProblem.AWAY, 9),
-        (status(503, retry_after="9"), PollProblem.SLOWED, 9),
-        (status(429, retry_after="7"), PollProblem.SLOWED, 7),
-        (status(429), PollProblem.SLOWED, None),
+        (status(500), PollProblem.UNAVAILABLE, None),
+        (status(503), PollProblem.UNAVAILABLE, None),
+        (status(502, retry_after="9"), PollProblem.UNAVAILABLE, 9),
+        (status(503, retry_after="9"), PollProblem.RATE_LIMITED, 9),
+        (status(429, retry_after="7"), PollProblem.RATE_LIMITED, 7),
+        (status(429), PollProblem.RATE_LIMITED, None),
         (status(401), PollProblem.DENIED, None),
         (status(403), PollProblem.DENIED, None),
         (status(404), PollProblem.MISSING, None),
-        (status(302), PollProblem.NONSENSE, None),
-        (status(400), PollProblem.NONSENSE, None),
-        (httpx.ConnectError("never-told"), PollProblem.AWAY, None),
-        (httpx.ReadTimeout("never-told"), PollProblem.AWAY, None),
+        (status(302), PollProblem.MALFORMED, None),
+        (status(400), PollProblem.MALFORMED, None),
+        (httpx.ConnectError("never-logged"), PollProblem.UNAVAILABLE, None),
+        (httpx.ReadTimeout("never-logged"), PollProblem.UNAVAILABLE, None),
         (OrderMissingError(), PollProblem.MISSING, None),
-        (MalformedAnswerError("the answer is no JSON"), PollProblem.NONSENSE, None),
-        (ValueError("never-told"), PollProblem.NONSENSE, None),
-        (KeyError("never-told"), PollProblem.NONSENSE, None),
+        (MalformedResponseError("the response is not JSON"), PollProblem.MALFORMED, None),
+        (ValueError("never-logged"), PollProblem.MALFORMED, None),
+        (KeyError("never-logged"), PollProblem.MALFORMED, None),
     ],
 )
-def test_why_there_is_no_answer_is_told_without_what_was_sent_or_answered(
+def test_a_failure_is_reported_without_what_was_sent_or_answered(
     error: Exception, trouble: PollProblem, wait_s: float | None
 ) -> None:
-    found = failed(error, NOW)
+    found = failure_of(error, NOW)
     assert found == PollFailure(trouble, found.text, wait_s)
     assert found.text
-    assert "never-told" not in found.text
+    assert "never-logged" not in found.text

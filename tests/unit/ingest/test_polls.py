@@ -14,19 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingest.poller.client import VendorHttpClient
+from services.clients.http import BoundedHttpClient, MalformedResponseError
 from services.ingest.vendors.polls import VENDORS
-from services.ingest.vendors.shared.poll import (
-    FoundObject,
-    MalformedAnswerError,
-    PollConfig,
-    PollPage,
-)
+from services.ingest.vendors.shared.poll import FoundObject, PollConfig, PollPage
 from services.ingest.vendors.stripe import poll as stripe
 from services.ingest.vendors.woocommerce import poll as woocommerce
 from services.ingest.vendors.woocommerce.poll import modified
 from tests.support.vendors import fake_stripe, fake_woocommerce
-from tests.support.vendors.fake_server import DRIPS, Asked, FakeVendor, Told
+from tests.support.vendors.fake_server import DRIPS, FakeResponse, FakeVendor, SentRequest
 from tests.support.vendors.fake_stripe import FakeStripe
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
 
@@ -53,7 +48,7 @@ def walk(
     raise AssertionError("it never ends")
 
 
-def told(found: list[FoundObject]) -> set[tuple[str, int | None]]:
+def published(found: list[FoundObject]) -> set[tuple[str, int | None]]:
     return {(it.external_id or "", modified(json.loads(it.body))) for it in found}
 
 
@@ -84,12 +79,12 @@ def test_every_order_is_found_whatever_changes_while_pages_are_turned(
     client = shop.client()
 
     def read(cursor: str) -> PollPage:
-        polled = SHOP._replace(page=sizes[len(shop.asked) % len(sizes)])
+        polled = SHOP._replace(page=sizes[len(shop.requests) % len(sizes)])
         return woocommerce.read_orders(client, polled, cursor, BEGIN + 20.0, status="any")
 
     found, cursor = walk(read, "", change)
     again, cursor = walk(read, cursor)
-    assert told(found + again) >= {
+    assert published(found + again) >= {
         (str(number), changed) for number, (changed, _) in shop.orders.items()
     }
     assert walk(read, cursor)[0] == []
@@ -114,10 +109,10 @@ def test_a_second_with_more_orders_than_a_page_ends_and_leaves_none_out() -> Non
         str(number) for number in range(1, 351)
     }  # by the way back
     more, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 90.0), cursor)
-    assert told(found + more) >= {
+    assert published(found + more) >= {
         (str(number), changed) for number, (changed, _) in shop.orders.items()
     }
-    assert len(shop.asked) <= 24
+    assert len(shop.requests) <= 24
 
 
 @pytest.mark.parametrize("unreadable", [{50}, {1, 100, 250}, set(range(1, 400, 3))])
@@ -126,7 +121,7 @@ def test_a_page_from_which_the_shop_leaves_orders_out_is_not_its_last(
     unreadable: set[int], orders_of_a_second: int
 ) -> None:
     shop = FakeWooCommerce()
-    shop.unreadable = unreadable  # by the user of the key; or of a plugin that is gone
+    shop.unreadable = unreadable  # by the user of the key; or of a plugin that was removed
     for number in range(1, 401):
         shop.put(number, BEGIN + number // orders_of_a_second)
     client = shop.client()
@@ -134,7 +129,7 @@ def test_a_page_from_which_the_shop_leaves_orders_out_is_not_its_last(
     assert {int(it.external_id or 0) for it in found} == shop.orders.keys() - unreadable
 
 
-def test_what_many_orders_and_events_said_within_minutes_is_not_told_again_every_time() -> None:
+def test_what_was_published_within_minutes_is_not_published_again_every_time() -> None:
     """In the night after a rush nothing comes that would move the overlap on."""
     shop, payments = FakeWooCommerce(), FakeStripe()
     payments.add_endpoint("payments")
@@ -143,7 +138,7 @@ def test_what_many_orders_and_events_said_within_minutes_is_not_told_again_every
         payments.put(BEGIN + number // 15)
     for read in (
         lambda at: woocommerce.orders(shop.client(), SHOP, at, BEGIN + 600.0),
-        lambda at: stripe.events(payments.client(), PAYMENTS, at, BEGIN + 600.0),
+        lambda at: stripe.read_events(payments.client(), PAYMENTS, at, BEGIN + 600.0),
     ):
         found, cursor = walk(read, "")
         assert len(found) == 1_500
@@ -162,7 +157,7 @@ def test_the_way_back_through_a_second_leaves_none_out_when_pages_grow_shorter()
         polled = SHOP._replace(page=next(sizes))
         page = woocommerce.read_orders(client, polled, cursor, BEGIN + 60.0, status="any")
         if json.loads(cursor or "{}").get("back"):
-            begin = int(shop.asked[-1].parameters["offset"])
+            begin = int(shop.requests[-1].parameters["offset"])
             shown.extend(range(begin, begin + polled.page))
         return page
 
@@ -185,7 +180,7 @@ def test_an_order_that_shows_up_late_is_found_all_the_same() -> None:
     assert [json.loads(it.body)["status"] for it in more] == ["refunded"]
 
 
-def test_the_first_asking_goes_back_a_few_days_and_trash_is_asked_for_by_itself() -> None:
+def test_the_first_poll_goes_back_a_few_days_and_trash_is_polled_by_itself() -> None:
     shop = FakeWooCommerce()
     client = shop.client()
     shop.put(1, BEGIN - 86_400)
@@ -225,7 +220,7 @@ def test_every_event_that_no_endpoint_took_is_found(
         vendor.delivered |= later
 
     def read(cursor: str) -> PollPage:
-        return stripe.events(client, PAYMENTS._replace(page=size), cursor, BEGIN + 45.0)
+        return stripe.read_events(client, PAYMENTS._replace(page=size), cursor, BEGIN + 45.0)
 
     found, cursor = walk(read, "", between)
     again, cursor = walk(read, cursor)
@@ -246,13 +241,13 @@ def test_every_event_that_no_endpoint_took_is_found(
 def test_events_of_the_time_in_which_no_endpoint_was_on_are_found(
     times: list[tuple[str, int]], size: int
 ) -> None:
-    """Stripe sends them to nobody, so they are in no list of what was not delivered."""
+    """Stripe sends them to no endpoint, so they are in no list of what was not delivered."""
     vendor, cursor, found, wanted = FakeStripe(), "", list[FoundObject](), set[str]()
     client, polled = vendor.client(), PAYMENTS._replace(page=size)
 
     def poll(at: float) -> None:
         nonlocal cursor
-        more, cursor = walk(lambda behind: stripe.events(client, polled, behind, at), cursor)
+        more, cursor = walk(lambda behind: stripe.read_events(client, polled, behind, at), cursor)
         found.extend(more)
 
     for number, (state, count) in enumerate(times):
@@ -272,22 +267,22 @@ def test_events_of_the_time_in_which_no_endpoint_was_on_are_found(
     assert vendor.faults == []
 
 
-def test_a_walk_over_all_events_says_only_what_an_order_needs() -> None:
+def test_a_walk_over_all_events_publishes_only_what_an_order_needs() -> None:
     vendor = FakeStripe()
     client = vendor.client()
     needed = vendor.put(BEGIN)
     vendor.put(BEGIN + 1, "customer.created")
-    found, cursor = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 9.0), "")
+    found, cursor = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 9.0), "")
     assert [json.loads(it.body)["id"] for it in found] == [needed]
     vendor.add_endpoint("payments")
     strange = vendor.put(
         BEGIN + 20, "charge.moon"
     )  # what was not delivered is found, whatever it is
-    walked, cursor = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 29.0), cursor)
-    again, _ = walk(lambda at: stripe.events(client, PAYMENTS, at, BEGIN + 39.0), cursor)
+    walked, cursor = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 29.0), cursor)
+    again, _ = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 39.0), cursor)
     assert [json.loads(it.body)["id"] for it in walked + again] == [strange]
     assert [
-        it.parameters.get("delivery_success") for it in vendor.asked if it.path == "/v1/events"
+        it.parameters.get("delivery_success") for it in vendor.requests if it.path == "/v1/events"
     ] == [
         None,
         None,
@@ -300,7 +295,7 @@ def test_a_key_that_may_not_read_endpoints_still_finds_what_was_not_delivered() 
     vendor.add_endpoint("payments")
     vendor.hides_endpoints = True
     name = vendor.put(BEGIN)
-    found, _ = walk(lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN + 9.0), "")
+    found, _ = walk(lambda at: stripe.read_events(vendor.client(), PAYMENTS, at, BEGIN + 9.0), "")
     assert [json.loads(it.body)["id"] for it in found] == [name]
 
 
@@ -308,9 +303,9 @@ def test_what_is_found_nothing_of_is_not_walked_over_for_a_month() -> None:
     """So that the first walk over all events is short."""
     vendor = FakeStripe()
     vendor.add_endpoint("payments")
-    _, cursor = walk(lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN), "")
+    _, cursor = walk(lambda at: stripe.read_events(vendor.client(), PAYMENTS, at, BEGIN), "")
     _, cursor = walk(
-        lambda at: stripe.events(vendor.client(), PAYMENTS, at, BEGIN + 9 * 86_400), cursor
+        lambda at: stripe.read_events(vendor.client(), PAYMENTS, at, BEGIN + 9 * 86_400), cursor
     )
     assert json.loads(cursor)["since"] == BEGIN + 8 * 86_400
 
@@ -318,13 +313,13 @@ def test_what_is_found_nothing_of_is_not_walked_over_for_a_month() -> None:
 @pytest.mark.parametrize(
     ("states", "says"),
     [
-        ([], "no webhook tells /hooks/shop"),
+        ([], "no webhook calls /hooks/shop"),
         (["active"], ""),
         (["active", "disabled"], "the webhook 2 is disabled"),
         (["paused"], "the webhook 1 is disabled"),
     ],
 )
-def test_a_webhook_that_was_switched_off_is_told(states: list[str], says: str) -> None:
+def test_a_webhook_that_was_disabled_is_reported(states: list[str], says: str) -> None:
     shop, payments = FakeWooCommerce(), FakeStripe()
     shop.add_webhook("another")
     shop.add_webhook("shop", "disabled", "customer.updated")  # not of ours
@@ -340,14 +335,14 @@ def test_a_webhook_that_was_switched_off_is_told(states: list[str], says: str) -
 
 
 @pytest.mark.parametrize("document", [None, {}, [1], [[{"id": 1}], None], "x"])
-def test_an_answer_that_makes_no_sense_moves_no_cursor(document: object) -> None:
+def test_a_malformed_response_moves_no_cursor(document: object) -> None:
     client = httpx.Client(
         transport=httpx.MockTransport(lambda _request: httpx.Response(200, json=document))
     )
     with pytest.raises(ValueError):
         woocommerce.orders(client, SHOP, "", BEGIN)
     with pytest.raises(ValueError):
-        stripe.events(client, PAYMENTS, "", BEGIN)
+        stripe.read_events(client, PAYMENTS, "", BEGIN)
 
 
 def test_a_shop_that_does_not_sort_is_not_believed() -> None:
@@ -358,7 +353,7 @@ def test_a_shop_that_does_not_sort_is_not_believed() -> None:
     client = httpx.Client(
         transport=httpx.MockTransport(lambda _request: httpx.Response(200, json=orders))
     )
-    with pytest.raises(MalformedAnswerError, match="not sorted"):
+    with pytest.raises(MalformedResponseError, match="not sorted"):
         woocommerce.orders(client, SHOP, "", BEGIN)
 
 
@@ -376,7 +371,7 @@ ODD: list[Any] = [
 
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("size", [2, 5, 100])
-def test_one_odd_order_costs_none_of_the_others(odd: dict[str, Any], size: int) -> None:
+def test_one_malformed_order_costs_none_of_the_others(odd: dict[str, Any], size: int) -> None:
     class Shop(FakeWooCommerce):
         def body(self, number: int) -> dict[str, Any]:
             return super().body(number) | (odd if number == 3 else {})
@@ -402,24 +397,24 @@ def test_one_odd_order_costs_none_of_the_others(odd: dict[str, Any], size: int) 
 
 
 @pytest.mark.parametrize("odd", [{"id": None}, {"created": None}, {"data": "\udfff"}])
-def test_one_odd_event_costs_none_of_the_others(odd: dict[str, Any]) -> None:
+def test_one_malformed_event_costs_none_of_the_others(odd: dict[str, Any]) -> None:
     class Payments(FakeStripe):
-        def answer(self, asked: Asked) -> Told:
-            told = super().answer(asked)
-            rows = [it | (odd if it["id"] == names[3] else {}) for it in told.document["data"]]
-            return Told(told.status, {**told.document, "data": rows})
+        def answer(self, request: SentRequest) -> FakeResponse:
+            response = super().answer(request)
+            rows = [it | (odd if it["id"] == names[3] else {}) for it in response.document["data"]]
+            return FakeResponse(response.status, {**response.document, "data": rows})
 
     payments = Payments()
     names = [payments.put(BEGIN + number) for number in range(8)]
     client = payments.client()
     found, _ = walk(
-        lambda at: stripe.events(client, PAYMENTS._replace(page=5), at, BEGIN + 20.0), ""
+        lambda at: stripe.read_events(client, PAYMENTS._replace(page=5), at, BEGIN + 20.0), ""
     )
     assert {json.loads(it.body)["id"] for it in found} >= {*names} - {names[3]}
 
 
 @pytest.mark.parametrize("odd", [None, {"id": None}, {"id": "\0", "url": None}])
-def test_one_odd_webhook_hides_no_other_and_stops_no_walk(odd: Any) -> None:
+def test_one_malformed_webhook_hides_no_other_and_stops_no_walk(odd: Any) -> None:
     shop, payments = FakeWooCommerce(), FakeStripe()
     shop.add_webhook("shop", "disabled")
     payments.add_endpoint("payments", "disabled")
@@ -427,21 +422,23 @@ def test_one_odd_webhook_hides_no_other_and_stops_no_walk(odd: Any) -> None:
     payments.endpoints.append(odd)
     for page in (
         woocommerce.webhook(shop.client(), SHOP, "", BEGIN),
-        stripe.webhook(payments.client(), PAYMENTS, "", BEGIN),
+        stripe.read_webhook(payments.client(), PAYMENTS, "", BEGIN),
     ):
         assert "is disabled" in page.warning
     payments.endpoints.remove(odd)
     payments.put(BEGIN)
     payments.endpoints.append(odd)
     assert (
-        len(walk(lambda at: stripe.events(payments.client(), PAYMENTS, at, BEGIN + 9.0), "")[0])
+        len(
+            walk(lambda at: stripe.read_events(payments.client(), PAYMENTS, at, BEGIN + 9.0), "")[0]
+        )
         == 1
     )
 
 
 def test_an_answer_that_drips_ends_in_time_be_it_in_its_headers() -> None:
     with FakeWooCommerce() as shop:
-        client = VendorHttpClient(per_second=500, answer_s=1.0, wait_s=0.6)
+        client = BoundedHttpClient(per_second=500, answer_s=1.0, wait_s=0.6)
         address = f"{shop.url}/wp-json/wc/v3/orders/1"
         for way in ("drip", "drip body"):
             shop.behave(way)
@@ -454,7 +451,7 @@ def test_an_answer_that_drips_ends_in_time_be_it_in_its_headers() -> None:
 
 
 @pytest.mark.parametrize("kind", [FakeWooCommerce, FakeStripe])
-def test_the_fakes_tell_of_what_no_vendor_would_take(kind: type[FakeVendor]) -> None:
+def test_the_fakes_report_what_no_vendor_would_accept(kind: type[FakeVendor]) -> None:
     with kind() as vendor:
         good = {"Accept": "application/json", "Authorization": "Bearer no"}
         httpx.get(f"{vendor.url}/v1/events", headers=good)
@@ -472,10 +469,10 @@ def test_an_order_is_read_by_its_id_alone() -> None:
     assert (found.external_id, json.loads(found.body)) == ("7", shop.body(7))
     with pytest.raises(httpx.HTTPStatusError):
         woocommerce.read_order(shop.client(), SHOP, "8")
-    asked = len(shop.asked)
+    requests_before = len(shop.requests)
     with pytest.raises(ValueError, match="number"):
         woocommerce.read_order(shop.client(), SHOP, "../webhooks")
-    assert len(shop.asked) == asked
+    assert len(shop.requests) == requests_before
 
 
 def test_what_is_printed_of_a_polled_source_holds_no_credentials() -> None:

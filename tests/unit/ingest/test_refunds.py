@@ -1,5 +1,5 @@
-"""What came back of a payment is one amount, however Stripe tells it: refunds by name, their sum,
-or both, in any version.
+"""What came back of a payment is one amount, however Stripe reports it: refunds by name, their
+total, or both, in any version.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from schemas.orders import Movement
 from services.ingest import vendors
-from services.ingest.rules.facts import ParsedCallback, fold
+from services.ingest.rules.facts import ParsedCallback, merge_facts
 from services.ingest.rules.refunds import movements
 from tests.support.vendors import VENDORS
-from tests.support.vendors.stripe import CREATED, event, told
+from tests.support.vendors.stripe import CREATED, event, stripe_object
 from tests.support.vendors.vendor import Sample
 
 NAMING, SUMMING, NOW = (
@@ -31,10 +31,10 @@ CH, LET_GO = "ch_0000000000000000", "re_letgo"
 class Refund(NamedTuple):
     amount: int
     fails: bool
-    is_told: bool  # by its name too
+    is_reported_by_name: bool  # by its name too
 
 
-def said(kind: str, it: dict[str, Any], second: int, version: str) -> ParsedCallback:
+def parse(kind: str, it: dict[str, Any], second: int, version: str) -> ParsedCallback:
     body = event(
         kind,
         it,
@@ -42,22 +42,24 @@ def said(kind: str, it: dict[str, Any], second: int, version: str) -> ParsedCall
         created=CREATED + second,
         api_version=version,
     )
-    return vendors.read(VENDORS["stripe"].record(Sample(json.dumps(body).encode())))
+    return vendors.parse(VENDORS["stripe"].record(Sample(json.dumps(body).encode())))
 
 
 def refund(name: str, amount: int, status: str = "succeeded") -> dict[str, Any]:
-    return told("refund", id=name, amount=amount, status=status)
+    return stripe_object("refund", id=name, amount=amount, status=status)
 
 
 def summed(
     minor: int, second: int, version: str, *, taken: int = 1500, **changes: object
 ) -> ParsedCallback:
-    charge = told("charge", amount_captured=taken, amount_refunded=minor, refunded=False, **changes)
-    return said("charge.refunded", charge, second, version)
+    refunded_charge = stripe_object(
+        "charge", amount_captured=taken, amount_refunded=minor, refunded=False, **changes
+    )
+    return parse("charge.refunded", refunded_charge, second, version)
 
 
 def shown(callbacks: Sequence[ParsedCallback]) -> list[Movement]:
-    known = fold({}, [fact for it in callbacks for fact in it.moved])
+    known = merge_facts({}, [fact for it in callbacks for fact in it.movements])
     return [Movement.model_validate_json(it) for it in movements(known)]
 
 
@@ -70,15 +72,15 @@ def came_back(callbacks: Sequence[ParsedCallback]) -> int:
 
 
 def history(
-    refunds: Sequence[Refund], version: str, let_go: int, *, is_let_go_told: bool
+    refunds: Sequence[Refund], version: str, let_go: int, *, is_release_reported: bool
 ) -> list[ParsedCallback]:
     """A charge of 1500, captured without what is let go, and what Stripe sends of its refunds."""
     events, counted, listed = list[ParsedCallback](), let_go, list[dict[str, Any]]()
     if let_go:
         listed.append(refund(LET_GO, let_go))
         events.append(summed(let_go, 0, version, taken=1500 - let_go, **names(listed, version)))
-        if is_let_go_told:
-            events.append(said("charge.refund.updated", refund(LET_GO, let_go), 1, version))
+        if is_release_reported:
+            events.append(parse("charge.refund.updated", refund(LET_GO, let_go), 1, version))
     for place, it in enumerate(refunds):
         name, begin = f"re_{place}", 10 + 10 * place
         listed.append(refund(name, it.amount))
@@ -86,12 +88,12 @@ def history(
         events.append(
             summed(counted, begin, version, taken=1500 - let_go, **names(listed, version))
         )
-        if it.is_told:
-            events.append(said("charge.refund.updated", listed[-1], begin, version))
+        if it.is_reported_by_name:
+            events.append(parse("charge.refund.updated", listed[-1], begin, version))
         if it.fails:
             counted -= it.amount
             listed[-1] = refund(name, it.amount, "failed")
-            events.append(said("charge.refund.updated", listed[-1], begin + 5, version))
+            events.append(parse("charge.refund.updated", listed[-1], begin + 5, version))
     return events
 
 
@@ -106,15 +108,15 @@ def names(listed: list[dict[str, Any]], version: str) -> dict[str, Any]:
     ),
     version=st.sampled_from([NAMING, SUMMING, NOW]),
     let_go=st.sampled_from([0, 250, 500]),
-    is_let_go_told=st.booleans(),
-    chance=st.randoms(use_true_random=False),
+    is_release_reported=st.booleans(),
+    rng=st.randoms(use_true_random=False),
 )
-def test_what_came_back_is_one_amount_whether_names_or_sums_are_told(
-    refunds: list[Refund], version: str, let_go: int, is_let_go_told: bool, chance: Any
+def test_what_came_back_is_one_amount_whether_names_or_totals_are_reported(
+    refunds: list[Refund], version: str, let_go: int, is_release_reported: bool, rng: Any
 ) -> None:
     let_go = 0 if version == NOW else let_go
-    events = history(refunds, version, let_go, is_let_go_told=is_let_go_told)
-    sent = chance.sample(events + events, 2 * len(events))
+    events = history(refunds, version, let_go, is_release_reported=is_release_reported)
+    sent = rng.sample(events + events, 2 * len(events))
     assert came_back(sent) == sum(it.amount for it in refunds if not it.fails)
 
 
@@ -134,7 +136,7 @@ def test_a_sum_alone_is_a_refund_named_by_its_charge(version: str) -> None:
 
 
 def test_a_sum_is_not_counted_beside_the_refunds_that_make_it() -> None:
-    one = said("refund.created", told("refund"), 10, NOW)
+    one = parse("refund.created", stripe_object("refund"), 10, NOW)
     assert [it.reference for it in shown([one, summed(500, 10, NOW)])] == ["re_0000000000000001"]
     (named, rest) = sorted(
         shown([one, summed(750, 20, NOW)]), key=lambda it: it.reference, reverse=True
@@ -144,21 +146,21 @@ def test_a_sum_is_not_counted_beside_the_refunds_that_make_it() -> None:
 
 @pytest.mark.parametrize("version", [NAMING, SUMMING])
 def test_an_authorisation_that_was_canceled_brings_nothing_back(version: str) -> None:
-    """Until 2025-03-31 Stripe tells it as refunded, with a refund of its own."""
-    gone = refund(LET_GO, 1500)
-    sums = summed(1500, 0, version, captured=False, **names([gone], version))
-    for callbacks in ([sums], [sums, said("charge.refund.updated", gone, 1, version)]):
+    """Until 2025-03-31 Stripe reports it as refunded, with a refund of its own."""
+    release = refund(LET_GO, 1500)
+    sums = summed(1500, 0, version, captured=False, **names([release], version))
+    for callbacks in ([sums], [sums, parse("charge.refund.updated", release, 1, version)]):
         assert came_back(callbacks) == 0
         assert [(it.kind, it.state) for it in shown(callbacks)] == [("authorisation", "undone")]
 
 
 def test_a_charge_that_expired_brings_nothing_back() -> None:
     it = {**refund(LET_GO, 1500), "reason": "expired_uncaptured_charge"}
-    callback = said("refund.created", it, 0, SUMMING)
-    assert callback.moved == ()
+    callback = parse("refund.created", it, 0, SUMMING)
+    assert callback.movements == ()
     assert callback.payments
 
 
-def test_of_a_sum_only_isos_minor_units_are_told() -> None:
+def test_of_a_total_only_isos_minor_units_are_published() -> None:
     (it,) = shown([summed(1500, 10, NOW, currency="isk")])
     assert (it.amount_minor, it.currency) == (15, "ISK")

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from schemas.fraud import FraudSignals, FraudVerdict
 from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
+from services.ingest.rules.decide import CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.judge import CallbackVerdict, KnownOrder, judge_all
 from services.ingest.vendors.riskified import webhook as riskified
 from services.ingest.vendors.shared.source import WebhookRequest
-from services.ingest.worker import signalled
+from services.ingest.worker import fraud_signals
 from services.runtime.records import Record
 from tests.support.callbacks import record
 from tests.support.vendors.riskified import VENDOR, decision
@@ -40,34 +40,37 @@ def received(body: bytes, second: int = 0) -> Record:
     )
 
 
-def told(body: bytes, second: int = 0) -> ParsedCallback:
-    return vendors.read(received(body, second))
+def parse(body: bytes, second: int = 0) -> ParsedCallback:
+    return vendors.parse(received(body, second))
 
 
 def transitions(*steps: Transition) -> list[ParsedCallback]:
-    return [told(decision(after, before), second) for second, (before, after) in enumerate(steps)]
+    return [parse(decision(after, before), second) for second, (before, after) in enumerate(steps)]
 
 
-def judged(
+def decided(
     callbacks: Sequence[ParsedCallback], known: KnownOrder | None = None
-) -> tuple[list[CallbackVerdict], KnownOrder]:
+) -> tuple[list[CallbackOutcome], KnownOrder]:
     order = known or KnownOrder("shop:727", 1, 0, None, {}, frozenset())
-    result = judge_all(callbacks, {"shop:727": order}, seen=[])
-    return result.verdicts, result.orders["shop:727"]
+    result = decide_batch(callbacks, {"shop:727": order}, seen=[])
+    return result.outcomes, result.orders["shop:727"]
 
 
-def spoken(order: KnownOrder) -> dict[str, FraudVerdict]:
+def published_verdicts(order: KnownOrder) -> dict[str, FraudVerdict]:
     """As approval reads it."""
-    output = signalled(order._replace(sequence=1)).encode(time="2026-11-20T15:30:00Z")
+    output = fraud_signals(order._replace(sequence=1)).encode(time="2026-11-20T15:30:00Z")
     return FraudSignals.read(output.headers, output.value).verdicts
 
 
-def standing(*steps: Transition) -> str:
-    return spoken(judged(transitions(*steps))[1])["checker"].verdict
+def current_word(*steps: Transition) -> str:
+    return published_verdicts(decided(transitions(*steps))[1])["checker"].verdict
 
 
 def test_the_vendors_own_vector_verifies() -> None:
-    body = b'{"order":{"id":"123","status":"approved","old_status":"submitted","description":"Approved by Riskified"}}'
+    body = (
+        b'{"order":{"id":"123","status":"approved","old_status":"submitted",'
+        b'"description":"Approved by Riskified"}}'
+    )
     digest = b"071ef80d5790011d2f111479b75eed15e907432a4523defb4e627c6725d3b6b3"  # vector R1
     secrets = (b"636b3045e083eddf4ea9f0b7f2ed4a26",)
     assert riskified.verify(WebhookRequest({riskified.SIGNATURE: digest}, body, secrets))
@@ -79,15 +82,15 @@ def test_the_vendors_own_vector_verifies() -> None:
     )  # line ends count
 
 
-def test_a_decision_says_whose_it_is_and_why() -> None:
-    callback = told(VENDOR.samples["approved"].body)
+def test_a_decision_has_its_order_and_its_reason() -> None:
+    callback = parse(VENDOR.samples["approved"].body)
     assert callback.order_id == "shop:727"
     assert callback.key == "checker:727 submitted>approved DC-1"
     assert riskified.orders(VENDOR.samples["approved"].body) == ("727",)
-    (verdict,) = spoken(judged([callback])[1]).values()
+    (verdict,) = published_verdicts(decided([callback])[1]).values()
     assert (verdict.source, verdict.verdict, verdict.score) == ("checker", "approved", 12.0)
     assert verdict.detail == "approved DC-1: Reviewed and approved by Riskified"
-    assert told(VENDOR.samples["in several lines"].body).order_id == "shop:ord-100"
+    assert parse(VENDOR.samples["in several lines"].body).order_id == "shop:ord-100"
 
 
 @pytest.mark.parametrize(
@@ -106,21 +109,25 @@ def test_a_decision_says_whose_it_is_and_why() -> None:
     ],
 )
 def test_only_approved_lets_an_order_go(status: str, word: str) -> None:
-    assert standing(("submitted", status)) == word
+    assert current_word(("submitted", status)) == word
 
 
-def test_a_status_that_nobody_knows_is_noticed() -> None:
-    (notice,) = told(decision("half-approved", "submitted")).notices
-    assert (notice.kind, notice.what, notice.is_drift) == ("unknown-status", "half-approved", True)
-    assert not told(decision("cancelled", "submitted")).notices
+def test_an_unknown_status_is_reported() -> None:
+    (notice,) = parse(decision("half-approved", "submitted")).drift
+    assert (notice.kind, notice.what, notice.is_reported) == (
+        "unknown-status",
+        "half-approved",
+        True,
+    )
+    assert not parse(decision("cancelled", "submitted")).drift
 
 
-def test_the_test_notification_is_taken_and_says_nothing() -> None:
-    greeting = told(VENDOR.samples["test"].body)
+def test_the_test_notification_is_accepted_and_has_no_facts() -> None:
+    greeting = parse(VENDOR.samples["test"].body)
     assert greeting.order_id is None
     assert not greeting.facts
-    assert not [it for it in greeting.notices if it.is_drift]
-    assert told(b'{"order":{"id":0,"status":"approved"}}').order_id == "shop:0"
+    assert not [it for it in greeting.drift if it.is_reported]
+    assert parse(b'{"order":{"id":0,"status":"approved"}}').order_id == "shop:0"
 
 
 @pytest.mark.parametrize(
@@ -129,12 +136,12 @@ def test_the_test_notification_is_taken_and_says_nothing() -> None:
         b'{"order":{"id":"727"}}',
         b'{"order":{"status":"approved"}}',
         b'{"id":"727"}',
-        b'{"order":{"id":"?727","status":"approved"}}',  # stands for an order that nobody can name
+        b'{"order":{"id":"?727","status":"approved"}}',  # stands for an unusable order id
     ],
 )
 def test_what_has_no_order_or_no_status_is_a_dead_letter(body: bytes) -> None:
     with pytest.raises(CallbackUnreadable):
-        told(body)
+        parse(body)
 
 
 # The chain.
@@ -153,7 +160,7 @@ def test_what_has_no_order_or_no_status_is_a_dead_letter(body: bytes) -> None:
             [("submitted", "approved"), ("declined", "approved")],
             "approved",
         ),  # one between them was lost
-        # Nobody knows which came last.
+        # It is unknown which came last.
         ([(None, "approved"), (None, "declined")], "declined"),
         ([("submitted", "approved"), ("submitted", "declined")], "declined"),
         ([("submitted", "approved"), ("pending", "declined")], "declined"),
@@ -170,30 +177,30 @@ def test_the_verdict_is_the_end_of_the_chain_and_the_severest_where_it_has_no_on
     steps: list[Transition], word: str
 ) -> None:
     for order in itertools.permutations(steps):
-        assert standing(*order) == word
+        assert current_word(*order) == word
 
 
 def test_an_old_approval_sent_again_releases_nothing() -> None:
     approved, declined = transitions(("submitted", "approved"), ("approved", "declined"))
-    _, order = judged([approved, declined])
+    _, order = decided([approved, declined])
     for second, body in (
         (90, decision("approved", "submitted")),
         (95, decision("approved", "submitted", description="?")),
     ):
-        (verdict,), order = judged([told(body, second)], order)
-        assert spoken(order)["checker"].verdict == "declined"
+        (verdict,), order = decided([parse(body, second)], order)
+        assert published_verdicts(order)["checker"].verdict == "declined"
         assert (
-            verdict is not CallbackVerdict.APPLIED or b"?" in body
+            verdict is not CallbackOutcome.APPLIED or b"?" in body
         )  # of other words there is news, and no other verdict
 
 
 def test_a_repeat_is_no_news_whenever_it_comes() -> None:
-    first, again = (told(decision("approved", "submitted"), second) for second in (0, 1_200))
-    assert first.meaning == again.meaning
+    first, again = (parse(decision("approved", "submitted"), second) for second in (0, 1_200))
+    assert first.content_hash == again.content_hash
     for pair in ([first, again], [again, first]):
-        verdicts, order = judged(pair)
-        assert verdicts[1] is CallbackVerdict.KNOWN
-        assert spoken(order)["checker"].at.minute == 30  # when it was said first
+        outcomes, order = decided(pair)
+        assert outcomes[1] is CallbackOutcome.DUPLICATE
+        assert published_verdicts(order)["checker"].at.minute == 30  # when it was first reported
 
 
 TRANSITIONS = st.tuples(st.sampled_from([None, *WORDS]), st.sampled_from(WORDS))
@@ -205,12 +212,12 @@ def test_the_same_notifications_give_the_same_verdict_in_any_order_and_number(
     steps: list[Transition], data: st.DataObject
 ) -> None:
     callbacks = transitions(*steps)
-    _, expected = judged(callbacks)
+    _, expected = decided(callbacks)
     shuffled = data.draw(st.permutations(callbacks + callbacks[: len(callbacks) // 2]))
     cut = data.draw(st.integers(0, len(shuffled)))
-    _, order = judged(shuffled[:cut])
-    _, order = judged(shuffled[cut:], order)
-    assert spoken(order) == spoken(expected)
+    _, order = decided(shuffled[:cut])
+    _, order = decided(shuffled[cut:], order)
+    assert published_verdicts(order) == published_verdicts(expected)
     assert order.facts == expected.facts
 
 
@@ -218,23 +225,23 @@ def test_the_same_notifications_give_the_same_verdict_in_any_order_and_number(
 def test_whoever_repeats_what_was_sent_never_changes_the_verdict(
     steps: list[Transition], data: st.DataObject
 ) -> None:
-    _, before = judged(transitions(*steps))
+    _, before = decided(transitions(*steps))
     again = data.draw(st.lists(st.sampled_from(steps), min_size=1, max_size=6))
     replayed = [
-        told(decision(after, old), 600 + second) for second, (old, after) in enumerate(again)
+        parse(decision(after, old), 600 + second) for second, (old, after) in enumerate(again)
     ]
-    verdicts, after_it = judged(replayed, before)
-    assert set(verdicts) == {CallbackVerdict.KNOWN}
-    assert spoken(after_it) == spoken(before)
+    outcomes, after_it = decided(replayed, before)
+    assert set(outcomes) == {CallbackOutcome.DUPLICATE}
+    assert published_verdicts(after_it) == published_verdicts(before)
 
 
 @given(st.lists(st.sampled_from(("approved", "declined", "pending")), min_size=1, max_size=6))
 def test_an_honest_history_never_releases_what_it_ends_by_not_approving(words: list[str]) -> None:
-    """Of a chain that meets no status twice the verdict is the last word; of another it is never
-    more than that.
+    """If a chain repeats no status the verdict is its last one; otherwise it is never more than
+    that.
     """
     chain = list(zip(["submitted", *words], words, strict=False))
-    word = standing(*chain)
+    word = current_word(*chain)
     last = {"approved": "approved", "declined": "declined"}.get(words[-1], "pending")
     if len({"submitted", *words}) == len(words) + 1:
         assert word == last
@@ -244,7 +251,7 @@ def test_an_honest_history_never_releases_what_it_ends_by_not_approving(words: l
 
 def test_an_order_cannot_be_filled_with_transitions() -> None:
     steps = [(f"w{n}", f"v{n}") for n in range(500)]
-    _, order = judged(transitions(*steps))
+    _, order = decided(transitions(*steps))
     assert len(order.facts) == 1
     callback = VENDOR.source.orders(Sample(b'{"order":{"id":"??"}}').body)
     assert callback == (None,)

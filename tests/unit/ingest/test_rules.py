@@ -1,4 +1,4 @@
-"""An order is a function of the set of facts that were told of it."""
+"""An order is a function of the set of facts that were reported of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.orders import Movement, Person, Storefront
+from schemas.text import rfc3339
 from services.ingest.rules import facts as rules
+from services.ingest.rules.decide import FACTS_MAX, CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.judge import FACTS_MAX, CallbackVerdict, KnownOrder, judge_all
 
 BEGIN = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 STATUSES = [
@@ -37,35 +38,33 @@ def storefront(status: str = "completed", total: int = 100) -> Storefront:
     )
 
 
-def told(
+def callback(
     status: str = "completed", second: int = 0, total: int = 100, order_id: str = "shop:1"
 ) -> ParsedCallback:
     at = BEGIN + timedelta(seconds=second)
     facts = rules.storefront_facts(storefront(status, total), at)
-    return rules.callback(f"{order_id} order.updated {second} {status}", order_id, facts)
+    return rules.parsed_callback(f"{order_id} order.updated {second} {status}", order_id, facts)
 
 
 def deleted(
     second: int = 0, *, is_deleted: bool = True, order_id: str = "shop:1"
 ) -> ParsedCallback:
-    fact = rules.deletion_fact(
-        rules.sortable(BEGIN + timedelta(seconds=second)), is_deleted=is_deleted
-    )
-    return rules.callback(
+    fact = rules.deletion_fact(rfc3339(BEGIN + timedelta(seconds=second)), is_deleted=is_deleted)
+    return rules.parsed_callback(
         f"{order_id} {'deleted' if is_deleted else 'restored'}", order_id, (fact,)
     )
 
 
-def judged(
+def decided(
     *callbacks: ParsedCallback, order: KnownOrder | None = None
-) -> tuple[list[CallbackVerdict], KnownOrder]:
+) -> tuple[list[CallbackOutcome], KnownOrder]:
     begin = order or untold()
-    verdicts, after, _ = judge_all(callbacks, {begin.order_id: begin}, seen=[])
-    return verdicts, after[begin.order_id]
+    outcomes, after, _ = decide_batch(callbacks, {begin.order_id: begin}, seen=[])
+    return outcomes, after[begin.order_id]
 
 
 class Known(NamedTuple):
-    """What is known in the end: incidents too, for they are about keys and meanings and not about
+    """What is known in the end, without incidents: those are about keys and contents and not about
     order.
     """
 
@@ -78,7 +77,7 @@ def known(order: KnownOrder) -> Known:
 
 
 callbacks = st.one_of(
-    st.builds(told, st.sampled_from(STATUSES), st.integers(0, 3), st.integers(0, 2)),
+    st.builds(callback, st.sampled_from(STATUSES), st.integers(0, 3), st.integers(0, 2)),
     st.builds(deleted, st.integers(0, 3), is_deleted=st.booleans()),
 )
 tellings = st.lists(callbacks, min_size=1, max_size=8).flatmap(
@@ -87,10 +86,10 @@ tellings = st.lists(callbacks, min_size=1, max_size=8).flatmap(
 
 
 @given(tellings)
-def test_an_order_ends_the_same_in_whatever_order_and_however_often_it_is_told(
+def test_an_order_ends_the_same_in_whatever_order_and_however_often_it_is_reported(
     pair: tuple[list[ParsedCallback], list[ParsedCallback]],
 ) -> None:
-    once, again = (judged(*sent)[1] for sent in pair)
+    once, again = (decided(*sent)[1] for sent in pair)
     assert known(once) == known(again)
 
 
@@ -101,55 +100,55 @@ def test_an_order_ends_the_same_however_its_callbacks_fall_into_batches(
     order, seen = untold(), list[tuple[str, bytes]]()
     for at in range(0, len(pair[1]), size):
         batch = pair[1][at : at + size]
-        _, after, _ = judge_all(batch, {order.order_id: order}, seen=seen)
+        _, after, _ = decide_batch(batch, {order.order_id: order}, seen=seen)
         order = after[order.order_id]
-        seen += [(it.key, it.meaning) for it in batch]
-    whole = judged(*pair[1])[1]
+        seen += [(it.key, it.content_hash) for it in batch]
+    whole = decided(*pair[1])[1]
     assert known(order) == known(whole)
     assert order.incidents == whole.incidents
 
 
 @given(st.lists(callbacks, min_size=1, max_size=8))
-def test_a_batch_says_at_most_one_thing_of_an_order_and_only_when_it_differs(
+def test_a_batch_publishes_an_order_at_most_once_and_only_when_it_differs(
     sent: list[ParsedCallback],
 ) -> None:
-    _, order = judged(*sent)
+    _, order = decided(*sent)
     assert order.sequence == 1
-    _, again = judged(*sent, order=order)
+    _, again = decided(*sent, order=order)
     assert (again.sequence, again.digest) == (1, order.digest)
 
 
 @given(st.lists(callbacks, min_size=1, max_size=8))
-def test_what_was_said_before_is_known(sent: list[ParsedCallback]) -> None:
-    _, order = judged(*sent)
-    verdicts, _, _ = judge_all(
-        sent, {order.order_id: order}, seen=[(it.key, it.meaning) for it in sent]
+def test_what_was_reported_before_is_a_duplicate(sent: list[ParsedCallback]) -> None:
+    _, order = decided(*sent)
+    outcomes, _, _ = decide_batch(
+        sent, {order.order_id: order}, seen=[(it.key, it.content_hash) for it in sent]
     )
-    assert set(verdicts) == {CallbackVerdict.KNOWN}
+    assert set(outcomes) == {CallbackOutcome.DUPLICATE}
 
 
-def test_a_fact_that_is_older_and_new_to_us_changes_only_what_it_alone_tells() -> None:
-    _, order = judged(told("completed", 5))
-    verdicts, after = judged(told("processing", 3), order=order)
-    assert verdicts == [CallbackVerdict.APPLIED]  # that it was processing is news
+def test_a_fact_that_is_older_and_new_to_us_changes_only_itself() -> None:
+    _, order = decided(callback("completed", 5))
+    outcomes, after = decided(callback("processing", 3), order=order)
+    assert outcomes == [CallbackOutcome.APPLIED]  # that it was processing is news
     assert after.facts["storefront"] == order.facts["storefront"]
-    verdicts, same = judged(told("processing", 2, total=7), order=after)
-    assert verdicts == [CallbackVerdict.OLDER]
+    outcomes, same = decided(callback("processing", 2, total=7), order=after)
+    assert outcomes == [CallbackOutcome.SUPERSEDED]
     assert same is after
 
 
 def test_trash_restore_and_trash_again_is_one_callback_sent_twice_and_meant_twice() -> None:
     trash, restore, again = deleted(1), deleted(2, is_deleted=False), deleted(3)
     assert trash.key == again.key
-    assert trash.meaning == again.meaning
-    verdicts, order = judged(trash, restore, again)
-    assert verdicts == [CallbackVerdict.APPLIED] * 3
+    assert trash.content_hash == again.content_hash
+    outcomes, order = decided(trash, restore, again)
+    assert outcomes == [CallbackOutcome.APPLIED] * 3
     assert order.facts["deletion"].content == b"true"
     assert order.incidents == frozenset()
 
 
 def test_an_update_never_lifts_a_trash() -> None:
-    _, order = judged(deleted(1), told("completed", 9))
+    _, order = decided(deleted(1), callback("completed", 9))
     assert order.facts["deletion"].content == b"true"
 
 
@@ -159,40 +158,43 @@ def test_in_the_same_second_a_terminal_status_is_last() -> None:
         ("processing", "completed"),
         ("completed", "refunded"),
     ):
-        for sent in ((told(early, 1), told(late, 1)), (told(late, 1), told(early, 1))):
-            content = Storefront.model_validate_json(judged(*sent)[1].facts["storefront"].content)
+        for sent in (
+            (callback(early, 1), callback(late, 1)),
+            (callback(late, 1), callback(early, 1)),
+        ):
+            content = Storefront.model_validate_json(decided(*sent)[1].facts["storefront"].content)
             assert content.status == late
 
 
-def test_one_key_with_two_meanings_is_an_incident_and_blocks_nothing() -> None:
-    one, other = told("completed", 1, total=1), told("completed", 1, total=2)
+def test_one_key_with_conflicting_content_is_an_incident_and_blocks_nothing() -> None:
+    one, other = callback("completed", 1, total=1), callback("completed", 1, total=2)
     assert one.key == other.key
-    verdicts, order = judged(one, other)
+    outcomes, order = decided(one, other)
     assert order.incidents == {one.key}
-    assert judged(other, one)[1].incidents == {one.key}
-    assert CallbackVerdict.APPLIED in verdicts
-    assert known(order) == known(judged(other, one)[1])
+    assert decided(other, one)[1].incidents == {one.key}
+    assert CallbackOutcome.APPLIED in outcomes
+    assert known(order) == known(decided(other, one)[1])
 
 
 def test_one_key_with_equal_content_in_other_bytes_is_a_duplicate() -> None:
-    verdicts, order = judged(told(), told())
-    assert verdicts == [CallbackVerdict.APPLIED, CallbackVerdict.KNOWN]
+    outcomes, order = decided(callback(), callback())
+    assert outcomes == [CallbackOutcome.APPLIED, CallbackOutcome.DUPLICATE]
     assert order.incidents == frozenset()
 
 
 def test_a_newer_version_of_the_same_content_is_no_news() -> None:
-    _, order = judged(deleted(1))
-    verdicts, after = judged(deleted(2), order=order)
-    assert verdicts == [CallbackVerdict.KNOWN]
+    _, order = decided(deleted(1))
+    outcomes, after = decided(deleted(2), order=order)
+    assert outcomes == [CallbackOutcome.DUPLICATE]
     assert after.sequence == order.sequence
     assert after.facts["deletion"].version > order.facts["deletion"].version
 
 
 def test_an_order_has_a_bounded_number_of_facts() -> None:
-    _, order = judged(*(told(f"status-{n}", n) for n in range(FACTS_MAX - 1)))
+    _, order = decided(*(callback(f"status-{n}", n) for n in range(FACTS_MAX - 1)))
     assert len(order.facts) == FACTS_MAX
-    verdicts, after = judged(told("one-more", 0), told("status-98", 98), order=order)
-    assert verdicts == [CallbackVerdict.OVERFULL, CallbackVerdict.KNOWN]
+    outcomes, after = decided(callback("one-more", 0), callback("status-98", 98), order=order)
+    assert outcomes == [CallbackOutcome.TOO_MANY_FACTS, CallbackOutcome.DUPLICATE]
     assert after is order
 
 
@@ -203,14 +205,14 @@ def test_versions_sort_as_text_as_their_times_do() -> None:
         BEGIN + timedelta(seconds=1),
         BEGIN + timedelta(days=400),
     ]
-    texts = [rules.sortable(at) for at in times]
+    texts = [rfc3339(at) for at in times]
     assert texts == sorted(texts)
     assert len({len(text) for text in texts}) == 1
 
 
-def test_what_gateways_tell_costs_the_shop_none_of_its_words() -> None:
+def test_what_gateways_report_costs_the_shop_none_of_its_facts() -> None:
     at = BEGIN + timedelta(seconds=1)
-    moved = tuple(
+    movements = tuple(
         rules.movement_fact(
             Movement(
                 gateway="pay",
@@ -223,8 +225,8 @@ def test_what_gateways_tell_costs_the_shop_none_of_its_words() -> None:
         )
         for n in range(FACTS_MAX)
     )
-    _, order = judged(told("completed", 0))
-    order = order._replace(facts={**order.facts, **{fact.name: fact for fact in moved}})
-    verdicts, after = judged(deleted(5), order=order)
-    assert verdicts == [CallbackVerdict.APPLIED]
+    _, order = decided(callback("completed", 0))
+    order = order._replace(facts={**order.facts, **{fact.name: fact for fact in movements}})
+    outcomes, after = decided(deleted(5), order=order)
+    assert outcomes == [CallbackOutcome.APPLIED]
     assert "deletion" in after.facts

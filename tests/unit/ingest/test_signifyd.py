@@ -12,34 +12,34 @@ import pytest
 from schemas.fraud import FraudVerdict
 from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
+from services.ingest.rules.decide import CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.judge import CallbackVerdict, KnownOrder, judge_all
-from services.ingest.rules.verdicts import standing
+from services.ingest.rules.verdicts import current_verdicts
 from services.ingest.vendors.shared.source import WebhookRequest
 from services.ingest.vendors.signifyd import webhook as signifyd
 from tests.support.callbacks import record
 from tests.support.vendors.signifyd import case, decision
 
 
-def told(
+def parse(
     body: bytes, checkpoint: str = "CHECKOUT", at: str = "2026-11-20T15:30:00.000000Z"
 ) -> ParsedCallback:
     it = record(body, kind=signifyd.SOURCE.type, source="checker", orders_of="shop", at=at)
     headers = [*it.headers, ("ce_callbacktopic", checkpoint.encode())] if checkpoint else it.headers
-    return vendors.read(it._replace(headers=headers))
+    return vendors.parse(it._replace(headers=headers))
 
 
-def judged(*callbacks: ParsedCallback) -> tuple[list[CallbackVerdict], FraudVerdict]:
-    judged = judge_all(
+def decided(*callbacks: ParsedCallback) -> tuple[list[CallbackOutcome], FraudVerdict]:
+    batch = decide_batch(
         callbacks, {"shop:727": KnownOrder("shop:727", 1, 0, None, {}, frozenset())}, seen=[]
     )
-    ((name, said),) = standing(judged.orders["shop:727"].facts)
+    ((name, verdict_content),) = current_verdicts(batch.orders["shop:727"].facts)
     assert name == "checker"
-    return judged.verdicts, FraudVerdict.model_validate_json(said)
+    return batch.outcomes, FraudVerdict.model_validate_json(verdict_content)
 
 
 def word(*bodies: bytes) -> str:
-    return judged(*map(told, bodies))[1].verdict
+    return decided(*map(parse, bodies))[1].verdict
 
 
 @pytest.mark.parametrize("header", signifyd.SIGNATURES)
@@ -55,7 +55,7 @@ def test_the_published_algorithm_verifies_under_both_names_of_its_header(header:
 
 def test_the_header_of_the_settings_block_is_read_instead_of_those_that_are_known() -> None:
     right = base64.b64encode(hmac.digest(b"testKey", b"{}", "sha256"))
-    options = signifyd.settled({"signature_header": "Signifyd-Signature-Of-Tomorrow"}, Path())
+    options = signifyd.read_options({"signature_header": "Signifyd-Signature-Of-Tomorrow"}, Path())
     at = WebhookRequest(
         {b"signifyd-signature-of-tomorrow": right}, b"{}", (b"testKey",), options=options
     )
@@ -64,7 +64,7 @@ def test_the_header_of_the_settings_block_is_read_instead_of_those_that_are_know
     assert not signifyd.verify(at._replace(headers={signifyd.SIGNATURES[0]: right}))
     for name in ("Signifyd Signature", "signature:", "\u00e9"):
         with pytest.raises(ValueError, match="signature_header"):
-            signifyd.settled({"signature_header": name}, Path())
+            signifyd.read_options({"signature_header": name}, Path())
 
 
 def test_a_forged_header_of_the_new_name_is_not_saved_by_a_right_one_of_the_old() -> None:
@@ -112,10 +112,10 @@ def test_of_an_older_body_the_guarantee_decides_unless_a_review_found_fraud(
     assert word(case(guaranteeDisposition=guarantee, reviewDisposition=review)) == expected
 
 
-def test_a_word_that_nobody_knows_is_noticed() -> None:
-    (notice,) = told(decision("ESCALATE")).notices
-    assert (notice.kind, notice.what, notice.is_drift) == ("unknown-status", "ESCALATE", True)
-    assert not told(decision("HOLD")).notices
+def test_an_unknown_word_is_reported() -> None:
+    (notice,) = parse(decision("ESCALATE")).drift
+    assert (notice.kind, notice.what, notice.is_reported) == ("unknown-status", "ESCALATE", True)
+    assert not parse(decision("HOLD")).drift
 
 
 def test_the_later_decision_counts_whichever_comes_first_and_of_two_at_once_the_severer() -> None:
@@ -129,7 +129,7 @@ def test_the_later_decision_counts_whichever_comes_first_and_of_two_at_once_the_
             decision("ACCEPT", None),
             decision("REJECT", None),
             "declined",
-        ),  # without a time nobody knows
+        ),  # without a time the order is unknown
         (decision("REJECT", None), decision("ACCEPT", early), "approved"),
         (decision("ACCEPT", None), decision("REJECT", early), "declined"),
     ):
@@ -141,28 +141,28 @@ def test_a_replay_is_older_or_known_and_never_counts() -> None:
         decision("ACCEPT", "2026-11-20T15:29:00Z"),
         decision("REJECT", "2026-11-20T15:30:00Z"),
     ]
-    replay = told(
+    replay = parse(
         bodies[0], "SIGNIFYD_REVIEW", at="2026-11-22T00:00:00.000000Z"
     )  # the checkpoint is not signed
-    verdicts, verdict = judged(*map(told, bodies), replay)
+    outcomes, verdict = decided(*map(parse, bodies), replay)
     assert verdict.verdict == "declined"
-    assert verdicts[2] is CallbackVerdict.OLDER
+    assert outcomes[2] is CallbackOutcome.SUPERSEDED
 
 
 def test_a_decision_without_its_time_is_the_same_whenever_it_comes() -> None:
     times = [f"2026-11-20T15:3{n}:00.000000Z" for n in range(3)]
-    callbacks = [told(decision("ACCEPT", None), at=at) for at in times]
+    callbacks = [parse(decision("ACCEPT", None), at=at) for at in times]
     for order in itertools.permutations(callbacks):
-        verdicts, verdict = judged(*order)
-        assert verdicts[1:] == [CallbackVerdict.KNOWN, CallbackVerdict.KNOWN]
+        outcomes, verdict = decided(*order)
+        assert outcomes[1:] == [CallbackOutcome.DUPLICATE, CallbackOutcome.DUPLICATE]
         assert verdict.at.minute == 30
 
 
-def test_a_decision_says_whose_it_is_and_why() -> None:
-    callback = told(decision("ACCEPT"))
+def test_a_decision_has_its_order_and_its_reason() -> None:
+    callback = parse(decision("ACCEPT"))
     assert callback.order_id == "shop:727"
     assert callback.key == "checker:727 299 CHECKOUT 2026-11-20T15:29:00+00:00"
-    verdict = judged(callback)[1]
+    verdict = decided(callback)[1]
     assert (verdict.verdict, verdict.score, verdict.detail) == (
         "approved",
         812.5,
@@ -172,16 +172,16 @@ def test_a_decision_says_whose_it_is_and_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "topic", "is_drift"),
+    ("body", "topic", "is_reported"),
     [(b'{"orderId":"727"}', "CHECKOUT", True), (case(orderId="19418"), "cases/test", False)],
 )
-def test_a_test_and_a_body_without_a_decision_are_kept_and_say_nothing(
-    body: bytes, topic: str, is_drift: bool
+def test_a_test_and_a_body_without_a_decision_are_kept_and_have_no_facts(
+    body: bytes, topic: str, is_reported: bool
 ) -> None:
-    callback = told(body, topic)
+    callback = parse(body, topic)
     assert callback.order_id is None
-    assert [(it.is_kept, it.is_drift, it.body) for it in callback.notices] == [
-        (True, is_drift, body)
+    assert [(it.is_kept, it.is_reported, it.body) for it in callback.drift] == [
+        (True, is_reported, body)
     ]
 
 
@@ -195,4 +195,4 @@ def test_a_test_and_a_body_without_a_decision_are_kept_and_say_nothing(
 )
 def test_what_names_no_order_is_a_dead_letter(body: bytes) -> None:
     with pytest.raises(CallbackUnreadable):
-        told(body)
+        parse(body)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.webhooks.clock_skew import WARN_AGAIN_S, ClockSkewMonitor, skew_s
+from services.ingest.webhooks.clock_skew import WARN_AGAIN_S, ClockSkewMonitor, skew_seconds
 
 whole = st.integers(0, 10_000).map(float)
 
@@ -17,14 +17,14 @@ def test_a_skew_is_never_overstated_and_at_most_the_way_of_the_record_is_missed(
 ) -> None:
     """The way is `there` until the broker stamps, and `back` until the acknowledgement is here."""
     logged = produced + there
-    found = skew_s(produced + ahead, logged + back + ahead, logged)
+    found = skew_seconds(produced + ahead, logged + back + ahead, logged)
     assert abs(found) <= abs(ahead)
     assert found * ahead >= 0
     assert abs(ahead) - abs(found) <= max(there, back)
 
 
 def test_a_right_clock_shows_none_however_slow_the_acknowledgement() -> None:
-    assert skew_s(100.0, 160.0, 130.0) == 0.0
+    assert skew_seconds(100.0, 160.0, 130.0) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""What the vendors' bytes mean. Each source is read in the same way; what cannot be read is a
-stated dead letter.
+"""What the vendors' bytes mean. Each source is parsed in the same way; what cannot be read is a
+dead letter with a reason.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from schemas.orders import Person, Storefront
 from services.ingest import vendors
 from services.ingest.errors import (
     AmountUnreadable,
-    CallbackForeign,
     CallbackMisaddressed,
+    CallbackTypeUnknown,
     CallbackUnreadable,
 )
 from services.ingest.rules.facts import ParsedCallback
@@ -72,7 +72,7 @@ def test_several_secrets_are_valid_while_one_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("given", [b"", b"x", b"\xff\xfe", "ä".encode(), b"=" * 10_000])
-def test_nonsense_in_the_place_of_a_signature_does_not_fit(given: bytes) -> None:
+def test_a_malformed_signature_does_not_fit(given: bytes) -> None:
     assert not woocommerce.verify(
         WebhookRequest({woocommerce.SIGNATURE: given}, b"{}", [b"s3cr3t"])
     )
@@ -92,7 +92,7 @@ def test_a_ping_is_unsigned_and_nothing_but_a_number() -> None:
     assert not woocommerce.is_ping(WebhookRequest(HOOK, b"webhook_id=12", ()))
 
 
-def test_a_storefronts_own_orders_have_no_way_in_by_the_door() -> None:
+def test_a_storefronts_own_orders_have_no_way_in_by_the_endpoint() -> None:
     assert not native_source.SOURCE.verify(WebhookRequest({}, b"{}", [b"s3cr3t"]))
     assert not native_source.SOURCE.is_ping(WebhookRequest({}, b"webhook_id=12", ()))
 
@@ -102,44 +102,44 @@ def test_a_storefronts_own_orders_have_no_way_in_by_the_door() -> None:
 
 def test_the_delivery_id_is_no_key_and_the_reception_neither() -> None:
     one, other = (
-        vendors.read(record(woo_order())),
-        vendors.read(record(woo_order(), reception_id="b-2")),
+        vendors.parse(record(woo_order())),
+        vendors.parse(record(woo_order(), reception_id="b-2")),
     )
-    assert (one.key, one.meaning) == (other.key, other.meaning)
+    assert (one.key, one.content_hash) == (other.key, other.content_hash)
 
 
 @pytest.mark.parametrize(
     "changes", [{"date_modified_gmt": "2026-11-20T15:28:09"}, {"status": "completed"}, {"id": 728}]
 )
 def test_order_second_and_status_make_the_key(changes: dict[str, object]) -> None:
-    assert vendors.read(record(woo_order())).key != vendors.read(record(woo_order(**changes))).key
+    assert vendors.parse(record(woo_order())).key != vendors.parse(record(woo_order(**changes))).key
 
 
 def test_source_and_topic_make_the_key_too() -> None:
     keys = {
-        vendors.read(record(woo_order())).key,
-        vendors.read(record(woo_order(), source="other")).key,
-        vendors.read(record(woo_order(), topic="order.created")).key,
+        vendors.parse(record(woo_order())).key,
+        vendors.parse(record(woo_order(), source="other")).key,
+        vendors.parse(record(woo_order(), topic="order.created")).key,
     }
     assert len(keys) == 3
 
 
-def test_other_bytes_that_say_the_same_are_the_same_callback() -> None:
+def test_other_bytes_with_the_same_content_are_the_same_callback() -> None:
     order = woo_order()
     plain, spaced = (
         json.dumps(order).encode(),
         json.dumps(dict(reversed(order.items())), indent=1).encode(),
     )
-    one, other = vendors.read(record(plain)), vendors.read(record(spaced))
+    one, other = vendors.parse(record(plain)), vendors.parse(record(spaced))
     assert plain != spaced
-    assert (one.key, one.meaning, one.facts) == (other.key, other.meaning, other.facts)
+    assert (one.key, one.content_hash, one.facts) == (other.key, other.content_hash, other.facts)
 
 
-# What WooCommerce says.
+# WooCommerce's bodies.
 
 
 def test_the_sample_of_the_notes_is_read() -> None:
-    callback = vendors.read(record(woo_order()))
+    callback = vendors.parse(record(woo_order()))
     order = front(callback)
     assert callback.order_id == "shop:727"
     assert [fact.name for fact in callback.facts] == ["storefront", "reached:processing"]
@@ -163,7 +163,7 @@ def test_the_sample_of_the_notes_is_read() -> None:
 
 def test_traps_of_the_vendor() -> None:
     order = front(
-        vendors.read(
+        vendors.parse(
             record(
                 woo_order(
                     number="A&ndash;727",
@@ -196,15 +196,15 @@ def test_traps_of_the_vendor() -> None:
 
 
 @pytest.mark.feature("SF-070")
-def test_a_deletion_is_a_fact_of_an_order_of_which_only_the_id_is_told() -> None:
-    callback = vendors.read(record(b'{"id":727}', topic="order.deleted"))
+def test_a_deletion_is_a_fact_of_an_order_of_which_only_the_id_is_known() -> None:
+    callback = vendors.parse(record(b'{"id":727}', topic="order.deleted"))
     (fact,) = callback.facts
     assert (callback.order_id, fact.name, fact.content) == ("shop:727", "deletion", b"true")
-    assert fact.version.startswith("2026-11-20T15:30:00.000000Z/")  # when the door received it
+    assert fact.version.startswith("2026-11-20T15:30:00.000000Z/")  # when the endpoint received it
 
 
-def test_restored_lifts_the_deletion_and_tells_the_order() -> None:
-    callback = vendors.read(record(woo_order(), topic="order.restored"))
+def test_restored_lifts_the_deletion_and_has_the_order() -> None:
+    callback = vendors.parse(record(woo_order(), topic="order.restored"))
     assert {fact.name: fact.content for fact in callback.facts}["deletion"] == b"false"
     assert front(callback).status == "processing"
 
@@ -214,23 +214,23 @@ def test_a_whole_order_under_the_topic_deleted_deletes_nothing() -> None:
     header.
     """
     with pytest.raises(CallbackUnreadable):
-        vendors.read(record(woo_order(), topic="order.deleted"))
+        vendors.parse(record(woo_order(), topic="order.deleted"))
 
 
 def test_an_order_is_read_though_a_proxy_took_its_topic_and_an_id_alone_is_not() -> None:
-    assert vendors.read(record(woo_order(), topic="")).order_id == "shop:727"
+    assert vendors.parse(record(woo_order(), topic="")).order_id == "shop:727"
     with pytest.raises(CallbackUnreadable):
-        vendors.read(record(b'{"id":727}', topic=""))
+        vendors.parse(record(b'{"id":727}', topic=""))
 
 
 @pytest.mark.parametrize(
     "topic", ["coupon.updated", "customer.created", "action.woocommerce_add_to_cart", "order.\x1b"]
 )
-def test_what_is_not_about_orders_says_so(topic: str) -> None:
-    with pytest.raises(CallbackForeign):
-        vendors.read(record(woo_order(), topic=topic))
-    with pytest.raises(CallbackForeign):
-        vendors.read(record(ACTION, topic=topic))
+def test_what_is_not_about_orders_has_that_reason(topic: str) -> None:
+    with pytest.raises(CallbackTypeUnknown):
+        vendors.parse(record(woo_order(), topic=topic))
+    with pytest.raises(CallbackTypeUnknown):
+        vendors.parse(record(ACTION, topic=topic))
 
 
 @pytest.mark.parametrize(
@@ -259,14 +259,14 @@ def test_what_is_not_about_orders_says_so(topic: str) -> None:
         {"billing": "x"},
     ],
 )
-def test_an_order_that_makes_no_sense_is_unreadable(changes: dict[str, object]) -> None:
+def test_an_order_that_is_malformed_is_unreadable(changes: dict[str, object]) -> None:
     with pytest.raises(CallbackUnreadable):
-        vendors.read(record(woo_order(**changes)))
+        vendors.parse(record(woo_order(**changes)))
 
 
-def test_what_is_wrong_is_told_without_what_was_sent() -> None:
+def test_what_is_wrong_is_reported_without_what_was_sent() -> None:
     with pytest.raises(CallbackUnreadable) as caught:
-        vendors.read(record(woo_order(status=["hunter2"], billing={"email": ["ada@example.org"]})))
+        vendors.parse(record(woo_order(status=["hunter2"], billing={"email": ["ada@example.org"]})))
     assert "status" in caught.value.cause
     assert not {"hunter2", "ada@"} & set(caught.value.cause.split())
 
@@ -283,28 +283,28 @@ def test_what_is_wrong_is_told_without_what_was_sent() -> None:
         (b"\xff", None),
     ],
 )
-def test_the_door_reads_an_id_only_where_it_is_cheap(body: bytes, found: str | None) -> None:
+def test_the_endpoint_reads_an_id_only_where_it_is_cheap(body: bytes, found: str | None) -> None:
     assert woocommerce.orders(body) == (found,)
 
 
 def test_an_order_that_was_placed_beyond_all_reason_is_an_order_all_the_same() -> None:
-    """Shops import old orders. Nothing is ordered by that time."""
+    """Shops import old orders. That time orders nothing."""
     for created in ("1970-01-01T00:00:00", "2999-01-01T00:00:00", None):
-        assert front(vendors.read(record(woo_order(date_created_gmt=created)))).placed_at is None
+        assert front(vendors.parse(record(woo_order(date_created_gmt=created)))).placed_at is None
 
 
-# What a storefront says itself.
+# A storefront's own bodies.
 
 
 def test_a_native_order_is_read() -> None:
-    callback = vendors.read(native(native_order()))
+    callback = vendors.parse(native(native_order()))
     assert callback.order_id == "shop:727"
     assert callback.key == "shop:727 e-1"
     assert [fact.name for fact in callback.facts] == ["storefront", "reached:completed"]
     assert front(callback).lines[0].quantity == 2
     assert front(callback).placed_at is None
     placed = front(
-        vendors.read(native(native_order(placed_at="2026-11-20T16:00:00+01:00")))
+        vendors.parse(native(native_order(placed_at="2026-11-20T16:00:00+01:00")))
     ).placed_at
     assert placed == datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 
@@ -313,48 +313,48 @@ def test_the_same_instant_under_another_offset_is_the_same_order() -> None:
     here = native_order(
         modified_at="2026-11-20T16:28:08+01:00", paid_at="2026-11-20T16:28:08+01:00"
     )
-    assert vendors.read(native(here)) == vendors.read(native(native_order()))
+    assert vendors.parse(native(here)) == vendors.parse(native(native_order()))
 
 
-@pytest.mark.parametrize(("is_deleted", "told"), [(True, b"true"), (False, b"false")])
-def test_a_native_order_may_be_about_its_deletion(is_deleted: bool, told: bytes) -> None:
-    callback = vendors.read(native(native_order(is_deleted=is_deleted)))
-    assert {fact.name: fact.content for fact in callback.facts}["deletion"] == told
+@pytest.mark.parametrize(("is_deleted", "content"), [(True, b"true"), (False, b"false")])
+def test_a_native_order_may_be_about_its_deletion(is_deleted: bool, content: bytes) -> None:
+    callback = vendors.parse(native(native_order(is_deleted=is_deleted)))
+    assert {fact.name: fact.content for fact in callback.facts}["deletion"] == content
 
 
-def lacking(name: str, *place: str | int, said: object) -> Record:
+def lacking(name: str, *place: str | int, value: object) -> Record:
     """An order without a field, or with nothing in it: null, or an empty text."""
     order = copy.deepcopy(woo_order(refunds=[{"id": 801, "total": "-5.00"}]))
     owner: Any = order
     for step in place:
         owner = owner[step]
     owner.pop(name)
-    if said is not ...:
-        owner[name] = said
+    if value is not ...:
+        owner[name] = value
     return record(order)
 
 
-@pytest.mark.parametrize("said", [..., None, ""])
-def test_a_quantity_that_is_missing_is_not_read_as_nought(said: object) -> None:
+@pytest.mark.parametrize("value", [..., None, ""])
+def test_a_quantity_that_is_missing_is_not_read_as_nought(value: object) -> None:
     """The order waits as a dead letter, whole, and with all others that lack it is one incident."""
     with pytest.raises(CallbackUnreadable) as raised:
-        vendors.read(lacking("quantity", "line_items", 1, said=said))
-    if said != "":
+        vendors.parse(lacking("quantity", "line_items", 1, value=value))
+    if value != "":
         assert raised.value.cause.startswith("line_items.1.quantity: ")
 
 
-@pytest.mark.parametrize("said", [..., None])
+@pytest.mark.parametrize("value", [..., None])
 @pytest.mark.parametrize("name", ["refunds", "date_modified_gmt"])
-def test_a_missing_field_for_which_something_else_is_taken_is_told(name: str, said: object) -> None:
-    callback = vendors.read(lacking(name, said=said))
-    assert [(it.kind, it.what) for it in callback.notices] == [("missing-field", name)]
+def test_a_missing_field_with_a_default_is_reported(name: str, value: object) -> None:
+    callback = vendors.parse(lacking(name, value=value))
+    assert [(it.kind, it.what) for it in callback.drift] == [("missing-field", name)]
     assert len(callback.facts) == 2
 
 
 @pytest.mark.parametrize("wrong", [{"order": "728"}, {"source": "other"}])
-def test_a_native_order_under_another_key_or_source_says_so(wrong: dict[str, Any]) -> None:
+def test_a_native_order_under_another_key_or_source_has_that_reason(wrong: dict[str, Any]) -> None:
     with pytest.raises(CallbackMisaddressed):
-        vendors.read(native(native_order(), **wrong))
+        vendors.parse(native(native_order(), **wrong))
 
 
 @pytest.mark.parametrize(
@@ -374,7 +374,7 @@ def test_a_native_order_under_another_key_or_source_says_so(wrong: dict[str, Any
 )
 def test_a_native_order_out_of_its_bounds_is_unreadable(changes: dict[str, object]) -> None:
     with pytest.raises(CallbackUnreadable):
-        vendors.read(native(native_order(**changes)))
+        vendors.parse(native(native_order(**changes)))
 
 
 def test_hostile_text_arrives_as_a_plain_line() -> None:
@@ -390,7 +390,7 @@ def test_hostile_text_arrives_as_a_plain_line() -> None:
             }
         ],
     )
-    found = front(vendors.read(native(order)))
+    found = front(vendors.parse(native(order)))
     assert found.buyer.name == "A da Bcc: x gnp.exe"
     assert found.buyer.email == ""
     assert (found.lines[0].name, found.lines[0].sku) == ("a b", "s")
@@ -400,9 +400,9 @@ def test_hostile_text_arrives_as_a_plain_line() -> None:
 # What is no event.
 
 
-def test_a_type_that_nobody_knows_says_so() -> None:
-    with pytest.raises(CallbackForeign):
-        vendors.read(record(b"{}", kind="stubline.callback.nobody.v1"))
+def test_an_unknown_type_has_that_reason() -> None:
+    with pytest.raises(CallbackTypeUnknown):
+        vendors.parse(record(b"{}", kind="stubline.callback.nobody.v1"))
 
 
 @pytest.mark.parametrize(
@@ -414,12 +414,12 @@ def test_a_callback_names_its_source(source: str) -> None:
         (name, source.encode() if name == "ce_source" else text) for name, text in it.headers
     ]
     with pytest.raises(NotAnEvent):
-        vendors.read(it._replace(headers=headers))
+        vendors.parse(it._replace(headers=headers))
 
 
-def test_a_deletion_is_ordered_by_the_log_whatever_the_endpoints_clock_says() -> None:
+def test_a_deletion_is_ordered_by_the_log_whatever_the_endpoints_clock_shows() -> None:
     read = [
-        vendors.read(record(b'{"id":727}', topic="order.deleted", at=it, logged_at=AT))
+        vendors.parse(record(b'{"id":727}', topic="order.deleted", at=it, logged_at=AT))
         for it in (AT, "soon")
     ]
     assert read[0].facts == read[1].facts
@@ -460,7 +460,7 @@ def test_amounts_are_minor_units_by_the_currencys_exponent(
         ("NaN", 2),
     ],
 )
-def test_an_amount_that_cannot_be_said_exactly_is_refused(text: str, digits: int) -> None:
+def test_an_amount_that_cannot_be_expressed_exactly_is_refused(text: str, digits: int) -> None:
     with pytest.raises(AmountUnreadable):
         minor(text, digits)
 

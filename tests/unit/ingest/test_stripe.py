@@ -11,12 +11,12 @@ from schemas.fraud import FraudVerdict
 from schemas.orders import Movement
 from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
-from services.ingest.rules.facts import ParsedCallback, fold
+from services.ingest.rules.facts import ParsedCallback, merge_facts
 from services.ingest.vendors.shared.source import WebhookRequest
 from services.ingest.vendors.stripe import webhook as stripe
 from services.ingest.vendors.stripe.events import TYPES
 from tests.support.vendors import VENDORS
-from tests.support.vendors.stripe import CREATED, event, stamped, told
+from tests.support.vendors.stripe import CREATED, event, stamped, stripe_object
 from tests.support.vendors.vendor import NOW, Sample
 
 STRIPE = VENDORS["stripe"]
@@ -24,34 +24,36 @@ PI, CH = "pi_0000000000000000", "ch_0000000000000000"
 
 
 def read(body: dict[str, Any]) -> ParsedCallback:
-    return vendors.read(STRIPE.record(Sample(json.dumps(body).encode())))
+    return vendors.parse(STRIPE.record(Sample(json.dumps(body).encode())))
 
 
-def heard(kind: str, name: str, *, created: int = CREATED, **changes: object) -> ParsedCallback:
-    return read(event(kind, told(name, **changes), id=f"evt_{kind}_{created}", created=created))
+def parse(kind: str, name: str, *, created: int = CREATED, **changes: object) -> ParsedCallback:
+    return read(
+        event(kind, stripe_object(name, **changes), id=f"evt_{kind}_{created}", created=created)
+    )
 
 
-def moved(callback: ParsedCallback) -> list[Movement]:
-    return [Movement.model_validate_json(fact.content) for fact in callback.moved]
+def movements(callback: ParsedCallback) -> list[Movement]:
+    return [Movement.model_validate_json(fact.content) for fact in callback.movements]
 
 
 def only(callback: ParsedCallback) -> Movement:
-    (movement,) = moved(callback)
+    (movement,) = movements(callback)
     return movement
 
 
-def said(it: Movement) -> tuple[str, str, str, str, int | None]:
+def movement_fields(it: Movement) -> tuple[str, str, str, str, int | None]:
     return it.kind, it.reference, it.payment, it.state, it.amount_minor
 
 
 def verdict(callback: ParsedCallback) -> FraudVerdict:
-    (fact,) = callback.moved
+    (fact,) = callback.movements
     return FraudVerdict.model_validate_json(fact.content)
 
 
 def ending(*callbacks: ParsedCallback) -> list[bytes]:
     """What is known in the end."""
-    known = fold({}, [fact for callback in callbacks for fact in callback.moved])
+    known = merge_facts({}, [fact for callback in callbacks for fact in callback.movements])
     return [known[name].content for name in sorted(known)]
 
 
@@ -97,7 +99,7 @@ def test_the_signature_is_the_vendors() -> None:
         (
             b"t=1492774577," + b"v1=0," * 9_999 + b"v1=" + S1,
             False,
-        ),  # a stranger's, to keep the door busy
+        ),  # an attacker's, to keep the endpoint busy
     ],
 )
 def test_any_v1_proves_it_and_no_other_scheme(header: bytes, fits: bool) -> None:
@@ -107,7 +109,7 @@ def test_any_v1_proves_it_and_no_other_scheme(header: bytes, fits: bool) -> None
 @pytest.mark.parametrize(
     ("off", "fits"), [(0, True), (300, True), (-300, True), (301, False), (-301, False)]
 )
-def test_a_sender_may_be_as_far_off_as_the_door_tolerates_either_way(
+def test_a_sender_may_be_as_far_off_as_the_endpoint_tolerates_either_way(
     off: float, fits: bool
 ) -> None:
     assert stripe.verify(delivered(b"t=1492774577,v1=" + S1, at=S1_AT + off)) is fits
@@ -117,14 +119,14 @@ def test_the_sample_of_the_wire_format_notes_is_let_in_and_kept_aside_for_it_is_
     sample = STRIPE.samples["in test mode"]
     header = stamped(sample.body, STRIPE.secret, NOW)
     assert stripe.verify(delivered(header, STRIPE.secret.encode(), at=NOW, body=sample.body))
-    callback = vendors.read(STRIPE.record(sample))
-    assert (callback.key, callback.order_id, callback.payments, callback.moved) == (
+    callback = vendors.parse(STRIPE.record(sample))
+    assert (callback.key, callback.order_id, callback.payments, callback.movements) == (
         "vendor evt_1Example000000000000000",
         None,
         (),
         (),
     )
-    assert [(it.kind, it.is_kept, it.is_drift) for it in callback.notices] == [
+    assert [(it.kind, it.is_kept, it.is_reported) for it in callback.drift] == [
         ("test-mode", True, True)
     ]
 
@@ -132,12 +134,12 @@ def test_the_sample_of_the_wire_format_notes_is_let_in_and_kept_aside_for_it_is_
 # Payments.
 
 
-def test_a_payment_is_one_capture_whether_it_is_told_as_an_intent_or_as_a_charge() -> None:
+def test_a_payment_is_one_capture_whether_it_comes_as_an_intent_or_as_a_charge() -> None:
     intent, charge = (
-        heard("payment_intent.succeeded", "payment_intent"),
-        heard("charge.succeeded", "charge"),
+        parse("payment_intent.succeeded", "payment_intent"),
+        parse("charge.succeeded", "charge"),
     )
-    assert said(only(intent)) == ("capture", PI, PI, "done", 1500)
+    assert movement_fields(only(intent)) == ("capture", PI, PI, "done", 1500)
     assert intent.key != charge.key
     assert ending(intent, charge) == ending(charge, intent) == ending(intent) == ending(charge)
     assert only(intent).currency == "EUR"
@@ -147,11 +149,11 @@ def test_a_payment_is_one_capture_whether_it_is_told_as_an_intent_or_as_a_charge
 
 def test_two_events_for_one_change_end_as_one_fact() -> None:
     for later in (0, 7):
-        one = read(event("payment_intent.succeeded", told("payment_intent"), id="evt_1"))
+        one = read(event("payment_intent.succeeded", stripe_object("payment_intent"), id="evt_1"))
         two = read(
             event(
                 "payment_intent.succeeded",
-                told("payment_intent"),
+                stripe_object("payment_intent"),
                 id="evt_2",
                 created=CREATED + later,
             )
@@ -199,38 +201,38 @@ def test_two_events_for_one_change_end_as_one_fact() -> None:
         ),
     ],
 )
-def test_what_becomes_of_a_payment_is_told_under_its_name(
+def test_what_becomes_of_a_payment_is_reported_under_its_name(
     kind: str, name: str, changes: dict[str, Any], expected: tuple[object, ...]
 ) -> None:
-    assert said(only(heard(kind, name, **changes))) == expected
+    assert movement_fields(only(parse(kind, name, **changes))) == expected
 
 
 def test_a_charge_of_an_old_intent_joins_it_too() -> None:
-    old = told(
+    old = stripe_object(
         "payment_intent", latest_charge=None, charges={"object": "list", "data": [{"id": "ch_old"}]}
     )
     assert read(event("payment_intent.succeeded", old)).payments == ("shop/ch_old", f"shop/{PI}")
 
 
 def test_a_canceled_intent_is_so_whatever_else_came_in_its_second() -> None:
-    gone = heard("payment_intent.canceled", "payment_intent")
-    held = heard("payment_intent.amount_capturable_updated", "payment_intent")
-    assert ending(gone, held) == ending(held, gone) == ending(gone)
+    canceled = parse("payment_intent.canceled", "payment_intent")
+    held = parse("payment_intent.amount_capturable_updated", "payment_intent")
+    assert ending(canceled, held) == ending(held, canceled) == ending(canceled)
 
 
 @pytest.mark.parametrize(
     "word", [None, "", "7 27", "7\u202e27", "?727", "7" * 201, ["727"], {"id": 1}, True, 7.5]
 )
 def test_an_order_reference_that_names_none_leaves_the_payment(word: object) -> None:
-    callback = heard("payment_intent.succeeded", "payment_intent", metadata={"order_id": word})
+    callback = parse("payment_intent.succeeded", "payment_intent", metadata={"order_id": word})
     assert callback.order_id is None
     assert callback.payments
-    assert len(callback.moved) == 1
+    assert len(callback.movements) == 1
 
 
 def test_a_checkout_joins_order_and_payment_and_moves_nothing() -> None:
-    callback = heard("checkout.session.completed", "checkout_session")
-    assert (callback.order_id, callback.payments, callback.moved) == (
+    callback = parse("checkout.session.completed", "checkout_session")
+    assert (callback.order_id, callback.payments, callback.movements) == (
         "shop:727",
         (f"shop/{PI}",),
         (),
@@ -248,30 +250,32 @@ def test_the_partition_is_that_of_the_order() -> None:
 
 
 def test_refunds_in_part_are_movements_of_their_own() -> None:
-    one = heard("refund.created", "refund")
-    two = heard(
+    one = parse("refund.created", "refund")
+    two = parse(
         "refund.created", "refund", id="re_0000000000000002", amount=250, created=CREATED + 5
     )
     known = [Movement.model_validate_json(content) for content in ending(one, two)]
-    assert [said(it) for it in known] == [
+    assert [movement_fields(it) for it in known] == [
         ("refund", "re_0000000000000001", PI, "done", 500),
         ("refund", "re_0000000000000002", PI, "done", 250),
     ]
     assert one.payments == (f"shop/{CH}", f"shop/{PI}")
 
 
-def test_the_refunds_in_a_charge_are_the_same_as_those_told_by_themselves() -> None:
-    charge = heard(
-        "charge.refunded", "charge", refunds={"data": [told("refund", payment_intent=None)]}
+def test_the_refunds_in_a_charge_are_the_same_as_those_sent_by_themselves() -> None:
+    charge = parse(
+        "charge.refunded",
+        "charge",
+        refunds={"data": [stripe_object("refund", payment_intent=None)]},
     )
-    assert ending(charge) == ending(charge, heard("refund.created", "refund"))
+    assert ending(charge) == ending(charge, parse("refund.created", "refund"))
 
 
-def test_a_charge_that_says_neither_its_refunds_nor_their_sum_is_shown_to_people() -> None:
-    callback = heard("charge.refunded", "charge", amount_refunded=None)
-    assert callback.moved == ()
+def test_a_charge_with_neither_its_refunds_nor_their_total_is_shown_to_people() -> None:
+    callback = parse("charge.refunded", "charge", amount_refunded=None)
+    assert callback.movements == ()
     assert callback.payments
-    assert [(it.kind, it.is_drift) for it in callback.notices] == [("refund-unnamed", True)]
+    assert [(it.kind, it.is_reported) for it in callback.drift] == [("refund-unnamed", True)]
 
 
 @pytest.mark.parametrize(
@@ -284,18 +288,18 @@ def test_a_charge_that_says_neither_its_refunds_nor_their_sum_is_shown_to_people
         ("canceled", "failed"),
     ],
 )
-def test_a_refund_is_what_its_status_says(status: str, state: str) -> None:
-    callback = heard("refund.updated", "refund", status=status)
+def test_a_refund_has_the_state_of_its_status(status: str, state: str) -> None:
+    callback = parse("refund.updated", "refund", status=status)
     assert only(callback).state == state
-    later = heard("refund.failed", "refund", status="failed")
+    later = parse("refund.failed", "refund", status="failed")
     assert ending(callback, later) == ending(later, callback) == ending(later)  # all in one second
 
 
-def test_a_status_that_nobody_knows_is_open_and_noticed() -> None:
+def test_an_unknown_status_is_open_and_reported() -> None:
     for kind, name in (("refund.updated", "refund"), ("charge.dispute.updated", "dispute")):
-        callback = heard(kind, name, status="escalated")
+        callback = parse(kind, name, status="escalated")
         assert only(callback).state == "open"
-        (notice,) = callback.notices
+        (notice,) = callback.drift
         assert (notice.kind, notice.what, notice.is_kept) == (
             "unknown-status",
             f"the {name} status 'escalated'",
@@ -314,20 +318,26 @@ STEPS = [
 
 def test_a_dispute_ends_as_it_was_closed_however_its_events_come_in_one_second() -> None:
     callbacks = [
-        heard(f"charge.dispute.{step}", "dispute", status=status) for step, status, _ in STEPS
+        parse(f"charge.dispute.{step}", "dispute", status=status) for step, status, _ in STEPS
     ]
     assert [only(it).state for it in callbacks] == [state for _, _, state in STEPS]
     assert ending(*callbacks) == ending(*reversed(callbacks)) == ending(callbacks[-1])
-    assert said(only(callbacks[-1])) == ("dispute", "dp_0000000000000001", PI, "undone", 1500)
+    assert movement_fields(only(callbacks[-1])) == (
+        "dispute",
+        "dp_0000000000000001",
+        PI,
+        "undone",
+        1500,
+    )
     assert only(callbacks[-1]).detail == "won: fraudulent"
-    lost = heard("charge.dispute.closed", "dispute", status="lost", created=CREATED + 1)
+    lost = parse("charge.dispute.closed", "dispute", status="lost", created=CREATED + 1)
     assert only(lost).state == "done"
 
 
 def test_an_early_fraud_warning_is_open_while_something_can_be_done() -> None:
-    warned = heard("radar.early_fraud_warning.created", "early_fraud_warning")
-    over = heard("radar.early_fraud_warning.updated", "early_fraud_warning", actionable=False)
-    assert said(only(warned)) == ("warning", "issfr_0000000000000001", PI, "open", None)
+    warned = parse("radar.early_fraud_warning.created", "early_fraud_warning")
+    over = parse("radar.early_fraud_warning.updated", "early_fraud_warning", actionable=False)
+    assert movement_fields(only(warned)) == ("warning", "issfr_0000000000000001", PI, "open", None)
     assert only(warned).detail == "made_with_stolen_card"
     assert ending(warned, over) == ending(over, warned) == ending(over)
     assert only(over).state == "done"
@@ -353,14 +363,14 @@ def test_an_early_fraud_warning_is_open_while_something_can_be_done() -> None:
 def test_a_review_lets_go_only_what_was_approved_or_acknowledged(
     reason: str | None, word: str
 ) -> None:
-    opened = heard("review.opened", "review")
-    closed = heard("review.closed", "review", open=False, closed_reason=reason)
+    opened = parse("review.opened", "review")
+    closed = parse("review.closed", "review", open=False, closed_reason=reason)
     assert verdict(opened).verdict == "pending"
     assert verdict(closed).verdict == word
-    assert [fact.name for fact in closed.moved] == ["verdict:vendor:prv_0000000000000001"]
+    assert [fact.name for fact in closed.movements] == ["verdict:vendor:prv_0000000000000001"]
     assert ending(opened, closed) == ending(closed, opened) == ending(closed)
     assert closed.payments == (f"shop/{PI}",)
-    assert [it.kind for it in closed.notices] == (["unknown-reason"] if word == "pending" else [])
+    assert [it.kind for it in closed.drift] == (["unknown-reason"] if word == "pending" else [])
 
 
 # Amounts, drift, and what is kept aside.
@@ -379,7 +389,7 @@ def test_a_review_lets_go_only_what_was_approved_or_acknowledged(
 )
 def test_amounts_are_in_isos_minor_units(currency: str, told_minor: int, minor: int) -> None:
     movement = only(
-        heard(
+        parse(
             "payment_intent.succeeded",
             "payment_intent",
             currency=currency,
@@ -404,16 +414,16 @@ def test_amounts_are_in_isos_minor_units(currency: str, told_minor: int, minor: 
 def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
     changes: dict[str, Any], text: str, kind: str
 ) -> None:
-    callback = heard("payment_intent.succeeded", "payment_intent", **changes)
+    callback = parse("payment_intent.succeeded", "payment_intent", **changes)
     movement = only(callback)
     assert (movement.state, movement.amount_minor, movement.amount_text) == ("done", None, text)
-    assert [it.kind for it in callback.notices] == [kind]
+    assert [it.kind for it in callback.drift] == [kind]
 
 
-def test_a_sum_of_refunds_that_cannot_be_counted_is_no_fact_and_is_noticed() -> None:
-    callback = heard("charge.refunded", "charge", currency="irt", amount_refunded=500, refunds=None)
-    assert not callback.moved
-    assert [it.kind for it in callback.notices] == ["unknown-currency"]
+def test_a_total_of_refunds_that_cannot_be_counted_is_no_fact_and_is_reported() -> None:
+    callback = parse("charge.refunded", "charge", currency="irt", amount_refunded=500, refunds=None)
+    assert not callback.movements
+    assert [it.kind for it in callback.drift] == ["unknown-currency"]
 
 
 @pytest.mark.parametrize(
@@ -426,21 +436,21 @@ def test_a_sum_of_refunds_that_cannot_be_counted_is_no_fact_and_is_noticed() -> 
         {"id": None},
     ],
 )
-def test_what_makes_no_sense_is_a_letter_that_quotes_nothing(changes: dict[str, Any]) -> None:
+def test_what_is_malformed_is_a_dead_letter_that_quotes_nothing(changes: dict[str, Any]) -> None:
     with pytest.raises(CallbackUnreadable) as caught:
-        heard("payment_intent.succeeded", "payment_intent", **changes)
+        parse("payment_intent.succeeded", "payment_intent", **changes)
     assert "150" not in str(caught.value)
     assert "1000" not in str(caught.value)
 
 
-def test_a_known_event_without_its_fields_is_a_letter() -> None:
+def test_a_known_event_without_its_fields_is_a_dead_letter() -> None:
     for kind in TYPES:
         with pytest.raises(CallbackUnreadable, match="Field required"):
             read(event(kind, {"object": "anything"}))
 
 
 @pytest.mark.parametrize(
-    ("kind", "is_drift"),
+    ("kind", "is_reported"),
     [
         ("ledger.rewritten", True),
         ("charge.dispute.appealed", True),
@@ -454,30 +464,30 @@ def test_a_known_event_without_its_fields_is_a_letter() -> None:
     ],
 )
 def test_other_events_are_kept_and_only_new_ones_are_shown_to_people(
-    kind: str, is_drift: bool
+    kind: str, is_reported: bool
 ) -> None:
     callback = read(event(kind, {"id": "x_1"}))
-    assert (callback.order_id, callback.facts, callback.moved, callback.payments) == (
+    assert (callback.order_id, callback.facts, callback.movements, callback.payments) == (
         None,
         (),
         (),
         (),
     )
-    (notice,) = callback.notices
+    (notice,) = callback.drift
     assert (notice.kind, notice.what, notice.is_kept) == (
         "unknown-type",
         f"the event type {kind!r}",
         True,
     )
-    assert notice.is_drift is is_drift
+    assert notice.is_reported is is_reported
 
 
 def test_a_refund_of_no_payment_is_kept() -> None:
-    callback = heard("refund.created", "refund", charge=None, payment_intent=None)
-    assert [(it.kind, it.is_kept, it.is_drift) for it in callback.notices] == [
+    callback = parse("refund.created", "refund", charge=None, payment_intent=None)
+    assert [(it.kind, it.is_kept, it.is_reported) for it in callback.drift] == [
         ("no-payment", True, False)
     ]
-    assert callback.moved == ()
+    assert callback.movements == ()
 
 
 def test_cards_are_blanked_under_their_keys_and_nothing_else_changes() -> None:

@@ -1,4 +1,6 @@
-"""Ticket Evolution's webhooks: nothing in them is believed, and what they tell of is read again."""
+"""Ticket Evolution's webhooks: nothing in them is trusted, and the orders that they name are read
+again.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def read(body: bytes) -> ParsedCallback:
-    return vendors.read(VENDOR.record(Sample(body), slug="tevo"))
+    return vendors.parse(VENDOR.record(Sample(body), slug="tevo"))
 
 
 def unread(body: bytes) -> str:
@@ -32,10 +34,12 @@ def unread(body: bytes) -> str:
     return str(raised.value)
 
 
-def is_let_in(tail: str = "", header: bytes = b"") -> bool:
-    delivery = VENDOR.delivery(VENDOR.samples["order created"])
+def is_let_in(path_suffix: str = "", header: bytes = b"") -> bool:
+    request = VENDOR.request(VENDOR.samples["order created"])
     return SOURCE.verify(
-        delivery._replace(tail=tail, headers={b"authorization": header} if header else {})
+        request._replace(
+            path_suffix=path_suffix, headers={b"authorization": header} if header else {}
+        )
     )
 
 
@@ -44,12 +48,12 @@ def basic(text: str) -> bytes:
 
 
 def test_the_word_stands_in_the_path_or_as_the_password_of_the_address() -> None:
-    assert is_let_in(tail=WORD)
-    assert is_let_in(tail=VENDOR.other_secret)
+    assert is_let_in(path_suffix=WORD)
+    assert is_let_in(path_suffix=VENDOR.other_secret)
     assert is_let_in(header=basic(f"tevo:{WORD}"))
     assert is_let_in(header=basic(f":{WORD}").replace(b"Basic", b"basic"))
-    for tail in ("", WORD[:-1], WORD + "/", f"{WORD}/more", WORD.upper(), "\udcff"):
-        assert not is_let_in(tail=tail)
+    for path_suffix in ("", WORD[:-1], WORD + "/", f"{WORD}/more", WORD.upper(), "\udcff"):
+        assert not is_let_in(path_suffix=path_suffix)
     for header in (
         basic(WORD),
         basic(f"{WORD}:"),
@@ -70,18 +74,18 @@ def test_a_word_that_an_address_would_change_keeps_its_source_out(
 ) -> None:
     file = tmp_path / "sources.toml"
     file.write_text('[sources.tevo]\nkind = "ticketevolution"\nsecrets = ["env:WORD"]\n', "utf-8")
-    assert sources_file.read(file, {"WORD": WORD})["tevo"].refused is None
-    refused = sources_file.read(file, {"WORD": secret})["tevo"].refused or ""
+    assert sources_file.read(file, {"WORD": WORD})["tevo"].refusal is None
+    refused = sources_file.read(file, {"WORD": secret})["tevo"].refusal or ""
     assert "letters, digits" in refused
     assert secret not in refused
 
 
-def test_the_webhook_of_the_notes_asks_for_its_order() -> None:
-    """As it stands there: of its order the body says little, and not when it changed, so its bytes
-    are its name.
+def test_the_webhook_of_the_notes_requests_its_order() -> None:
+    """As it is there: its body has little of the order, and not when it changed, so its bytes are
+    its key.
     """
-    told = read(WEBHOOK)
-    assert (told.reads, told.key) == (
+    callback = read(WEBHOOK)
+    assert (callback.reads, callback.key) == (
         ("tevo:10324712",),
         f"tevo {hashlib.sha256(WEBHOOK).hexdigest()}",
     )
@@ -91,10 +95,16 @@ def test_the_webhook_of_the_notes_asks_for_its_order() -> None:
 @pytest.mark.parametrize(
     "event", ["order_created", "fraud_response_received", "order_accepted", " Order_Created "]
 )
-def test_an_order_event_is_no_fact_but_asks_for_the_order(event: str) -> None:
-    told = read(form(ORDER, event))
-    assert told.reads == ("tevo:10324712",)
-    assert (told.order_id, told.facts, told.payments, told.moved, told.notices) == (
+def test_an_order_event_is_no_fact_but_requests_the_order(event: str) -> None:
+    callback = read(form(ORDER, event))
+    assert callback.reads == ("tevo:10324712",)
+    assert (
+        callback.order_id,
+        callback.facts,
+        callback.payments,
+        callback.movements,
+        callback.drift,
+    ) == (
         None,
         (),
         (),
@@ -104,7 +114,7 @@ def test_an_order_event_is_no_fact_but_asks_for_the_order(event: str) -> None:
 
 
 def test_whatever_a_body_claims_it_is_no_fact() -> None:
-    """Nobody signed it."""
+    """It is not signed."""
     lie = order(
         seller_state="completed", fraud_check_status="approved", buyer={"type": "Office", "id": 6}
     )
@@ -144,29 +154,29 @@ def test_the_order_is_found_in_items_and_numbers_and_never_taken_from_the_group(
 )
 def test_what_comes_to_us_as_a_buyer_is_kept_and_not_acted_on(event: str) -> None:
     body = form(ORDER, event, "buyer")
-    told = read(body)
-    assert (told.facts, told.reads) == ((), ())
-    (notice,) = told.notices
-    assert (notice.is_kept, notice.is_drift, notice.body) == (True, False, body)
+    callback = read(body)
+    assert (callback.facts, callback.reads) == ((), ())
+    (notice,) = callback.drift
+    assert (notice.is_kept, notice.is_reported, notice.body) == (True, False, body)
     assert event in notice.what
 
 
 @pytest.mark.feature("SF-190")
-def test_a_type_that_nobody_knows_is_kept_told_and_read_again_where_it_names_an_order() -> None:
-    told = read(form(ORDER, "order_teleported"))
-    assert (told.facts, told.reads) == ((), ("tevo:10324712",))
-    (notice,) = told.notices
-    assert (notice.kind, notice.what, notice.is_kept, notice.is_drift) == (
+def test_an_unknown_type_is_kept_reported_and_read_again_where_it_names_an_order() -> None:
+    callback = read(form(ORDER, "order_teleported"))
+    assert (callback.facts, callback.reads) == ((), ("tevo:10324712",))
+    (notice,) = callback.drift
+    assert (notice.kind, notice.what, notice.is_kept, notice.is_reported) == (
         "unknown-type",
         "order_teleported",
         True,
         True,
     )
     nameless = read(form({"id": 5}, "order_teleported"))
-    assert (nameless.reads, nameless.notices[0].is_kept) == ((), True)
-    stranger = read(form(ORDER, "order_created", "broker"))
-    assert stranger.notices[0].what == "order_created to broker"
-    assert len(read(form(ORDER, "x\u202e" * 5_000)).notices[0].what) <= 200
+    assert (nameless.reads, nameless.drift[0].is_kept) == ((), True)
+    unknown_recipient = read(form(ORDER, "order_created", "broker"))
+    assert unknown_recipient.drift[0].what == "order_created to broker"
+    assert len(read(form(ORDER, "x\u202e" * 5_000)).drift[0].what) <= 200
 
 
 @pytest.mark.parametrize("name", ["event_id", "performer_id", "perfomer_id", "venue_id"])
@@ -177,10 +187,10 @@ def test_changes_of_the_catalogue_are_kept_without_alarm(name: str) -> None:
         {"event_type": "event_created"},
     ):
         body = urlencode(fields).encode()
-        told = read(body)
-        assert (told.facts, told.reads, SOURCE.orders(body)) == ((), (), (None,))
-        (notice,) = told.notices
-        assert (notice.is_kept, notice.is_drift) == (True, False)
+        callback = read(body)
+        assert (callback.facts, callback.reads, SOURCE.orders(body)) == ((), (), (None,))
+        (notice,) = callback.drift
+        assert (notice.is_kept, notice.is_reported) == (True, False)
 
 
 @pytest.mark.feature("SF-196")
@@ -188,15 +198,15 @@ def test_changes_of_the_catalogue_are_kept_without_alarm(name: str) -> None:
     ("body", "reason"),
     [
         (b"", "no event_type"),
-        (form("{"), "no JSON"),
-        (form(""), "no JSON"),
-        (form("null"), "no JSON object"),
-        (form("[" * 100_000), "no JSON"),
+        (form("{"), "not JSON"),
+        (form(""), "not JSON"),
+        (form("null"), "not a JSON object"),
+        (form("[" * 100_000), "not JSON"),
         (form('{"id":1}', ""), "no event_type"),
         (b"event_type=a&" * (FIELDS_MAX + 1), "more than 20 fields"),
         (b"event_type=order_created&event_type=order_created&body={}", "a field twice"),
-        (b"event_type=order_created&body=%ff", "no text"),
-        ("event_type=é".encode(), "no text"),
+        (b"event_type=order_created&body=%ff", "not text"),
+        ("event_type=é".encode(), "not text"),
         (json.dumps(ORDER).encode(), "no event_type"),
     ],
 )
@@ -221,9 +231,9 @@ def test_the_key_is_of_group_recipient_type_id_and_time_of_change() -> None:
         b"recipient=seller&order_group_id=4606857&event_type=order_created&body="
         + quote_plus(json.dumps(ORDER)).encode()
     )
-    moved = read(form(order(updated_at="2026-11-20T09:40:04-05:00")))
-    assert spread.key == moved.key == key
-    assert spread.meaning == read(form(ORDER)).meaning
+    movements = read(form(order(updated_at="2026-11-20T09:40:04-05:00")))
+    assert spread.key == movements.key == key
+    assert spread.content_hash == read(form(ORDER)).content_hash
     others = [
         form(ORDER, group="1"),
         form(ORDER, recipient="buyer"),
@@ -232,7 +242,7 @@ def test_the_key_is_of_group_recipient_type_id_and_time_of_change() -> None:
         form(order(updated_at="2026-11-20T14:40:05Z")),
         form(order(fraud_check_status="approved")),  # within the second of the pending one
         form(order(updated_at=None)),
-        form(order(updated_at="2026-11-20T14:40:04")),  # nobody's clock
+        form(order(updated_at="2026-11-20T14:40:04")),  # no clock of the vendor
         form(ORDER, group="x" * 5_000),
     ]
     keys = [read(body).key for body in others]
@@ -255,5 +265,5 @@ def test_the_how_to_links_the_vendors_pages_and_its_settings_are_taken(
     block = text.partition("```toml\n")[2].partition("\n\n")[0]
     file = tmp_path / "sources.toml"
     file.write_text(block, "utf-8")
-    shop = sources_file.read(file, {"TEVO_WORD": WORD})["tevo"]
-    assert (shop.source, shop.refused) == (SOURCE, None)
+    config = sources_file.read(file, {"TEVO_WORD": WORD})["tevo"]
+    assert (config.source, config.refusal) == (SOURCE, None)

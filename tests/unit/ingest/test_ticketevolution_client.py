@@ -1,5 +1,5 @@
-"""Ticket Evolution's signed API: signatures by the vendor's vectors, and what is asked of a server
-that checks.
+"""Ticket Evolution's signed API: signatures by the vendor's vectors, and requests to a server that
+checks them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def test_requests_are_signed_as_the_vendor_signs_them(vector: dict[str, str]) ->
 
 
 def test_the_published_vector_is_the_one_of_the_older_path() -> None:
-    """Whoever trusts the page thinks that a right client is broken."""
+    """By the page, a right client would seem broken."""
     first, second = VECTORS[:2]
     assert (first["path"], second["path"]) == ("/brokerages", "/v9/brokerages")
     assert first["query"] == second["query"]
@@ -61,9 +61,9 @@ def test_what_is_sent_is_what_is_signed(
     ] == [2]
     assert client.orders(updated_since="2026-11-20T14:40:05Z", direct_buyer_type="Office") == []
     assert json.loads(client.order("2")) == vendor.orders["2"]
-    assert vendor.refused == []
-    assert [it.path for it in vendor.asked] == ["/v9/orders"] * 3 + ["/v9/orders/2"]
-    assert vendor.asked[0].query == {
+    assert vendor.refusals == []
+    assert [it.path for it in vendor.requests] == ["/v9/orders"] * 3 + ["/v9/orders/2"]
+    assert vendor.requests[0].query == {
         "page": "1",
         "per_page": "100",
         "state": "pending",
@@ -75,8 +75,8 @@ def test_blanks_and_signs_are_signed_as_they_are_sent(
     vendor: FakeTicketEvolution, client: TicketEvolution
 ) -> None:
     client.orders(state="a b+c&d=é/~*")
-    assert vendor.refused == []
-    assert vendor.asked[0].query["state"] == "a b+c&d=é/~*"
+    assert vendor.refusals == []
+    assert vendor.requests[0].query["state"] == "a b+c&d=é/~*"
 
 
 @pytest.mark.parametrize("change", [{"token": "another"}, {"secret": "another"}])
@@ -86,7 +86,7 @@ def test_another_key_is_refused(
     parts = {"token": TOKEN, "secret": SECRET, **change}
     with pytest.raises(httpx.HTTPStatusError):
         TicketEvolution(client.http, vendor.url, **parts).orders()
-    assert len(vendor.refused) == 1
+    assert len(vendor.refusals) == 1
 
 
 def test_the_vendor_refuses_what_is_not_sorted(
@@ -95,7 +95,7 @@ def test_the_vendor_refuses_what_is_not_sorted(
     monkeypatch.setattr(ticketevolution, "sorted", lambda pairs: [*pairs][::-1], raising=False)
     with pytest.raises(httpx.HTTPStatusError, match="401"):
         client.orders(state="pending")
-    assert vendor.refused == ["the query is not sorted"]
+    assert vendor.refusals == ["the query is not sorted"]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_the_vendor_refuses_what_is_not_sorted(
         Answer(body=b"[" * 5_000),
     ],
 )
-def test_an_answer_without_sense_is_said_to_be_one(
+def test_a_malformed_response_is_reported_as_one(
     vendor: FakeTicketEvolution, client: TicketEvolution, answer: Answer
 ) -> None:
     vendor.fail(answer, answer)
@@ -135,13 +135,13 @@ def test_an_order_that_is_not_there_has_a_stated_reason(
     vendor.fail(Answer(body=json.dumps(order(id=8)).encode()))
     with pytest.raises(ValueError, match="is not the order 7"):
         client.order("7")
-    for nonsense in ("", "7/accept", "7?x=1", "\u0667", "x"):
+    for malformed in ("", "7/accept", "7?x=1", "\u0667", "x"):
         with pytest.raises(ValueError, match="a number"):
-            client.order(nonsense)
-    assert [it.path for it in vendor.asked] == ["/v9/orders/7"] * 2
+            client.order(malformed)
+    assert [it.path for it in vendor.requests] == ["/v9/orders/7"] * 2
 
 
-def test_failures_are_the_callers_to_judge(
+def test_failures_are_raised_to_the_caller(
     vendor: FakeTicketEvolution, client: TicketEvolution
 ) -> None:
     vendor.fail(
@@ -157,13 +157,13 @@ def test_failures_are_the_callers_to_judge(
     vendor.fail(Answer(hangs=True))
     with httpx.Client(timeout=0.2) as http, pytest.raises(httpx.TimeoutException):
         TicketEvolution(http, vendor.url, TOKEN, SECRET).order("7")
-    until("the vendor has seen all four", lambda: len(vendor.asked) == 4)
+    until("the vendor has seen all four", lambda: len(vendor.requests) == 4)
 
 
 def test_a_bare_list_is_a_page_too(vendor: FakeTicketEvolution, client: TicketEvolution) -> None:
-    told: list[dict[str, Any]] = [order()]
-    vendor.fail(Answer(body=json.dumps(told).encode()))
-    assert client.orders() == told
+    orders: list[dict[str, Any]] = [order()]
+    vendor.fail(Answer(body=json.dumps(orders).encode()))
+    assert client.orders() == orders
 
 
 def test_no_key_stands_in_what_is_printed(client: TicketEvolution) -> None:

@@ -18,9 +18,9 @@ from schemas.fraud import FraudSignals, FraudVerdict
 from schemas.orders import OrderObserved, Storefront
 from services.approval.rules import PAYMENT_COMPLETE, decide, policy_of, prepare
 from services.ingest import vendors
+from services.ingest.rules.decide import CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.judge import CallbackVerdict, KnownOrder, judge_all
-from services.ingest.worker import observed, signalled
+from services.ingest.worker import fraud_signals, order_observed
 from services.runtime.errors import Poison
 from tests.support.vendors.ticketevolution import ORDER, order, record
 
@@ -39,13 +39,15 @@ BOTH = POLICIES[2]
 class Known(NamedTuple):
     """What ingest ends with."""
 
-    verdicts: list[CallbackVerdict]
+    outcomes: list[CallbackOutcome]
     order: KnownOrder
 
     @property
     def observed(self) -> OrderObserved:
-        said = observed(self.order, sorted(self.order.facts)).encode(time="2026-11-20T15:30:00Z")
-        return OrderObserved.read(said.headers, said.value)
+        output = order_observed(self.order, sorted(self.order.facts)).encode(
+            time="2026-11-20T15:30:00Z"
+        )
+        return OrderObserved.read(output.headers, output.value)
 
     @property
     def front(self) -> Storefront:
@@ -55,22 +57,24 @@ class Known(NamedTuple):
 
     @property
     def verdict(self) -> FraudVerdict | None:
-        said = signalled(self.order).encode(time="2026-11-20T15:30:00Z")
-        return FraudSignals.read(said.headers, said.value).verdicts.get("tevo")
+        output = fraud_signals(self.order).encode(time="2026-11-20T15:30:00Z")
+        return FraudSignals.read(output.headers, output.value).verdicts.get("tevo")
 
     def state(self, policy: int = 2) -> str:
         return decide(self.observed, POLICIES[policy]).state
 
 
-def known(*told: ParsedCallback) -> Known:
-    judged = judge_all(
-        told, {"tevo:10324712": KnownOrder("tevo:10324712", 1, 0, None, {}, frozenset())}, seen=[]
+def known(*callbacks: ParsedCallback) -> Known:
+    decided = decide_batch(
+        callbacks,
+        {"tevo:10324712": KnownOrder("tevo:10324712", 1, 0, None, {}, frozenset())},
+        seen=[],
     )
-    return Known(judged.verdicts, judged.orders["tevo:10324712"]._replace(sequence=1))
+    return Known(decided.outcomes, decided.orders["tevo:10324712"]._replace(sequence=1))
 
 
 def read(**changes: Any) -> ParsedCallback:
-    return vendors.read(record(order(**changes)))
+    return vendors.parse(record(order(**changes)))
 
 
 def at(
@@ -84,7 +88,7 @@ def at(
     )
 
 
-def test_an_order_is_told_with_its_lines_in_our_own_keys() -> None:
+def test_an_order_is_published_with_its_lines_in_our_own_keys() -> None:
     front = known(
         read(fraud_check_status="approved", seller_state="accepted", refunded="4.50")
     ).front
@@ -93,14 +97,14 @@ def test_an_order_is_told_with_its_lines_in_our_own_keys() -> None:
     assert (front.buyer.name, front.buyer.email) == ("A. Buyer", "a.buyer@example.org")
     assert front.paid_at is not None
     assert front.placed_at == datetime(2026, 11, 20, 14, 40, 1, tzinfo=UTC)
-    nonsense: list[Any] = [None, 7, "soon", "2026-11-20T14:40:01", {}]
-    assert [known(read(created_at=it)).front.placed_at for it in nonsense] == [None] * 5
+    malformed: list[Any] = [None, 7, "soon", "2026-11-20T14:40:01", {}]
+    assert [known(read(created_at=it)).front.placed_at for it in malformed] == [None] * 5
     (line,) = front.lines
     assert (line.line_id, line.product_id, line.sku) == ("120145", "58222", "915177")
     assert (line.name, line.quantity, line.total_minor) == ("Home at Away, 113, A", 2, 5_400)
 
 
-def test_each_item_says_whether_it_is_delivered_as_a_file() -> None:
+def test_each_item_shows_whether_it_is_delivered_as_a_file() -> None:
     items = [
         {"id": 1, "quantity": 1, "price": "2.5"},
         {"id": 2, "quantity": 3, "price": "2.5", "eticket_delivery": False},
@@ -124,7 +128,7 @@ def test_each_item_says_whether_it_is_delivered_as_a_file() -> None:
         ({}, "client"),
     ],
 )
-def test_who_buys_is_told(buyer: dict[str, Any], channel: str) -> None:
+def test_the_buyer_is_published(buyer: dict[str, Any], channel: str) -> None:
     assert known(read(buyer=buyer)).front.channel == channel
 
 
@@ -133,13 +137,13 @@ def test_who_buys_is_told(buyer: dict[str, Any], channel: str) -> None:
 def test_of_an_offices_order_the_fraud_word_means_nothing(
     buyer: dict[str, Any], word: str | None
 ) -> None:
-    told = at(1, word=word, buyer=buyer)
-    assert told.notices == ()
-    assert known(told).front.status == "accepted"
-    assert known(told).state() == "released"
-    assert known(told).verdict is None
+    callback = at(1, word=word, buyer=buyer)
+    assert callback.drift == ()
+    assert known(callback).front.status == "accepted"
+    assert known(callback).state() == "released"
+    assert known(callback).verdict is None
     bare = {name: it for name, it in order(buyer=buyer).items() if name != "fraud_check_status"}
-    assert known(vendors.read(record(bare))).front.status == "pending"
+    assert known(vendors.parse(record(bare))).front.status == "pending"
 
 
 @pytest.mark.feature("SF-197", "SF-198")
@@ -158,13 +162,13 @@ def test_of_an_offices_order_the_fraud_word_means_nothing(
 def test_a_clients_order_passes_only_unchecked_or_approved(
     word: str | None, status: str, state: str, verdict: str
 ) -> None:
-    told = at(1, word=word)
-    end = known(told)
+    callback = at(1, word=word)
+    end = known(callback)
     assert (end.front.status, end.state()) == (status, state)
     assert (end.front.paid_at is None) == (state != "released")
     assert end.verdict is not None
     assert (end.verdict.verdict, end.verdict.source) == (verdict, "tevo")
-    assert [it.kind for it in told.notices] == (
+    assert [it.kind for it in callback.drift] == (
         ["unknown-status"] if status == "fraud-unknown" else []
     )
 
@@ -172,13 +176,13 @@ def test_a_clients_order_passes_only_unchecked_or_approved(
 def test_a_clients_order_without_the_fraud_word_is_no_fact_and_is_read_once() -> None:
     """A list may leave it out. Missing is not null."""
     bare = {name: it for name, it in ORDER.items() if name != "fraud_check_status"}
-    told = vendors.read(record(bare))
-    assert (told.order_id, told.facts, told.reads) == (None, (), ("tevo:10324712",))
-    assert told.notices[0].kind == "missing-field"
-    assert known(told, told, read()).verdicts == [
-        CallbackVerdict.APPLIED,
-        CallbackVerdict.KNOWN,
-        CallbackVerdict.APPLIED,
+    callback = vendors.parse(record(bare))
+    assert (callback.order_id, callback.facts, callback.reads) == (None, (), ("tevo:10324712",))
+    assert callback.drift[0].kind == "missing-field"
+    assert known(callback, callback, read()).outcomes == [
+        CallbackOutcome.APPLIED,
+        CallbackOutcome.DUPLICATE,
+        CallbackOutcome.APPLIED,
     ]
 
 
@@ -206,35 +210,35 @@ def test_what_the_seller_will_not_deliver_is_cancelled(state: str) -> None:
 def test_a_proposal_to_cancel_takes_nothing_back_and_releases_nothing(
     policy: int, buyer: dict[str, Any]
 ) -> None:
-    """Whatever is said after it was accepted, until the other side agrees or the fraud check
+    """Whatever was reported after it was accepted, until the other side agrees or the fraud check
     objects.
     """
     assert known(at(1, "cancel_proposed", buyer=buyer)).state(policy) == "observed"
     for state in ("cancel_proposed", "pending_consignment", "teleported"):
-        told = [at(1, buyer=buyer), at(2, state, buyer=buyer)]
-        assert known(*told).state(policy) == known(*told[::-1]).state(policy) == "released"
+        callback = [at(1, buyer=buyer), at(2, state, buyer=buyer)]
+        assert known(*callback).state(policy) == known(*callback[::-1]).state(policy) == "released"
         assert (
-            known(*told, at(3, "canceled_post_acceptance", buyer=buyer)).state(policy)
+            known(*callback, at(3, "canceled_post_acceptance", buyer=buyer)).state(policy)
             == "cancelled"
         )
     held = [at(1), at(2, "cancel_proposed", word="pending"), at(3, "cancel_proposed")]
     assert known(*held[:2]).state(policy) == known(*held).state(policy) == "observed"
 
 
-def test_a_line_without_any_price_is_free_and_told_of() -> None:
+def test_a_line_without_any_price_is_free_and_reported() -> None:
     for name in ("price", "cost"):
         items = [{**it, "price": None, "cost": None, name: "12.50"} for it in ORDER["items"]]
-        assert read(items=items, buyer=TEVO).notices == ()
+        assert read(items=items, buyer=TEVO).drift == ()
     bare = [
         {name: value for name, value in it.items() if name not in {"price", "cost"}}
         for it in ORDER["items"]
     ]
-    (notice,) = read(items=bare, buyer=TEVO).notices
+    (notice,) = read(items=bare, buyer=TEVO).drift
     assert (notice.kind, notice.what) == ("missing-field", "items.price")
 
 
-def test_a_state_that_nobody_knows_is_told_of() -> None:
-    (notice,) = read(seller_state="Teleported", buyer=TEVO).notices
+def test_an_unknown_state_is_reported() -> None:
+    (notice,) = read(seller_state="Teleported", buyer=TEVO).drift
     assert (notice.kind, notice.what, notice.is_kept) == (
         "unknown-status",
         "seller_state 'teleported'",
@@ -258,13 +262,13 @@ def test_the_newest_fraud_word_decides_and_late_old_ones_are_ignored() -> None:
             assert end.front.status == ends[upto - 1]
             assert end.verdict is not None
             assert end.verdict.at.second == upto
-    assert known(at(4), at(1, word="pending")).verdicts == [
-        CallbackVerdict.APPLIED,
-        CallbackVerdict.APPLIED,
+    assert known(at(4), at(1, word="pending")).outcomes == [
+        CallbackOutcome.APPLIED,
+        CallbackOutcome.APPLIED,
     ]  # what it once was is news
     assert (
-        known(at(4), at(1, word="pending"), at(1, word="pending")).verdicts[2]
-        is CallbackVerdict.KNOWN
+        known(at(4), at(1, word="pending"), at(1, word="pending")).outcomes[2]
+        is CallbackOutcome.DUPLICATE
     )
 
 
@@ -306,13 +310,13 @@ HISTORY = some.lists(some.tuples(some.integers(0, 9), STATES, WORDS), min_size=1
 
 
 @pytest.mark.feature("SF-199")
-@given(history=HISTORY, chance=some.randoms(use_true_random=False))
+@given(history=HISTORY, rng=some.randoms(use_true_random=False))
 def test_a_clients_order_whose_last_word_is_not_good_is_never_released(
-    history: Sequence[tuple[int, str, str | None]], chance: random.Random
+    history: Sequence[tuple[int, str, str | None]], rng: random.Random
 ) -> None:
-    """However it came there, in whatever order that was heard, under any policy."""
-    told = [at(*it) for it in history]
-    end = known(*chance.sample(told + told, 2 * len(told)))
+    """However it came there, in whatever order that was received, under any policy."""
+    callback = [at(*it) for it in history]
+    end = known(*rng.sample(callback + callback, 2 * len(callback)))
     last = max(second for second, _, _ in history)
     closing = [
         it
@@ -329,9 +333,9 @@ def test_a_clients_order_whose_last_word_is_not_good_is_never_released(
 
 def test_what_did_not_change_adds_nothing() -> None:
     """The poll finds it again in other bytes."""
-    sorted_ = vendors.read(record(json.dumps(order(), sort_keys=True, indent=1).encode()))
-    assert known(read(), sorted_).verdicts == [CallbackVerdict.APPLIED, CallbackVerdict.KNOWN]
-    assert (sorted_.key, sorted_.meaning) == (read().key, read().meaning)
+    sorted_ = vendors.parse(record(json.dumps(order(), sort_keys=True, indent=1).encode()))
+    assert known(read(), sorted_).outcomes == [CallbackOutcome.APPLIED, CallbackOutcome.DUPLICATE]
+    assert (sorted_.key, sorted_.content_hash) == (read().key, read().content_hash)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +354,7 @@ def test_an_amount_that_cannot_be_counted_costs_no_order(
 ) -> None:
     callback = read(**change)
     assert {it.name for it in callback.facts} >= {"storefront"}
-    assert {it.kind for it in callback.notices} == kinds
+    assert {it.kind for it in callback.drift} == kinds
 
 
 @pytest.mark.parametrize(
@@ -368,9 +372,9 @@ def test_an_amount_that_cannot_be_counted_costs_no_order(
         {"items": [{"id": 1, "quantity": -1}]},
     ],
 )
-def test_what_makes_no_sense_has_a_stated_reason(change: dict[str, Any]) -> None:
+def test_what_is_malformed_has_a_stated_reason(change: dict[str, Any]) -> None:
     with pytest.raises(Poison) as raised:
-        vendors.read(record({**ORDER, **change}, order="10324712"))
+        vendors.parse(record({**ORDER, **change}, order="10324712"))
     assert "a-secret" not in str(raised.value)
 
 
@@ -404,21 +408,21 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 
 @settings(max_examples=100)
-@given(chance=some.randoms(use_true_random=False))
-def test_whatever_is_answered_has_an_end_with_a_stated_reason(chance: random.Random) -> None:
+@given(rng=some.randoms(use_true_random=False))
+def test_whatever_is_answered_has_an_end_with_a_stated_reason(rng: random.Random) -> None:
     for _ in range(100):
-        told = json.loads(json.dumps(ORDER))
-        for _ in range(chance.randint(1, 4)):
-            whole, key = chance.choice(places(told))
-            whole[key] = copy.deepcopy(chance.choice(VALUES))
-        found = ends(told)
+        document = json.loads(json.dumps(ORDER))
+        for _ in range(rng.randint(1, 4)):
+            whole, key = rng.choice(places(document))
+            whole[key] = copy.deepcopy(rng.choice(VALUES))
+        found = ends(document)
         if found is not None and found.order_id == "tevo:10324712":
             assert known(found).front.status
 
 
-def ends(told: dict[str, Any]) -> ParsedCallback | None:
+def ends(document: dict[str, Any]) -> ParsedCallback | None:
     try:
-        return vendors.read(record(told, order="10324712"))
+        return vendors.parse(record(document, order="10324712"))
     except (NotAnEvent, Poison) as error:
         reason = str(error)
     assert reason.strip()

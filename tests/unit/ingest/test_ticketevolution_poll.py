@@ -10,14 +10,9 @@ import httpx
 import pytest
 
 from schemas.callbacks import TICKETEVOLUTION_ORDER
+from services.clients.http import MalformedResponseError
 from services.ingest import vendors
-from services.ingest.vendors.shared.poll import (
-    FoundObject,
-    MalformedAnswerError,
-    OrderMissingError,
-    PollConfig,
-    PollPage,
-)
+from services.ingest.vendors.shared.poll import FoundObject, OrderMissingError, PollConfig, PollPage
 from services.ingest.vendors.ticketevolution import poll
 from tests.support.vendors.fake_ticketevolution import SECRET, TOKEN, Answer, FakeTicketEvolution
 from tests.support.vendors.ticketevolution import order, record
@@ -38,7 +33,7 @@ def http() -> Iterator[httpx.Client]:
 
 
 class Round:
-    """The poll, asked until it is done; `cursor` is all that it keeps."""
+    """The poll, run until it is done; `cursor` is all that it keeps."""
 
     def __init__(self, http: httpx.Client, vendor: FakeTicketEvolution, **options: str) -> None:
         self.http, self.polled = (
@@ -71,15 +66,15 @@ def test_a_round_finds_what_waits_and_what_became_of_the_others(
         order(id=2, seller_state="accepted", updated_at="2026-11-20T15:00:00Z"),
         order(id=3, seller_state="accepted", updated_at="2026-11-01T00:00:00Z"),
     )
-    asking = Round(http, vendor)
-    assert ids(asking.whole()) == ["1", "2"]
-    assert [it.query.get("state") for it in vendor.asked] == ["pending", None]
+    round_ = Round(http, vendor)
+    assert ids(round_.whole()) == ["1", "2"]
+    assert [it.query.get("state") for it in vendor.requests] == ["pending", None]
     vendor.put(order(id=1, seller_state="canceled", updated_at="2026-11-20T15:31:00Z"))
-    assert ids(asking.whole(NOW + 300)) == ["1"]
+    assert ids(round_.whole(NOW + 300)) == ["1"]
     assert (
-        vendor.asked[-1].query["updated_at.gte"] == "2026-11-20T15:15:00Z"
+        vendor.requests[-1].query["updated_at.gte"] == "2026-11-20T15:15:00Z"
     )  # a little before the last round began
-    assert vendor.refused == []
+    assert vendor.refusals == []
 
 
 def test_pages_are_turned_and_each_is_one_request(
@@ -88,21 +83,21 @@ def test_pages_are_turned_and_each_is_one_request(
     vendor.put(
         *(order(id=number, updated_at="2026-11-20T15:30:00Z") for number in range(1_000, 1_250))
     )
-    asking = Round(http, vendor)
-    pages = [asking.page()]
-    assert (len(pages[0].found), pages[0].is_last, len(vendor.asked)) == (100, False, 1)
-    asking.cursor = json.dumps(
-        json.loads(asking.cursor), indent=1
+    round_ = Round(http, vendor)
+    pages = [round_.page()]
+    assert (len(pages[0].found), pages[0].is_last, len(vendor.requests)) == (100, False, 1)
+    round_.cursor = json.dumps(
+        json.loads(round_.cursor), indent=1
     )  # as it comes back from a database
-    pages += asking.whole()
+    pages += round_.whole()
     assert sorted(set(map(str, ids(pages)))) == [str(number) for number in range(1_000, 1_250)]
-    assert [it.query["page"] for it in vendor.asked] == ["1", "2", "3"] * 2
+    assert [it.query["page"] for it in vendor.requests] == ["1", "2", "3"] * 2
     assert {page.warning for page in pages} == {""}
     monkeypatch.setattr(poll, "PAGES_MAX", 2)
-    cut = asking.whole(NOW + 300)
+    cut = round_.whole(NOW + 300)
     assert "more than 2 pages" in cut[1].warning
     assert len(cut) == 4
-    assert json.loads(asking.cursor)["since"] == NOW  # what was cut off is asked for again
+    assert json.loads(round_.cursor)["since"] == NOW  # what was cut off is requested again
 
 
 def test_a_round_that_was_interrupted_goes_on_where_it_was(
@@ -110,43 +105,43 @@ def test_a_round_that_was_interrupted_goes_on_where_it_was(
 ) -> None:
     """And looks back to when it began, however long it took."""
     vendor.put(*(order(id=number) for number in range(1_000, 1_150)))
-    asking = Round(http, vendor)
-    asking.page(NOW)
-    before = asking.cursor
+    round_ = Round(http, vendor)
+    round_.page(NOW)
+    before = round_.cursor
     vendor.fail(Answer(500))
     with pytest.raises(httpx.HTTPStatusError):
-        asking.page(NOW + 50_000)
-    assert asking.cursor == before
-    asking.whole(NOW + 100_000)
-    asking.whole(NOW + 100_000)
-    assert {it.query["updated_at.gte"] for it in vendor.asked[-2:] if "state" not in it.query} == {
-        "2026-11-20T15:15:00Z"
-    }
+        round_.page(NOW + 50_000)
+    assert round_.cursor == before
+    round_.whole(NOW + 100_000)
+    round_.whole(NOW + 100_000)
+    assert {
+        it.query["updated_at.gte"] for it in vendor.requests[-2:] if "state" not in it.query
+    } == {"2026-11-20T15:15:00Z"}
 
 
 def test_the_same_order_found_again_is_the_same_body_and_the_same_callback(
     http: httpx.Client, vendor: FakeTicketEvolution
 ) -> None:
     vendor.put(order())
-    asking = Round(http, vendor)
-    first = asking.whole()[0].found[0]
+    round_ = Round(http, vendor)
+    first = round_.whole()[0].found[0]
     vendor.put(dict(reversed(order().items())))
-    again = asking.whole(NOW + 300)[0].found[0]
+    again = round_.whole(NOW + 300)[0].found[0]
     assert first == again
     assert first.type == TICKETEVOLUTION_ORDER
-    read = poll.read_order(http, asking.polled, "10324712")
-    polled, shown = (vendors.read(record(it.body, order="10324712")) for it in (first, read))
+    read = poll.read_order(http, round_.polled, "10324712")
+    polled, shown = (vendors.parse(record(it.body, order="10324712")) for it in (first, read))
     assert polled == shown
 
 
-def test_only_the_wanted_buyers_are_asked_for(
-    http: httpx.Client, vendor: FakeTicketEvolution
-) -> None:
+def test_only_the_wanted_buyers_are_polled(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
     vendor.put(order(id=1), order(id=2, buyer={"type": "Office", "id": 6}))
     assert ids(Round(http, vendor, direct_buyer_type="Office").whole()) == ["2", "2"]
 
 
-def test_what_cannot_be_kept_is_told_of(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
+def test_what_cannot_be_published_is_reported(
+    http: httpx.Client, vendor: FakeTicketEvolution
+) -> None:
     good = order()
     bodies: list[Any] = [
         good,
@@ -165,11 +160,11 @@ def test_a_number_that_json_does_not_have_is_no_order(
     http: httpx.Client, vendor: FakeTicketEvolution
 ) -> None:
     """Read as null it would be another amount."""
-    asking = Round(http, vendor)
+    round_ = Round(http, vendor)
     vendor.fail(Answer(body=json.dumps({"orders": [order(total=float("nan"))]}).encode()))
-    with pytest.raises(MalformedAnswerError, match="no JSON"):
-        asking.page()
-    assert asking.cursor == ""
+    with pytest.raises(MalformedResponseError, match="no JSON"):
+        round_.page()
+    assert round_.cursor == ""
 
 
 @pytest.mark.parametrize(
@@ -178,36 +173,36 @@ def test_a_number_that_json_does_not_have_is_no_order(
 def test_the_first_round_looks_back_as_far_as_its_block_says(
     http: httpx.Client, vendor: FakeTicketEvolution, days: float, since: str
 ) -> None:
-    asking = Round(http, vendor)
-    asking.polled = asking.polled._replace(first_days=days)
-    asking.whole()
-    assert vendor.asked[-1].query["updated_at.gte"] == since
+    round_ = Round(http, vendor)
+    round_.polled = round_.polled._replace(first_days=days)
+    round_.whole()
+    assert vendor.requests[-1].query["updated_at.gte"] == since
 
 
 @pytest.mark.parametrize("cursor", ["[]", "{", '{"page":0}', '{"page":1e9}', '{"since":-1}'])
 def test_a_cursor_of_somebody_else_is_refused(
     http: httpx.Client, vendor: FakeTicketEvolution, cursor: str
 ) -> None:
-    asking = Round(http, vendor)
-    asking.cursor = cursor
-    with pytest.raises(MalformedAnswerError):
-        asking.page()
-    assert vendor.asked == []
+    round_ = Round(http, vendor)
+    round_.cursor = cursor
+    with pytest.raises(MalformedResponseError):
+        round_.page()
+    assert vendor.requests == []
 
 
 def test_one_order_is_read_as_it_is_now(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
-    asking = Round(http, vendor)
+    round_ = Round(http, vendor)
     vendor.put(order())
     sent = json.dumps(order()).encode()
-    assert poll.read_order(http, asking.polled, "10324712") == FoundObject(
+    assert poll.read_order(http, round_.polled, "10324712") == FoundObject(
         "10324712", TICKETEVOLUTION_ORDER, sent
     )
     with pytest.raises(OrderMissingError, match="has no order 7 for this token"):
-        poll.read_order(http, asking.polled, "7")
-    with pytest.raises(MalformedAnswerError, match="a number"):
-        poll.read_order(http, asking.polled, "x")
+        poll.read_order(http, round_.polled, "7")
+    with pytest.raises(MalformedResponseError, match="a number"):
+        poll.read_order(http, round_.polled, "x")
     vendor.fail(Answer(body=b"{"), Answer(429, headers={"Retry-After": "7"}))
-    with pytest.raises(MalformedAnswerError, match="no JSON"):
-        poll.read_order(http, asking.polled, "10324712")
+    with pytest.raises(MalformedResponseError, match="no JSON"):
+        poll.read_order(http, round_.polled, "10324712")
     with pytest.raises(httpx.HTTPStatusError, match="429"):
-        poll.read_order(http, asking.polled, "10324712")
+        poll.read_order(http, round_.polled, "10324712")

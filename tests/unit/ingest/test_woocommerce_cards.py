@@ -1,5 +1,5 @@
-"""A card's number does not leave the door, in whatever form a plugin wrote it into an order's
-meta.
+"""A card's number does not leave the webhook endpoint, in whatever form a plugin wrote it into an
+order's metadata.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def is_clean(sent: bytes) -> None:
 def test_it_goes_whatever_holds_it_and_the_facts_stay(entry: object) -> None:
     for meta in ([entry], {"0": entry, "2": {"key": "k", "value": "v"}}):
         is_clean(body(meta))
-        assert vendors.read(record(without_cards(body(meta)))) == vendors.read(record(body(meta)))
+        assert vendors.parse(record(without_cards(body(meta)))) == vendors.parse(record(body(meta)))
 
 
 def test_it_goes_under_a_key_that_is_written_with_escapes() -> None:
@@ -78,12 +78,12 @@ def test_what_the_join_needs_and_what_is_no_card_stays() -> None:
 )
 def test_it_goes_from_a_buyers_note(note: str) -> None:
     for is_ascii in (True, False):
-        told = json.dumps(woo_order(customer_note=note), ensure_ascii=is_ascii).encode()
-        is_clean(told)
-        assert b"4111-1111" not in without_cards(told)
-        cut = told[: told.index(b"1111") + 15]
+        body = json.dumps(woo_order(customer_note=note), ensure_ascii=is_ascii).encode()
+        is_clean(body)
+        assert b"4111-1111" not in without_cards(body)
+        cut = body[: body.index(b"1111") + 15]
         assert b"1111" not in without_cards(cut)
-        assert json.loads(without_cards(told)) == woo_order(customer_note="")
+        assert json.loads(without_cards(body)) == woo_order(customer_note="")
     kept = json.dumps(
         woo_order(customer_note="ring +353 1 000 0000, code 1234 5678 9012 3456")
     ).encode()
@@ -95,6 +95,6 @@ def test_an_order_without_its_card_is_no_longer_than_before(value: object) -> No
     """It has to fit into the record into which it fitted with it."""
     order = woo_order(meta_data=[PLAIN, {"key": "k", "value": value}])
     for is_ascii in (True, "\ud83d" in str(value)):
-        told = json.dumps(order, ensure_ascii=is_ascii, separators=(",", ":")).encode()
-        assert len(without_cards(told)) <= len(told)
-        assert json.loads(without_cards(told))["meta_data"][1]["value"] == value
+        body = json.dumps(order, ensure_ascii=is_ascii, separators=(",", ":")).encode()
+        assert len(without_cards(body)) <= len(body)
+        assert json.loads(without_cards(body))["meta_data"][1]["value"] == value

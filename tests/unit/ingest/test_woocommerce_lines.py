@@ -1,5 +1,5 @@
-"""What stands beside a line of a WooCommerce order: for whom it is, which numbers were chosen, and
-what must not be kept.
+"""What is beside a line of a WooCommerce order: its recipient, its chosen numbers, and what must
+not be kept.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from hypothesis import strategies as some
 
 from schemas.orders import Line, Person, Storefront
 from services.ingest import vendors
-from services.ingest.errors import AmountUnreadable, CallbackUnreadable, WebhookRefused
+from services.ingest.errors import AmountUnreadable, CallbackUnreadable, WebhookReportsError
 from services.ingest.rules.facts import STOREFRONT, ParsedCallback
 from services.ingest.vendors.shared.money import minor
+from services.ingest.vendors.shared.ticket_keys import NUMBERS, PEOPLE
 from services.ingest.vendors.woocommerce.cards import without_cards
 from services.ingest.vendors.woocommerce.lines import (
-    NOTHING,
-    NUMBERS,
+    NO_META,
     NUMBERS_MAX,
-    PEOPLE,
     LineMeta,
-    extra,
+    line_meta,
 )
 from tests.support.callbacks import record, woo_order
 from tests.support.vendors import VENDORS
@@ -35,8 +34,8 @@ from tests.support.vendors.woocommerce import CARD_META, line
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "connect-a-woocommerce-shop.md"
 
 
-def told(*meta: tuple[str, object], **more: Any) -> ParsedCallback:
-    return vendors.read(record(woo_order(line_items=[line(1, *meta, **more)])))
+def parse(*meta: tuple[str, object], **more: Any) -> ParsedCallback:
+    return vendors.parse(record(woo_order(line_items=[line(1, *meta, **more)])))
 
 
 def front(callback: ParsedCallback) -> Storefront:
@@ -45,13 +44,13 @@ def front(callback: ParsedCallback) -> Storefront:
 
 
 def line_of(*meta: tuple[str, object]) -> Line:
-    return front(told(*meta)).lines[0]
+    return front(parse(*meta)).lines[0]
 
 
 @pytest.mark.feature("SF-035", "SF-037")
 def test_only_a_gift_has_a_recipient() -> None:
     """The sample of the notes: two entries for the buyer, one as a gift."""
-    own, gift = front(vendors.read(record(woo_order()))).lines
+    own, gift = front(vendors.parse(record(woo_order()))).lines
     assert own.recipient is None
     assert gift.recipient == Person(name="", email="bob@example.org")
 
@@ -116,18 +115,18 @@ def test_what_names_nobody_makes_no_gift(meta: tuple[str, object]) -> None:
     "value",
     [41, "42", "nobody at all@", {"id": 41}, ["Bob"], '<a href="mailto:b@c.d">b@c.d</a>', True],
 )
-def test_a_gift_that_names_nobody_is_noticed_and_costs_nothing_else(value: object) -> None:
-    """Its ticket is the buyer's, and somebody should hear of it."""
-    callback = told(("gift_to", value), ("holder_name", ""))
+def test_a_gift_that_names_nobody_is_reported_and_costs_nothing_else(value: object) -> None:
+    """Its ticket is the buyer's, and it is reported."""
+    callback = parse(("gift_to", value), ("holder_name", ""))
     assert front(callback).lines[0].recipient is None
-    (notice,) = callback.notices
+    (notice,) = callback.drift
     assert (notice.kind, notice.what) == ("unusable-recipient", "line_items.meta_data.gift_to")
     for silent in (
-        told(("gift_to", value), ("holder_name", "Bob")),
-        told(("gift_to", "")),
-        told(("gift_to", None)),
+        parse(("gift_to", value), ("holder_name", "Bob")),
+        parse(("gift_to", "")),
+        parse(("gift_to", None)),
     ):
-        assert silent.notices == ()
+        assert silent.drift == ()
 
 
 @pytest.mark.parametrize(
@@ -152,12 +151,12 @@ def test_a_gift_that_names_nobody_is_noticed_and_costs_nothing_else(value: objec
 def test_chosen_numbers_are_a_list_or_a_text(
     key: str, value: object, numbers: tuple[str, ...]
 ) -> None:
-    callback = told((key, value))
+    callback = parse((key, value))
     assert front(callback).lines[0].numbers == numbers
-    assert callback.notices == ()
+    assert callback.drift == ()
 
 
-def test_entries_of_one_key_are_one_list_and_another_key_says_the_same_again() -> None:
+def test_entries_of_one_key_are_one_list_and_another_key_repeats_them() -> None:
     meta = [("Ticket number", "7"), ("Ticket number", "9"), ("chosen_numbers", "1,2")]
     assert line_of(*meta).numbers == line_of(*meta[::-1]).numbers == ("1", "2")
     assert line_of(*meta[:2]).numbers == ("7", "9")
@@ -169,10 +168,10 @@ def test_a_key_that_is_empty_hides_no_number_of_another(empty: object) -> None:
 
 
 @pytest.mark.parametrize("bad", ["x" * 65, "7\u202e", "a\u0000", [1], 7.5, True])
-def test_a_number_that_cannot_be_printed_is_noticed_and_costs_nothing_else(bad: object) -> None:
-    callback = told(("chosen_numbers", ["7", bad, "9"]))
+def test_a_number_that_cannot_be_printed_is_reported_and_costs_nothing_else(bad: object) -> None:
+    callback = parse(("chosen_numbers", ["7", bad, "9"]))
     assert front(callback).lines[0].numbers == ("7", "9")
-    (notice,) = callback.notices
+    (notice,) = callback.drift
     assert (notice.source, notice.kind, notice.what) == (
         "shop",
         "unusable-number",
@@ -182,19 +181,19 @@ def test_a_number_that_cannot_be_printed_is_noticed_and_costs_nothing_else(bad: 
 
 
 @pytest.mark.parametrize("text", ['a:2:{i:0;i:7;i:1;s:1:"9";}', "<span>7</span>", "[[7]]"])
-def test_numbers_that_are_written_for_a_machine_are_noticed_and_never_printed(text: str) -> None:
-    callback = told(("chosen_numbers", text))
+def test_numbers_that_are_written_for_a_machine_are_reported_and_never_printed(text: str) -> None:
+    callback = parse(("chosen_numbers", text))
     assert front(callback).lines[0].numbers == ()
-    assert [it.kind for it in callback.notices] == ["unusable-number"]
+    assert [it.kind for it in callback.drift] == ["unusable-number"]
 
 
 def test_no_line_has_more_numbers_than_can_be_kept() -> None:
-    callback = told(("chosen_numbers", list(range(NUMBERS_MAX + 1))))
+    callback = parse(("chosen_numbers", list(range(NUMBERS_MAX + 1))))
     assert len(front(callback).lines[0].numbers) == NUMBERS_MAX
-    assert len(callback.notices) == 1
+    assert len(callback.drift) == 1
 
 
-def test_the_key_that_is_shown_counts_where_the_key_itself_says_nothing() -> None:
+def test_the_display_key_counts_where_the_key_itself_is_unknown() -> None:
     meta = [
         {
             "id": 1,
@@ -205,7 +204,7 @@ def test_the_key_that_is_shown_counts_where_the_key_itself_says_nothing() -> Non
         }
     ]
     item = line(1) | {"meta_data": meta}
-    assert front(vendors.read(record(woo_order(line_items=[item])))).lines[0].recipient == Person(
+    assert front(vendors.parse(record(woo_order(line_items=[item])))).lines[0].recipient == Person(
         name="Bob"
     )
 
@@ -215,7 +214,7 @@ def test_the_key_that_is_shown_counts_where_the_key_itself_says_nothing() -> Non
 )
 def test_meta_of_any_form_costs_no_order(meta: object) -> None:
     item = line(1) | {"meta_data": meta}
-    callback = vendors.read(record(woo_order(line_items=[item], meta_data=meta)))
+    callback = vendors.parse(record(woo_order(line_items=[item], meta_data=meta)))
     assert (front(callback).lines[0].recipient, front(callback).lines[0].numbers) == (None, ())
 
 
@@ -236,7 +235,7 @@ def test_what_is_written_by_hand_is_what_the_model_writes(
 ) -> None:
     order = woo_order(line_items=[line(1, name=name) | {"meta_data": meta}], date_paid_gmt=paid)
     try:
-        callback = vendors.read(record(order))
+        callback = vendors.parse(record(order))
     except CallbackUnreadable:
         assert paid  # a time out of bounds
         return
@@ -253,23 +252,23 @@ def test_an_amount_with_all_its_digits_is_what_it_is_with_a_zero_more(
 ) -> None:
     """One more zero takes the longer way to the same number."""
 
-    def told(amount: str) -> int | None:
+    def parse(amount: str) -> int | None:
         try:
             return minor(amount, digits)
         except AmountUnreadable:
             return None
 
-    assert told(text) == told(text + "0" if "." in text[1:] else text + ".0")
+    assert parse(text) == parse(text + "0" if "." in text[1:] else text + ".0")
 
 
 @pytest.mark.parametrize("meta", [[], [{"key": "k" * 20_000, "value": None}]])
 def test_recipient_and_numbers_of_nothing_are_nothing(meta: list[object]) -> None:
-    assert extra(meta) == NOTHING == LineMeta(None, (), "", "")
+    assert line_meta(meta) == NO_META == LineMeta(None, (), "", "")
 
 
-def test_every_key_is_told_on_its_page() -> None:
+def test_every_key_is_on_its_page() -> None:
     """As in the table: whose, and which part."""
-    said = set(re.findall(r"`([a-z_]+)`", PAGE.read_text("utf-8")))
+    documented_keys = set(re.findall(r"`([a-z_]+)`", PAGE.read_text("utf-8")))
     whose = {key for key, (_, part) in PEOPLE.items() if part == "either"}
     parts = {
         key.removeprefix(who)
@@ -281,25 +280,25 @@ def test_every_key_is_told_on_its_page() -> None:
         whose
         | set(NUMBERS)
         | {part for part in parts if part in {"_name", "_email", "_first_name"}}
-    ) - said
+    ) - documented_keys
     assert not missing
 
 
-# What a shop says instead of an order.
+# What a shop sends instead of an order.
 
 
 @pytest.mark.parametrize("topic", ["order.updated", "order.created", "order.deleted", ""])
-def test_an_error_of_the_shop_says_that_the_webhooks_user_lost_its_right(topic: str) -> None:
+def test_an_error_of_the_shop_means_that_the_webhooks_user_lost_its_right(topic: str) -> None:
     body = {
         "code": "woocommerce_rest_cannot_view",
         "message": "Sorry, ada@example.org",
         "data": {"status": 401},
     }
     with pytest.raises(
-        WebhookRefused,
+        WebhookReportsError,
         match=r"user who made the webhook .* 'woocommerce_rest_cannot_view'|may not read",
     ) as raised:
-        vendors.read(record(json.dumps(body).encode(), topic=topic))
+        vendors.parse(record(json.dumps(body).encode(), topic=topic))
     assert "ada@" not in str(raised.value)
 
 
@@ -308,10 +307,10 @@ def test_an_error_of_the_shop_says_that_the_webhooks_user_lost_its_right(topic: 
 )
 def test_what_only_resembles_an_error_of_the_shop_is_unreadable(body: dict[str, object]) -> None:
     with pytest.raises(CallbackUnreadable):
-        vendors.read(record(json.dumps(body).encode()))
+        vendors.parse(record(json.dumps(body).encode()))
 
 
-# What nobody may keep.
+# What must not be kept.
 
 
 def test_a_body_without_card_data_stays_byte_for_byte() -> None:
@@ -344,4 +343,4 @@ def test_cleaning_changes_no_fact() -> None:
         meta_data=[*CARD_META, {"id": 2, "key": "_stripe_charge_id", "value": "ch_12345678"}]
     )
     body = json.dumps(order).encode()
-    assert vendors.read(record(without_cards(body))) == vendors.read(record(body))
+    assert vendors.parse(record(without_cards(body))) == vendors.parse(record(body))

@@ -112,7 +112,7 @@ def test_a_problem_is_reported_with_file_campaign_key_and_remedy(
     assert str(file) in refused.value.cause
 
 
-def test_a_missing_file_is_reported(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CampaignFileInvalid, match="it cannot be read: No such file or directory"):
         read(tmp_path / "none.toml")
 

@@ -1,4 +1,4 @@
-"""Adyen's notifications as they come: their items, and whether Adyen signed each of them."""
+"""Adyen's notifications as they are sent: their items, and whether Adyen signed each of them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.ingest.vendors.shared import exact_json, php_lists
-from services.ingest.vendors.shared.signing import hmac_fits
+from services.ingest.vendors.shared.signing import is_hmac_of_body
 from services.ingest.vendors.shared.source import WebhookRequest
 
-# different ones: who has seen an item could send it with thousands of dates, and each is a record
+# distinct ones: whoever has seen an item could send it with thousands of dates, and each becomes a
+# record
 ITEMS_MAX = 100
 DIGITS_MAX = 1_000
 KEY = re.compile(r"(?:[0-9A-Fa-f]{2})+", re.ASCII)
@@ -19,23 +20,25 @@ SIGNED = ("pspReference", "originalReference", "merchantAccountCode", "merchantR
 
 
 def key_of(secret: str) -> bytes:
-    """The page shows it in hexadecimal digits."""
+    """Return the key from the hexadecimal digits that Adyen's page shows."""
     if not KEY.fullmatch(digits := secret.strip()):
-        raise ValueError("is no hexadecimal key")
+        raise ValueError("is not a hexadecimal key")
     return bytes.fromhex(digits)
 
 
-def spelled(value: object) -> object:
-    """As it is signed: nothing for nothing, `true` for true."""
+def as_signed(value: object) -> object:
+    """Return the value as it is signed: an empty text for null, `true` for true."""
     if value is None:
         return ""
     return ("true" if value else "false") if isinstance(value, bool) else value
 
 
 def document(body: bytes) -> Any:
-    """None when it is no JSON. A broken character, such as half an emoji of a shopper's name, a raw
-    line end or a number of thousands of digits is no reason to refuse: Adyen would send the same
-    again for a month, and hold everything back that waits behind it.
+    """Return the parsed body; None if it is not JSON.
+
+    A lone surrogate in a shopper's name, a raw line break or a number of thousands of digits is no
+    reason to refuse: Adyen would send the same for a month, and hold back everything that waits
+    behind it.
     """
     try:
         return exact_json.loads(body)
@@ -52,22 +55,26 @@ def _bounded(digits: str) -> int | None:
 
 
 def items(body: bytes) -> Sequence[Mapping[str, Any]]:
-    """By place. One reading for the signature and for the worker: both see the same of a key that
-    stands there twice.
+    """Return the items in order. The signature and the worker read them here, so both see the same
+    value of a repeated key.
     """
-    told = document(body)
-    listed = php_lists.listed(told.get("notificationItems")) if isinstance(told, dict) else None
-    return [_item(it) for it in listed] if isinstance(listed, list) else ()
+    notification = document(body)
+    listed = (
+        php_lists.list_from_php(notification.get("notificationItems"))
+        if isinstance(notification, dict)
+        else None
+    )
+    return [_item(wrapped) for wrapped in listed] if isinstance(listed, list) else ()
 
 
 def _item(wrapped: object) -> Mapping[str, Any]:
-    """Nothing in the place of what is none: it cannot fit its signature."""
+    """Return the item; an empty one, which fits no signature, in the place of a malformed one."""
     item = wrapped.get("NotificationRequestItem") if isinstance(wrapped, dict) else None
     return item if isinstance(item, dict) else {}
 
 
-def signed(item: Mapping[str, Any]) -> bytes | None:
-    """The text under the signature, without escapes. None: a field holds what cannot be signed."""
+def signed_text(item: Mapping[str, Any]) -> bytes | None:
+    """Return the signed text, without escapes; None if a field holds what cannot be signed."""
     money = item.get("amount")
     money = money if isinstance(money, dict) else {}
     values = [
@@ -75,45 +82,49 @@ def signed(item: Mapping[str, Any]) -> bytes | None:
         *map(money.get, ("value", "currency")),
         *map(item.get, ("eventCode", "success")),
     ]
-    texts = [spelled(value) for value in values]
+    texts = [as_signed(value) for value in values]
     if not all(isinstance(text, str | int) for text in texts):
         return None
-    return encoded(":".join(map(str, texts)))
+    return java_encoded(":".join(map(str, texts)))
 
 
-def encoded(text: str) -> bytes:
-    """As Java writes half a character: a question mark."""
+def java_encoded(text: str) -> bytes:
+    """Encode as Java does: a lone surrogate is a question mark."""
     return text.encode("utf-8", "replace")
 
 
-def is_genuine(delivery: WebhookRequest, item: Mapping[str, Any]) -> bool:
-    more, text = item.get("additionalData"), signed(item)
+def is_genuine(request: WebhookRequest, item: Mapping[str, Any]) -> bool:
+    more, text = item.get("additionalData"), signed_text(item)
     given = more.get("hmacSignature") if isinstance(more, dict) else None
     return (
         text is not None
         and isinstance(given, str)
-        and hmac_fits(delivery, encoded(given), signed=text)
+        and is_hmac_of_body(request, java_encoded(given), signed=text)
     )
 
 
-def verify(delivery: WebhookRequest) -> bool:
-    """Every item, by base64(HMAC-SHA256(key, its signed fields)). No time is signed."""
-    told = items(delivery.body)
-    return bool(told) and all(is_genuine(delivery, item) for item in told)
+def verify(request: WebhookRequest) -> bool:
+    """Check every item: base64(HMAC-SHA256(key, its signed fields)). No time is signed."""
+    signed_items = items(request.body)
+    return bool(signed_items) and all(is_genuine(request, item) for item in signed_items)
 
 
 def pieces(body: bytes) -> Sequence[bytes]:
-    """Adyen sends one item at a time, and says that it may send more. An item alone is signed as it
-    was in company.
+    """Return one body per item. Adyen sends one item at a time and documents that it may send more;
+    an item alone has the same signature.
     """
-    told = document(body)
-    listed = php_lists.listed(told.get("notificationItems")) if isinstance(told, dict) else None
+    notification = document(body)
+    listed = (
+        php_lists.list_from_php(notification.get("notificationItems"))
+        if isinstance(notification, dict)
+        else None
+    )
     if not isinstance(listed, list) or len(listed) < 2:
         return (body,)
     try:
         each = {
-            exact_json.dumps({"live": told.get("live"), "notificationItems": [it]}): None
-            for it in listed
+            exact_json.dumps({"live": notification.get("live"), "notificationItems": [item]}): None
+            for item in listed
         }
     except (ValueError, RecursionError):
         return (body,)

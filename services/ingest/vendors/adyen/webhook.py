@@ -1,10 +1,10 @@
-"""Adyen: notifications of several items, each signed by itself, told again until the oldest of a
-queue is taken.
+"""Adyen: notifications of several items, each signed by itself and repeated until the oldest of a
+queue is accepted.
 
 Eight fields of an item are signed, and no time: whoever has seen an item can send it again with
-another date. So a fact's version is the stage to which its event code belongs, and only within a
-stage the date: a chargeback that is sent again, with whatever date, stays behind its reversal. The
-same refund or dispute keeps its pspReference, which is signed, in its name.
+another date. So a fact's version is the stage of its event code, and the date only within a stage:
+a chargeback that is sent again, with whatever date, stays behind its reversal. A refund or dispute
+has its pspReference, which is signed, in its name.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from schemas.fraud import FraudVerdict, Word
 from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
-from services.ingest.vendors.adyen.items import items, key_of, pieces, spelled, verify
+from services.ingest.vendors.adyen.items import as_signed, items, key_of, pieces, verify
 from services.ingest.vendors.shared.gateway import (
     CountedAmount,
     Minor,
     VendorModel,
-    aside,
-    blanking,
-    in_iso,
+    counted_amount,
+    field_blanker,
+    kept_callback,
+    missing_amount_drift,
     order_id,
     order_reference,
-    priced,
     quoted,
-    unpriced,
+    to_iso_minor,
 )
-from services.ingest.vendors.shared.source import ReceivedCallback, Source, bounded
+from services.ingest.vendors.shared.source import ReceivedCallback, Source, bounded_time
 
 __all__ = [
     "SOURCE",
@@ -52,13 +52,13 @@ CARD_IN_REASON = re.compile(
     rb'("reason"\s*:\s*")[0-9A-Za-z]{0,20}:[0-9]{4}:[0-9]{1,2}\\?/[0-9]{2,4}"'
 )
 
-# The signature joins its fields with colons and escapes none: with no colon in any field but the
-# merchant's reference there is one way to take the text apart, so nobody moves a part of his
+# The signature joins its fields with colons and escapes none. With no colon in any field but the
+# merchant's reference, the text can be split in only one way, so nobody can move a part of a
 # reference into an amount.
 Id = Annotated[str, Field(pattern=r"^[0-9A-Za-z._-]{1,100}$")]
 
 
-NOTHING_PRICED = CountedAmount()
+NO_AMOUNT = CountedAmount()
 
 
 class AdyenAmount(VendorModel):
@@ -67,19 +67,21 @@ class AdyenAmount(VendorModel):
 
     @property
     def priced(self) -> CountedAmount:
-        return priced(in_iso(self.value, self.currency, OWN_DIGITS), self.value, self.currency)
+        return counted_amount(
+            to_iso_minor(self.value, self.currency, OWN_DIGITS), self.value, self.currency
+        )
 
 
 class AdyenItem(VendorModel):
     reference: Id = Field(alias="pspReference")
-    original: Annotated[Id | Literal[""], BeforeValidator(spelled)] = Field(
+    original: Annotated[Id | Literal[""], BeforeValidator(as_signed)] = Field(
         "", alias="originalReference"
     )
     account: Annotated[str, Field(alias="merchantAccountCode", pattern=r"^[^:]{1,200}$")]
-    order: Annotated[str, BeforeValidator(spelled)] = Field("", alias="merchantReference")
+    order: Annotated[str, BeforeValidator(as_signed)] = Field("", alias="merchantReference")
     amount: AdyenAmount | None = None
     code: Annotated[str, Field(alias="eventCode", pattern=r"^[0-9A-Z_]{1,100}$")]
-    success: Annotated[Literal["true", "false"], BeforeValidator(spelled)]
+    success: Annotated[Literal["true", "false"], BeforeValidator(as_signed)]
     at: AwareDatetime = Field(alias="eventDate")
 
     @property
@@ -88,15 +90,13 @@ class AdyenItem(VendorModel):
 
 
 class AdyenStep(NamedTuple):
-    """What an event code says of what it is about, and how far that is by then."""
+    """What an event code means: the kind of movement, and the stage that it has reached."""
 
     kind: MovementKind
     stage: int
     state: MovementState
-    failed: MovementState | None = (
-        None  # with success false; None: nothing moved, and nothing is told
-    )
-    is_of_payment: bool = False  # about the payment itself: named by it
+    failed: MovementState | None = None  # with success false; None: nothing moved
+    is_of_payment: bool = False  # about the payment itself, and named by it
 
 
 REFUSED = AdyenStep("failure", 20, "failed")
@@ -110,7 +110,7 @@ STEPS: Mapping[str, AdyenStep] = {
     "REFUND": AdyenStep("refund", 20, "done", "failed"),
     "CANCEL_OR_REFUND": AdyenStep(
         "refund", 20, "done", "failed"
-    ),  # which of both stands in no signed field
+    ),  # no signed field says which of the two it was
     "REFUND_FAILED": AdyenStep("refund", 40, "failed"),
     "REFUNDED_REVERSED": AdyenStep("refund", 50, "undone"),
     "NOTIFICATION_OF_FRAUD": AdyenStep("warning", 20, "open"),
@@ -127,8 +127,8 @@ REVIEWS: Mapping[str, tuple[Word, int]] = {
     "MANUAL_REVIEW_ACCEPT": ("approved", 40),
     "MANUAL_REVIEW_REJECT": ("declined", 50),
 }
-# Known, and about no money of an order that moved: kept, and nobody is asked to look.
-OTHERS = frozenset(
+# Known, and about no movement of an order's money: kept, and not reported as drift.
+IRRELEVANT_CODES = frozenset(
     [
         "AUTHENTICATION",
         "AUTHORISATION_ADJUSTMENT",
@@ -169,31 +169,43 @@ def identify(received: ReceivedCallback, item: AdyenItem) -> str:
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
-    told = items(received.body)
-    if len(told) != 1:
+    notification_items = items(received.body)
+    if len(notification_items) != 1:
         raise CallbackUnreadable(
-            f"the notification has {len(told)} items, and one is read at a time"
+            f"the notification has {len(notification_items)} items, and one is read at a time"
         )
-    item = AdyenItem.model_validate(told[0])
+    item = AdyenItem.model_validate(notification_items[0])
     key, code = identify(received, item), quoted(item.code)
-    if item.code in OTHERS:
-        return aside(received, key, "unknown-type", f"the event code {code}", is_drift=False)
+    if item.code in IRRELEVANT_CODES:
+        return kept_callback(
+            received, key, "unknown-type", f"the event code {code}", is_reported=False
+        )
     if item.code not in STEPS and item.code not in REVIEWS:
-        return aside(received, key, "unknown-type", f"the event code {code}", is_drift=True)
-    fact, notices = (review(received, item), ()) if item.code in REVIEWS else moved(received, item)
+        return kept_callback(
+            received, key, "unknown-type", f"the event code {code}", is_reported=True
+        )
+    fact, drift = (
+        (review_verdict(received, item), ())
+        if item.code in REVIEWS
+        else movement_of(received, item)
+    )
     if fact is None:
-        is_drift = not (item.code in STEPS and STEPS[item.code].is_of_payment)
-        return aside(received, key, "unknown-status", f"{code} without success", is_drift=is_drift)
-    payment = facts.payment(received.shop, item.payment)
-    return facts.callback(
-        key, order_id(received, item.order), payments=[payment], moved=(fact,), notices=notices
+        is_reported = not (item.code in STEPS and STEPS[item.code].is_of_payment)
+        return kept_callback(
+            received, key, "unknown-status", f"{code} without success", is_reported=is_reported
+        )
+    payment = facts.payment_name(received.order_source, item.payment)
+    return facts.parsed_callback(
+        key, order_id(received, item.order), payments=[payment], movements=(fact,), drift=drift
     )
 
 
-def moved(
+def movement_of(
     received: ReceivedCallback, item: AdyenItem
-) -> tuple[facts.Fact | None, tuple[facts.Notice, ...]]:
-    """Its detail is the event code, for the reason is not signed."""
+) -> tuple[facts.Fact | None, tuple[facts.DriftNotice, ...]]:
+    """Return the item's movement. Its detail is the event code, because the reason is not
+    signed.
+    """
     step, is_done = STEPS[item.code], item.success == "true"
     if item.code == "AUTHORISATION" and not is_done:
         step = REFUSED
@@ -201,7 +213,7 @@ def moved(
         return None, ()
     elif not is_done and step.failed is not None:
         step = step._replace(state=step.failed, stage=step.stage + 1)
-    money = item.amount
+    amount = item.amount
     movement = Movement(
         gateway=received.source,
         kind=step.kind,
@@ -209,31 +221,31 @@ def moved(
         payment=item.payment,
         state=step.state,
         detail=item.code,
-        at=bounded(item.at),
-        **(NOTHING_PRICED if money is None else money.priced)._asdict(),
+        at=bounded_time(item.at),
+        **(NO_AMOUNT if amount is None else amount.priced)._asdict(),
     )
-    return staged(facts.movement_fact(movement), step.stage), unpriced(
+    return with_stage(facts.movement_fact(movement), step.stage), missing_amount_drift(
         received, movement, item.code
     )
 
 
-def review(received: ReceivedCallback, item: AdyenItem) -> facts.Fact | None:
-    """A rejection stays, whatever is sent again."""
+def review_verdict(received: ReceivedCallback, item: AdyenItem) -> facts.Fact | None:
+    """Return the verdict of a manual review. A rejection stays, whatever is sent again."""
     if item.success != "true":
         return None
     word, stage = REVIEWS[item.code]
     verdict = FraudVerdict(
-        source=received.source, verdict=word, detail=item.code, at=bounded(item.at)
+        source=received.source, verdict=word, detail=item.code, at=bounded_time(item.at)
     )
-    return staged(facts.verdict_fact(verdict, about=item.payment), stage)
+    return with_stage(facts.verdict_fact(verdict, about=item.payment), stage)
 
 
-def staged(fact: facts.Fact, stage: int) -> facts.Fact:
-    """With the stage before the date, for only the stage is signed."""
+def with_stage(fact: facts.Fact, stage: int) -> facts.Fact:
+    """Return the fact with the stage before the date, because only the stage is signed."""
     return fact._replace(version=f"{stage:02d}/{fact.version}")
 
 
-blanked = blanking(
+blanked = field_blanker(
     "cardSummary",
     "cardBin",
     "issuerBin",
@@ -253,7 +265,9 @@ blanked = blanking(
 
 
 def without_cards(body: bytes) -> bytes:
-    """The reason of an authorisation is its code, the card's last digits and its expiry."""
+    """Remove card data. The reason of an authorisation is its code, the card's last digits and its
+    expiry.
+    """
     return CARD_IN_REASON.sub(rb'\1"', blanked(body))
 
 
@@ -266,6 +280,6 @@ SOURCE = Source(
     orders=orders,
     key_of=key_of,
     without_cards=without_cards,
-    answer=b"[accepted]",
-    needs_shop=True,
+    response_body=b"[accepted]",
+    needs_orders_of=True,
 )

@@ -1,7 +1,7 @@
-"""Card data that a storefront sends beside what its contract knows, which nobody reads and no
+"""Removes card data that a storefront sends outside its contract, which nobody reads and no dead
 letter may show.
 
-What the contract knows stays byte for byte.
+Fields of the contract stay byte for byte.
 """
 
 from __future__ import annotations
@@ -11,39 +11,45 @@ import re
 from schemas.callbacks import NativeOrder
 from schemas.orders import Line, Person
 from services.ingest.vendors.shared import exact_json
-from services.ingest.vendors.woocommerce.cards import PAIR, has_card_number, is_card, without
+from services.ingest.vendors.shared.cards import (
+    KEY_AND_VALUE,
+    has_card_number,
+    is_card_key,
+    without_card_data,
+)
 
 FIELDS = frozenset([*NativeOrder.model_fields, *Line.model_fields, *Person.model_fields])
 
 
 def without_cards(body: bytes) -> bytes:
-    """The same bytes, where nothing looks like card data, else with empty values in their places.
-    Never raises.
+    """Return the same bytes if nothing looks like card data, else with such values emptied. Never
+    raises.
     """
     try:
-        told = exact_json.loads(body)
-        clean = _cleaned(told)
-        return body if clean == told else exact_json.dumps(clean)
-    except (ValueError, TypeError, RecursionError):  # no JSON, or too deep to be any order
-        return PAIR.sub(_blanked, body)
+        value = exact_json.loads(body)
+        clean = _cleaned(value)
+        return body if clean == value else exact_json.dumps(clean)
+    except (ValueError, TypeError, RecursionError):  # not JSON, or nested too deeply to be an order
+        return KEY_AND_VALUE.sub(_blanked_pair, body)
 
 
-def _cleaned(told: object) -> object:
-    if isinstance(told, list):
-        return [_cleaned(it) for it in told]
-    if not isinstance(told, dict):
-        return told
+def _cleaned(value: object) -> object:
+    if isinstance(value, list):
+        return [_cleaned(it) for it in value]
+    if not isinstance(value, dict):
+        return value
     return {
-        name: _cleaned(it) if name in FIELDS else _strange(name, it) for name, it in told.items()
+        name: _cleaned(it) if name in FIELDS else _unknown_field(name, it)
+        for name, it in value.items()
     }
 
 
-def _strange(name: str, told: object) -> object:
-    return "" if is_card(name) else without(told, name)
+def _unknown_field(name: str, value: object) -> object:
+    return "" if is_card_key(name) else without_card_data(value, name)
 
 
-def _blanked(found: re.Match[bytes]) -> bytes:
+def _blanked_pair(found: re.Match[bytes]) -> bytes:
     name, value = found[2].decode("utf-8", "replace"), found[3].decode("utf-8", "replace")
-    if not (is_card(name) or has_card_number(value)):
+    if not (is_card_key(name) or has_card_number(value)):
         return found[0]
     return found[1] + (b'""' if value[0] == '"' else b"0")

@@ -1,5 +1,5 @@
-"""A storefront's own order, and what is put right in it where it is not as its contract says and no
-ticket depends on it.
+"""A storefront's own order, and repairs of values that violate its contract and that no ticket
+depends on.
 """
 
 from __future__ import annotations
@@ -18,108 +18,110 @@ from services.ingest.vendors.shared.money import (
     CURRENCY,
     EXPONENTS,
     NO_CURRENCY,
-    uncountable,
+    amount_text,
 )
-from services.ingest.vendors.shared.notes import Note, quoted
-from services.ingest.vendors.shared.php_lists import listed
-from services.ingest.vendors.shared.source import reasonable
+from services.ingest.vendors.shared.php_lists import list_from_php
+from services.ingest.vendors.shared.repairs import Repair, quoted
+from services.ingest.vendors.shared.source import bounded_time_or_none
 
 WHOLE = TypeAdapter(int)
 AMOUNTS, DATES = ("total_minor", "refunded_minor"), ("placed_at", "paid_at")
 
 
 class ReadNativeOrder(NamedTuple):
-    """`beside`: fields of a Storefront that keep what was written where it is no amount or
-    currency.
-    """
+    """`beside` holds the Storefront's text fields for values that are no amount or currency."""
 
     order: NativeOrder
     beside: dict[str, str]
-    notes: list[Note]
+    repairs: list[Repair]
 
 
 def read(body: bytes) -> ReadNativeOrder:
-    """Raises ValidationError."""
+    """Read and repair an order. Raises ValidationError."""
     try:
-        return within_bounds(NativeOrder.model_validate_json(body), {}, [])
+        return bound_amounts_and_dates(NativeOrder.model_validate_json(body), {}, [])
     except ValidationError:
         if (put_right := repaired(body)) is None:
             raise
-    document, beside, notes = put_right
-    return within_bounds(NativeOrder.model_validate_json(document), beside, notes)
+    document, beside, repairs = put_right
+    return bound_amounts_and_dates(NativeOrder.model_validate_json(document), beside, repairs)
 
 
-def within_bounds(order: NativeOrder, beside: dict[str, str], notes: list[Note]) -> ReadNativeOrder:
-    """The same order when all its amounts and dates are within reason."""
+def bound_amounts_and_dates(
+    order: NativeOrder, beside: dict[str, str], repairs: list[Repair]
+) -> ReadNativeOrder:
+    """Return the order with values that are out of bounds replaced; the same order if there are
+    none.
+    """
     changes: dict[str, object] = {}
     for name in AMOUNTS:
         if abs(found := getattr(order, name)) > AMOUNT_MAX:
-            changes[name], beside[text_name(name)] = 0, uncountable(found)
-            notes.append(Note("unreadable-amount", name))
+            changes[name], beside[text_name(name)] = 0, amount_text(found)
+            repairs.append(Repair("unreadable-amount", name))
     for name in DATES:
         at: datetime | None = getattr(order, name)
-        if at is not None and (at.tzinfo is None or reasonable(at) is None):
+        if at is not None and (at.tzinfo is None or bounded_time_or_none(at) is None):
             changes[name] = None
-            notes.append(Note("unreadable-date", name))
+            repairs.append(Repair("unreadable-date", name))
     if any(abs(it.total_minor) > AMOUNT_MAX for it in order.lines):
         changes["lines"] = tuple(
             it
             if abs(it.total_minor) <= AMOUNT_MAX
-            else it.model_copy(update={"total_minor": 0, "total_text": uncountable(it.total_minor)})
+            else it.model_copy(update={"total_minor": 0, "total_text": amount_text(it.total_minor)})
             for it in order.lines
         )
-        notes.append(Note("unreadable-amount", "lines.total_minor"))
+        repairs.append(Repair("unreadable-amount", "lines.total_minor"))
     if order.currency not in EXPONENTS and "currency_text" not in beside:
-        notes.append(Note("unknown-currency", f"the currency {quoted(order.currency)}"))
-    return ReadNativeOrder(order.model_copy(update=changes) if changes else order, beside, notes)
+        repairs.append(Repair("unknown-currency", f"the currency {quoted(order.currency)}"))
+    return ReadNativeOrder(order.model_copy(update=changes) if changes else order, beside, repairs)
 
 
-def repaired(body: bytes) -> tuple[bytes, dict[str, str], list[Note]] | None:
-    """None: it is no JSON object."""
+def repaired(body: bytes) -> tuple[bytes, dict[str, str], list[Repair]] | None:
+    """Return the repaired body; None if it is not a JSON object."""
     try:
         order = exact_json.loads(body)
         if not isinstance(order, dict):
             return None
-        beside, notes = dict[str, str](), set[Note]()
-        if (lines := listed(order.get("lines"))) is not None:
+        beside, repairs = dict[str, str](), set[Repair]()
+        if (lines := list_from_php(order.get("lines"))) is not None:
             order["lines"] = lines
         for line in lines or ():
             if isinstance(line, dict):
-                notes.update(_line_put_right(line))
-        notes.update(_put_right(order, beside))
-        return exact_json.dumps(order), beside, sorted(notes)
+                repairs.update(_repair_line(line))
+        repairs.update(_repair_order(order, beside))
+        return exact_json.dumps(order), beside, sorted(repairs)
     except (ValueError, RecursionError):
         return None
 
 
-def _line_put_right(line: dict[str, Any]) -> Iterator[Note]:
-    if (numbers := listed(line.get("numbers"))) is not None:
+def _repair_line(line: dict[str, Any]) -> Iterator[Repair]:
+    if (numbers := list_from_php(line.get("numbers"))) is not None:
         line["numbers"] = numbers
     if "total_minor" in line and not is_whole(line["total_minor"]):
-        line["total_text"], line["total_minor"] = uncountable(line["total_minor"]), 0
-        yield Note("unreadable-amount", "lines.total_minor")
+        line["total_text"], line["total_minor"] = amount_text(line["total_minor"]), 0
+        yield Repair("unreadable-amount", "lines.total_minor")
 
 
-def _put_right(order: dict[str, Any], beside: dict[str, str]) -> Iterator[Note]:
+def _repair_order(order: dict[str, Any], beside: dict[str, str]) -> Iterator[Repair]:
     currency = order.get("currency")
     if not isinstance(currency, str) or CURRENCY.fullmatch(currency) is None:
-        beside["currency_text"], order["currency"] = uncountable(currency), NO_CURRENCY
-        yield Note("unknown-currency", f"the currency {quoted(str(currency))}")
+        beside["currency_text"], order["currency"] = amount_text(currency), NO_CURRENCY
+        yield Repair("unknown-currency", f"the currency {quoted(str(currency))}")
     for name in AMOUNTS:
         written = order.get(name)
         if name in order or name == "total_minor":
             if is_whole(written, 0 if name == "refunded_minor" else None):
                 continue
-            beside[text_name(name)], order[name] = uncountable(written), 0
-            yield Note("missing-field" if written is None else "unreadable-amount", name)
+            beside[text_name(name)], order[name] = amount_text(written), 0
+            yield Repair("missing-field" if written is None else "unreadable-amount", name)
     for name in DATES:
         if order.get(name) is not None and not is_readable(order[name]):
             order[name] = None
-            yield Note("unreadable-date", name)
+            yield Repair("unreadable-date", name)
 
 
 def is_whole(value: object, least: int | None = None) -> bool:
-    """Whether the model reads it as a whole number, and one that is not below `least`."""
+    """Return whether the model reads it as a whole number that is not below `least`."""
     try:
         found = WHOLE.validate_python(value)
     except ValidationError:

@@ -1,10 +1,11 @@
-"""A storefront's own orders as CloudEvents: in our words, in minor units, with its own clock.
+"""A storefront's own orders as CloudEvents: in this project's terms, in minor units, with its own
+clock.
 
-It publishes them straight to Kafka, or posts them to the door, signed as Standard Webhooks asks:
-base64 of HMAC-SHA256(key, `webhook-id.webhook-timestamp.body`), as `v1,...`, several parted by
-blanks. An attribute beside the body is not signed, so the door believes none of them: source and
-type are its own, and the order says whose it is. In structured mode they stand in the body, and say
-whether it is an order at all.
+A storefront publishes them to Kafka, or posts them to the webhook endpoint, signed as in Standard
+Webhooks: base64 of HMAC-SHA256(key, `webhook-id.webhook-timestamp.body`), as `v1,...`, several
+separated by blanks. Attributes beside the body are not signed, so the endpoint trusts none of them:
+it sets source and type itself, and the order names its source. In structured mode they are in the
+body, and show whether it is an order at all.
 """
 
 from __future__ import annotations
@@ -18,21 +19,22 @@ import orjson
 
 from schemas.callbacks import NATIVE, NativeOrder
 from schemas.orders import Line, Person, Storefront, order_of
-from services.ingest.errors import CallbackForeign, CallbackMisaddressed, CallbackUnreadable
+from schemas.text import rfc3339
+from services.ingest.errors import CallbackMisaddressed, CallbackTypeUnknown, CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.vendors.native import order as native_order
 from services.ingest.vendors.native.cards import without_cards
 from services.ingest.vendors.shared import exact_json
-from services.ingest.vendors.shared.money import uncountable
-from services.ingest.vendors.shared.signing import MARK, same
+from services.ingest.vendors.shared.money import amount_text
+from services.ingest.vendors.shared.signing import WHSEC_PREFIX, is_one_of
 from services.ingest.vendors.shared.source import (
     ReceivedCallback,
     Source,
     WebhookRequest,
-    bounded,
-    distinct,
-    named,
-    status,
+    bounded_time,
+    checked_identifier,
+    normalised_status,
+    refuse_duplicate_lines,
 )
 from services.ingest.vendors.shared.text import clean, email
 
@@ -43,30 +45,30 @@ NOBODY = Person()
 
 
 def key_of(secret: str) -> bytes:
-    """`whsec_` and base64, as that specification writes secrets; any other text is the key
-    itself.
+    """Return the key: `whsec_` and base64, as that specification writes secrets; any other text is
+    the key itself.
     """
-    if not secret.startswith(MARK):
+    if not secret.startswith(WHSEC_PREFIX):
         return secret.encode()
     try:
-        return base64.b64decode(secret.removeprefix(MARK), validate=True)
+        return base64.b64decode(secret.removeprefix(WHSEC_PREFIX), validate=True)
     except ValueError:
-        raise ValueError(f"begins with {MARK}, and no base64 follows") from None
+        raise ValueError(f"begins with {WHSEC_PREFIX}, but is not base64 after it") from None
 
 
-def verify(delivery: WebhookRequest) -> bool:
-    headers = delivery.headers
+def verify(request: WebhookRequest) -> bool:
+    headers = request.headers
     event, at = headers.get(b"webhook-id", b""), headers.get(b"webhook-timestamp", b"")
     if (
         not ID.fullmatch(event)
         or not TIME.fullmatch(at)
-        or abs(delivery.at - int(at)) > delivery.tolerance_s
+        or abs(request.at - int(at)) > request.tolerance_s
     ):
         return False
     given, fits = headers.get(b"webhook-signature", b"").split(), False
-    made = [signature(secret, event, at, delivery.body) for secret in delivery.secrets]
+    made = [signature(secret, event, at, request.body) for secret in request.secrets]
     for it in given[:SIGNATURES_MAX]:
-        fits |= same(it, made)
+        fits |= is_one_of(it, made)
     return fits
 
 
@@ -74,14 +76,14 @@ def signature(key: bytes, event: bytes, at: bytes, body: bytes) -> bytes:
     return b"v1," + base64.b64encode(hmac.digest(key, b"%b.%b.%b" % (event, at, body), "sha256"))
 
 
-def event_id(delivery: WebhookRequest) -> str:
-    """Signed, and the same whenever the storefront sends it again."""
-    return delivery.headers.get(b"webhook-id", b"").decode("ascii", "replace")
+def event_id(request: WebhookRequest) -> str:
+    """Return the signed id, which is the same in every repeat."""
+    return request.headers.get(b"webhook-id", b"").decode("ascii", "replace")
 
 
 def unwrapped(body: bytes) -> bytes:
-    """The order, out of an event in structured mode. What is none stays as it is, for the worker to
-    judge.
+    """Return the order from an event in structured mode. Anything else stays as it is, for the
+    worker to refuse.
     """
     if b'"specversion"' not in body:
         return body
@@ -109,19 +111,21 @@ def orders(body: bytes) -> tuple[str | None]:
 
 
 def identify(received: ReceivedCallback, order: NativeOrder) -> str:
-    """CloudEvents: source and id together name an event for ever."""
+    """Return the key: source, order and event id. In CloudEvents, source and id identify
+    an event.
+    """
     if len(received.id) > EVENT_ID_CHARS_MAX:
         raise CallbackUnreadable(f"ce_id is longer than {EVENT_ID_CHARS_MAX}")
-    return f"{order.source}:{order.order_id} {named(received.id, 'ce_id')}"
+    return f"{order.source}:{order.order_id} {checked_identifier(received.id, 'ce_id')}"
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     if b'"specversion"' in received.body:
-        event_of_another(received.body)
-    order, beside, notes = native_order.read(received.body)
-    order_id = f"{order.source}:{named(order.order_id, 'order_id')}"
+        refuse_structured_event(received.body)
+    order, beside, repairs = native_order.read(received.body)
+    order_id = f"{order.source}:{checked_identifier(order.order_id, 'order_id')}"
     if order_of(order_id.encode()) is None:
-        raise CallbackUnreadable("order_id begins with ?, or has a broken character")
+        raise CallbackUnreadable("order_id begins with ?, or has an invalid character")
     if order.source != received.source:
         raise CallbackMisaddressed(
             f"ce_source is /sources/{received.source}, the order is of {order.source}"
@@ -130,69 +134,76 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         raise CallbackMisaddressed(
             "the record's key is not the order's, source:order_id", wanted=order_id
         )
-    modified_at = bounded(order.modified_at)
-    told: tuple[facts.Fact, ...] = facts.storefront_facts(
+    modified_at = bounded_time(order.modified_at)
+    order_facts: tuple[facts.Fact, ...] = facts.storefront_facts(
         storefront(order, beside), modified_at, received.position
     )
     if order.is_deleted is not None:
-        told += (facts.deletion_fact(facts.sortable(modified_at), is_deleted=order.is_deleted),)
-    notices = tuple(
-        facts.Notice(received.source, kind, what, received.body)
-        for kind, what in sorted(set(notes))
+        order_facts += (facts.deletion_fact(rfc3339(modified_at), is_deleted=order.is_deleted),)
+    drift = tuple(
+        facts.DriftNotice(received.source, kind, what, received.body)
+        for kind, what in sorted(set(repairs))
     )
-    return facts.callback(identify(received, order), order_id, told, notices=notices)
+    return facts.parsed_callback(identify(received, order), order_id, order_facts, drift=drift)
 
 
-def event_of_another(body: bytes) -> None:
-    """An event in structured mode that `unwrapped` left as it is says why."""
+def refuse_structured_event(body: bytes) -> None:
+    """Raise the reason why `unwrapped` found no order in an event in structured mode."""
     event = orjson.loads(body)
     if not isinstance(event, dict) or "specversion" not in event:
         return
-    if (said := event["specversion"]) != "1.0":
-        raise CallbackUnreadable(f"specversion is {ascii(said)[:20]}, and this release reads 1.0")
-    if (said := event.get("type")) != NATIVE:
-        raise CallbackForeign(f"of the type {ascii(said)[:100]}")
+    if (value := event["specversion"]) != "1.0":
+        raise CallbackUnreadable(f"specversion is {ascii(value)[:20]}, and this release reads 1.0")
+    if (value := event.get("type")) != NATIVE:
+        raise CallbackTypeUnknown(f"of the type {ascii(value)[:100]}")
     raise CallbackUnreadable("the event has no data that is an order")
 
 
 def storefront(order: NativeOrder, beside: Mapping[str, str]) -> Storefront:
-    """`beside`: what was written in the place of amounts and a currency."""
-    distinct([line.line_id for line in order.lines])
+    """Return the Storefront. `beside` holds what was written in the place of amounts and a
+    currency.
+    """
+    refuse_duplicate_lines([line.line_id for line in order.lines])
     for line in order.lines:
-        named(line.line_id, "line_id")
+        checked_identifier(line.line_id, "line_id")
         if not all(number.isprintable() for number in line.numbers):
             raise CallbackUnreadable("a chosen number has a character that cannot be printed")
     return Storefront(
-        status=status(order.status),
+        status=normalised_status(order.status),
         number=clean(order.number, 64),
         currency=order.currency,
         total_minor=order.total_minor,
         refunded_minor=order.refunded_minor,
-        placed_at=None if order.placed_at is None else bounded(order.placed_at),
-        paid_at=None if order.paid_at is None else bounded(order.paid_at),
+        placed_at=None if order.placed_at is None else bounded_time(order.placed_at),
+        paid_at=None if order.paid_at is None else bounded_time(order.paid_at),
         buyer=person(order.buyer),
         lines=tuple([cleaned(line) for line in order.lines]),
         **beside,
     )
 
 
-def person(told: Person) -> Person:
-    """The same one when there is nothing to put right."""
-    name, address = clean(told.name, 200), email(told.email)
-    return told if name == told.name and address == told.email else Person(name=name, email=address)
+def person(person: Person) -> Person:
+    """Return the person with clean texts; the same object when nothing changes."""
+    name, address = clean(person.name, 200), email(person.email)
+    return (
+        person
+        if name == person.name and address == person.email
+        else Person(name=name, email=address)
+    )
 
 
 def cleaned(line: Line) -> Line:
-    """The same one when there is nothing to put right."""
+    """Return the line with clean texts; the same object when nothing changes."""
     if line.variation_id or line.total_text:
         texts = {
             "variation_id": clean(line.variation_id, 64),
-            "total_text": line.total_text and uncountable(line.total_text),
+            "total_text": line.total_text and amount_text(line.total_text),
         }
         line = line.model_copy(update=texts)
     product_id, sku, name = clean(line.product_id, 64), clean(line.sku, 100), clean(line.name, 300)
     recipient = line.recipient and person(line.recipient)
-    if recipient == NOBODY:  # storefronts fill in every field: a gift to nobody is the buyer's
+    # storefronts fill in every field: a gift without a recipient is the buyer's
+    if recipient == NOBODY:
         recipient = None
     if (
         product_id == line.product_id
@@ -216,5 +227,5 @@ SOURCE = Source(
     event_id=event_id,
     unwrapped=unwrapped,
     without_cards=without_cards,
-    also=b"application/cloudevents+json",
+    other_media=b"application/cloudevents+json",
 )

@@ -1,8 +1,8 @@
-"""PayPal's bodies without the data of the card that paid: digits, expiry, issuer's number, and the
-name on it.
+"""Removes the data of the card that paid from PayPal's bodies: digits, expiry, issuer's number, and
+the name on it.
 
-The card's brand and type stay. A body that is no JSON becomes a dead letter: in it these texts go
-wherever they stand.
+The card's brand and type stay. From a body that is not JSON, and becomes a dead letter, these
+values are removed wherever they are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from services.ingest.vendors.shared import exact_json
-from services.ingest.vendors.shared.gateway import blanking
+from services.ingest.vendors.shared.gateway import field_blanker
 
 CARDS = frozenset({"card", "network_token", "apple_pay", "google_pay"})
 DIGITS = frozenset(
@@ -30,35 +30,35 @@ DIGITS = frozenset(
 ON_CARD = frozenset({"name", "number"})
 HINT = re.compile(
     rb'"(?:%b)"|\\u00[2-7]' % "|".join(sorted(CARDS | DIGITS)).encode()
-)  # or a key that is written otherwise
+)  # or a key that is written with escapes
 
-by_pattern = blanking(*sorted(DIGITS | ON_CARD))
+by_pattern = field_blanker(*sorted(DIGITS | ON_CARD))
 
 
 def without_cards(body: bytes) -> bytes:
-    """The same bytes where nothing names a card, else the same document, written anew. Never
+    """Return the same bytes if nothing names a card, else the document without card data. Never
     raises.
     """
     if HINT.search(body) is None:
         return body
     try:
         return exact_json.dumps(_without(exact_json.loads(body), is_card=False))
-    except (ValueError, RecursionError):  # no JSON, or deeper than it can be written
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply to be serialized
         return by_pattern(body)
 
 
-def _without(told: object, *, is_card: bool) -> object:
-    if isinstance(told, list):
-        return [_without(it, is_card=is_card) for it in told]
-    if not isinstance(told, dict):
-        return told
+def _without(value: object, *, is_card: bool) -> object:
+    if isinstance(value, list):
+        return [_without(item, is_card=is_card) for item in value]
+    if not isinstance(value, dict):
+        return value
     return {
-        name: _empty(it)
+        name: _empty(item)
         if name in DIGITS or (is_card and name in ON_CARD)
-        else _without(it, is_card=is_card or name in CARDS)
-        for name, it in told.items()
+        else _without(item, is_card=is_card or name in CARDS)
+        for name, item in value.items()
     }
 
 
-def _empty(told: object) -> object:
-    return {} if isinstance(told, dict) else ""
+def _empty(value: object) -> object:
+    return {} if isinstance(value, dict) else ""

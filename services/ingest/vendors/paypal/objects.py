@@ -1,6 +1,4 @@
-"""PayPal's events and what they are about, in both generations of its API: what is needed of
-them.
-"""
+"""PayPal's events and their resources in both generations of its API: the fields that are read."""
 
 from __future__ import annotations
 
@@ -9,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from services.ingest.vendors.shared.dates import readable
-from services.ingest.vendors.shared.php_lists import as_list
+from services.ingest.vendors.shared.dates import readable_or_none
+from services.ingest.vendors.shared.php_lists import list_from_php_or_same
 
 Text = Annotated[str | None, Field(max_length=10_000)]
 
@@ -49,7 +47,7 @@ class PayPalSupplement(PayPalModel):
 
 
 class PayPalResource(PayPalModel):
-    """A capture, a refund, an authorisation or a dispute: what is needed of any."""
+    """A capture, refund, authorisation or dispute: the fields that are read of any of them."""
 
     id: Text = None
     dispute_id: Text = None
@@ -60,17 +58,21 @@ class PayPalResource(PayPalModel):
     custom_id: Text = None
     invoice_id: Text = None
     purchase_units: Annotated[
-        list[PayPalPurchaseUnit] | None, BeforeValidator(as_list), Field(max_length=100)
+        list[PayPalPurchaseUnit] | None,
+        BeforeValidator(list_from_php_or_same),
+        Field(max_length=100),
     ] = None
     disputed_transactions: Annotated[
-        list[PayPalDisputedTransaction] | None, BeforeValidator(as_list), Field(max_length=100)
+        list[PayPalDisputedTransaction] | None,
+        BeforeValidator(list_from_php_or_same),
+        Field(max_length=100),
     ] = None
     dispute_outcome: PayPalDisputeOutcome | None = None
     supplementary_data: PayPalSupplement | None = None
-    update_time: Annotated[datetime | None, BeforeValidator(readable)] = None
-    links: Annotated[list[PayPalLink] | None, BeforeValidator(as_list), Field(max_length=100)] = (
-        None
-    )
+    update_time: Annotated[datetime | None, BeforeValidator(readable_or_none)] = None
+    links: Annotated[
+        list[PayPalLink] | None, BeforeValidator(list_from_php_or_same), Field(max_length=100)
+    ] = None
 
 
 class PayPalEventHead(PayPalModel):

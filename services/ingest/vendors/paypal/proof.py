@@ -1,12 +1,12 @@
-"""Whether PayPal sent a callback: RSA, by a certificate of its own that it names in a header.
+"""Verifies that PayPal sent a callback: RSA, by a certificate of PayPal's that a header names.
 
-PayPal shares no secret. What it signs names the webhook that it was made for, and the body only by
-its CRC-32: that is no digest, so whoever has seen one delivery can send other bodies under its
+PayPal shares no secret. The signed text names the webhook for which it was made, and the body only
+by its CRC-32. That is no digest: whoever has seen one callback can send other bodies under its
 signature. So a transmission, whose id is signed, proves the first body that came with it and no
-other (`paypal.normalise`); a forger who comes before the genuine one is kept off by TLS alone.
-Nobody knows whether PayPal signs a repeat anew, and it repeats for three days: so a time may be
-that old (and, as elsewhere, hardly in the future). A replay within them is known by the id in its
-body.
+other (`webhook.normalise`); only TLS keeps off a forger that comes before the genuine one. It is
+unknown whether PayPal signs a repeat again, and it repeats for three days, so a time may be that
+old (and, as elsewhere, hardly in the future). A replay within that time is recognised by the id in
+its body.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from services.ingest.vendors.shared.certificates import signer, trusted
+from services.ingest.vendors.shared.certificates import signer, trust_store
 from services.ingest.vendors.shared.source import CertificateNeededError, WebhookRequest
 from services.runtime import files as bounded
 
@@ -40,9 +40,7 @@ DOMAIN = "paypal.com"
 ADDRESS = re.compile(
     rb"https://(?:[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?\.){0,4}paypal\.com(?::443)?/v1/notifications/certs/[A-Za-z0-9_-]{1,100}"
 )
-TRANSMISSION = re.compile(
-    rb"[!-{}~]{1,200}"
-)  # of one word, and without the bar that stands between the parts
+TRANSMISSION = re.compile(rb"[!-{}~]{1,200}")  # one word, without the bar that separates the parts
 MOMENT = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}(?:Z|[+-][0-9]{2}:[0-9]{2})")
 SIGNATURE_CHARS_MAX = 2_000
 ROOTS_BYTES_MAX = 2**20
@@ -50,20 +48,21 @@ REPEATS_S = 3 * 24 * 60 * 60.0
 PADDING, HASH = PKCS1v15(), SHA256()
 
 
-def event_id(delivery: WebhookRequest) -> str:
-    """The transmission, which is signed: it becomes the record's id."""
-    return delivery.headers.get(b"paypal-transmission-id", b"").decode("ascii", "replace")[
+def event_id(request: WebhookRequest) -> str:
+    """Return the signed transmission id, which becomes the record's id."""
+    return request.headers.get(b"paypal-transmission-id", b"").decode("ascii", "replace")[
         :TRANSMISSION_CHARS_MAX
     ]
 
 
-def verify(delivery: WebhookRequest) -> bool:
-    """Whether PayPal signed it for one of our webhooks, whose ids are the `secrets`.
+def verify(request: WebhookRequest) -> bool:
+    """Return whether PayPal signed the callback for one of our webhooks, whose ids are the
+    `secrets`.
 
-    The address of the certificate is judged before anything is asked of it. One that is held and is
-    not good (any more) is asked for again: it may have been renewed.
+    The certificate's address is checked before it is fetched. A cached certificate that does not
+    verify is fetched again, because it may have been renewed.
     """
-    headers = delivery.headers
+    headers = request.headers
     address, moment, number = (
         headers.get(CERTIFICATE, b""),
         headers.get(TIME, b""),
@@ -71,44 +70,46 @@ def verify(delivery: WebhookRequest) -> bool:
     )
     if (
         headers.get(ALGORITHM) != b"SHA256withRSA"
-        or not delivery.secrets
+        or not request.secrets
         or not ADDRESS.fullmatch(address)
     ):
         return False
-    signature = decoded(headers.get(SIGNATURE, b""))
-    if not signature or not TRANSMISSION.fullmatch(number) or not is_recent(moment, delivery):
+    signature = decoded_signature(headers.get(SIGNATURE, b""))
+    if not signature or not TRANSMISSION.fullmatch(number) or not is_recent(moment, request):
         return False
     url = address.decode()
-    pem = delivery.certificates.get(url)
+    pem = request.certificates.get(url)
     if pem is None:
         raise CertificateNeededError(url)
-    by = signer(pem, DOMAIN, delivery.options.get("roots", ""), delivery.at)
+    by = signer(pem, DOMAIN, request.options.get("roots", ""), request.at)
     if by is None:
         raise CertificateNeededError(url)
-    for webhook in delivery.secrets:
+    for webhook in request.secrets:
         try:
-            by.key.verify(signature, signed(number, moment, webhook, delivery.body), PADDING, HASH)
+            by.key.verify(
+                signature, signed_text(number, moment, webhook, request.body), PADDING, HASH
+            )
         except InvalidSignature:
             continue
         return True
     return False
 
 
-def signed(number: bytes, moment: bytes, webhook: bytes, body: bytes) -> bytes:
+def signed_text(number: bytes, moment: bytes, webhook: bytes, body: bytes) -> bytes:
     return b"%b|%b|%b|%d" % (number, moment, webhook, zlib.crc32(body))
 
 
-def is_recent(moment: bytes, delivery: WebhookRequest) -> bool:
+def is_recent(moment: bytes, request: WebhookRequest) -> bool:
     if not MOMENT.fullmatch(moment):
         return False
     try:
-        age = delivery.at - datetime.fromisoformat(moment.decode()).timestamp()
+        age = request.at - datetime.fromisoformat(moment.decode()).timestamp()
     except (ValueError, OverflowError):
         return False
-    return -delivery.tolerance_s <= age <= REPEATS_S + delivery.tolerance_s
+    return -request.tolerance_s <= age <= REPEATS_S + request.tolerance_s
 
 
-def decoded(text: bytes) -> bytes:
+def decoded_signature(text: bytes) -> bytes:
     if len(text) > SIGNATURE_CHARS_MAX:
         return b""
     try:
@@ -117,17 +118,17 @@ def decoded(text: bytes) -> bytes:
         return b""
 
 
-def settled(options: Mapping[str, str], folder: Path) -> Mapping[str, str]:
-    """With the roots themselves in the place of their file's name. ValueError when they cannot be
-    read.
+def read_options(options: Mapping[str, str], folder: Path) -> Mapping[str, str]:
+    """Return the options with the roots' content in the place of their file name. Raises ValueError
+    when they cannot be read.
     """
     name, roots = options.get("roots", ""), ""
     try:
         if name:
             roots = bounded.read_text(folder / name, ROOTS_BYTES_MAX)
-        trusted(roots)  # which takes its time once, before any callback waits for it
+        trust_store(roots)  # takes its time once, before a callback waits for it
     except (OSError, ValueError):
-        raise ValueError(f"roots: {name} is no readable file with certificates in PEM") from None
-    if name and not roots.strip():  # would mean: the usual ones
+        raise ValueError(f"roots: {name} is not a readable file with certificates in PEM") from None
+    if name and not roots.strip():  # which would mean the usual authorities
         raise ValueError(f"roots: {name} is empty")
     return {**options, "roots": roots}

@@ -1,9 +1,9 @@
-"""PayPal: what happened to a payment, told in any order and perhaps often, each event with an id of
-its own.
+"""PayPal: what happened to a payment, in any order and perhaps repeated, each event with its own
+id.
 
-An event names the order by what the shop gave PayPal to keep (`custom_id`, or else `invoice_id`)
-and the payment by the id of its capture. An order that cannot be read is no loss: whoever names the
-payment is told too.
+An event names the order by what the shop gave PayPal to keep (`custom_id`, or else `invoice_id`),
+and the payment by the id of its capture. If the order's id cannot be read nothing is lost: every
+order that names the payment gets the movement too.
 """
 
 from __future__ import annotations
@@ -26,15 +26,19 @@ from services.ingest.vendors.paypal.objects import (
     PayPalMoney,
     PayPalResource,
 )
-from services.ingest.vendors.paypal.proof import event_id, settled, verify
-from services.ingest.vendors.shared.gateway import CountedAmount, priced, unpriced
+from services.ingest.vendors.paypal.proof import event_id, read_options, verify
+from services.ingest.vendors.shared.gateway import (
+    CountedAmount,
+    counted_amount,
+    missing_amount_drift,
+)
 from services.ingest.vendors.shared.money import EXPONENTS, counted
 from services.ingest.vendors.shared.source import (
     ReceivedCallback,
     Source,
-    bounded,
-    named,
-    reasonable,
+    bounded_time,
+    bounded_time_or_none,
+    checked_identifier,
 )
 from services.ingest.vendors.shared.text import clean
 
@@ -75,7 +79,7 @@ PAYMENTS_MAX = 10
 
 
 class PayPalMovement(NamedTuple):
-    """What an event type says of the money. No state: the resource says it."""
+    """What an event type means for the money. If it has no state, the resource has it."""
 
     kind: MovementKind
     state: MovementState | None = None
@@ -101,63 +105,74 @@ MOVED = {
 
 
 def orders(body: bytes) -> tuple[str | None]:
-    """What the shop gave PayPal to keep, where it stands plainly."""
+    """Return the order's id that the shop gave PayPal to keep, if it is there as plain text."""
     found = CUSTOM.search(body) or INVOICE.search(body)
     return ((found[1] or found[found.lastindex or 1]).decode() if found else None,)
 
 
 def identify(received: ReceivedCallback, event: PayPalEventHead) -> str:
-    """Source and the event's id: the same in every transmission of it."""
-    return f"{received.source}:{named(event.id, 'id')}"
+    """Return source and event id, the same in every transmission."""
+    return f"{received.source}:{checked_identifier(event.id, 'id')}"
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
-    """Only a checksum of the body is signed. So a transmission proves the first body that came with
-    it, and no other.
+    """Parse the event. Only a checksum of the body is signed, so a transmission proves the first
+    body that came with it and no other.
     """
     proof = (
         f"{received.source} transmission {received.id}"[:500],
         hashlib.sha256(received.body).digest(),
     )
-    return told(received)._replace(proof=proof)
+    return parsed(received)._replace(proof=proof)
 
 
-def told(received: ReceivedCallback) -> facts.ParsedCallback:
+def parsed(received: ReceivedCallback) -> facts.ParsedCallback:
     head = PayPalEventHead.model_validate_json(received.body)
-    moved = MOVED.get(head.event_type)
-    if moved is None:
-        what, is_drift = (
+    movement_type = MOVED.get(head.event_type)
+    if movement_type is None:
+        what, is_reported = (
             clean(head.event_type, 100) or "?",
             not head.event_type.startswith(NOT_PAYMENTS),
         )
-        aside = facts.Notice(
-            received.source, "unknown-type", what, received.body, is_kept=True, is_drift=is_drift
+        notice = facts.DriftNotice(
+            received.source,
+            "unknown-type",
+            what,
+            received.body,
+            is_kept=True,
+            is_reported=is_reported,
         )
-        return facts.callback(identify(received, head), None, notices=(aside,))
+        return facts.parsed_callback(identify(received, head), None, drift=(notice,))
     event = PayPalEvent.model_validate_json(received.body)
     resource = event.resource
-    references = payments(resource, moved.kind)
-    order = external(resource)
+    references = payments(resource, movement_type.kind)
+    order = external_order_id(resource)
     if not references and order is None:
         raise CallbackUnreadable("it names neither a payment nor an order")
-    movement, unknown = movement_of(received, event, moved, references)
-    notices = [facts.Notice(received.source, "unknown-status", it, received.body) for it in unknown]
-    notices += unpriced(received, movement, head.event_type)
-    return facts.callback(
+    movement, unknown = movement_of(received, event, movement_type, references)
+    drift = [
+        facts.DriftNotice(received.source, "unknown-status", word, received.body)
+        for word in unknown
+    ]
+    drift += missing_amount_drift(received, movement, head.event_type)
+    return facts.parsed_callback(
         identify(received, event),
-        None if order is None else f"{received.shop}:{order}",
-        payments=[facts.payment(received.shop, it) for it in references],
-        moved=(facts.movement_fact(movement, rank=RANKS[movement.state]),),
-        notices=tuple(notices),
+        None if order is None else f"{received.order_source}:{order}",
+        payments=[facts.payment_name(received.order_source, reference) for reference in references],
+        movements=(facts.movement_fact(movement, rank=RANKS[movement.state]),),
+        drift=tuple(drift),
     )
 
 
 def movement_of(
-    received: ReceivedCallback, event: PayPalEvent, moved: PayPalMovement, references: list[str]
+    received: ReceivedCallback,
+    event: PayPalEvent,
+    movement_type: PayPalMovement,
+    references: list[str],
 ) -> tuple[Movement, list[str]]:
-    """And the words by which its state could not be told."""
+    """Return the movement, and the words of its state that are unknown."""
     resource = event.resource
-    kind, state, word = judged(event, moved)
+    kind, state, word = movement_state(event, movement_type)
     is_dispute = kind == "dispute"
     paid, reference = (
         (resource.dispute_amount, resource.dispute_id)
@@ -165,7 +180,7 @@ def movement_of(
         else (resource.amount, resource.id)
     )
     if not reference or not REFERENCE.fullmatch(reference):
-        raise CallbackUnreadable("resource.id (of a dispute: dispute_id) is missing or no id")
+        raise CallbackUnreadable("resource.id (of a dispute: dispute_id) is missing or malformed")
     movement = Movement(
         gateway=received.source,
         kind=kind,
@@ -173,7 +188,7 @@ def movement_of(
         payment=references[0] if references else reference,
         state=state or "open",
         detail=detail(event),
-        at=happened(event),
+        at=changed_at(event),
         **(CountedAmount() if paid is None else money(paid))._asdict(),
     )
     return movement, [] if state else [clean(word, 100) or "?"]
@@ -181,33 +196,33 @@ def movement_of(
 
 def money(paid: PayPalMoney) -> CountedAmount:
     found = counted(paid.value, EXPONENTS.get(paid.currency_code))
-    return priced(None if found is None else abs(found), paid.value, paid.currency_code)
+    return counted_amount(None if found is None else abs(found), paid.value, paid.currency_code)
 
 
-def happened(event: PayPalEvent) -> datetime:
-    """When the resource was last changed; where that is missing or unreadable, when the event was
-    made.
+def changed_at(event: PayPalEvent) -> datetime:
+    """Return when the resource was last changed, or when the event was made if that is missing or
+    unreadable.
     """
-    return reasonable(event.resource.update_time) or bounded(event.create_time)
+    return bounded_time_or_none(event.resource.update_time) or bounded_time(event.create_time)
 
 
-def judged(
-    event: PayPalEvent, moved: PayPalMovement
+def movement_state(
+    event: PayPalEvent, movement_type: PayPalMovement
 ) -> tuple[MovementKind, MovementState | None, str]:
-    """What moved, whether it did, and PayPal's word for that. No state: nobody here knows the
-    word.
+    """Return the kind, the state, and PayPal's word for it. The state is None if the word is
+    unknown.
     """
     resource, word = event.resource, event.resource.status or ""
     is_resolved = (
-        moved.kind == "dispute" and word == "RESOLVED"
-    )  # which an update may say too, behind the resolution
-    if moved.state is not None and not is_resolved:
-        return moved.kind, moved.state, word
-    if moved.kind == "dispute":
+        movement_type.kind == "dispute" and word == "RESOLVED"
+    )  # an update after the resolution may say so too
+    if movement_type.state is not None and not is_resolved:
+        return movement_type.kind, movement_type.state, word
+    if movement_type.kind == "dispute":
         outcome = (resource.dispute_outcome and resource.dispute_outcome.outcome_code) or ""
         return "dispute", OUTCOMES.get(outcome), outcome
     if (
-        above(resource) is None and event.resource_type != "refund"
+        capture_of_refund(resource) is None and event.resource_type != "refund"
     ):  # a reversed capture is itself the resource
         return "capture", "undone", word
     return "refund", REFUND_STATES.get(word or "COMPLETED"), word
@@ -225,8 +240,8 @@ def detail(event: PayPalEvent) -> str:
     return clean(" ".join(word for word in words if word), 200)
 
 
-def above(resource: PayPalResource) -> str | None:
-    """Of a refund: its capture, which stands in the link upwards only."""
+def capture_of_refund(resource: PayPalResource) -> str | None:
+    """Return a refund's capture, which is named only by the link upwards."""
     for link in resource.links or ():
         path, _, last = (link.href or "").rstrip("/").rpartition("/")
         if link.rel == "up" and path.endswith("/captures") and REFERENCE.fullmatch(last):
@@ -235,34 +250,37 @@ def above(resource: PayPalResource) -> str | None:
 
 
 def payments(resource: PayPalResource, kind: MovementKind) -> list[str]:
-    """How the payment is called there, the capture first. What the shop's plugin wrote down is one
-    of them.
+    """Return PayPal's names of the payment, the capture first. The shop's plugin wrote down one of
+    them.
     """
-    told: list[object] = []
+    references: list[object] = []
     if kind == "dispute":
-        told += [it.seller_transaction_id for it in resource.disputed_transactions or ()]
+        references += [it.seller_transaction_id for it in resource.disputed_transactions or ()]
     else:
-        told += [above(resource), resource.id if kind in {"capture", "authorisation"} else None]
+        references += [
+            capture_of_refund(resource),
+            resource.id if kind in {"capture", "authorisation"} else None,
+        ]
         related = resource.supplementary_data.related_ids if resource.supplementary_data else None
-        told += [related[name] for name in sorted(related)] if related else []
-    found = dict.fromkeys(it for it in told if isinstance(it, str) and REFERENCE.fullmatch(it))
+        references += [related[name] for name in sorted(related)] if related else []
+    found = dict.fromkeys(
+        it for it in references if isinstance(it, str) and REFERENCE.fullmatch(it)
+    )
     return list(found)[:PAYMENTS_MAX]
 
 
-def external(resource: PayPalResource) -> str | None:
-    """The shop's own id of the order, as the shop gave it; some plugins write a JSON object with
-    `order_id`.
-    """
-    told = [resource.custom_id, resource.invoice_id]
-    told += [
+def external_order_id(resource: PayPalResource) -> str | None:
+    """Return the shop's id of the order; some plugins write a JSON object with `order_id`."""
+    texts = [resource.custom_id, resource.invoice_id]
+    texts += [
         text for unit in resource.purchase_units or () for text in (unit.custom_id, unit.invoice_id)
     ]
-    told += [
+    texts += [
         text
         for it in (resource.disputed_transactions or ())[:1]
         for text in (it.custom, it.invoice_number)
     ]
-    for text in told:
+    for text in texts:
         order = unwrapped(text) if text else None
         if order and EXTERNAL.fullmatch(order) and order.isprintable():
             return order
@@ -287,7 +305,7 @@ SOURCE = Source(
     normalise=normalise,
     orders=orders,
     without_cards=without_cards,
-    needs_shop=True,
-    options={"roots": "a PEM file: the certificates to believe instead of the usual authorities"},
-    settle=settled,
+    needs_orders_of=True,
+    options={"roots": "a PEM file with the certificates to trust instead of the usual authorities"},
+    read_options=read_options,
 )

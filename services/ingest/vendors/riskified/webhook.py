@@ -1,10 +1,10 @@
-"""Riskified: decisions on orders, signed over the raw body, without a time and without the id of a
-delivery.
+"""Riskified: decisions on orders, signed over the raw body, without a time and without a delivery
+id.
 
 Whoever has seen a decision can send it again, and it verifies. So a decision is the transition that
 it names, from `old_status` to `status`, and counts once: the verdict is the end of the chain
-(services.ingest.rules.verdicts). Only `approved` lets an order go. A decision that is approved,
-declined and approved again by the same words as before runs in a circle, and stays declined until a
+(services.ingest.rules.verdicts). Only `approved` releases an order. An order that is approved,
+declined and approved again with the same statuses as before has a cycle, and stays declined until a
 person decides.
 """
 
@@ -20,14 +20,19 @@ from schemas.fraud import FraudVerdict, Word
 from services.ingest.rules import facts
 from services.ingest.rules.verdicts import transition_fact
 from services.ingest.vendors.shared.gateway import named_order
-from services.ingest.vendors.shared.signing import hmac_fits
-from services.ingest.vendors.shared.source import ReceivedCallback, Source, WebhookRequest, named
+from services.ingest.vendors.shared.signing import is_hmac_of_body
+from services.ingest.vendors.shared.source import (
+    ReceivedCallback,
+    Source,
+    WebhookRequest,
+    checked_identifier,
+)
 from services.ingest.vendors.shared.text import clean
 
 SIGNATURE = b"x-riskified-hmac-sha256"
 WORDS: dict[str, Word] = {"approved": "approved", "declined": "declined"}
 KNOWN = frozenset({*WORDS, "submitted", "pending", "cancelled", "error", "test"})
-OTHER = "other"  # a status that nobody here knows
+OTHER = "other"  # stands for an unknown status
 SCORE_MAX = 1_000_000.0
 ORDER = re.compile(
     rb'"order"\s*:\s*\{\s*"id"\s*:\s*(?:"([0-9A-Za-z_.#-]{1,200})"|([0-9]{1,19}))\s*[,}]'
@@ -53,22 +58,22 @@ class RiskifiedNotification(RiskifiedModel):
     order: RiskifiedDecision
 
 
-def verify(delivery: WebhookRequest) -> bool:
-    """Hexadecimal, lower case: HMAC-SHA256(auth token, raw body)."""
-    return hmac_fits(delivery, delivery.headers.get(SIGNATURE, b""), is_hex=True)
+def verify(request: WebhookRequest) -> bool:
+    """Check the hexadecimal, lower-case HMAC-SHA256(auth token, raw body)."""
+    return is_hmac_of_body(request, request.headers.get(SIGNATURE, b""), is_hex=True)
 
 
 def orders(body: bytes) -> tuple[str | None]:
-    """Riskified writes the id first."""
+    """Return the order's id, which Riskified writes first."""
     found = ORDER.search(body)
     return ((found[1] or found[2]).decode() if found else None,)
 
 
 def identify(received: ReceivedCallback, order: RiskifiedDecision) -> str:
-    """Source, order, both statuses and the decision's code."""
+    """Return source, order, both statuses and the decision's code."""
     code = clean(order.decision_code or "", 100)
     return (
-        f"{received.source}:{named(order.id, 'order.id')} "
+        f"{received.source}:{checked_identifier(order.id, 'order.id')} "
         f"{plain(order.old_status or '')}>{plain(order.status)} {code}"
     )
 
@@ -78,10 +83,10 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     key = identify(received, order)
     status = plain(order.status)
     if order.id == "0" and status == "test":
-        greeting = facts.Notice(
-            received.source, "test-notification", "test", received.body, is_drift=False
+        greeting = facts.DriftNotice(
+            received.source, "test-notification", "test", received.body, is_reported=False
         )
-        return facts.callback(key, None, notices=(greeting,))
+        return facts.parsed_callback(key, None, drift=(greeting,))
     verdict = FraudVerdict(
         source=received.source,
         verdict=WORDS.get(status, "pending"),
@@ -91,11 +96,16 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         score=score(order.risk_score),
         at=received.at,
     )
-    told = transition_fact(verdict, chained(order.old_status), chained(order.status))
-    unknown = [it for it in (status, plain(order.old_status or "")) if it and it not in KNOWN]
-    notices = [facts.Notice(received.source, "unknown-status", it, received.body) for it in unknown]
-    return facts.callback(
-        key, named_order(received, order.id, "order.id"), (told,), notices=tuple(notices)
+    fact = transition_fact(verdict, chain_status(order.old_status), chain_status(order.status))
+    unknown = [
+        word for word in (status, plain(order.old_status or "")) if word and word not in KNOWN
+    ]
+    drift = [
+        facts.DriftNotice(received.source, "unknown-status", word, received.body)
+        for word in unknown
+    ]
+    return facts.parsed_callback(
+        key, named_order(received, order.id, "order.id"), (fact,), drift=tuple(drift)
     )
 
 
@@ -103,20 +113,20 @@ def plain(status: str) -> str:
     return clean(status, 40).lower() or ("blank" if status else "")
 
 
-def chained(status: str | None) -> str:
-    """As it stands in the chain: what nobody knows is one word there, for an order cannot have
-    facts without end.
+def chain_status(status: str | None) -> str:
+    """Return the status as it stands in the chain. Unknown statuses share one word, because an
+    order's facts are bounded.
     """
     word = plain(status or "")
     return word if not word or word in KNOWN else OTHER
 
 
-def score(told: object) -> float | None:
-    """A number, if it is one: nothing hangs on it."""
+def score(value: object) -> float | None:
+    """Return the score if it is a number; no decision depends on it."""
     try:
         number = (
-            float(told)
-            if isinstance(told, (int, float, str)) and not isinstance(told, bool)
+            float(value)
+            if isinstance(value, (int, float, str)) and not isinstance(value, bool)
             else None
         )
     except (ValueError, OverflowError):
@@ -130,5 +140,5 @@ SOURCE = Source(
     verify=verify,
     normalise=normalise,
     orders=orders,
-    needs_shop=True,
+    needs_orders_of=True,
 )

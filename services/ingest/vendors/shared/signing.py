@@ -8,19 +8,20 @@ from collections.abc import Sequence
 
 from services.ingest.vendors.shared.source import WebhookRequest
 
-# before the secrets of Stripe and of Standard Webhooks, and no part of what must be guessed
-MARK = "whsec_"
+# precedes secrets of Stripe and of Standard Webhooks, and does not count towards their strength
+WHSEC_PREFIX = "whsec_"
 
 
-def hmac_fits(
-    delivery: WebhookRequest, given: bytes, *, is_hex: bool = False, signed: bytes | None = None
+def is_hmac_of_body(
+    request: WebhookRequest, given: bytes, *, is_hex: bool = False, signed: bytes | None = None
 ) -> bool:
-    """HMAC-SHA256 of the raw body (or of `signed`) in base64, or in hexadecimal digits.
+    """Return whether `given` is the HMAC-SHA256 of the raw body (or of `signed`), in base64 or in
+    hexadecimal digits.
 
-    All secrets are tried, so the time tells nothing of which one fits.
+    All secrets are tried, so the time does not show which one fits.
     """
-    text, fits = delivery.body if signed is None else signed, False
-    for secret in delivery.secrets:
+    text, fits = request.body if signed is None else signed, False
+    for secret in request.secrets:
         made = hmac.digest(secret, text, "sha256")
         fits |= hmac.compare_digest(
             made.hex().encode() if is_hex else base64.b64encode(made), given
@@ -28,8 +29,8 @@ def hmac_fits(
     return fits
 
 
-def same(given: bytes, secrets: Sequence[bytes]) -> bool:
-    """Whether a text is one of the secrets itself, in constant time."""
+def is_one_of(given: bytes, secrets: Sequence[bytes]) -> bool:
+    """Return whether the text is one of the secrets, in constant time."""
     fits = False
     for secret in secrets:
         fits |= hmac.compare_digest(secret, given)

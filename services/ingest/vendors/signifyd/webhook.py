@@ -1,9 +1,9 @@
-"""Signifyd: decisions on orders, signed over the raw body, ordered by the time that stands in them.
+"""Signifyd: decisions on orders, signed over the raw body, ordered by the time in them.
 
-The checkpoint is a header, which no signature covers: it names the callback and says nothing of the
-order. Bodies of two ages are read: a `decision` with its `checkpointAction`, and a case with its
-dispositions. A word that nobody here knows is `pending`, and so is a guarantee that was not asked
-for: only what was accepted lets an order go.
+The checkpoint is a header, which no signature covers: it names the callback and decides nothing.
+Bodies of two generations are read: a `decision` with its `checkpointAction`, and a case with its
+dispositions. An unknown word is `pending`, and so is a guarantee that was not requested: only an
+accepted order is released.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from schemas.fraud import FraudVerdict, Word
 from services.ingest.rules import facts
 from services.ingest.rules.verdicts import SEVERITY, untimed_fact
 from services.ingest.vendors.shared.gateway import named_order
-from services.ingest.vendors.shared.signing import hmac_fits
+from services.ingest.vendors.shared.signing import is_hmac_of_body
 from services.ingest.vendors.shared.source import (
     ReceivedCallback,
     Source,
     WebhookRequest,
-    bounded,
-    named,
+    bounded_time,
+    checked_identifier,
 )
 from services.ingest.vendors.shared.text import clean
 
-SIGNATURES = (b"signifyd-sec-hmac-sha256", b"x-signifyd-sec-hmac-sha256")  # now, and once
+# current names, then former ones
+SIGNATURES = (b"signifyd-sec-hmac-sha256", b"x-signifyd-sec-hmac-sha256")
 TOPICS = (b"signifyd-checkpoint", b"signifyd-topic", b"x-signifyd-topic")
 HEADER = re.compile(r"[a-z0-9-]{1,100}", re.ASCII)
-TEST = "cases/test"  # what its page sends by a button, about an order that is none
+TEST = "cases/test"  # sent by a button of its page, about no order
 ACTIONS: dict[str, Word] = {
     "ACCEPT": "approved",
     "REJECT": "declined",
@@ -81,19 +82,27 @@ class SignifydWebhook(SignifydModel):
 
     @property
     def at(self) -> datetime | None:
-        """Signifyd's clock, if it says it: of the decision, or of the case's last change."""
+        """Signifyd's time, if there is one: of the decision, or of the case's last change."""
         at = self.decision.createdAt if self.decision else self.updatedAt or self.createdAt
-        return None if at is None else bounded(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
+        return (
+            None
+            if at is None
+            else bounded_time(at.replace(tzinfo=UTC) if at.tzinfo is None else at)
+        )
 
 
-def verify(delivery: WebhookRequest) -> bool:
-    """Base64: HMAC-SHA256(API key of the team, raw body)."""
-    named = delivery.options.get("signature_header")
-    return hmac_fits(delivery, first(delivery.headers, (named.encode(),) if named else SIGNATURES))
+def verify(request: WebhookRequest) -> bool:
+    """Check the base64 of HMAC-SHA256(API key of the team, raw body)."""
+    named = request.options.get("signature_header")
+    return is_hmac_of_body(
+        request, first(request.headers, (named.encode(),) if named else SIGNATURES)
+    )
 
 
-def settled(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
-    """Signifyd has renamed its headers before."""
+def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
+    """Return the options with header names in lower case; Signifyd has renamed its
+    headers before.
+    """
     named = {name: text.lower() for name, text in options.items()}
     if not all(HEADER.fullmatch(text) for text in named.values()):
         raise ValueError("signature_header is no header's name")
@@ -113,76 +122,81 @@ def orders(body: bytes) -> tuple[str | None]:
     return ((found[1] or found[2]).decode() if found else None,)
 
 
-def identify(received: ReceivedCallback, told: SignifydWebhook) -> str:
-    """Source, order, case, checkpoint, and the decision's time."""
-    case, at = clean(told.signifydId or told.caseId or "", 100), told.at
+def identify(received: ReceivedCallback, webhook: SignifydWebhook) -> str:
+    """Return source, order, case, checkpoint, and the decision's time."""
+    case, at = clean(webhook.signifydId or webhook.caseId or "", 100), webhook.at
     topic = clean(received.topic, 100)
     return (
-        f"{received.source}:{named(told.orderId, 'orderId')} {case} {topic} "
+        f"{received.source}:{checked_identifier(webhook.orderId, 'orderId')} {case} {topic} "
         f"{at.isoformat() if at else ''}"
     )
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
-    told = SignifydWebhook.model_validate_json(received.body)
-    key = identify(received, told)
-    words = spoken(told)
+    webhook = SignifydWebhook.model_validate_json(received.body)
+    key = identify(received, webhook)
+    words = words_of(webhook)
     if received.topic == TEST or not words:
         what = "test" if received.topic == TEST else "a body without a decision"
-        is_drift = received.topic != TEST
-        aside = facts.Notice(
-            received.source, "unknown-type", what, received.body, is_kept=True, is_drift=is_drift
+        is_reported = received.topic != TEST
+        notice = facts.DriftNotice(
+            received.source,
+            "unknown-type",
+            what,
+            received.body,
+            is_kept=True,
+            is_reported=is_reported,
         )
-        return facts.callback(key, None, notices=(aside,))
-    decided = told.decision or told
-    reason = told.decision.checkpointActionReason if told.decision else None
+        return facts.parsed_callback(key, None, drift=(notice,))
+    decided = webhook.decision or webhook
+    reason = webhook.decision.checkpointActionReason if webhook.decision else None
     verdict = FraudVerdict(
         source=received.source,
-        verdict=judged(words),
+        verdict=severest(words),
         detail=clean(f"{' '.join(word for word, _ in words)}: {reason or ''}".rstrip(" :"), 200),
         score=score(decided.score),
-        at=told.at or received.at,
+        at=webhook.at or received.at,
     )
-    rank = SEVERITY[verdict.verdict]  # of two in the same instant the severer counts
-    fact = facts.verdict_fact(verdict, rank=rank) if told.at else untimed_fact(verdict)
+    rank = SEVERITY[verdict.verdict]  # of two in the same instant the severer wins
+    fact = facts.verdict_fact(verdict, rank=rank) if webhook.at else untimed_fact(verdict)
     unknown = [
-        facts.Notice(received.source, "unknown-status", it, received.body)
-        for it, known in words
+        facts.DriftNotice(received.source, "unknown-status", word, received.body)
+        for word, known in words
         if not known
     ]
-    return facts.callback(
-        key, named_order(received, told.orderId, "orderId"), (fact,), notices=tuple(unknown)
+    return facts.parsed_callback(
+        key, named_order(received, webhook.orderId, "orderId"), (fact,), drift=tuple(unknown)
     )
 
 
-def spoken(told: SignifydWebhook) -> list[tuple[str, Word | None]]:
-    """Signifyd's words, and ours for them. A review only speaks beside a guarantee when it finds
-    fraud.
+def words_of(webhook: SignifydWebhook) -> list[tuple[str, Word | None]]:
+    """Return Signifyd's words and our verdicts for them. A review counts beside a guarantee only
+    when it finds fraud.
     """
-    if told.decision is not None and told.decision.checkpointAction:
-        return [meant(told.decision.checkpointAction, ACTIONS)]
-    guarantee, review = told.guaranteeDisposition, told.reviewDisposition
-    words = [meant(guarantee, GUARANTEES)] if guarantee else []
-    if review and (not guarantee or meant(review, REVIEWS)[1] in {"declined", None}):
-        words.append(meant(review, REVIEWS))
+    if webhook.decision is not None and webhook.decision.checkpointAction:
+        return [word_and_verdict(webhook.decision.checkpointAction, ACTIONS)]
+    guarantee, review = webhook.guaranteeDisposition, webhook.reviewDisposition
+    words = [word_and_verdict(guarantee, GUARANTEES)] if guarantee else []
+    if review and (not guarantee or word_and_verdict(review, REVIEWS)[1] in {"declined", None}):
+        words.append(word_and_verdict(review, REVIEWS))
     return words
 
 
-def meant(word: str, known: Mapping[str, Word]) -> tuple[str, Word | None]:
+def word_and_verdict(word: str, known: Mapping[str, Word]) -> tuple[str, Word | None]:
     plain = clean(word, 40).upper() or "BLANK"
     return plain, known.get(plain)
 
 
-def judged(words: list[tuple[str, Word | None]]) -> Word:
-    """The severest of them."""
+def severest(words: list[tuple[str, Word | None]]) -> Word:
+    """Return the severest verdict."""
     return max((word or "pending" for _, word in words), key=SEVERITY.__getitem__)
 
 
-def score(told: object) -> float | None:
-    """A number, if it is one: nothing hangs on it."""
-    if isinstance(told, bool) or not isinstance(told, (int, float)):
+def score(value: object) -> float | None:
+    """Return the score if it is a number; no decision depends on it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(told) if -SCORE_MAX <= told <= SCORE_MAX else None
+    return float(value) if -SCORE_MAX <= value <= SCORE_MAX else None
 
 
 SOURCE = Source(
@@ -192,9 +206,7 @@ SOURCE = Source(
     normalise=normalise,
     orders=orders,
     topic=topic,
-    needs_shop=True,
-    options={
-        "signature_header": "the header of the signature, should Signifyd give it another name"
-    },
-    settle=settled,
+    needs_orders_of=True,
+    options={"signature_header": "the header of the signature, if Signifyd gives it another name"},
+    read_options=read_options,
 )

@@ -1,8 +1,8 @@
-"""What Stripe's Events say: the facts in them. Pure.
+"""The facts in Stripe's Events. Pure.
 
-A payment is told as an intent and as a charge, so captures are named by the payment, and only a
-refund or a dispute by itself. Nothing is added up from Events: what a charge says of its refunds is
-a sum that Stripe has added up (`rules.refunds`).
+A payment comes as an intent and as a charge, so captures are named by the payment, and only refunds
+and disputes by themselves. Nothing is added up from Events: the refunded amount of a charge is a
+total that Stripe has computed (`rules.refunds`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from schemas.fraud import FraudVerdict, Word
 from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.rules import facts
 from services.ingest.rules.refunds import RefundedTotal, refunds_fact
-from services.ingest.vendors.shared.gateway import CountedAmount, in_iso, priced, quoted
+from services.ingest.vendors.shared.gateway import (
+    CountedAmount,
+    counted_amount,
+    quoted,
+    to_iso_minor,
+)
 from services.ingest.vendors.shared.source import ReceivedCallback
 from services.ingest.vendors.shared.text import clean
 from services.ingest.vendors.stripe.objects import (
@@ -29,16 +34,17 @@ from services.ingest.vendors.stripe.objects import (
     StripeReview,
 )
 
-# Stripe counts these otherwise than ISO: the first two in hundredths, as before they lost them;
-# ariaries whole.
+# Stripe counts these otherwise than ISO: ISK and UGX in hundredths, MGA in whole units.
 OWN_DIGITS = {"ISK": 2, "UGX": 2, "MGA": 0}
-# until this version of its API what is not captured, or canceled, is told as refunded
+# until this API version, amounts that are not captured, or canceled, are reported as refunded
 RELEASED_UNTIL = "2025-03-31"
-NEVER_TAKEN = "expired_uncaptured_charge"
+NEVER_CAPTURED = "expired_uncaptured_charge"
 
 
 class PaymentStage(NamedTuple):
-    """What a status means, and which of two in the same second came later."""
+    """The state that a status means, and its rank: of two in the same second the greater came
+    later.
+    """
 
     state: MovementState
     rank: int
@@ -78,16 +84,16 @@ REVIEWS: Mapping[str, Word] = {
         "declined",
     ),
 }
-Told = tuple[tuple[facts.Fact, ...], tuple[facts.Notice, ...]]
+FactsAndDrift = tuple[tuple[facts.Fact, ...], tuple[facts.DriftNotice, ...]]
 
 
 class StripeCallback(NamedTuple):
-    """An Event and where it came from."""
+    """An Event and the callback that carried it."""
 
     received: ReceivedCallback
     event: StripeEvent
 
-    def moved(
+    def movement_fact(
         self,
         it: StripeObject,
         kind: MovementKind,
@@ -103,7 +109,7 @@ class StripeCallback(NamedTuple):
         )
         money = CountedAmount()
         if minor is not None and currency is not None:
-            money = priced(in_iso(minor, currency, OWN_DIGITS), minor, currency)
+            money = counted_amount(to_iso_minor(minor, currency, OWN_DIGITS), minor, currency)
         movement = Movement(
             gateway=self.received.source,
             kind=kind,
@@ -117,17 +123,17 @@ class StripeCallback(NamedTuple):
         return facts.movement_fact(movement, rank=stage.rank)
 
     def summed(self, it: StripeCharge) -> tuple[facts.Fact, ...]:
-        """Nothing of a currency that cannot be counted."""
-        minor, let_go, currency = (
+        """Return the total of a charge's refunds; nothing if its currency cannot be counted."""
+        minor, released_amount, currency = (
             it.amount_refunded or 0,
-            released(self.event, it),
+            never_captured_minor(self.event, it),
             it.currency.upper(),
         )
-        refunded_minor = in_iso(max(0, minor - let_go), currency, OWN_DIGITS)
-        released_minor = in_iso(let_go, currency, OWN_DIGITS)
+        refunded_minor = to_iso_minor(max(0, minor - released_amount), currency, OWN_DIGITS)
+        released_minor = to_iso_minor(released_amount, currency, OWN_DIGITS)
         if refunded_minor is None or released_minor is None:
             return ()
-        told = RefundedTotal(
+        total = RefundedTotal(
             gateway=self.received.source,
             reference=it.id,
             payment=next(filter(None, it.references), it.id),
@@ -136,53 +142,59 @@ class StripeCallback(NamedTuple):
             currency=currency,
             at=self.event.at,
         )
-        return (refunds_fact(told),)
+        return (refunds_fact(total),)
 
-    def unknown(self, kind: str, what: str) -> tuple[facts.Notice, ...]:
-        return (facts.Notice(self.received.source, kind, what, self.received.body),)
+    def unknown(self, kind: str, what: str) -> tuple[facts.DriftNotice, ...]:
+        return (facts.DriftNotice(self.received.source, kind, what, self.received.body),)
 
 
-def captured(to: StripeCallback, it: StripePaymentIntent) -> Told:
+def captured(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
     minor = it.amount if it.amount_received is None else it.amount_received
-    return (to.moved(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
+    return (to.movement_fact(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
 
 
-def authorised(to: StripeCallback, it: StripePaymentIntent) -> Told:
+def authorised(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
     minor = it.amount if it.amount_capturable is None else it.amount_capturable
-    return (to.moved(it, "authorisation", PaymentStage("done", 50), minor, by_payment=True),), ()
+    return (
+        to.movement_fact(it, "authorisation", PaymentStage("done", 50), minor, by_payment=True),
+    ), ()
 
 
-def failed(to: StripeCallback, it: StripePaymentIntent) -> Told:
+def failed(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
     code = it.last_payment_error.code if it.last_payment_error else None
     return (
-        to.moved(
+        to.movement_fact(
             it, "failure", PaymentStage("failed", 50), it.amount, detail=code, by_payment=True
         ),
     ), ()
 
 
-def canceled(to: StripeCallback, it: StripePaymentIntent) -> Told:
+def canceled(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
     stage = PaymentStage("undone", 80)
     return (
-        to.moved(
+        to.movement_fact(
             it, "authorisation", stage, it.amount, detail=it.cancellation_reason, by_payment=True
         ),
     ), ()
 
 
-def charged(to: StripeCallback, it: StripeCharge) -> Told:
-    """As the intent tells it. Authorised only, as long as nothing is captured."""
+def charged(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
+    """Return the charge's capture under the intent's name; an authorisation as long as nothing is
+    captured.
+    """
     if not it.captured:
         return (
-            to.moved(it, "authorisation", PaymentStage("done", 50), it.amount, by_payment=True),
+            to.movement_fact(
+                it, "authorisation", PaymentStage("done", 50), it.amount, by_payment=True
+            ),
         ), ()
     minor = it.amount if it.amount_captured is None else it.amount_captured
-    return (to.moved(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
+    return (to.movement_fact(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
 
 
-def charge_failed(to: StripeCallback, it: StripeCharge) -> Told:
+def charge_failed(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
     return (
-        to.moved(
+        to.movement_fact(
             it,
             "failure",
             PaymentStage("failed", 50),
@@ -193,81 +205,86 @@ def charge_failed(to: StripeCallback, it: StripeCharge) -> Told:
     ), ()
 
 
-def expired(to: StripeCallback, it: StripeCharge) -> Told:
+def expired(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
     return (
-        to.moved(it, "authorisation", PaymentStage("undone", 80), it.amount, by_payment=True),
+        to.movement_fact(
+            it, "authorisation", PaymentStage("undone", 80), it.amount, by_payment=True
+        ),
     ), ()
 
 
-def charge_refunded(to: StripeCallback, it: StripeCharge) -> Told:
-    """Its refunds, where it names them (until 2022-11-15), and their sum, which until 2024-10-28 is
-    all that is told of them.
+def charge_refunded(to: StripeCallback, charge: StripeCharge) -> FactsAndDrift:
+    """Return the charge's refunds, if it names them (until 2022-11-15), and their total, which is
+    all that there is until 2024-10-28.
     """
-    undone = () if it.captured else expired(to, it)[0]
-    named = it.refunds.data if it.refunds else ()
-    if it.amount_refunded is None and not named:
+    undone = () if charge.captured else expired(to, charge)[0]
+    named = charge.refunds.data if charge.refunds else ()
+    if charge.amount_refunded is None and not named:
         return undone, to.unknown(
-            "refund-unnamed", "charge.refunded says neither a refund nor a sum"
+            "refund-unnamed", "charge.refunded has neither a refund nor a total"
         )
-    told = [
+    refunds = [
         refunded(
-            to, refund.model_copy(update={"payment_intent": it.payment_intent, "charge": it.id})
+            to,
+            refund.model_copy(
+                update={"payment_intent": charge.payment_intent, "charge": charge.id}
+            ),
         )
         for refund in named
     ]
-    moved = [fact for facts_, _ in told for fact in facts_] + (
-        [] if it.amount_refunded is None else [*to.summed(it)]
+    movement_facts = [fact for facts_, _ in refunds for fact in facts_] + (
+        [] if charge.amount_refunded is None else [*to.summed(charge)]
     )
-    return (*undone, *moved), tuple(it for _, notices in told for it in notices)
+    return (*undone, *movement_facts), tuple(notice for _, drift in refunds for notice in drift)
 
 
-def released(event: StripeEvent, it: StripeCharge) -> int:
-    """How much of what is told as refunded was never taken."""
+def never_captured_minor(event: StripeEvent, it: StripeCharge) -> int:
+    """Return how much of the refunded amount was never captured."""
     if (event.api_version or RELEASED_UNTIL) >= RELEASED_UNTIL:
         return 0
     taken = it.amount if it.amount_captured is None else it.amount_captured
     return max(0, it.amount - taken) if it.captured else it.amount_refunded or 0
 
 
-def refunded(to: StripeCallback, it: StripeRefund) -> Told:
-    if it.reason == NEVER_TAKEN:
+def refunded(to: StripeCallback, it: StripeRefund) -> FactsAndDrift:
+    if it.reason == NEVER_CAPTURED:
         return (), ()
     status = it.status or "succeeded"
-    stage, notices = _stage(to, "refund", status, REFUNDS)
+    stage, drift = _stage(to, "refund", status, REFUNDS)
     detail = f"{status}: {why}" if (why := it.failure_reason or it.reason) else status
-    return (to.moved(it, "refund", stage, it.amount, detail=detail),), notices
+    return (to.movement_fact(it, "refund", stage, it.amount, detail=detail),), drift
 
 
-def disputed(to: StripeCallback, it: StripeDispute) -> Told:
-    stage, notices = _stage(to, "dispute", it.status, DISPUTES)
+def disputed(to: StripeCallback, it: StripeDispute) -> FactsAndDrift:
+    stage, drift = _stage(to, "dispute", it.status, DISPUTES)
     return (
-        to.moved(it, "dispute", stage, it.amount, detail=f"{it.status}: {it.reason or ''}"),
-    ), notices
+        to.movement_fact(it, "dispute", stage, it.amount, detail=f"{it.status}: {it.reason or ''}"),
+    ), drift
 
 
 def _stage(
     to: StripeCallback, what: str, status: str, known: Mapping[str, PaymentStage]
-) -> tuple[PaymentStage, tuple[facts.Notice, ...]]:
+) -> tuple[PaymentStage, tuple[facts.DriftNotice, ...]]:
     if (stage := known.get(status)) is not None:
         return stage, ()
     return UNKNOWN, to.unknown("unknown-status", f"the {what} status {quoted(status)}")
 
 
-def warned(to: StripeCallback, it: StripeFraudWarning) -> Told:
-    """Acted on or overtaken: then it is done."""
+def warned(to: StripeCallback, it: StripeFraudWarning) -> FactsAndDrift:
+    """Return the warning; one that was acted on or overtaken is done."""
     stage = PaymentStage("open", 30) if it.actionable else PaymentStage("done", 50)
-    return (to.moved(it, "warning", stage, detail=it.fraud_type),), ()
+    return (to.movement_fact(it, "warning", stage, detail=it.fraud_type),), ()
 
 
-def review_opened(to: StripeCallback, it: StripeReview) -> Told:
+def review_opened(to: StripeCallback, it: StripeReview) -> FactsAndDrift:
     return (_verdict(to, it, "pending", f"opened: {it.opened_reason or ''}", 30),), ()
 
 
-def review_closed(to: StripeCallback, it: StripeReview) -> Told:
+def review_closed(to: StripeCallback, it: StripeReview) -> FactsAndDrift:
     reason = it.closed_reason or ""
     word = REVIEWS.get(reason)
-    notices = () if word else to.unknown("unknown-reason", f"a review closed for {quoted(reason)}")
-    return (_verdict(to, it, word or "pending", f"closed: {reason}", 60),), notices
+    drift = () if word else to.unknown("unknown-reason", f"a review closed for {quoted(reason)}")
+    return (_verdict(to, it, word or "pending", f"closed: {reason}", 60),), drift
 
 
 def _verdict(
@@ -279,19 +296,19 @@ def _verdict(
     return facts.verdict_fact(verdict, rank=rank, about=it.id)
 
 
-def joined(_to: StripeCallback, _it: StripeObject) -> Told:
-    """Tells nothing but which payment is of which order."""
+def names_payment_only(_to: StripeCallback, _it: StripeObject) -> FactsAndDrift:
+    """Return no facts: the event only joins a payment and an order."""
     return (), ()
 
 
-Read = Callable[[StripeCallback, Mapping[str, Any]], tuple[StripeObject, Told]]
+Read = Callable[[StripeCallback, Mapping[str, Any]], tuple[StripeObject, FactsAndDrift]]
 Kind = TypeVar("Kind", bound=StripeObject)
 
 
-def _as(model: type[Kind], tell: Callable[[StripeCallback, Kind], Told]) -> Read:
-    def read(to: StripeCallback, told: Mapping[str, Any]) -> tuple[StripeObject, Told]:
-        it = model.model_validate(told)
-        return it, tell(to, it)
+def _as(model: type[Kind], to_facts: Callable[[StripeCallback, Kind], FactsAndDrift]) -> Read:
+    def read(to: StripeCallback, value: Mapping[str, Any]) -> tuple[StripeObject, FactsAndDrift]:
+        stripe_object = model.model_validate(value)
+        return stripe_object, to_facts(to, stripe_object)
 
     return read
 
@@ -318,5 +335,5 @@ TYPES: Mapping[str, Read] = {
     "radar.early_fraud_warning.updated": _as(StripeFraudWarning, warned),
     "review.opened": _as(StripeReview, review_opened),
     "review.closed": _as(StripeReview, review_closed),
-    "checkout.session.completed": _as(StripeObject, joined),
+    "checkout.session.completed": _as(StripeObject, names_payment_only),
 }

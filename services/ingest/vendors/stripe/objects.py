@@ -1,6 +1,4 @@
-"""Stripe's objects, as its Events carry them: what is needed of them, in whatever version of its
-API.
-"""
+"""Stripe's objects in its Events: the fields that are read, in any version of its API."""
 
 from __future__ import annotations
 
@@ -10,15 +8,15 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, StrictBool
 
 from services.ingest.vendors.shared.gateway import Minor, Reference, Text, VendorModel
-from services.ingest.vendors.shared.php_lists import as_list
-from services.ingest.vendors.shared.source import bounded
+from services.ingest.vendors.shared.php_lists import list_from_php_or_same
+from services.ingest.vendors.shared.source import bounded_time
 
 Currency = Annotated[str, Field(pattern=r"^[A-Za-z]{3}$")]
 Seconds = Annotated[int, Field(strict=True, ge=0, le=7_258_118_400)]  # until 2200
 
 
 class StripeObject(VendorModel):
-    """What a payment, refund, dispute or review has."""
+    """What a payment, refund, dispute or review has in common."""
 
     id: Reference
     metadata: dict[str, Any] | None = None
@@ -27,7 +25,7 @@ class StripeObject(VendorModel):
 
     @property
     def references(self) -> list[str | None]:
-        """All names of its payment; the first that there is names it."""
+        """All names of its payment; the first one that is set names it."""
         return [self.payment_intent, self.charge]
 
 
@@ -45,7 +43,7 @@ class StripeFailure(VendorModel):
 
 
 class StripeCharges(VendorModel):
-    data: Annotated[tuple[StripeReference, ...], BeforeValidator(as_list)] = ()
+    data: Annotated[tuple[StripeReference, ...], BeforeValidator(list_from_php_or_same)] = ()
 
 
 class StripePaymentIntent(StripeMoney):
@@ -72,7 +70,7 @@ class StripeRefund(StripeMoney):
 
 
 class StripeRefunds(VendorModel):
-    data: Annotated[tuple[StripeRefund, ...], BeforeValidator(as_list)] = ()
+    data: Annotated[tuple[StripeRefund, ...], BeforeValidator(list_from_php_or_same)] = ()
 
 
 class StripeCharge(StripeMoney):
@@ -116,4 +114,4 @@ class StripeEvent(VendorModel):
 
     @property
     def at(self) -> datetime:
-        return bounded(datetime.fromtimestamp(self.created, UTC))
+        return bounded_time(datetime.fromtimestamp(self.created, UTC))

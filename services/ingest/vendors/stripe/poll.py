@@ -1,12 +1,12 @@
-"""Stripe: events that no endpoint has taken, and whether the endpoint is still on.
+"""Stripe: polls events that no endpoint has accepted, and whether the endpoint is enabled.
 
-An event is in that list from its first second, until it was delivered. The list begins with the
-newest and is turned by the id of an event, so what comes or goes meanwhile moves nothing past us; a
-walk ends at the time before which the last one has seen everything.
+The list of undelivered events holds an event from its first second until it was delivered. It
+begins with the newest and is paged by event id, so events that appear or disappear meanwhile move
+nothing past us. A walk ends at the time before which the last walk has seen everything.
 
-What happens while no endpoint is on is sent to nobody, so it is in no list of what was not
-delivered. Then, and once more when the endpoint is on again, a walk goes over all events, and says
-those that an order needs.
+Events that happen while no endpoint is enabled are sent to nobody and are never in that list. Then,
+and once more when the endpoint is enabled again, a walk goes over all events and publishes those
+that an order needs.
 """
 
 from __future__ import annotations
@@ -16,28 +16,22 @@ from typing import Any
 
 import httpx
 
+from services.clients.http import MalformedResponseError
 from services.ingest.rules.polling import PAGE_MAX
-from services.ingest.vendors.shared.poll import (
-    DAY_S,
-    FoundObject,
-    MalformedAnswerError,
-    Poll,
-    PollConfig,
-    PollPage,
-)
-from services.ingest.vendors.shared.poll_answers import (
+from services.ingest.vendors.shared.poll import DAY_S, FoundObject, Poll, PollConfig, PollPage
+from services.ingest.vendors.shared.poll_responses import (
     SEEN_MAX,
     ListedWebhook,
     cursor_of,
-    document,
-    kept,
-    listed,
-    listening,
-    mark,
-    named,
-    ours,
-    rows,
-    webhook_of,
+    cursor_text,
+    json_document,
+    list_of,
+    listed_webhook,
+    object_id,
+    object_mark,
+    page_rows,
+    webhook_page,
+    webhooks_of_source,
 )
 from services.ingest.vendors.stripe.events import TYPES
 
@@ -46,61 +40,64 @@ NEEDS = ("key",)
 TYPE = "stubline.callback.stripe.v1"
 ENABLED = "enabled"
 OVERLAP_S = 300
-LOOK_BACK_S = int(
-    DAY_S
-)  # of a walk after one that found nothing: their clock and ours differ by less
+LOOK_BACK_S = int(DAY_S)  # of a walk after one that found nothing: the clocks differ by less
 KEPT_S = 29 * DAY_S  # Stripe lists events for 30 days
 
 
-def ask(
-    http: httpx.Client, polled: PollConfig, path: str, parameters: dict[str, str | int]
+def request(
+    http: httpx.Client, config: PollConfig, path: str, parameters: dict[str, str | int]
 ) -> tuple[list[Any], bool]:
-    """Objects, and whether there are more behind them."""
-    answer = http.get(
-        f"{polled.url}/v1/{path}",
+    """Return the objects, and whether there are more."""
+    response = http.get(
+        f"{config.url}/v1/{path}",
         params=parameters,
-        headers={"Authorization": f"Bearer {polled.key}"},
+        headers={"Authorization": f"Bearer {config.key}"},
     )
-    told = document(answer)
-    if not isinstance(told, dict):
-        raise MalformedAnswerError("the answer is no object")
-    return listed(told.get("data"), path), told.get("has_more") is True
+    value = json_document(response)
+    if not isinstance(value, dict):
+        raise MalformedResponseError("the response is not an object")
+    return list_of(value.get("data"), path), value.get("has_more") is True
 
 
-def events(http: httpx.Client, polled: PollConfig, cursor: str, now: float) -> PollPage:
-    """The next events of a walk from now back to `since`: `behind` which event, `newest` seen by
-    it, and what was `seen`; whether the endpoint was `off` when it began, and whether it goes over
-    `all`.
+def read_events(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> PollPage:
+    """Read the next events of a walk from now back to `since`. The cursor has `behind` (the event
+    after which the page begins), `newest` (the newest time seen), `seen` (marks), `off` (the
+    endpoint was disabled at the start) and `all` (the walk goes over all events).
     """
     at = cursor_of(cursor)
-    since = max(int(at.get("since", now - polled.first_days * DAY_S)), int(now - KEPT_S))
+    since = max(int(at.get("since", now - config.first_days * DAY_S)), int(now - KEPT_S))
     behind = at.get("behind") if int(at.get("began", now)) > now - DAY_S else None
-    is_off = bool(at.get("off")) if behind else not is_on(http, polled)
+    is_off = bool(at.get("off")) if behind else not is_on(http, config)
     is_all = bool(at.get("all")) if behind else is_off or bool(at.get("off"))
-    told, has_more = ask(
-        http, polled, "events", parameters(since, behind, polled.page, is_all=is_all)
+    listed_events, has_more = request(
+        http, config, "events", parameters(since, behind, config.page, is_all=is_all)
     )
     newest = max(
         [
             int(at.get("newest", since)),
-            *(second for event in told if (second := created(event)) is not None),
+            *(second for event in listed_events if (second := created(event)) is not None),
         ]
     )
     walk = {"since": since, "newest": newest, "began": int(at["began"]) if behind else int(now)}
     seen = dict.fromkeys(at.get("seen", ()))
-    sound, warning = rows([it for it in told if not is_all or is_needed(it)], "events")
-    found = {mark(it.id.encode()): it.body for it in sound}
+    sound, warning = page_rows(
+        [event for event in listed_events if not is_all or is_needed(event)], "events"
+    )
+    found = {object_mark(event.id.encode()): event.body for event in sound}
     new = [FoundObject(None, TYPE, body) for marked, body in found.items() if marked not in seen]
     marks = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
-    if has_more and told:
-        last = next((name for event in reversed(told) if (name := named(event))), None)
+    if has_more and listed_events:
+        last = next((name for event in reversed(listed_events) if (name := object_id(event))), None)
         if last is None:
-            raise MalformedAnswerError("no event of a page has an id")
+            raise MalformedResponseError("no event of a page has an id")
         going = {**walk, "behind": last, "seen": marks, "off": is_off, "all": is_all}
-        return PollPage(new, kept(going), is_last=False, warning=warning)
+        return PollPage(new, cursor_text(going), is_last=False, warning=warning)
     begin = max(since, min(newest, walk["began"]) - OVERLAP_S, walk["began"] - LOOK_BACK_S)
     return PollPage(
-        new, kept({"since": begin, "seen": marks, "off": is_off}), is_last=True, warning=warning
+        new,
+        cursor_text({"since": begin, "seen": marks, "off": is_off}),
+        is_last=True,
+        warning=warning,
     )
 
 
@@ -113,12 +110,14 @@ def parameters(since: int, behind: object, size: int, *, is_all: bool) -> dict[s
     return wanted
 
 
-def is_on(http: httpx.Client, polled: PollConfig) -> bool:
-    """Whether Stripe sends us what happens now. A key that may not read endpoints cannot tell: then
-    it does.
+def is_on(http: httpx.Client, config: PollConfig) -> bool:
+    """Return whether an enabled endpoint receives current events. If the key may not read
+    endpoints, assume that one does.
     """
     try:
-        return any(it.state == ENABLED for it in ours(polled.slug, endpoints(http, polled)))
+        return any(
+            it.state == ENABLED for it in webhooks_of_source(config.slug, endpoints(http, config))
+        )
     except httpx.HTTPStatusError as error:
         if error.response.status_code != HTTPStatus.FORBIDDEN:
             raise
@@ -134,17 +133,20 @@ def is_needed(event: object) -> bool:
 
 
 def created(event: object) -> int | None:
-    told = event.get("created") if isinstance(event, dict) else None
-    return told if isinstance(told, int) and not isinstance(told, bool) else None
+    value = event.get("created") if isinstance(event, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def endpoints(http: httpx.Client, polled: PollConfig) -> list[ListedWebhook]:
-    told, _ = ask(http, polled, "webhook_endpoints", {"limit": PAGE_MAX})
-    return [webhook_of(it, "url") for it in told if isinstance(it, dict)]
+def endpoints(http: httpx.Client, config: PollConfig) -> list[ListedWebhook]:
+    webhooks, _ = request(http, config, "webhook_endpoints", {"limit": PAGE_MAX})
+    return [listed_webhook(webhook, "url") for webhook in webhooks if isinstance(webhook, dict)]
 
 
-def webhook(http: httpx.Client, polled: PollConfig, _cursor: str, _now: float) -> PollPage:
-    return listening(polled.slug, endpoints(http, polled), ENABLED)
+def read_webhook(http: httpx.Client, config: PollConfig, _cursor: str, _now: float) -> PollPage:
+    return webhook_page(config.slug, endpoints(http, config), ENABLED)
 
 
-POLLS = (Poll("stripe", "events", 300.0, events), Poll("stripe", "webhook", 900.0, webhook))
+POLLS = (
+    Poll("stripe", "events", 300.0, read_events),
+    Poll("stripe", "webhook", 900.0, read_webhook),
+)

@@ -1,8 +1,8 @@
-"""Stripe: Events signed with their time, told again until they are taken, in any order, each with
+"""Stripe: Events signed with their time, repeated until they are accepted, in any order, each with
 its object as it was then.
 
-A change may come as two Events: so facts are named by what moved, and versioned by the Event's time
-(`stripe_events`).
+One change may come as two Events. So facts are named by the object that changed, and versioned by
+the Event's time (`events`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from schemas.callbacks import STRIPE
 from services.ingest.rules import facts
 from services.ingest.vendors.shared.gateway import (
-    aside,
-    blanking,
-    in_iso,
+    field_blanker,
+    kept_callback,
     order_id,
     order_reference,
     quoted,
+    to_iso_minor,
 )
 from services.ingest.vendors.shared.money import EXPONENTS
 from services.ingest.vendors.shared.source import ReceivedCallback, Source, WebhookRequest
@@ -28,37 +28,39 @@ from services.ingest.vendors.stripe.objects import StripeEvent, StripeMoney, Str
 
 SIGNATURE = b"stripe-signature"
 TIME = re.compile(rb"[0-9]{1,15}")
-PARTS_MAX = 32  # of the header that are looked at; Stripe sends a time and one v1 for each secret
+PARTS_MAX = 32  # of the header; Stripe sends a time and one v1 for each secret
 ORDER = re.compile(
     rb'"order_id"\s*:\s*"?([!#-+\--\[\]-|~]{1,200})"?\s*[,}]'
 )  # no quote, comma, backslash or brace
-# Known, and about nothing that an order needs: kept, and nobody is asked to look.
-OTHERS = (
-    "account.", "application_fee.", "balance.", "billing_portal.", "capability.", "cash_balance.",
-    "charge.pending", "charge.updated", "checkout.session.", "coupon.", "credit_note.", "customer", "file.", "invoice", "issuing",
-    "mandate.", "payment_intent.created", "payment_intent.partially_funded", "payment_intent.processing",
-    "payment_intent.requires_action", "payment_link.", "payment_method.", "payout.", "person.", "plan.", "price.",
-    "product.", "promotion_code.", "quote.", "reporting.", "setup_intent.", "sigma.", "source.", "subscription_schedule.",
-    "tax_rate.", "terminal.", "test_helpers.", "topup.", "transfer.",
+# Known, and irrelevant to orders: kept, and not reported as drift.
+IRRELEVANT_TYPES = (
+    "account.", "application_fee.", "balance.", "billing_portal.", "capability.",
+    "cash_balance.", "charge.pending", "charge.updated", "checkout.session.", "coupon.",
+    "credit_note.", "customer", "file.", "invoice", "issuing", "mandate.",
+    "payment_intent.created", "payment_intent.partially_funded", "payment_intent.processing",
+    "payment_intent.requires_action", "payment_link.", "payment_method.", "payout.", "person.",
+    "plan.", "price.", "product.", "promotion_code.", "quote.", "reporting.", "setup_intent.",
+    "sigma.", "source.", "subscription_schedule.", "tax_rate.", "terminal.", "test_helpers.",
+    "topup.", "transfer.",
 )  # fmt: skip
 
 
 def signature(header: bytes) -> tuple[bytes, Sequence[bytes]]:
-    """Its time and every v1; other schemes prove nothing."""
+    """Return the header's time and every v1; other schemes prove nothing."""
     parts = [part.strip().partition(b"=") for part in header.split(b",", PARTS_MAX)[:PARTS_MAX]]
     times = [value for name, _, value in parts if name == b"t"]
     return times[0] if times else b"", [value for name, _, value in parts if name == b"v1"]
 
 
-def verify(delivery: WebhookRequest) -> bool:
-    """hex(HMAC-SHA256(secret, time.body)), any v1 of any secret. A repeat is signed anew, so an old
-    time is no repeat.
+def verify(request: WebhookRequest) -> bool:
+    """Check hex(HMAC-SHA256(secret, time.body)): any v1, any secret. A repeat is signed again, so
+    an old time is no repeat.
     """
-    at, given = signature(delivery.headers.get(SIGNATURE, b""))
-    if not TIME.fullmatch(at) or abs(delivery.at - int(at)) > delivery.tolerance_s:
+    at, given = signature(request.headers.get(SIGNATURE, b""))
+    if not TIME.fullmatch(at) or abs(request.at - int(at)) > request.tolerance_s:
         return False
-    signed, fits = b"%b.%b" % (at, delivery.body), False
-    for secret in delivery.secrets:
+    signed, fits = b"%b.%b" % (at, request.body), False
+    for secret in request.secrets:
         made = hmac.digest(secret, signed, "sha256").hex().encode()
         for it in given:
             fits |= hmac.compare_digest(made, it)
@@ -66,7 +68,7 @@ def verify(delivery: WebhookRequest) -> bool:
 
 
 def orders(body: bytes) -> tuple[str | None]:
-    """From the first metadata that has one."""
+    """Return the order's id of the first metadata that has one."""
     found = ORDER.search(body)
     return (order_reference(found[1].decode()) if found else None,)
 
@@ -79,34 +81,51 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     event = StripeEvent.model_validate_json(received.body)
     key, kind = identify(received, event), quoted(event.type)
     if not event.livemode:
-        return aside(received, key, "test-mode", "an event of Stripe's test mode", is_drift=True)
+        return kept_callback(
+            received, key, "test-mode", "an event of Stripe's test mode", is_reported=True
+        )
     read = TYPES.get(event.type)
     if read is None:
-        is_drift = not event.type.startswith(OTHERS)
-        return aside(received, key, "unknown-type", f"the event type {kind}", is_drift=is_drift)
-    it, (moved, notices) = read(StripeCallback(received, event), event.data.object)
-    notices += uncounted(received, it)
-    payments = [facts.payment(received.shop, reference) for reference in it.references if reference]
+        is_reported = not event.type.startswith(IRRELEVANT_TYPES)
+        return kept_callback(
+            received, key, "unknown-type", f"the event type {kind}", is_reported=is_reported
+        )
+    stripe_object, (movements, drift) = read(StripeCallback(received, event), event.data.object)
+    drift += uncountable_amount_drift(received, stripe_object)
+    payments = [
+        facts.payment_name(received.order_source, reference)
+        for reference in stripe_object.references
+        if reference
+    ]
     if not payments:
-        return aside(received, key, "no-payment", f"{kind} of no payment", is_drift=False)
-    order = order_id(received, (it.metadata or {}).get("order_id"))
-    return facts.callback(key, order, payments=payments, moved=moved, notices=notices)
+        return kept_callback(
+            received, key, "no-payment", f"{kind} of no payment", is_reported=False
+        )
+    order = order_id(received, (stripe_object.metadata or {}).get("order_id"))
+    return facts.parsed_callback(key, order, payments=payments, movements=movements, drift=drift)
 
 
-def uncounted(received: ReceivedCallback, it: StripeObject) -> tuple[facts.Notice, ...]:
-    """Of an object whose amounts cannot be counted: its movements keep them as texts."""
+def uncountable_amount_drift(
+    received: ReceivedCallback, stripe_object: StripeObject
+) -> tuple[facts.DriftNotice, ...]:
+    """Return the drift of an object whose amounts cannot be counted; its movements keep them as
+    texts.
+    """
     if (
-        not isinstance(it, StripeMoney)
-        or in_iso(it.amount, it.currency.upper(), OWN_DIGITS) is not None
+        not isinstance(stripe_object, StripeMoney)
+        or to_iso_minor(stripe_object.amount, stripe_object.currency.upper(), OWN_DIGITS)
+        is not None
     ):
         return ()
-    what = quoted(it.currency.upper())
-    kind = "unreadable-amount" if it.currency.upper() in EXPONENTS else "unknown-currency"
+    what = quoted(stripe_object.currency.upper())
+    kind = (
+        "unreadable-amount" if stripe_object.currency.upper() in EXPONENTS else "unknown-currency"
+    )
     text = f"the currency {what}" if kind == "unknown-currency" else f"an amount in {what}"
-    return (facts.Notice(received.source, kind, text, received.body),)
+    return (facts.DriftNotice(received.source, kind, text, received.body),)
 
 
-without_cards = blanking(
+without_cards = field_blanker(
     "last4",
     "dynamic_last4",
     "exp_month",
@@ -124,8 +143,8 @@ without_cards = blanking(
     "bic",
     "verified_name",
     "cardholder_name",
-    "receipt_url",  # leads to a page that shows the card
-    "client_secret",  # with it the payer's browser acts on the payment
+    "receipt_url",  # links to a page that shows the card
+    "client_secret",  # lets the payer's browser act on the payment
 )
 
 SOURCE = Source(
@@ -135,5 +154,5 @@ SOURCE = Source(
     normalise=normalise,
     orders=orders,
     without_cards=without_cards,
-    needs_shop=True,
+    needs_orders_of=True,
 )

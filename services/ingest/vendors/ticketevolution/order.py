@@ -1,17 +1,17 @@
-"""An order of Ticket Evolution as its signed API shows it, read because a webhook told of it or
-because the poll found it.
+"""An order of Ticket Evolution as its signed API returns it, after a webhook named it or a poll
+found it.
 
-The fraud gate closes here, so that no trigger of approval can open it. Of an order whose buyer is
+The fraud gate closes here, so that no trigger of approval can open it. For an order whose buyer is
 not an office:
 
-    fraud_check_status   status told          beside it
+    fraud_check_status   status               besides
     null, approved       the seller's state
     pending              fraud-pending        reached:failed
-    another word         fraud-unknown        reached:failed, and somebody should look
+    another word         fraud-unknown        reached:failed, and drift is reported
     declined             cancelled
 
 `failed` cancels what was reached before: an order that was accepted and is under review again is
-not released for having been accepted once. Accepted after it, it is.
+not released because it was accepted once. If it is accepted after the review, it is released.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from schemas.callbacks import TICKETEVOLUTION_ORDER
 from schemas.fraud import FraudVerdict, Word
 from schemas.orders import Line, Person, Storefront
+from schemas.text import rfc3339
 from services.ingest.rules import facts
 from services.ingest.vendors.shared.money import (
     AMOUNT_MAX,
     CURRENCY,
     EXPONENTS,
     NO_CURRENCY,
+    amount_text,
     counted,
-    uncountable,
 )
-from services.ingest.vendors.shared.notes import quoted
-from services.ingest.vendors.shared.php_lists import as_list
+from services.ingest.vendors.shared.php_lists import list_from_php_or_same
+from services.ingest.vendors.shared.repairs import quoted
 from services.ingest.vendors.shared.source import (
     ReceivedCallback,
     Source,
-    bounded,
-    distinct,
-    reasonable,
-    status,
+    bounded_time,
+    bounded_time_or_none,
+    normalised_status,
+    refuse_duplicate_lines,
 )
 from services.ingest.vendors.shared.text import clean, email
 
 OFFICE, TICKET_EVOLUTION = "office", "6"  # buyer.type, and the office of the vendor itself
 ACCEPTED, CANCELLED, FAILED = "accepted", "cancelled", "failed"
 SOLD = frozenset({ACCEPTED, "completed"})
-# The seller will not deliver any more. `cancel_proposed` waits for the other side and takes nothing
-# back.
+# The seller will not deliver. `cancel_proposed` waits for the other side and takes nothing back.
 OVER = frozenset(
     {
         "rejected",
@@ -61,7 +61,7 @@ OVER = frozenset(
     }
 )
 STATES = OVER | SOLD | {"open", "pending", "pending_consignment", "cancel_proposed"}
-NO_WORD: Final = "\0"  # stands where the field is missing, which is not null
+FIELD_MISSING: Final = "\0"  # stands for a missing field, which is not null
 VERDICTS: dict[str | None, Word] = {
     None: "unchecked",
     "approved": "approved",
@@ -72,7 +72,7 @@ VERDICT_RANKS: dict[Word, int] = {
     "approved": 40,
     "pending": 60,
     "declined": 80,
-}  # closed ones win a tie
+}  # in a tie the one that closes the gate wins
 GATES = {"pending": "fraud-pending", "declined": CANCELLED}
 
 Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]
@@ -118,76 +118,88 @@ class TicketEvolutionItem(TicketEvolutionModel):
 
 
 class TicketEvolutionOrder(TicketEvolutionModel):
-    """An order as Orders / Show gives it: what is needed of it."""
+    """An order as Orders / Show returns it: the fields that are read."""
 
     id: Id
     oid: Text = None
-    created_at: object = None  # nothing is ordered by it, so whatever it is costs no order
+    created_at: object = None  # orders nothing, so a malformed one costs no order
     updated_at: datetime
     seller_state: Annotated[str, Field(min_length=1, max_length=40)]
-    fraud_check_status: Annotated[str | None, Field(max_length=100)] = NO_WORD
+    fraud_check_status: Annotated[str | None, Field(max_length=100)] = FIELD_MISSING
     currency: Annotated[str | None, Field(max_length=40)] = None
     total: Number = None
     refunded: Number = None
     buyer: TicketEvolutionBuyer
-    items: Annotated[list[TicketEvolutionItem], BeforeValidator(as_list), Field(max_length=500)]
+    items: Annotated[
+        list[TicketEvolutionItem], BeforeValidator(list_from_php_or_same), Field(max_length=500)
+    ]
 
 
 def identify(received: ReceivedCallback, order: TicketEvolutionOrder) -> str:
-    return f"{received.source}:{order.id} read {facts.sortable(bounded(order.updated_at))}"
+    return f"{received.source}:{order.id} read {rfc3339(bounded_time(order.updated_at))}"
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
-    """Storefront, its status, and of an order that may be checked what the check says."""
+    """Return the storefront, its status and, for an order that is checked for fraud, the
+    verdict.
+    """
     order = TicketEvolutionOrder.model_validate_json(received.body)
-    at, state, word = bounded(order.updated_at), status(order.seller_state), _word(order)
-    key, order_id = identify(received, order), f"{received.shop}:{order.id}"
-    notices = [] if state in STATES else [_drift(received, f"seller_state {ascii(state)[:100]}")]
-    if word == NO_WORD:  # a list that leaves it out says nothing of it: the order itself is asked
-        missing = facts.Notice(
+    at, state, word = (
+        bounded_time(order.updated_at),
+        normalised_status(order.seller_state),
+        _word(order),
+    )
+    key, order_id = identify(received, order), f"{received.order_source}:{order.id}"
+    drift = [] if state in STATES else [_drift(received, f"seller_state {ascii(state)[:100]}")]
+    if word == FIELD_MISSING:  # a list may leave the field out: the order itself is read
+        missing = facts.DriftNotice(
             received.source,
             "missing-field",
             "fraud_check_status of a client's order",
             received.body,
         )
-        return facts.callback(f"{key} in part", None, reads=(order_id,), notices=(missing,))
+        return facts.parsed_callback(f"{key} in part", None, reads=(order_id,), drift=(missing,))
     if verdict_of(word) == "pending" and word != "pending":
-        notices.append(_drift(received, f"fraud_check_status {ascii(word)[:100]}"))
+        drift.append(_drift(received, f"fraud_check_status {ascii(word)[:100]}"))
     if any(not item.price and item.cost is None for item in order.items):
-        notices.append(facts.Notice(received.source, "missing-field", "items.price", received.body))
-    front = storefront(order, gated(state, word), at)
-    notices += uncounted(received, front)
-    told: tuple[facts.Fact, ...] = facts.storefront_facts(front, at, received.position)
+        drift.append(
+            facts.DriftNotice(received.source, "missing-field", "items.price", received.body)
+        )
+    front = storefront(order, gated_status(state, word), at)
+    drift += uncountable_amount_drift(received, front)
+    order_facts: tuple[facts.Fact, ...] = facts.storefront_facts(front, at, received.position)
     if front.status.startswith("fraud-"):
-        told += (facts.reached_fact(FAILED, at),)
+        order_facts += (facts.reached_fact(FAILED, at),)
     if channel(order.buyer) == "client":
-        told += (_verdict(received, word, at),)
-    return facts.callback(key, order_id, told, notices=tuple(notices))
+        order_facts += (_verdict(received, word, at),)
+    return facts.parsed_callback(key, order_id, order_facts, drift=tuple(drift))
 
 
 def channel(buyer: TicketEvolutionBuyer) -> str:
-    """Who is neither of the offices is a client, whatever he is called: his orders are gated."""
+    """Return the sales channel. A buyer that is neither of the offices is a client, and its orders
+    are gated.
+    """
     if (buyer.type or "").strip().lower() != OFFICE:
         return "client"
     return "tevo" if buyer.id == TICKET_EVOLUTION else OFFICE
 
 
 def _word(order: TicketEvolutionOrder) -> str | None:
-    """What the fraud check says of it. Of an office's order the field means nothing, even
+    """Return the word of the fraud check. For an office's order the field means nothing, even
     `declined`.
     """
     if channel(order.buyer) != "client":
         return None
     word = order.fraud_check_status
-    return word if word is None or word == NO_WORD else word.strip().lower()
+    return word if word is None or word == FIELD_MISSING else word.strip().lower()
 
 
 def verdict_of(word: str | None) -> Word:
     return VERDICTS.get(word, "pending")
 
 
-def gated(state: str, word: str | None) -> str:
-    """The status that is told."""
+def gated_status(state: str, word: str | None) -> str:
+    """Return the status that approval sees."""
     if state in OVER or state.startswith(("canceled", "cancelled")):
         return CANCELLED
     if verdict_of(word) in {"unchecked", "approved"}:
@@ -196,24 +208,26 @@ def gated(state: str, word: str | None) -> str:
 
 
 def _verdict(received: ReceivedCallback, word: str | None, at: datetime) -> facts.Fact:
-    said = verdict_of(word)
+    verdict_word = verdict_of(word)
     verdict = FraudVerdict(
-        source=received.source, verdict=said, detail=clean(word or "", 100), at=at
+        source=received.source, verdict=verdict_word, detail=clean(word or "", 100), at=at
     )
-    return facts.verdict_fact(verdict, rank=VERDICT_RANKS[said], at_position=received.position)
+    return facts.verdict_fact(
+        verdict, rank=VERDICT_RANKS[verdict_word], at_position=received.position
+    )
 
 
-def _drift(received: ReceivedCallback, what: str) -> facts.Notice:
-    return facts.Notice(received.source, "unknown-status", what, received.body)
+def _drift(received: ReceivedCallback, what: str) -> facts.DriftNotice:
+    return facts.DriftNotice(received.source, "unknown-status", what, received.body)
 
 
-def storefront(order: TicketEvolutionOrder, told: str, at: datetime) -> Storefront:
-    """Its currency is the dollar where it names none. It tells no time of payment: what is sold is
-    paid, by its last word.
+def storefront(order: TicketEvolutionOrder, shown_status: str, at: datetime) -> Storefront:
+    """Return the Storefront. Without a currency it is in dollars. There is no time of payment: what
+    is sold counts as paid at its last change.
     """
     written = order.currency or "USD"
     digits, is_code = EXPONENTS.get(written), CURRENCY.fullmatch(written) is not None
-    distinct([item.id for item in order.items])
+    refuse_duplicate_lines([item.id for item in order.items])
     lines = tuple(line(item, digits) for item in order.items)
     is_added_up = order.total is None and all(it.total_text is None for it in lines)
     total = sum(it.total_minor for it in lines) if is_added_up else counted(order.total, digits)
@@ -223,27 +237,29 @@ def storefront(order: TicketEvolutionOrder, told: str, at: datetime) -> Storefro
         buyer.email or (buyer.primary_email_address and buyer.primary_email_address.address) or ""
     )
     return Storefront(
-        status=told,
+        status=shown_status,
         channel=channel(buyer),
         number=clean(order.oid or "", 64) or order.id,
         currency=written if is_code else NO_CURRENCY,
-        currency_text=None if is_code else uncountable(written),
+        currency_text=None if is_code else amount_text(written),
         total_minor=total or 0,
-        total_text=uncountable(order.total) if total is None else None,
+        total_text=amount_text(order.total) if total is None else None,
         refunded_minor=abs(refunded or 0),
-        refunded_text=uncountable(order.refunded) if refunded is None else None,
+        refunded_text=amount_text(order.refunded) if refunded is None else None,
         placed_at=_created(order.created_at),
-        paid_at=at if told in SOLD else None,
+        paid_at=at if shown_status in SOLD else None,
         buyer=Person(name=clean(buyer.name or "", 200), email=email(address)),
         lines=lines,
     )
 
 
-def uncounted(received: ReceivedCallback, front: Storefront) -> list[facts.Notice]:
-    """Of amounts that are kept as texts."""
+def uncountable_amount_drift(
+    received: ReceivedCallback, front: Storefront
+) -> list[facts.DriftNotice]:
+    """Return the drift of amounts that are kept as texts."""
     if front.currency not in EXPONENTS:
         what = f"the currency {quoted(front.currency_text or front.currency)}"
-        return [facts.Notice(received.source, "unknown-currency", what, received.body)]
+        return [facts.DriftNotice(received.source, "unknown-currency", what, received.body)]
     found = {
         "total": front.total_text is not None,
         "refunded": front.refunded_text is not None,
@@ -251,19 +267,22 @@ def uncounted(received: ReceivedCallback, front: Storefront) -> list[facts.Notic
     }
     names = [name for name, is_a_text in found.items() if is_a_text]
     return [
-        facts.Notice(received.source, "unreadable-amount", name, received.body) for name in names
+        facts.DriftNotice(received.source, "unreadable-amount", name, received.body)
+        for name in names
     ]
 
 
-def _created(told: object) -> datetime | None:
+def _created(value: object) -> datetime | None:
     try:
-        return reasonable(datetime.fromisoformat(told)) if isinstance(told, str) else None
+        return (
+            bounded_time_or_none(datetime.fromisoformat(value)) if isinstance(value, str) else None
+        )
     except (ValueError, OverflowError):
         return None
 
 
 def line(item: TicketEvolutionItem, digits: int | None) -> Line:
-    """`product_id` is our own key of the inventory, as it was uploaded."""
+    """Return the line. `product_id` is our own key of the inventory, as it was uploaded."""
     group = item.ticket_group or TicketGroup()
     event = group.event or TicketEvolutionEvent()
     each = counted(item.price or "0", digits)
@@ -283,7 +302,7 @@ def line(item: TicketEvolutionItem, digits: int | None) -> Line:
         name=clean(", ".join(filter(None, (event.name, group.section, group.row))), 300),
         quantity=item.quantity,
         total_minor=cost or 0,
-        total_text=uncountable(item.price if item.cost is None else item.cost)
+        total_text=amount_text(item.price if item.cost is None else item.cost)
         if cost is None
         else None,
         is_eticket=item.eticket_delivery,
@@ -294,5 +313,5 @@ SOURCE = Source(
     kind="ticketevolution-order",
     type=TICKETEVOLUTION_ORDER,
     normalise=normalise,
-    comes_to_the_door=False,
-)  # we asked for it
+    has_webhook=False,
+)  # polled only

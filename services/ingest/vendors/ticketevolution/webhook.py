@@ -1,10 +1,9 @@
-"""Ticket Evolution: webhooks as form posts that nobody signs.
+"""Ticket Evolution: webhooks as unsigned form posts.
 
-The secret is an unguessable word in the address (`/hooks/<slug>/<word>`, or the password in it),
-which keeps strangers out and proves nothing. So nothing of a body is believed: it only says which
-order to read again, through the signed API (services.ingest.vendors.ticketevolution.poll,
-ticketevolution_order). One address also gets what was meant for us as a buyer, and changes of the
-catalogue: both are kept and not acted on.
+The secret is an unguessable word in the address (`/hooks/<slug>/<word>`, or the password in it). It
+keeps unauthenticated callers out and proves nothing. So no content of a body is trusted: it only
+names the order to read through the signed API (`poll`, `order`). The same address also receives
+what was meant for us as a buyer, and changes of the catalogue: both are kept and not acted on.
 """
 
 from __future__ import annotations
@@ -22,9 +21,10 @@ from urllib.parse import parse_qsl
 import orjson
 
 from schemas.callbacks import TICKETEVOLUTION
+from schemas.text import rfc3339
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
-from services.ingest.vendors.shared.signing import same
+from services.ingest.vendors.shared.signing import is_one_of
 from services.ingest.vendors.shared.source import FORM, ReceivedCallback, Source, WebhookRequest
 
 ORDER_EVENTS = frozenset(
@@ -41,7 +41,7 @@ WORD = re.compile(r"[a-z][a-z0-9_.-]{0,59}", re.ASCII)
 ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 NUMBER = re.compile(
     r"\s*[0-9]{1,19}-([0-9]{1,19})\s*", re.ASCII
-)  # ` 61449-190823`: the order's id stands right
+)  # ` 61449-190823`: the order's id is the right part
 PATH = re.compile(r"/orders/([0-9]{1,19})(?:/.*)?", re.ASCII)
 SECRET = re.compile(r"[A-Za-z0-9_.~-]+", re.ASCII)
 FIELDS_MAX = 20
@@ -49,7 +49,7 @@ TEXT_CHARS_MAX = 60
 
 
 class TicketEvolutionForm(NamedTuple):
-    """A form, taken apart."""
+    """A parsed form."""
 
     group: str  # ties an order to its substitutes; not its id
     recipient: str
@@ -58,12 +58,14 @@ class TicketEvolutionForm(NamedTuple):
     body: Mapping[str, Any]  # empty when there was none
 
 
-def verify(delivery: WebhookRequest) -> bool:
-    """The word behind the slug, or the password of basic credentials: whoever knows it is no
-    stranger, and no more.
+def verify(request: WebhookRequest) -> bool:
+    """Check the word after the slug, or the password of basic credentials: whoever knows it is let
+    in, and no more.
     """
-    in_path = same(delivery.tail.encode("utf-8", "replace"), delivery.secrets)
-    return in_path | same(_password(delivery.headers.get(b"authorization", b"")), delivery.secrets)
+    in_path = is_one_of(request.path_suffix.encode("utf-8", "replace"), request.secrets)
+    return in_path | is_one_of(
+        _password(request.headers.get(b"authorization", b"")), request.secrets
+    )
 
 
 def _password(header: bytes) -> bytes:
@@ -79,7 +81,7 @@ def _password(header: bytes) -> bytes:
 def key_of(secret: str) -> bytes:
     if not SECRET.fullmatch(secret):
         raise ValueError(
-            "has a character that an address changes: take letters, digits, - and _ (openssl rand "
+            "has a character that an address changes: use letters, digits, - and _ (openssl rand "
             "-hex 32)"
         )
     return secret.encode()
@@ -93,13 +95,13 @@ def orders(body: bytes) -> tuple[str | None]:
 
 
 def parsed(body: bytes) -> TicketEvolutionForm:
-    """Raises CallbackUnreadable."""
+    """Parse the form. Raises CallbackUnreadable."""
     try:
         pairs = parse_qsl(
             body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX
         )
     except UnicodeError:
-        raise CallbackUnreadable("the form is no text") from None
+        raise CallbackUnreadable("the form is not text") from None
     except ValueError:
         raise CallbackUnreadable(f"the form has more than {FIELDS_MAX} fields") from None
     fields = dict(pairs)
@@ -122,26 +124,26 @@ def _loaded(text: str) -> Mapping[str, Any]:
     try:
         found = orjson.loads(text)
     except ValueError:
-        raise CallbackUnreadable("the form's field body is no JSON") from None
+        raise CallbackUnreadable("the form's field body is not JSON") from None
     if not isinstance(found, dict):
-        raise CallbackUnreadable("the form's field body is no JSON object")
+        raise CallbackUnreadable("the form's field body is not a JSON object")
     return found
 
 
-def order_id(told: TicketEvolutionForm) -> str | None:
-    """Whose order it is. The body is an order, an item or a shipment of one: what names the order
-    goes before `id`.
+def order_id(form: TicketEvolutionForm) -> str | None:
+    """Return the order's id. The body is an order, or an item or shipment of one: what names the
+    order precedes `id`.
     """
-    if told.is_catalogue:
+    if form.is_catalogue:
         return None
-    body = told.body
+    body = form.body
     if (named := _id(body.get("order_id"))) is not None:
         return named
-    for name, form in (("url", PATH), ("oid", NUMBER)):
+    for name, pattern in (("url", PATH), ("oid", NUMBER)):
         text = body.get(name)
-        if isinstance(text, str) and (found := form.fullmatch(text)):
+        if isinstance(text, str) and (found := pattern.fullmatch(text)):
             return found[1]
-    is_order = told.event == "order_created" or any(name in body for name in STATES)
+    is_order = form.event == "order_created" or any(name in body for name in STATES)
     return _id(body.get("id")) if is_order else None
 
 
@@ -152,62 +154,66 @@ def _id(value: object) -> str | None:
     return text if ID.fullmatch(text) else None
 
 
-def identify(received: ReceivedCallback, told: TicketEvolutionForm) -> str:
-    """There is no delivery id. Group, recipient, type, id, time of change and the words that may
-    change within its second, when all are there; else the whole form.
+def identify(received: ReceivedCallback, form: TicketEvolutionForm) -> str:
+    """Return the key. There is no delivery id, so it is group, recipient, type, id, time of change
+    and the words that may change within a second, if all are there; else the hash of the form.
     """
-    body = told.body
+    body = form.body
     identifier, at = _id(body.get("id")), _instant(body.get("updated_at"))
-    words = [told.recipient, told.event, *(body.get(name) or "none" for name in STATES)]
+    words = [form.recipient, form.event, *(body.get(name) or "none" for name in STATES)]
     if (
         identifier
         and at
-        and ID.fullmatch(told.group)
+        and ID.fullmatch(form.group)
         and all(isinstance(it, str) and WORD.fullmatch(it) for it in words)
     ):
-        return " ".join((received.source, told.group, identifier, at, *words))
+        return " ".join((received.source, form.group, identifier, at, *words))
     return f"{received.source} {hashlib.sha256(received.body).hexdigest()}"
 
 
 def _instant(value: object) -> str:
-    """As every writer of the same instant would write it; empty when it is none."""
+    """Return the instant in one form for all spellings; empty if it is none."""
     if not isinstance(value, str) or len(value) > TEXT_CHARS_MAX:
         return ""
     try:
         at = datetime.fromisoformat(value)
-        return facts.sortable(at) if at.tzinfo else ""
+        return rfc3339(at) if at.tzinfo else ""
     except (ValueError, OverflowError):
         return ""
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
-    """No fact, whatever it says: an order to be read, or something to be kept."""
-    told = parsed(received.body)
-    key, event = identify(received, told), _word(told.event)
-    if told.is_catalogue:
-        return facts.callback(key, None, notices=(_kept(received, f"catalogue: {event}"),))
-    if told.recipient == "buyer":
-        return facts.callback(key, None, notices=(_kept(received, f"to us as a buyer: {event}"),))
-    found = order_id(told)
-    reads = (f"{received.shop}:{found}",) if found else ()
-    if told.recipient == "seller" and told.event in ORDER_EVENTS:
+    """Return no facts, whatever the form says: an order to read, or a callback to keep."""
+    form = parsed(received.body)
+    key, event = identify(received, form), _word(form.event)
+    if form.is_catalogue:
+        return facts.parsed_callback(
+            key, None, drift=(_not_acted_on(received, f"catalogue: {event}"),)
+        )
+    if form.recipient == "buyer":
+        return facts.parsed_callback(
+            key, None, drift=(_not_acted_on(received, f"to us as a buyer: {event}"),)
+        )
+    found = order_id(form)
+    reads = (f"{received.order_source}:{found}",) if found else ()
+    if form.recipient == "seller" and form.event in ORDER_EVENTS:
         if not reads:
             raise CallbackUnreadable(f"the body of {event} names no order")
-        return facts.callback(key, None, reads=reads)
-    what = event if told.recipient == "seller" else f"{event} to {_word(told.recipient)}"
-    drift = facts.Notice(received.source, "unknown-type", what, received.body, is_kept=True)
-    return facts.callback(key, None, reads=reads, notices=(drift,))
+        return facts.parsed_callback(key, None, reads=reads)
+    what = event if form.recipient == "seller" else f"{event} to {_word(form.recipient)}"
+    notice = facts.DriftNotice(received.source, "unknown-type", what, received.body, is_kept=True)
+    return facts.parsed_callback(key, None, reads=reads, drift=(notice,))
 
 
-def settle(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
+def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
     if options.get("direct_buyer_type", "Office") not in {"Office", "Client"}:
         raise ValueError("direct_buyer_type is Office or Client")
     return options
 
 
-def _kept(received: ReceivedCallback, what: str) -> facts.Notice:
-    return facts.Notice(
-        received.source, "not-acted-on", what, received.body, is_kept=True, is_drift=False
+def _not_acted_on(received: ReceivedCallback, what: str) -> facts.DriftNotice:
+    return facts.DriftNotice(
+        received.source, "not-acted-on", what, received.body, is_kept=True, is_reported=False
     )
 
 
@@ -219,15 +225,15 @@ SOURCE = Source(
     kind="ticketevolution",
     type=TICKETEVOLUTION,
     verify=verify,
-    uses_tail=True,
+    uses_path_suffix=True,
     normalise=normalise,
     orders=orders,
     key_of=key_of,
     media=FORM,
     options={
         "direct_buyer_type": (
-            "Only these buyers' orders are polled for: Office or Client. Else all are."
+            "Poll only the orders of these buyers: Office or Client. Default: all."
         )
     },
-    settle=settle,
+    read_options=read_options,
 )

@@ -1,8 +1,8 @@
-"""Card data that gateways' plugins write into the meta of a WooCommerce order, and buyers into
-their note: it goes before anybody keeps the body.
+"""Removes card data that gateways' plugins write into the metadata of a WooCommerce order, and
+buyers into their note, before the body is published.
 
-By the names of keys, in texts that hold such names themselves (JSON, PHP's own form), and whatever
-looks like a card's number.
+It goes by the names of keys, by texts that hold such names themselves (JSON, PHP's serialised
+form), and by what looks like a card's number.
 """
 
 from __future__ import annotations
@@ -10,33 +10,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from functools import lru_cache
 
-from services.ingest.vendors.woocommerce.lines import known
-
-NAMED = re.compile(
-    r"card|cvc|cvv|cvn|security_?-?code|last_?-?(?:4|four)|expir|exp_?-?(?:month|year|date|mm|yy)"
-    r"|(?<![a-z])cc_|(?<![a-z])cc-?(?:num|no|exp|last)|(?<![a-z])pan(?![a-z])|(?-i:[a-z]Pan(?![a-z]))",
-    re.IGNORECASE,
+from services.ingest.vendors.shared.cards import (
+    KEY_AND_VALUE,
+    SHORTEST,
+    VALUE_KEYS,
+    has_card_number,
+    is_card_key,
+    without_card_data,
 )
-LABELS = (
-    "key",
-    "display_key",
-    "name",
-    "label",
-    "field",
-)  # under which an entry says what its value is
-VALUES = frozenset({"value", "display_value"})
-REFERENCE_KEY = re.compile(r"(?:_id|_reference)$", re.IGNORECASE)  # the join needs them
-REFERENCE = re.compile(r"[A-Za-z0-9_-]{0,200}", re.ASCII)
-ADDRESS = re.compile(r"[^\s@\"]{1,100}@[^\s@\"]{1,200}")  # Ricardo has one
-DIGIT = re.compile(r"[0-9]")
-GROUPS = re.compile(r"[0-9]{3,}+(?:[ -]{1,3}[0-9]{3,}+)*+")
-SHORTEST, LONGEST, TEXT_CHARS_MAX = 13, 19, 10_000
-KEY_CHARS_MAX = 200  # that is remembered: a thousand keys are
-DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
-# The trigger looks at a body without case, blanks and dashes, whose digits are all noughts.
+# The trigger sees a body in lower case, without blanks and dashes, with every digit as a zero.
 FOLDED = bytes(
     ord("0") if chr(it).isdigit() and it < 128 else ord(chr(it).lower()) if it < 128 else it
     for it in range(256)
@@ -47,47 +31,42 @@ TRIGGERS = re.compile(
 WORDS = (b"card", b"cv", b"last", b"exp", b"secur", b"cc", b"pan")
 NUMBER = b"0" * SHORTEST
 ESCAPED = re.compile(rb"\\(?:u00([2-7][0-9a-fA-F])|.)", re.DOTALL)
-HIDES = re.compile(rb"\\u00[2-7]")
+HIDING_ESCAPE = re.compile(rb"\\u00[2-7]")
 
 META = re.compile(r'"meta_data"\s*:\s*(?=[\[{"0-9])')
 NOTE = re.compile(rb'("customer_note"\s*:\s*")((?:[^"\\]|\\.){13,}+)(?:"|\\?\Z)', re.DOTALL)
-PAIR = re.compile(
-    rb'("([^"\\]{1,200})"\s*:\s*)("[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|-?[0-9][0-9.eE+-]*+)',
-    re.DOTALL,
-)
-NOUGHTS = bytes.maketrans(b"123456789", b"0" * 9)
-BLANK = ""
+DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
 
 
 def without_cards(body: bytes) -> bytes:
-    """The same bytes where nothing looks like card data, else with empty values in their places.
-    Never raises.
+    """Return the same bytes if nothing looks like card data, else with such values emptied. Never
+    raises.
 
-    Only values named `meta_data` are written anew, and a note with a card's number goes, so all
-    else stays byte for byte. A gift card's message goes too: nothing that is read here has `card`
-    in its name.
+    Only values named `meta_data` are serialized again, and a note with a card's number is removed;
+    all else stays byte for byte. A gift card's message is removed too: no key that is read here
+    contains `card`.
     """
-    body = NOTE.sub(_noted, body)
+    body = NOTE.sub(_without_card_number, body)
     if not is_suspect(body):
         return body
     plain = unescaped(body)
     try:
         text = plain.decode("utf-8")
-        clean = _blanked(text)
+        clean = _cleaned_meta(text)
         return body if clean == text else clean.encode("utf-8")
-    except (ValueError, RecursionError):  # no JSON, so no order: it becomes a dead letter
+    except (ValueError, RecursionError):  # not JSON, so no order: it becomes a dead letter
         return by_pattern(plain)
 
 
-def _noted(found: re.Match[bytes]) -> bytes:
+def _without_card_number(found: re.Match[bytes]) -> bytes:
     return found[1] + b'"' if has_card_number(found[2].decode("utf-8", "replace")) else found[0]
 
 
 def is_suspect(body: bytes) -> bool:
-    """Cheaply: nearly every body ends here. What stands before the first meta, the title of a
-    payment say, is the shop's own.
+    """Return cheaply whether to look closer; nearly every body ends here. What precedes the first
+    metadata, such as a payment's title, is the shop's own.
     """
-    if b"\\u00" in body and HIDES.search(body):
+    if b"\\u00" in body and HIDING_ESCAPE.search(body):
         return True
     if (begin := body.find(b'"meta_data"')) < 0:
         return False
@@ -98,47 +77,37 @@ def is_suspect(body: bytes) -> bool:
 
 
 def unescaped(body: bytes) -> bytes:
-    r"""With plain characters as themselves, so that `c\u0061rd` is `card`."""
+    r"""Replace escapes of plain characters, so that `c\u0061rd` is `card`."""
 
     def plain(found: re.Match[bytes]) -> bytes:
         char = bytes.fromhex(found[1].decode()) if found[1] else b""
         return char if char and char not in b'"\\\x7f' else found[0]
 
-    return ESCAPED.sub(plain, body) if HIDES.search(body) else body
+    return ESCAPED.sub(plain, body) if HIDING_ESCAPE.search(body) else body
 
 
 def by_pattern(body: bytes) -> bytes:
-    """Of what cannot be read: no text under a name of card data, no value of an entry, and from the
-    first meta on no digit.
+    """Clean what cannot be parsed: texts under card keys, values of entries, and every digit after
+    the first metadata are removed.
     """
 
     def blank(found: re.Match[bytes]) -> bytes:
-        is_data = found[2].decode("ascii", "replace") in VALUES or is_card(
+        is_data = found[2].decode("ascii", "replace") in VALUE_KEYS or is_card_key(
             found[2].decode("utf-8", "replace")
         )
         return found[1] + (b'""' if found[3][:1] == b'"' else b"0") if is_data else found[0]
 
     begin = max(0, body.find(b'"meta_data"'))
-    return body[:begin] + PAIR.sub(blank, body[begin:]).translate(NOUGHTS)
+    return body[:begin] + KEY_AND_VALUE.sub(blank, body[begin:]).translate(DIGITS_TO_ZERO)
 
 
-def is_card(key: str) -> bool:
-    return _is_named(key) if len(key) <= KEY_CHARS_MAX else NAMED.search(key) is not None
-
-
-@lru_cache(1_000)
-def _is_named(key: str) -> bool:
-    """A shop's orders have the same few keys."""
-    return NAMED.search(key) is not None
-
-
-def _blanked(text: str) -> str:
+def _cleaned_meta(text: str) -> str:
     parts, at, is_twice = list[str](), 0, list[str]()
 
-    def pairs(told: list[tuple[str, object]]) -> dict[str, object]:
-        if len(found := dict(told)) < len(
-            told
-        ):  # what stands behind the last of a name is hidden, and kept
+    def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
+        if len(found := dict(items)) < len(
+            items
+        ):  # a repeated key hides its earlier values, which would be kept
             is_twice.append("")
         return found
 
@@ -147,7 +116,7 @@ def _blanked(text: str) -> str:
     )
     while (found := META.search(text, at)) is not None:
         meta, end = decoder.raw_decode(text, found.end())
-        clean = without(meta)
+        clean = without_card_data(meta)
         is_same = clean == meta and not is_twice
         is_twice.clear()
         parts += (text[at : found.end()], text[found.end() : end] if is_same else _written(clean))
@@ -156,8 +125,8 @@ def _blanked(text: str) -> str:
 
 
 def _written(clean: object) -> str:
-    """No longer than it came, or a large order would fit into no record. Half a character stays an
-    escape.
+    """Serialize, never longer than it was, or a large order would fit into no record. A lone
+    surrogate stays an escape.
     """
     text = json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
     try:
@@ -168,70 +137,11 @@ def _written(clean: object) -> str:
 
 
 def _finite(text: str) -> float | None:
-    """JSON has no word for what is beyond all numbers, and no order needs one."""
+    """Return the number, or None if it is infinite: JSON cannot express it, and no order
+    needs it.
+    """
     return number if math.isfinite(number := float(text)) else None
 
 
 def _bounded(text: str) -> int | None:
     return int(text) if len(text) < 1_000 else None
-
-
-def without(told: object, key: str = "") -> object:
-    """`key`: under which it stands, or which its entry names."""
-    if isinstance(told, list):
-        return [without(it, key) for it in told]
-    if isinstance(told, dict):
-        labels = [label for name in LABELS if isinstance(label := told.get(name), str)]
-        is_named = any(map(is_card, labels))
-        return {
-            name: BLANK
-            if is_card(name) or (is_named and name in VALUES)
-            else without(it, (labels[0] if labels else key) if name in VALUES else name)
-            for name, it in told.items()
-        }
-    if isinstance(told, str):
-        return BLANK if is_telling(told, key) else told
-    is_number = isinstance(told, (int, float)) and not isinstance(told, bool)
-    return BLANK if is_number and is_telling(str(told), key) else told
-
-
-def is_telling(text: str, key: str) -> bool:
-    """Whether a value holds a card's number, or card data under names of its own."""
-    if len(text) < SHORTEST and not _may_name(text):
-        return False
-    if REFERENCE_KEY.search(key) and REFERENCE.fullmatch(text):
-        return False
-    if (
-        DIGIT.search(text)
-        and key not in LABELS
-        and NAMED.search(text)
-        and not ADDRESS.fullmatch(text)
-    ):
-        return True
-    return not known(key[:60]) and has_card_number(text)
-
-
-def _may_name(text: str) -> bool:
-    return len(text) > 3 and DIGIT.search(text) is not None
-
-
-def has_card_number(text: str) -> bool:
-    """13 to 19 digits by Luhn's rule, in one or in groups of three and more. Of a very long text
-    the rule is not asked.
-    """
-    for found in GROUPS.finditer(text):
-        groups = re.split("[ -]+", found[0])
-        for at, first in enumerate(groups):
-            digits = ""
-            for group in groups[at : at + 7]:
-                digits += group
-                if len(digits) > LONGEST or first[0] not in "3456":
-                    break
-                if len(digits) >= SHORTEST and (len(text) > TEXT_CHARS_MAX or is_luhn(digits)):
-                    return True
-    return False
-
-
-def is_luhn(digits: str) -> bool:
-    told = list(map(int, reversed(digits)))
-    return (sum(told[::2]) + sum(DOUBLED[it] for it in told[1::2])) % 10 == 0

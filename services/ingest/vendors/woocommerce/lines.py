@@ -1,141 +1,106 @@
-"""What plugins write beside a line of a WooCommerce order: for whom it is, and which numbers were
-chosen.
+"""What plugins write beside a line of a WooCommerce order: its recipient and its chosen numbers.
 
-There is no standard. A key is compared in lower case, without leading `_`, its blanks and `-` as
-`_`: `Recipient E-mail` is `recipient_e_mail`. One that says nothing here leaves the word to its
-`display_key`. The tables are told on the page docs/how-to/connect-a-woocommerce-shop.md.
+There is no standard; `shared.ticket_keys` has the tables of keys. If a key is in none of them, its
+`display_key` is tried.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
 import orjson
 
-from services.ingest.vendors.shared.php_lists import listed
+from services.ingest.vendors.shared.php_lists import list_from_php
 from services.ingest.vendors.shared.text import clean, email, unescaped
-
-WHO = (  # of several that a line names, the first one here
-    "gift_recipient",
-    "giftee",
-    "gift_to",
-    "recipient",
-    "ticket_holder",
-    "holder",
-    "ticket_attendee",
-    "attendee",
-    "participant",
-    "beneficiary",
+from services.ingest.vendors.shared.ticket_keys import (
+    EITHER,
+    KEY,
+    NUMBERS,
+    PEOPLE,
+    PERSON_PARTS,
+    canonical_key,
 )
-PARTS = {
-    "email": "email",
-    "e_mail": "email",
-    "email_address": "email",
-    "name": "name",
-    "full_name": "name",
-    "first_name": "first",
-    "firstname": "first",
-    "last_name": "last",
-    "lastname": "last",
-    "surname": "last",
-}
-EITHER, KEY = "either", "key"  # a name or an address; under which it stood
-PEOPLE = {who: (rank, EITHER) for rank, who in enumerate(WHO)} | {
-    f"{who}_{word}": (rank, part) for rank, who in enumerate(WHO) for word, part in PARTS.items()
-}
-NUMBERS = {
-    f"{what}_{word}": rank
-    for rank, what in enumerate(
-        (
-            "chosen",
-            "selected",
-            "picked",
-            "lottery",
-            "lottery_ticket",
-            "raffle",
-            "raffle_ticket",
-            "lucky",
-            "ticket",
-        )
-    )
-    for word in ("number", "numbers")
-} | {"lty_lottery_tickets": 50, "lottery_tickets": 51, "raffle_tickets": 52, "chosen_tickets": 53}
+
 KEY_CHARS_MAX, NUMBER_CHARS_MAX, NUMBERS_MAX = 60, 64, 2_000
 BETWEEN, BLANKS = re.compile(r"[,;|\n]"), re.compile(r"\s+")
-SERIALISED = re.compile(r"[aOs]:[0-9]+:")  # PHP's own form
+SERIALISED = re.compile(r"[aOs]:[0-9]+:")  # PHP's serialised form
 MAILTO = "mailto:"
-NO_NUMBER: tuple[()] = ()  # stands for what is none
-TO_UNDERSCORE = str.maketrans(" -", "__")
+NO_NUMBER: tuple[()] = ()  # stands for what cannot be a number
 
 
 class LineMeta(NamedTuple):
-    """What a line's meta says. `recipient`: name and address, either may be empty."""
+    """What a line's metadata means. `recipient` is name and address; either may be empty."""
 
     recipient: tuple[str, str] | None = None
     numbers: tuple[str, ...] = ()
-    unusable: str = ""  # the key of which numbers were left out, as it stands in the table
-    nobody: str = ""  # the key that was to name somebody, and names nobody
-    is_no_list: bool = False  # it is neither a list nor what PHP makes of one
+    unusable: str = ""  # the table's key of which numbers were left out
+    nobody: str = ""  # the key that should have named somebody
+    is_no_list: bool = False  # it is neither a list nor PHP's form of one
 
 
-NOTHING, NO_LIST = LineMeta(), LineMeta(is_no_list=True)
+NO_META, MALFORMED_META = LineMeta(), LineMeta(is_no_list=True)
 
 
-def extra(meta: object) -> LineMeta:
-    """Of `meta_data`, whatever it is: plugins write it, so nothing in it can cost an order."""
-    if not isinstance(meta, list) and (meta := listed(meta)) is None:
-        return NO_LIST
-    said, chosen = dict[int, dict[str, str]](), dict[int, tuple[str, list[object]]]()
+def line_meta(meta: object) -> LineMeta:
+    """Read `meta_data`, whatever it is: plugins write it, so nothing in it can cost an order."""
+    if not isinstance(meta, list) and (meta := list_from_php(meta)) is None:
+        return MALFORMED_META
+    people, chosen = dict[int, dict[str, str]](), dict[int, tuple[str, list[object]]]()
     for entry in meta:
-        if isinstance(entry, dict) and (key := _known(entry)):
+        if isinstance(entry, dict) and (key := _known_key(entry)):
             if (of := PEOPLE.get(key)) is None:
                 value = entry.get("value")
-                told = entry.get("display_value") if value is None else value
-                chosen.setdefault(NUMBERS[key], (key, []))[1].extend(_told(told))
-            elif texts := _texts(of[1], entry):
-                heard = said.setdefault(of[0], {KEY: key})
+                value = entry.get("display_value") if value is None else value
+                chosen.setdefault(NUMBERS[key], (key, []))[1].extend(_number_values(value))
+            elif texts := _person_texts(of[1], entry):
+                person_texts = people.setdefault(of[0], {KEY: key})
                 for part, text in texts.items():
-                    heard[part] = heard.get(part) or text
-    if not said and not chosen:
-        return NOTHING
-    recipient, nobody = _recipient(said)
+                    person_texts[part] = person_texts.get(part) or text
+    if not people and not chosen:
+        return NO_META
+    recipient, nobody = _recipient(people)
     numbers, unusable = _numbers(chosen)
     return LineMeta(recipient, numbers, unusable, nobody)
 
 
-def _recipient(said: Mapping[int, Mapping[str, str]]) -> tuple[tuple[str, str] | None, str]:
-    """The first who is somebody; else the first key that was to name one."""
-    for rank in sorted(said):
-        if (found := person(said[rank])) is not None:
-            return found, ""
-    return None, said[min(said)][KEY] if said else ""
+def _recipient(people: Mapping[int, Mapping[str, str]]) -> tuple[tuple[str, str] | None, str]:
+    """Return the first recipient that names somebody, or the first key that should have
+    named one.
+    """
+    for rank in sorted(people):
+        if (recipient := person(people[rank])) is not None:
+            return recipient, ""
+    return None, people[min(people)][KEY] if people else ""
 
 
 def _numbers(chosen: Mapping[int, tuple[str, list[object]]]) -> tuple[tuple[str, ...], str]:
-    """Those of the first key that has any, and the first key of which some were left out."""
+    """Return the numbers of the first key that has any, and the first key of which some were left
+    out.
+    """
     numbers, unusable = tuple[str, ...](), ""
-    for _, (key, told) in sorted(chosen.items()):
-        numbers, is_all = usable(told)
+    for _, (key, values) in sorted(chosen.items()):
+        numbers, is_all = usable_numbers(values)
         unusable = unusable or ("" if is_all else key)
         if numbers:
             break
     return numbers, unusable
 
 
-def _texts(part: str, entry: Mapping[object, object]) -> Mapping[str, str]:
-    """What an entry tells of a person, by its parts; an empty text for what is told in no way that
-    is known.
+def _person_texts(part: str, entry: Mapping[object, object]) -> Mapping[str, str]:
+    """Return an entry's texts by the parts of a person; an empty text for a form that is
+    unknown.
     """
     value = entry.get("value")
     if isinstance(value, str):
         return {part: value} if value.strip() else {}
     if isinstance(value, dict) and part == EITHER:
         found = {
-            PARTS[key]: it for key, it in value.items() if key in PARTS and isinstance(it, str)
+            PERSON_PARTS[key]: it
+            for key, it in value.items()
+            if key in PERSON_PARTS and isinstance(it, str)
         }
         if found:
             return found
@@ -144,66 +109,61 @@ def _texts(part: str, entry: Mapping[object, object]) -> Mapping[str, str]:
     return {part: ""} if value else {}
 
 
-def _known(entry: Mapping[object, object]) -> str:
-    """Its key, or the key as it is shown, where it stands in a table."""
+def _known_key(entry: Mapping[object, object]) -> str:
+    """Return the entry's key, or its display key, if it stands in a table."""
     for word in (entry.get("key"), entry.get("display_key")):
-        if isinstance(word, str) and len(word) <= KEY_CHARS_MAX and (key := known(word)):
+        if isinstance(word, str) and len(word) <= KEY_CHARS_MAX and (key := canonical_key(word)):
             return key
     return ""
 
 
-@lru_cache(1_000)
-def known(word: str) -> str:
-    """As it stands in a table; empty, when it does not. A shop's orders have the same few keys."""
-    key = word.strip().lstrip("_").translate(TO_UNDERSCORE).lower().rstrip("_:")
-    return key if key in PEOPLE or key in NUMBERS else ""
-
-
-def person(said: Mapping[str, str]) -> tuple[str, str] | None:
-    """Nobody, when neither a name nor an address is left. A number is no name: some plugins write a
+def person(texts: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return name and address; None if both are empty. A number is no name: some plugins write a
     user's id.
     """
-    written, either = said.get("name", ""), _parted(said.get(EITHER, ""))
-    name, beside = _parted(written) if "<" in written else (written, "")
-    address = _parted(said.get("email", ""))[1] or either[1] or beside
+    written, either = texts.get("name", ""), _name_and_address(texts.get(EITHER, ""))
+    name, beside = _name_and_address(written) if "<" in written else (written, "")
+    address = _name_and_address(texts.get("email", ""))[1] or either[1] or beside
     name = unescaped(
-        name or " ".join(filter(None, (said.get("first"), said.get("last")))) or either[0], 200
+        name or " ".join(filter(None, (texts.get("first"), texts.get("last")))) or either[0], 200
     )
     if name.isdecimal():
         name = ""
     return (name, address) if name or address else None
 
 
-def _parted(text: str) -> tuple[str, str]:
-    """`Bob <bob@example.org>`, as mail programs write it, or one of the two alone: name and
-    address.
-    """
+def _name_and_address(text: str) -> tuple[str, str]:
+    """Split `Bob <bob@example.org>`, or return the one of the two that it is."""
     if not text:
         return "", ""
     if "<" in text:
-        name, _, rest = text.partition("<")
-        inside, is_closed, _ = rest.partition(">")
+        name, _, remainder = text.partition("<")
+        inside, is_closed, _ = remainder.partition(">")
         if is_closed and (address := email(inside.strip().removeprefix(MAILTO))):
             return name.strip(' "'), address
     return "" if "@" in text else text, email(text.strip().removeprefix(MAILTO))
 
 
-def _told(value: object) -> Iterable[object]:
-    """PHP writes a list with gaps as an object, and plugins write a list as JSON in a text."""
+def _number_values(value: object) -> Iterable[object]:
+    """Return the values. PHP writes a list with gaps as an object, and plugins write a list as JSON
+    in a text.
+    """
     if isinstance(value, str):
         text = value.strip()
         if SERIALISED.match(text):
             return (NO_NUMBER,)
-        if (found := _listed(text)) is None:
+        if (found := _parsed_list(text)) is None:
             return (BETWEEN if BETWEEN.search(text) else BLANKS).split(text)
         value = found
-    if (told := listed(value)) is None:
-        told = [*value.values()] if isinstance(value, dict) else [value]
-    return chain.from_iterable(BETWEEN.split(it) if isinstance(it, str) else (it,) for it in told)
+    if (values := list_from_php(value)) is None:
+        values = [*value.values()] if isinstance(value, dict) else [value]
+    return chain.from_iterable(
+        BETWEEN.split(value) if isinstance(value, str) else (value,) for value in values
+    )
 
 
-def _listed(text: str) -> object:
-    """None, when it is no JSON of several."""
+def _parsed_list(text: str) -> object:
+    """Return the parsed list or object; None if the text is neither."""
     if text[:1] not in ("[", "{"):
         return None
     try:
@@ -212,18 +172,24 @@ def _listed(text: str) -> object:
         return None
 
 
-def usable(told: Iterable[object]) -> tuple[tuple[str, ...], bool]:
-    """Each once, in the order in which they are told; and whether that is all of them."""
-    texts = [_number(it) for it in told]
+def usable_numbers(values: Iterable[object]) -> tuple[tuple[str, ...], bool]:
+    """Return each number once, in order, and whether that is all of them."""
+    texts = [_number(value) for value in values]
     found = tuple(dict.fromkeys(text for text in texts if text))
     return found[:NUMBERS_MAX], None not in texts and len(found) <= NUMBERS_MAX
 
 
-def _number(told: object) -> str | None:
-    """As it can be printed on a ticket; empty, where nothing is told."""
-    if told is None or told is False:
+def _number(value: object) -> str | None:
+    """Return the number as a ticket can print it; empty for nothing, None if it cannot be
+    printed.
+    """
+    if value is None or value is False:
         return ""
-    text = str(told) if isinstance(told, int) and told is not True and abs(told) < 10**19 else told
+    text = (
+        str(value)
+        if isinstance(value, int) and value is not True and abs(value) < 10**19
+        else value
+    )
     if (
         not isinstance(text, str)
         or len(text := text.strip()) > NUMBER_CHARS_MAX

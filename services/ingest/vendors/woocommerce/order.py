@@ -1,5 +1,5 @@
-"""An order of WooCommerce as REST v3 shows it: what is needed of it, and what is put right before
-it is read.
+"""An order of WooCommerce's REST API v3: the fields that are read, and repairs before it
+is read.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.ingest.errors import CallbackUnreadable, WebhookRefused
-from services.ingest.rules import facts
+from schemas.text import rfc3339
+from services.ingest.errors import CallbackUnreadable, WebhookReportsError
 from services.ingest.vendors.shared import exact_json
 from services.ingest.vendors.shared.dates import is_readable
-from services.ingest.vendors.shared.notes import Note
-from services.ingest.vendors.shared.php_lists import listed
-from services.ingest.vendors.shared.source import EARLIEST, LATEST, reasonable
+from services.ingest.vendors.shared.php_lists import list_from_php
+from services.ingest.vendors.shared.repairs import Repair
+from services.ingest.vendors.shared.source import EARLIEST, LATEST, bounded_time_or_none
 
 ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 TEXT_CHARS_MAX = 10_000
@@ -25,7 +25,7 @@ Id = Annotated[
     str, Field(pattern=r"^[0-9]{1,19}$")
 ]  # numbers are read as text (coerce_numbers_to_str)
 Text = Annotated[str | None, Field(max_length=TEXT_CHARS_MAX)]
-Number = Annotated[str, Field(max_length=40)]  # neither null nor empty: nothing is not nought
+Number = Annotated[str, Field(max_length=40)]  # neither null nor empty: nothing is not zero
 Amount = Annotated[str | None, Field(max_length=40)]  # no ticket depends on it
 At = datetime | None
 EARLIEST_GMT, LATEST_GMT = EARLIEST.replace(tzinfo=None), LATEST.replace(tzinfo=None)
@@ -50,7 +50,7 @@ class WooCommerceLineItem(WooCommerceModel):
     sku: Text = None
     quantity: Number
     total: Amount = None
-    meta_data: object = None  # by plugins: read on its own, so that nothing in it costs the order
+    meta_data: object = None  # by plugins: read separately, so that nothing in it costs the order
 
 
 class WooCommerceRefund(WooCommerceModel):
@@ -58,7 +58,7 @@ class WooCommerceRefund(WooCommerceModel):
 
 
 class WooCommerceOrder(WooCommerceModel):
-    """An order: what is needed of it."""
+    """An order: the fields that are read."""
 
     id: Id
     number: Text = None
@@ -76,135 +76,140 @@ class WooCommerceOrder(WooCommerceModel):
 
 
 class WooCommerceDeletion(WooCommerceModel):
-    """Nothing but an id: what is more than that is another callback with a wrong topic."""
+    """Nothing but an id. A body with more is another callback under a wrong topic."""
 
     id: Id
     status: None = None
     line_items: None = None
 
 
-def told(body: bytes) -> tuple[WooCommerceOrder, list[Note]]:
-    """The order, and what had to be put right in it. Raises ValidationError, or WebhookRefused."""
+def read_order(body: bytes) -> tuple[WooCommerceOrder, list[Repair]]:
+    """Return the order and its repairs. Raises ValidationError or WebhookReportsError."""
     try:
         return WooCommerceOrder.__pydantic_validator__.validate_json(body), []
     except ValidationError:
-        if said := refusal(body):
-            raise WebhookRefused(said) from None
-        if (put_right := repaired(body)) is None:
+        if error_text := api_error(body):
+            raise WebhookReportsError(error_text) from None
+        if (repaired_order := repaired(body)) is None:
             raise
-    return WooCommerceOrder.__pydantic_validator__.validate_json(put_right[0]), put_right[1]
+    return WooCommerceOrder.__pydantic_validator__.validate_json(repaired_order[0]), repaired_order[
+        1
+    ]
 
 
-def deleted(body: bytes) -> WooCommerceDeletion:
-    """Raises ValidationError, or WebhookRefused."""
+def read_deletion(body: bytes) -> WooCommerceDeletion:
+    """Return the deletion. Raises ValidationError or WebhookReportsError."""
     try:
         return WooCommerceDeletion.model_validate_json(body)
     except ValidationError:
-        if said := refusal(body):
-            raise WebhookRefused(said) from None
+        if error_text := api_error(body):
+            raise WebhookReportsError(error_text) from None
         raise
 
 
-def repaired(body: bytes) -> tuple[bytes, list[Note]] | None:
-    """The same order with lists where PHP wrote objects, and without what costs it although nothing
-    depends on it: dates by which nothing is ordered, amounts of no form. None: it is no JSON
-    object.
+def repaired(body: bytes) -> tuple[bytes, list[Repair]] | None:
+    """Return the body with lists where PHP wrote objects, and without malformed values on which
+    nothing depends (dates that order nothing, amounts); None if it is not a JSON object.
     """
     try:
         order = exact_json.loads(body)
         if not isinstance(order, dict):
             return None
-        notes = [*_lists_put_right(order), *_dates_put_right(order), *_texts_put_right(order)]
-        amounts = [*_amounts_put_right(order)]
-        return exact_json.dumps(order), notes + amounts
+        repairs = [*_repair_lists(order), *_repair_dates(order), *_repair_texts(order)]
+        amounts = [*_repair_amounts(order)]
+        return exact_json.dumps(order), repairs + amounts
     except (ValueError, RecursionError):
         return None
 
 
-def _lists_put_right(order: dict[str, Any]) -> list[Note]:
-    notes = list[Note]()
-    if (lines := listed(order.get("line_items"))) is not None:
+def _repair_lists(order: dict[str, Any]) -> list[Repair]:
+    repairs = list[Repair]()
+    if (lines := list_from_php(order.get("line_items"))) is not None:
         order["line_items"] = lines
     if order.get("billing") == []:  # PHP's empty object
         order["billing"] = {}
     if (refunds := order.get("refunds")) is not None:
-        found = listed(refunds)
+        found = list_from_php(refunds)
         order["refunds"] = found and [it if isinstance(it, dict) else {} for it in found]
         if found is None:
-            notes.append(Note("unreadable-list", "refunds"))
-    return notes
+            repairs.append(Repair("unreadable-list", "refunds"))
+    return repairs
 
 
-def _dates_put_right(order: dict[str, Any]) -> list[Note]:
-    """WordPress writes no date as an empty text, as `0000-00-00T00:00:00` or as
-    `-0001-11-30T00:00:00`.
+def _repair_dates(order: dict[str, Any]) -> list[Repair]:
+    """Remove unreadable dates. WordPress writes a missing one as an empty text,
+    `0000-00-00T00:00:00` or `-0001-11-30T00:00:00`.
     """
-    notes = list[Note]()
+    repairs = list[Repair]()
     for name in DATES:
         if order.get(name) is not None and not is_readable(order[name]):
             order[name] = None
-            notes.append(Note("unreadable-date", name))
-    return notes
+            repairs.append(Repair("unreadable-date", name))
+    return repairs
 
 
-def _texts_put_right(order: dict[str, Any]) -> list[Note]:
-    """Names and references that no ticket depends on. PHP writes none as an empty text, `false` or
-    an empty list.
+def _repair_texts(order: dict[str, Any]) -> list[Repair]:
+    """Remove malformed names and references on which no ticket depends. PHP writes a missing one as
+    an empty text, `false` or an empty list.
     """
-    lines = [it for it in listed(order.get("line_items")) or () if isinstance(it, dict)]
-    notes = set[Note]()
+    lines = [
+        line for line in list_from_php(order.get("line_items")) or () if isinstance(line, dict)
+    ]
+    repairs = set[Repair]()
     for owner, name, what in (
         (order, "number", "number"),
         (order, "transaction_id", "transaction_id"),
-        *((it, "name", "line_items.name") for it in lines),
+        *((line, "name", "line_items.name") for line in lines),
     ):
         if not _is_short(owner.get(name), TEXT_CHARS_MAX):
-            notes |= {Note("missing-field", what)} if owner[name] else set()
+            repairs |= {Repair("missing-field", what)} if owner[name] else set()
             owner[name] = None
-    for it in lines:
-        if (said := it.get("variation_id")) is not None and not (
-            _is_short(said) and ID.fullmatch(str(said))
+    for line in lines:
+        if (variation_id := line.get("variation_id")) is not None and not (
+            _is_short(variation_id) and ID.fullmatch(str(variation_id))
         ):
-            notes |= {Note("missing-field", "line_items.variation_id")} if said else set()
-            it["variation_id"] = None
-    return sorted(notes)
+            repairs |= (
+                {Repair("missing-field", "line_items.variation_id")} if variation_id else set()
+            )
+            line["variation_id"] = None
+    return sorted(repairs)
 
 
-def _amounts_put_right(order: dict[str, Any]) -> list[Note]:
-    """Those that no model reads at all. An amount of another form is counted as unreadable when it
-    is read.
+def _repair_amounts(order: dict[str, Any]) -> list[Repair]:
+    """Remove amounts that no model reads at all. Other malformed amounts are counted as unreadable
+    later.
     """
-    notes = set[Note]()
+    repairs = set[Repair]()
     for owner, what in (
         (order, "total"),
         *(
             (it, "line_items.total")
-            for it in listed(order.get("line_items")) or ()
+            for it in list_from_php(order.get("line_items")) or ()
             if isinstance(it, dict)
         ),
         *(
             (it, "refunds.total")
-            for it in listed(order.get("refunds")) or ()
+            for it in list_from_php(order.get("refunds")) or ()
             if isinstance(it, dict)
         ),
     ):
         if not _is_short(owner.get("total")):
             owner["total"] = None
-            notes.add(Note("unreadable-amount", what))
+            repairs.add(Repair("unreadable-amount", what))
     if not _is_short(order.get("currency")):
         order["currency"] = None
-    return sorted(notes)
+    return sorted(repairs)
 
 
 def _is_short(value: object, chars_max: int = 40) -> bool:
-    """Whether a model reads it as a text; without `chars_max`, as an amount or a currency."""
+    """Return whether a model reads it as a text; with the default, as an amount or a currency."""
     is_one = value is None or (isinstance(value, str | int | float) and not isinstance(value, bool))
     return is_one and len(str(value)) <= chars_max
 
 
-def refusal(body: bytes) -> str:
-    """What a shop signs and sends when the user who made the webhook may not read the order: an
-    error of its REST API.
+def api_error(body: bytes) -> str:
+    """Return the text of a REST API error, which a shop signs and sends when the webhook's user may
+    not read the order; else an empty text.
     """
     try:
         document = orjson.loads(body)
@@ -218,7 +223,7 @@ def refusal(body: bytes) -> str:
     ):
         return ""
     why = (
-        "the user who made the webhook may not read orders any more"
+        "the user who made the webhook may no longer read orders"
         if data["status"] in {401, 403}
         else "no order"
     )
@@ -228,30 +233,30 @@ def refusal(body: bytes) -> str:
     )
 
 
-def modified(order: WooCommerceOrder, notes: list[Note]) -> datetime:
-    """By which the order is ordered. Where it is missing, unreadable or out of bounds, when the
-    order was made: then only the place in the log orders what the shop says. Notes what is out of
-    bounds.
+def modified_at(order: WooCommerceOrder, repairs: list[Repair]) -> datetime:
+    """Return the time that orders the order. If it is missing, unreadable or out of bounds, it is
+    the time of creation: then only the place in the log orders what the shop sends. A time out of
+    bounds is reported as a repair.
     """
     if (at := order.date_modified_gmt) is not None:
         if (usable := within_bounds(at)) is not None:
             return usable
-        notes.append(Note("unreadable-date", "date_modified_gmt"))
+        repairs.append(Repair("unreadable-date", "date_modified_gmt"))
     if (made := order.date_created_gmt) is not None and (usable := within_bounds(made)) is not None:
         return usable
     raise CallbackUnreadable("the order has no usable date_modified_gmt or date_created_gmt")
 
 
 def within_bounds(at: datetime) -> datetime | None:
-    """Return the time, or None if it is out of bounds: nothing may be pinned by it for ever. A time
-    without an offset is UTC, as `*_gmt` has none; adding the offset would cost more than all else
-    that is done with it.
+    """Return the time, or None if it is out of bounds, for it would outrank all others for ever. A
+    time without an offset is UTC, as `*_gmt` has none; adding one would cost more than all else that
+    is done with it.
     """
     if at.tzinfo is None:
         return at if EARLIEST_GMT <= at < LATEST_GMT else None
-    return reasonable(at)
+    return bounded_time_or_none(at)
 
 
 def sortable(at: datetime) -> str:
-    """As `facts.sortable`, of a time within bounds."""
-    return at.isoformat(timespec="microseconds") + "Z" if at.tzinfo is None else facts.sortable(at)
+    """As `rfc3339`, of a time within bounds."""
+    return at.isoformat(timespec="microseconds") + "Z" if at.tzinfo is None else rfc3339(at)

@@ -1,5 +1,5 @@
-"""An order of WooCommerce as a Storefront, byte for byte as the model writes it, at a fraction of
-its cost.
+"""An order of WooCommerce as a Storefront, byte for byte as the model serializes it, at a fraction
+of its cost.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from services.ingest.vendors.shared.money import (
     CURRENCY,
     EXPONENTS,
     NO_CURRENCY,
+    amount_text,
     counted,
     minor,
-    uncountable,
 )
-from services.ingest.vendors.shared.notes import Note, quoted
-from services.ingest.vendors.shared.source import distinct
+from services.ingest.vendors.shared.repairs import Repair, quoted
+from services.ingest.vendors.shared.source import refuse_duplicate_lines
 from services.ingest.vendors.shared.text import email, unescaped
 from services.ingest.vendors.woocommerce.lines import LineMeta
 from services.ingest.vendors.woocommerce.order import (
@@ -38,20 +38,21 @@ def storefront(
     word: str,
     extras: Sequence[LineMeta],
     decimals: int | None,
-    notes: list[Note],
+    repairs: list[Repair],
 ) -> bytes:
-    """`decimals`: how many digits the shop's amounts have, where that is not its currency's own
-    number. What cannot be counted is kept as a text, and noted.
+    """Return the serialized Storefront. `decimals` is the number of digits of the shop's amounts,
+    if it differs from the currency's. Amounts that cannot be counted are kept as texts and added to
+    `repairs`.
     """
     billing, refunds = order.billing, order.refunds
     digits = EXPONENTS.get(order.currency or "") if decimals is None else decimals
-    distinct([item.id for item in order.line_items])
+    refuse_duplicate_lines([item.id for item in order.line_items])
     if len(word) > STATUS_CHARS_MAX:
         raise CallbackUnreadable(f"the status is longer than {STATUS_CHARS_MAX}")
     name = " ".join(filter(None, (billing.first_name, billing.last_name)))
     paid_at = within_bounds(order.date_paid_gmt) if order.date_paid_gmt else None
     if paid_at is None and order.date_paid_gmt:
-        notes.append(Note("unreadable-date", "date_paid_gmt"))
+        repairs.append(Repair("unreadable-date", "date_paid_gmt"))
     total, refunded = (
         counted(order.total, digits),
         refunded_minor(refunds, digits) if refunds else 0,
@@ -67,17 +68,17 @@ def storefront(
         "paid_at": paid_at,
         "buyer": {"name": unescaped(name, 200), "email": email(billing.email or "")},
         "lines": [
-            line(item, beside, digits, notes)
+            line(item, beside, digits, repairs)
             for item, beside in zip(order.line_items, extras, strict=True)
         ],
     }
     if total is None or refunded is None or decimals is not None:
-        front |= beside_amounts(order, front, digits, decimals, notes)
+        front |= uncounted_amount_fields(order, front, digits, decimals, repairs)
     return orjson.dumps(front, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
 
 
 def line(
-    item: WooCommerceLineItem, beside: LineMeta, digits: int | None, notes: list[Note]
+    item: WooCommerceLineItem, beside: LineMeta, digits: int | None, repairs: list[Repair]
 ) -> dict[str, object]:
     person, total = beside.recipient, counted(item.total, digits)
     found: dict[str, object] = {
@@ -94,45 +95,47 @@ def line(
     if item.variation_id is not None and item.variation_id.strip("0"):
         found["variation_id"] = item.variation_id
     if total is None:
-        found |= {"total_minor": 0, "total_text": uncountable(item.total)}
+        found |= {"total_minor": 0, "total_text": amount_text(item.total)}
         if digits is not None:
-            notes.append(amount_note("line_items.total", item.total))
+            repairs.append(amount_repair("line_items.total", item.total))
     return found
 
 
-def beside_amounts(
+def uncounted_amount_fields(
     order: WooCommerceOrder,
     front: Mapping[str, object],
     digits: int | None,
     decimals: int | None,
-    notes: list[Note],
+    repairs: list[Repair],
 ) -> dict[str, object]:
-    """What stands in the place of amounts that cannot be counted, and why."""
+    """Return the fields that keep amounts which cannot be counted, and add the repairs."""
     found: dict[str, object] = {}
     if order.currency is None or CURRENCY.fullmatch(order.currency) is None:
-        found |= {"currency": NO_CURRENCY, "currency_text": uncountable(order.currency)}
+        found |= {"currency": NO_CURRENCY, "currency_text": amount_text(order.currency)}
     if decimals is not None and decimals != EXPONENTS.get(order.currency or ""):
         found["decimals"] = decimals
     if digits is None:
-        notes.append(Note("unknown-currency", f"the currency {quoted(order.currency or 'none')}"))
+        repairs.append(
+            Repair("unknown-currency", f"the currency {quoted(order.currency or 'none')}")
+        )
     if front["total_minor"] is None:
-        found |= {"total_minor": 0, "total_text": uncountable(order.total)}
+        found |= {"total_minor": 0, "total_text": amount_text(order.total)}
         if digits is not None:
-            notes.append(amount_note("total", order.total))
+            repairs.append(amount_repair("total", order.total))
     if front["refunded_minor"] is None:
         texts = " ".join(it.total or "?" for it in order.refunds or ())
-        found |= {"refunded_minor": 0, "refunded_text": uncountable(texts)}
+        found |= {"refunded_minor": 0, "refunded_text": amount_text(texts)}
         if digits is not None:
-            notes.append(Note("unreadable-amount", "refunds.total"))
+            repairs.append(Repair("unreadable-amount", "refunds.total"))
     return found
 
 
-def amount_note(what: str, text: str | None) -> Note:
-    return Note("unreadable-amount" if text else "missing-field", what)
+def amount_repair(what: str, text: str | None) -> Repair:
+    return Repair("unreadable-amount" if text else "missing-field", what)
 
 
 def refunded_minor(refunds: Sequence[WooCommerceRefund], digits: int | None) -> int | None:
-    """Their sum; None: one of them, or all together, cannot be counted."""
+    """Return the sum of the refunds; None if one of them, or the sum, cannot be counted."""
     total = 0
     for it in refunds:
         if (found := counted(it.total, digits)) is None:
@@ -142,13 +145,13 @@ def refunded_minor(refunds: Sequence[WooCommerceRefund], digits: int | None) -> 
 
 
 def quantity(text: str) -> int:
-    """Whole ones: of 1.5 kg beside the tickets nobody gets half a ticket."""
+    """Return the whole part: 1.5 kg beside the tickets is no half ticket."""
     if text.isdecimal() and text.isascii() and len(text) < QUANTITY_DIGITS:
         return int(text)
     try:
         whole = minor(text, 20) // 10**20
     except AmountUnreadable:
-        raise CallbackUnreadable("a quantity is no decimal number") from None
+        raise CallbackUnreadable("a quantity is not a decimal number") from None
     if whole > QUANTITY_MAX:
         raise CallbackUnreadable(f"a quantity is above {QUANTITY_MAX}")
     return max(whole, 0)

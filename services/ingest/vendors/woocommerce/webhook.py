@@ -1,8 +1,8 @@
-"""WooCommerce: webhooks signed over the raw body, told once, in any order, with the state at the
-time of telling.
+"""WooCommerce: webhooks signed over the raw body, sent once, in any order, with the state at the
+time of sending.
 
-The delivery id names a second, not a callback, so it is no key. The topic is not covered by the
-signature: it only tells deleted from restored from told, and a deletion must also look like one (a
+The delivery id names a second, not a callback, so it is no key. The signature does not cover the
+topic: it only tells deleted, restored and updated apart, and a deletion must also look like one (a
 body with nothing but an id).
 """
 
@@ -13,55 +13,59 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from schemas.callbacks import WOOCOMMERCE
-from services.ingest.errors import CallbackForeign
+from services.ingest.errors import CallbackTypeUnknown
 from services.ingest.rules import facts
-from services.ingest.vendors.shared.notes import Note
-from services.ingest.vendors.shared.php_lists import listed
-from services.ingest.vendors.shared.signing import hmac_fits
-from services.ingest.vendors.shared.source import ReceivedCallback, Source, WebhookRequest, status
+from services.ingest.vendors.shared.payment_keys import payment_meta_keys
+from services.ingest.vendors.shared.php_lists import list_from_php
+from services.ingest.vendors.shared.repairs import Repair
+from services.ingest.vendors.shared.signing import is_hmac_of_body
+from services.ingest.vendors.shared.source import (
+    ReceivedCallback,
+    Source,
+    WebhookRequest,
+    normalised_status,
+)
 from services.ingest.vendors.woocommerce.cards import without_cards
-from services.ingest.vendors.woocommerce.lines import NOTHING, LineMeta, extra
+from services.ingest.vendors.woocommerce.lines import NO_META, LineMeta, line_meta
 from services.ingest.vendors.woocommerce.order import (
     WooCommerceDeletion,
     WooCommerceOrder,
-    deleted,
-    modified,
+    modified_at,
+    read_deletion,
+    read_order,
     sortable,
-    told,
 )
 from services.ingest.vendors.woocommerce.storefront import storefront
 
 SIGNATURE = b"x-wc-webhook-signature"
 TOPIC = b"x-wc-webhook-topic"
 DELETED, RESTORED = "order.deleted", "order.restored"
-RESTORED_WITHIN = timedelta(days=1)  # shops' queues stand still for hours
-TOLD = frozenset(
+RESTORED_WITHIN = timedelta(days=1)  # a shop's queue may stand still for hours
+ORDER_TOPICS = frozenset(
     {"order.created", "order.updated", RESTORED, ""}
-)  # "": a proxy took the header; the body is an order
+)  # "": a proxy removed the header; the body is an order
 LEADING_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*([0-9]{1,19})\s*[,}]')
 ENTITY = re.compile(
     r"&(?:(amp|#0*38|#x0*26)|(lt|#0*60|#x0*3c)|(gt|#0*62|#x0*3e)|(quot|#0*34|#x0*22)|(#0*39|#x0*27));",
     re.IGNORECASE,
 )
-MEANT = "&<>\"'"
-PAYMENT_META = frozenset(
-    {"_stripe_intent_id", "_stripe_charge_id", "_adyen_psp_reference", "_ppcp_paypal_capture_id"}
-)
+ENTITY_CHARACTERS = "&<>\"'"
+PAYMENT_META = payment_meta_keys()
 REFERENCE = re.compile(r"[A-Za-z0-9_-]{6,200}", re.ASCII)
 PAYMENTS_MAX = 20  # that an order names
 PING = re.compile(rb"webhook_id=[0-9]{1,20}")
 
 
-def verify(delivery: WebhookRequest) -> bool:
-    """base64(HMAC-SHA256(secret, raw body)). No time is signed: an old delivery stays valid, and is
-    known as a repeat.
+def verify(request: WebhookRequest) -> bool:
+    """Check base64(HMAC-SHA256(secret, raw body)). No time is signed: an old callback stays valid,
+    and is recognised as a repeat.
     """
-    return hmac_fits(delivery, delivery.headers.get(SIGNATURE, b""))
+    return is_hmac_of_body(request, request.headers.get(SIGNATURE, b""))
 
 
 def key_of(secret: str) -> bytes:
-    """As WordPress signs: with its five special characters decoded, once."""
-    return ENTITY.sub(lambda found: MEANT[(found.lastindex or 1) - 1], secret).encode()
+    """Return the key as WordPress signs: with its five special characters decoded, once."""
+    return ENTITY.sub(lambda found: ENTITY_CHARACTERS[(found.lastindex or 1) - 1], secret).encode()
 
 
 def topic(headers: Mapping[bytes, bytes]) -> str:
@@ -69,65 +73,72 @@ def topic(headers: Mapping[bytes, bytes]) -> str:
 
 
 def orders(body: bytes) -> tuple[str | None]:
-    """WordPress writes the id first."""
+    """Return the order's id, which WordPress writes first."""
     found = LEADING_ID.match(body)
     return (found[1].decode() if found else None,)
 
 
-def is_ping(delivery: WebhookRequest) -> bool:
-    """What a shop sends, unsigned, when a webhook is saved: it demands 200, and says nothing."""
-    return SIGNATURE not in delivery.headers and PING.fullmatch(delivery.body.strip()) is not None
+def is_ping(request: WebhookRequest) -> bool:
+    """Return whether it is the unsigned request that a shop sends when a webhook is saved; it
+    expects 200.
+    """
+    return SIGNATURE not in request.headers and PING.fullmatch(request.body.strip()) is not None
 
 
 def identify(received: ReceivedCallback, order: WooCommerceOrder | WooCommerceDeletion) -> str:
-    """Source, order, topic, and of a full order the second of its clock and its status."""
+    """Return source, order, topic, and for a full order the second of its clock and its status."""
     name = f"{received.source}:{order.id} {received.topic or 'order'}"
     if isinstance(order, WooCommerceDeletion):
         return name
     at = order.date_modified_gmt
-    return f"{name} {at.isoformat() if at else ''} {status(order.status)}"
+    return f"{name} {at.isoformat() if at else ''} {normalised_status(order.status)}"
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     if received.topic == DELETED:
-        gone = deleted(received.body)
+        deletion_of_order = read_deletion(received.body)
         deletion = facts.deletion_fact(received.position, is_deleted=True)
-        return facts.callback(identify(received, gone), f"{received.source}:{gone.id}", (deletion,))
-    if received.topic not in TOLD:
-        raise CallbackForeign(
+        return facts.parsed_callback(
+            identify(received, deletion_of_order),
+            f"{received.source}:{deletion_of_order.id}",
+            (deletion,),
+        )
+    if received.topic not in ORDER_TOPICS:
+        raise CallbackTypeUnknown(
             f"its topic is {received.topic[:100]!r}, and only order.* is about orders"
         )
-    order, notes = told(received.body)
-    extras = [extra(item.meta_data) if item.meta_data else NOTHING for item in order.line_items]
-    word = status(order.status)
-    written = storefront(order, word, extras, received.decimals, notes)
-    at = sortable(modified(order, notes))
-    known: tuple[facts.Fact, ...] = facts.written_facts(written, word, at, received.position)
+    order, repairs = read_order(received.body)
+    extras = [line_meta(item.meta_data) if item.meta_data else NO_META for item in order.line_items]
+    word = normalised_status(order.status)
+    written = storefront(order, word, extras, received.decimals, repairs)
+    known: tuple[facts.Fact, ...] = facts.serialized_storefront_facts(
+        written, word, sortable(modified_at(order, repairs)), received.position
+    )
     if received.topic == RESTORED:
         known += (facts.deletion_fact(restored_at(received, order), is_deleted=False),)
-    return facts.callback(
+    return facts.parsed_callback(
         identify(received, order),
         f"{received.source}:{order.id}",
         known,
-        payments=payments(received, order, notes),
-        notices=noticed(received, order, extras, notes),
+        payments=payments(received, order, repairs),
+        drift=drift_of(received, order, extras, repairs),
     )
 
 
-def noticed(
+def drift_of(
     received: ReceivedCallback,
     order: WooCommerceOrder,
     extras: Sequence[LineMeta],
-    notes: Sequence[Note],
-) -> tuple[facts.Notice, ...]:
-    """Chosen numbers that cannot be printed, and gifts to nobody, by the key under which they
-    stood; and fields for whose want something else was taken: the order as never refunded, or as
-    changed when it was made.
+    repairs: Sequence[Repair],
+) -> tuple[facts.DriftNotice, ...]:
+    """Return the drift: chosen numbers that cannot be printed and gifts without a recipient, by
+    their key; and missing fields that were replaced (an order as never refunded, or as changed when
+    it was made).
     """
-    found: list[tuple[str, str]] = [*notes]
+    found: list[tuple[str, str]] = [*repairs]
     for it in extras:
-        if it is not NOTHING:
-            found += of_extra(it)
+        if it is not NO_META:
+            found += drift_of_line(it)
     if order.date_modified_gmt is None:
         found.append(("missing-field", "date_modified_gmt"))
     if order.refunds is None:
@@ -136,13 +147,13 @@ def noticed(
         return ()
     return tuple(
         [
-            facts.Notice(received.source, kind, what, received.body)
+            facts.DriftNotice(received.source, kind, what, received.body)
             for kind, what in sorted(set(found))
         ]
     )
 
 
-def of_extra(it: LineMeta) -> Iterator[tuple[str, str]]:
+def drift_of_line(it: LineMeta) -> Iterator[tuple[str, str]]:
     if it.unusable:
         yield "unusable-number", f"line_items.meta_data.{it.unusable}"
     if it.nobody:
@@ -151,32 +162,36 @@ def of_extra(it: LineMeta) -> Iterator[tuple[str, str]]:
         yield "unreadable-list", "line_items.meta_data"
 
 
-def payments(received: ReceivedCallback, order: WooCommerceOrder, notes: list[Note]) -> list[str]:
-    """What the gateway's plugin wrote down of the payment: how it is called there."""
+def payments(
+    received: ReceivedCallback, order: WooCommerceOrder, repairs: list[Repair]
+) -> list[str]:
+    """Return the payments' names that gateways' plugins wrote into the order."""
     references: list[object] = [order.transaction_id]
     if order.meta_data:
-        meta = order.meta_data if isinstance(order.meta_data, list) else listed(order.meta_data)
+        meta = (
+            order.meta_data if isinstance(order.meta_data, list) else list_from_php(order.meta_data)
+        )
         if meta is None:
-            notes.append(Note("unreadable-list", "meta_data"))
+            repairs.append(Repair("unreadable-list", "meta_data"))
         entries = [
             it for it in meta or () if isinstance(it, dict) and isinstance(it.get("key"), str)
         ]
         references += [it.get("value") for it in entries if it["key"] in PAYMENT_META]
     return [
-        facts.payment(received.source, text)
+        facts.payment_name(received.source, text)
         for text in references[:PAYMENTS_MAX]
         if isinstance(text, str) and REFERENCE.fullmatch(text)
     ]
 
 
 def restored_at(received: ReceivedCallback, order: WooCommerceOrder) -> str:
-    """The record's position in the log, but not long after the order was last changed, and a
-    restoration changes it.
+    """Return the record's position in the log, but not long after the order's last change, which a
+    restoration is.
 
-    The topic is not signed: without this an order's old body, sent again as restored, would undo
-    any later deletion.
+    The topic is not signed: without this bound an order's old body, sent again as restored, would
+    undo any later deletion.
     """
-    return min(received.position, sortable(modified(order, []) + RESTORED_WITHIN))
+    return min(received.position, sortable(modified_at(order, []) + RESTORED_WITHIN))
 
 
 SOURCE = Source(

@@ -1,5 +1,5 @@
-"""PayPal's callbacks through the door's own application, whose certificates come from a host that
-is played here.
+"""PayPal's callbacks through the webhook endpoint's application, whose certificates come from a
+fake host.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Played:
     status: int = 200
     pause_s: float = 0.0
     kept: list[Output] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     def publish(self, output: Output) -> asyncio.Future[None]:
         self.kept.append(output)
@@ -45,7 +45,7 @@ class Played:
         return done
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(str(request.url))
+        self.requests.append(str(request.url))
         await asyncio.sleep(self.pause_s)
 
         async def content() -> Any:
@@ -53,7 +53,7 @@ class Played:
 
         return httpx.Response(self.status, content=content())
 
-    def door(self, rate_max: float | None = None, **settings: int) -> WebhookHandler:
+    def handler(self, rate_max: float | None = None, **settings: int) -> WebhookHandler:
         options = {"roots": ROOT.pem.decode()}
         shop = SourceConfig(
             "paypal",
@@ -78,7 +78,7 @@ def played() -> Played:
 
 
 async def send(
-    door: WebhookHandler, body: bytes = CAPTURE, secret: str = VENDOR.secret, url: str = URL
+    handler: WebhookHandler, body: bytes = CAPTURE, secret: str = VENDOR.secret, url: str = URL
 ) -> tuple[int, Any]:
     headers: Mapping[bytes, bytes] = {
         **VENDOR.sign(Sample(body), secret, time.time()),
@@ -90,23 +90,23 @@ async def send(
         "path": "/hooks/paypal",
         "headers": [*headers.items(), (b"content-type", b"application/json")],
     }
-    said: list[Any] = []
+    sent_messages: list[Any] = []
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    async def tell(message: Any) -> None:
-        said.append(message)
+    async def send(message: Any) -> None:
+        sent_messages.append(message)
 
-    await door(scope, receive, tell)
-    return said[0]["status"], said[1]["body"]
+    await handler(scope, receive, send)
+    return sent_messages[0]["status"], sent_messages[1]["body"]
 
 
 def test_the_certificate_is_fetched_once_and_cards_stay_outside(played: Played) -> None:
     async def run() -> None:
-        door = played.door()
-        assert [(await send(door))[0] for _ in range(3)] == [200, 200, 200]
-        assert played.asked == [URL]
+        handler = played.handler()
+        assert [(await send(handler))[0] for _ in range(3)] == [200, 200, 200]
+        assert played.requests == [URL]
         assert len(played.kept) == 3
         for output in played.kept:
             assert output.key == b"shop:727"
@@ -119,25 +119,27 @@ def test_the_certificate_is_fetched_once_and_cards_stay_outside(played: Played) 
     asyncio.run(run())
 
 
-def test_a_strangers_signature_is_refused_whatever_certificate_it_names(played: Played) -> None:
+def test_a_forged_signature_is_refused_whatever_certificate_it_names(played: Played) -> None:
     async def run() -> None:
-        door = played.door()
-        assert (await send(door, secret="0EH40505U7160970P"))[0] == 401
-        assert (await send(door, url="https://evil.example/v1/notifications/certs/CERT-1"))[
+        handler = played.handler()
+        assert (await send(handler, secret="0EH40505U7160970P"))[0] == 401
+        assert (await send(handler, url="https://evil.example/v1/notifications/certs/CERT-1"))[
             0
         ] == 401
-        assert played.asked == [URL]
+        assert played.requests == [URL]
         played.pem = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
-        assert (await send(door, url=OTHER_URL))[0] == 401
+        assert (await send(handler, url=OTHER_URL))[0] == 401
         assert not played.kept
 
     asyncio.run(run())
 
 
-def test_when_the_certificate_cannot_be_had_paypal_is_told_to_come_again(played: Played) -> None:
+def test_when_the_certificate_is_unavailable_paypal_is_answered_with_retry_after(
+    played: Played,
+) -> None:
     async def run() -> None:
         played.status = 503
-        status, body = await send(played.door())
+        status, body = await send(played.handler())
         assert status == 503
         assert b"certificate" in body
         assert not played.kept
@@ -148,27 +150,27 @@ def test_when_the_certificate_cannot_be_had_paypal_is_told_to_come_again(played:
 def test_a_slow_host_is_not_counted_as_a_slow_body(played: Played) -> None:
     async def run() -> None:
         played.pause_s = 0.4
-        assert (await send(played.door(door_body_wait_ms=100)))[0] == 200
+        assert (await send(played.handler(webhook_body_wait_ms=100)))[0] == 200
 
     asyncio.run(run())
 
 
-def test_strangers_who_name_certificates_use_up_nothing_of_paypals_rate_and_keep_nobody_waiting(
+def test_unauthenticated_callers_that_name_certificates_use_up_nothing_of_paypals_rate(
     played: Played,
 ) -> None:
     async def run() -> None:
-        door = played.door(rate_max=5, door_in_flight_max=50)
-        assert (await send(door))[0] == 200
+        handler = played.handler(rate_max=5, webhook_in_flight_max=50)
+        assert (await send(handler))[0] == 200
         played.pause_s, played.status = 2.0, 404
-        flood = [asyncio.create_task(send(door, url=f"{URL}{n}")) for n in range(9)]
+        flood = [asyncio.create_task(send(handler, url=f"{URL}{n}")) for n in range(9)]
         await asyncio.sleep(0.1)
         waiting = [
             task for task in flood if not task.done()
         ]  # for PayPal's host; the others were refused at once
-        assert (await send(door))[0] == 200
+        assert (await send(handler))[0] == 200
         assert waiting
         assert not any(task.done() for task in waiting)
         assert {status for status, _ in await asyncio.gather(*flood)} == {503}
-        assert [(await send(door))[0] for _ in range(5)] == [200] * 5
+        assert [(await send(handler))[0] for _ in range(5)] == [200] * 5
 
     asyncio.run(run())

@@ -1,5 +1,5 @@
-"""The sources file: a mistake stops the door with one line, a missing secret stops its own source
-only.
+"""The sources file: a mistake stops the endpoint with one line, a missing secret disables its own
+source only.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def written(folder: Path, text: str) -> Path:
 def test_secrets_come_from_the_environment_and_from_files(tmp_path: Path) -> None:
     (tmp_path / "new").write_text("what a shop's page shows: a&amp;b\n", "utf-8")
     text = '[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:OLD", "file:new"]\n'
-    shop = sources_file.read(written(tmp_path, text), {"OLD": "s3cr3t-of-the-shop"})["shop"]
-    assert shop.secrets == (b"s3cr3t-of-the-shop", b"what a shop's page shows: a&b")
-    assert shop.refused is None
-    assert "s3cr3t" not in repr(shop)
+    config = sources_file.read(written(tmp_path, text), {"OLD": "s3cr3t-of-the-shop"})["shop"]
+    assert config.secrets == (b"s3cr3t-of-the-shop", b"what a shop's page shows: a&b")
+    assert config.refusal is None
+    assert "s3cr3t" not in repr(config)
 
 
 @pytest.mark.parametrize(
@@ -51,15 +51,15 @@ def test_a_missing_or_weak_secret_stops_its_own_source_only(
         written(tmp_path, text),
         {"GOOD": "g00d-and-long-enough", "EMPTY": " ", "SHORT": "changeme", "ONE": "a" * 40},
     )
-    assert found["good"].refused is None
-    assert why in (found["bad"].refused or "")
+    assert found["good"].refusal is None
+    assert why in (found["bad"].refusal or "")
     assert found["bad"].secrets == ()
 
 
 @pytest.mark.parametrize(
     ("kind", "secret"),
     [
-        ("stripe", "whsec_1111111111"),  # the mark has six letters of its own
+        ("stripe", "whsec_1111111111"),  # the prefix has six characters of its own
         ("native", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAA"),  # base64 of noughts
         ("native", "whsec_MfKQ9r8GKYqr"),  # of nine bytes
         ("woocommerce", "&amp;&lt;&gt;&quot;&#039;"),  # of five characters, as WordPress signs
@@ -72,14 +72,14 @@ def test_a_secret_is_as_strong_as_the_key_that_it_becomes(
     orders_of = '\norders_of = "shop"' if kind in {"adyen", "stripe"} else ""
     text = f'[sources.bad]\nkind = "{kind}"\nsecrets = ["env:WEAK"]{orders_of}\n'
     bad = sources_file.read(written(tmp_path, text), {"WEAK": secret})["bad"]
-    assert "WEAK can be guessed" in (bad.refused or "")
+    assert "WEAK can be guessed" in (bad.refusal or "")
     assert bad.secrets == ()
 
 
-def test_a_secret_that_is_no_text_is_told_without_a_letter_of_it(tmp_path: Path) -> None:
+def test_a_secret_that_is_no_text_is_reported_without_a_character_of_it(tmp_path: Path) -> None:
     text = '[sources.bad]\nkind = "woocommerce"\nsecrets = ["env:LATIN"]\n'
     bad = sources_file.read(written(tmp_path, text), {"LATIN": "written-in-latin-1-\udcff"})["bad"]
-    assert bad.refused == "env:LATIN is no UTF-8"
+    assert bad.refusal == "env:LATIN is not UTF-8"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_secret_that_is_no_text_is_told_without_a_letter_of_it(tmp_path: Path)
         ('[sources.shop]\nkind = "woocommerce"\nsecrets = "env:X"\n', "1 to 10"),
         (
             '[sources.shop]\nkind = "woocommerce"\nsecrets = ["hunter2"]\n',
-            "never stands in the file",
+            "never written",
         ),
         ('[sources.Shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\n', "a slug is"),
         (
@@ -127,7 +127,7 @@ def test_a_secret_that_is_no_text_is_told_without_a_letter_of_it(tmp_path: Path)
         ("[sources", "not TOML"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+def test_a_mistake_is_reported_in_one_line(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         sources_file.read(written(tmp_path, text), {"X": "x"})
     assert says in str(caught.value)
@@ -135,7 +135,7 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, says: str) -> 
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         sources_file.read(tmp_path / "none.toml")
 
@@ -147,8 +147,10 @@ def test_the_examples_for_gateways_are_served(tmp_path: Path, example: str) -> N
     secrets = dict.fromkeys(re.findall(r"env:(\w+)", example), "0123456789abcdef" * 4)
     found = sources_file.read(written(tmp_path, example), secrets)
     assert found
-    assert [shop.refused for shop in found.values()] == [None] * len(found)
-    assert {shop.orders_of for shop in found.values() if shop.source.needs_shop} == {"shop"}
+    assert [config.refusal for config in found.values()] == [None] * len(found)
+    assert {config.orders_of for config in found.values() if config.source.needs_orders_of} == {
+        "shop"
+    }
 
 
 def test_an_adyen_key_that_is_none_stops_its_source_and_is_not_quoted(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_an_adyen_key_that_is_none_stops_its_source_and_is_not_quoted(tmp_path: 
     found = sources_file.read(written(tmp_path, text), {"KEY": "whsec_not_hexadecimal_at_all"})[
         "pay"
     ]
-    assert found.refused == "env:KEY is no hexadecimal key"
+    assert found.refusal == "env:KEY is not a hexadecimal key"
     assert found.secrets == ()
 
 
@@ -169,10 +171,10 @@ ENVIRONMENT = {"GOOD": "g00d-and-long-enough", "KEY": "ck_1"}
 def test_how_a_source_is_polled_stands_in_its_block(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("cs_1\n", "utf-8")
     text = SHOP + URL + CREDENTIALS + "every_s = 60\nfirst_days = 7\n"
-    shop = sources_file.read(written(tmp_path, text), ENVIRONMENT)["shop"]
-    assert shop.polled is not None
-    assert shop.poll_refused is None
-    assert tuple(shop.polled) == (
+    config = sources_file.read(written(tmp_path, text), ENVIRONMENT)["shop"]
+    assert config.poll is not None
+    assert config.poll_refusal is None
+    assert tuple(config.poll) == (
         "shop",
         "https://shop.example.org",
         "ck_1",
@@ -183,14 +185,14 @@ def test_how_a_source_is_polled_stands_in_its_block(tmp_path: Path) -> None:
         7.0,
         100,
     )
-    assert "cs_1" not in repr(shop)
+    assert "cs_1" not in repr(config)
 
 
-def test_missing_credentials_rest_only_the_poll(tmp_path: Path) -> None:
-    shop = sources_file.read(written(tmp_path, SHOP + URL + CREDENTIALS), ENVIRONMENT)["shop"]
-    assert (shop.refused, shop.polled) == (None, None)
+def test_missing_credentials_disable_only_the_poll(tmp_path: Path) -> None:
+    config = sources_file.read(written(tmp_path, SHOP + URL + CREDENTIALS), ENVIRONMENT)["shop"]
+    assert (config.refusal, config.poll) == (None, None)
     assert (
-        shop.poll_refused
+        config.poll_refusal
         == "file:secret cannot be used: it cannot be read: No such file or directory"
     )
 
@@ -205,7 +207,7 @@ def test_missing_credentials_rest_only_the_poll(tmp_path: Path) -> None:
         ('url = "http://shop.example.org"\n' + CREDENTIALS, "url is http"),
         ('url = "http://127.0.0.1.example.org"\n' + CREDENTIALS, "url is http"),
         (URL + 'key = "env:KEY"\n', "secret is missing"),
-        (URL + 'key = "ck_in-the-file"\nsecret = "env:KEY"\n', "never stands in the file"),
+        (URL + 'key = "ck_in-the-file"\nsecret = "env:KEY"\n', "never written"),
         (URL + CREDENTIALS + "every = 5\n", "did you mean every_s"),
         (URL + CREDENTIALS + "every_s = 0\n", "every_s is a number"),
         (URL + CREDENTIALS + "every_s = true\n", "every_s is a number"),
@@ -220,7 +222,7 @@ def test_a_mistake_in_a_poll_block_stops_the_start(tmp_path: Path, block: str, s
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"])
 def test_http_is_for_this_machine_alone(tmp_path: Path, host: str) -> None:
     (tmp_path / "secret").write_text("cs_1", "utf-8")
-    shop = sources_file.read(
+    config = sources_file.read(
         written(tmp_path, f'{SHOP}url = "http://{host}"\n{CREDENTIALS}'), ENVIRONMENT
     )["shop"]
-    assert shop.polled is not None
+    assert config.poll is not None

@@ -19,7 +19,7 @@ import pytest
 
 from schemas.topics import MIB
 from tests.support.callbacks import signature, signed, woo_order
-from tests.support.door import SECRET, DoorProcess
+from tests.support.webhook_endpoint import SECRET, WebhookEndpointProcess
 
 BODY = json.dumps(woo_order(id=727)).encode()
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
@@ -32,25 +32,27 @@ SLACK_BYTES = 12 * MIB  # of the allocator and of a read buffer for each connect
 @pytest.fixture(scope="module")
 def shared(
     bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[DoorProcess]:
-    with DoorProcess(
-        bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path_factory.mktemp("door")
+) -> Iterator[WebhookEndpointProcess]:
+    with WebhookEndpointProcess(
+        bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path_factory.mktemp("webhooks")
     ) as opened:
         yield opened
 
 
 @pytest.fixture
-def door(shared: DoorProcess) -> DoorProcess:
+def endpoint(shared: WebhookEndpointProcess) -> WebhookEndpointProcess:
     shared.mark()
     return shared
 
 
-def connected(door: DoorProcess) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", door.client.base_url.port or 0), 20)
+def connected(endpoint: WebhookEndpointProcess) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", endpoint.client.base_url.port or 0), 20)
 
 
-def head(door: DoorProcess, *lines: bytes, method: str = "POST", tail: str = "") -> bytes:
-    first = f"{method} /hooks/{door.slug}{tail} HTTP/1.1\r\nHost: x\r\n".encode()
+def head(
+    endpoint: WebhookEndpointProcess, *lines: bytes, method: str = "POST", tail: str = ""
+) -> bytes:
+    first = f"{method} /hooks/{endpoint.slug}{tail} HTTP/1.1\r\nHost: x\r\n".encode()
     return first + b"".join(line + b"\r\n" for line in lines)
 
 
@@ -93,14 +95,14 @@ def statuses(found: bytes) -> list[int]:
     return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", found)]
 
 
-def resident(door: DoorProcess) -> int:
+def resident(endpoint: WebhookEndpointProcess) -> int:
     """Of the endpoint itself, which is the child of its launcher where there is one."""
-    process = psutil.Process(door.child.pid)
+    process = psutil.Process(endpoint.child.pid)
     return int(sum(it.memory_info().rss for it in (process, *process.children(recursive=True))))
 
 
-def exchanged(door: DoorProcess, content: bytes) -> int:
-    with connected(door) as opened:
+def exchanged(endpoint: WebhookEndpointProcess, content: bytes) -> int:
+    with connected(endpoint) as opened:
         sent_whole(opened, content)
         return status(opened)
 
@@ -122,38 +124,42 @@ CASES = {
 
 
 @pytest.mark.parametrize("kind", list(CASES))
-def test_what_nobody_signed_costs_little_more_memory_than_it_has_bytes(
+def test_an_unsigned_body_costs_little_more_memory_than_it_has_bytes(
     bootstrap_servers: str, prefix: str, tmp_path: Path, kind: str
 ) -> None:
     begin, rest, count = CASES[kind]
-    with DoorProcess(bootstrap_servers, prefix, tmp_path) as door, ExitStack() as stack:
+    with (
+        WebhookEndpointProcess(bootstrap_servers, prefix, tmp_path) as endpoint,
+        ExitStack() as stack,
+    ):
         assert (
             exchanged(
-                door, head(door, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
+                endpoint,
+                head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY,
             )
             == 200
         )
-        before, taken, most = resident(door), 0, 0
+        before, taken, most = resident(endpoint), 0, 0
         for _ in range(count):
-            opened = stack.enter_context(connected(door))
+            opened = stack.enter_context(connected(endpoint))
             framing = () if kind.startswith(("headers", "a header")) else (CHUNKED,)
             taken += sent_whole(
-                opened, head(door, b"Content-Type: application/json", *framing) + begin + rest
+                opened, head(endpoint, b"Content-Type: application/json", *framing) + begin + rest
             )
-            most = max(most, resident(door))
-        assert door.health.get("/livez").status_code == 200
-        most = max(most, resident(door))
+            most = max(most, resident(endpoint))
+        assert endpoint.health.get("/livez").status_code == 200
+        most = max(most, resident(endpoint))
         print(f"{kind}: {taken:,} bytes sent, resident {before:,} -> {most:,}")
         assert most - before < min(RESIDENT_RATIO_MAX * taken, 64 * MIB) + SLACK_BYTES
 
 
 def test_requests_that_are_sent_at_once_are_answered_in_their_sequence_and_only_a_few_wait(
-    door: DoorProcess,
+    endpoint: WebhookEndpointProcess,
 ) -> None:
     """Each waits for its turn as some kilobytes of objects, and is sent as 40 bytes."""
-    whole = head(door, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
-    before = resident(door)
-    with connected(door) as opened:
+    whole = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
+    before = resident(endpoint)
+    with connected(endpoint) as opened:
         sent_whole(opened, whole * 3 + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 7_000)
         found = b""
         with suppress(ConnectionResetError):
@@ -162,17 +168,19 @@ def test_requests_that_are_sent_at_once_are_answered_in_their_sequence_and_only_
     codes = statuses(found)
     assert set(codes) == {200}
     assert 4 <= len(codes) < 7_003
-    assert resident(door) - before < SLACK_BYTES
+    assert resident(endpoint) - before < SLACK_BYTES
 
 
-def test_a_request_that_is_refused_is_answered_after_those_before_it(door: DoorProcess) -> None:
-    whole = head(door, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
+def test_a_request_that_is_refused_is_answered_after_those_before_it(
+    endpoint: WebhookEndpointProcess,
+) -> None:
+    whole = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
     for wrong in (
         b"\x00 nonsense\r\n\r\n",
-        head(door) + b"a:b\r\n" * 200,
-        head(door, CHUNKED) + b"\r\nzz\r\n",
+        head(endpoint) + b"a:b\r\n" * 200,
+        head(endpoint, CHUNKED) + b"\r\nzz\r\n",
     ):
-        with connected(door) as opened:
+        with connected(endpoint) as opened:
             sent_whole(opened, whole + wrong)
             assert status(opened) == 200
             assert answer(opened) == b""
@@ -185,10 +193,10 @@ def test_a_request_that_is_refused_is_answered_after_those_before_it(door: DoorP
     ("lines", "code"),
     [(60, 200), (200, 431)],
 )
-def test_header_lines_are_counted(door: DoorProcess, lines: int, code: int) -> None:
+def test_header_lines_are_counted(endpoint: WebhookEndpointProcess, lines: int, code: int) -> None:
     more = [b"x-%d: y" % number for number in range(lines)]
-    whole = head(door, *genuine(), b"Content-Length: %d" % len(BODY), *more) + b"\r\n" + BODY
-    assert exchanged(door, whole) == code
+    whole = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY), *more) + b"\r\n" + BODY
+    assert exchanged(endpoint, whole) == code
 
 
 @pytest.mark.parametrize(
@@ -202,11 +210,13 @@ def test_header_lines_are_counted(door: DoorProcess, lines: int, code: int) -> N
         (b"no trailer\r\n", 400),
     ],
 )
-def test_trailers_are_read_past_and_bounded(door: DoorProcess, trailers: bytes, code: int) -> None:
+def test_trailers_are_read_past_and_bounded(
+    endpoint: WebhookEndpointProcess, trailers: bytes, code: int
+) -> None:
     body = b"%x\r\n%s\r\n0\r\n" % (len(BODY), BODY) + trailers + b"\r\n"
-    with connected(door) as opened:
+    with connected(endpoint) as opened:
         for part in (
-            head(door, *genuine(), CHUNKED) + b"\r\n",
+            head(endpoint, *genuine(), CHUNKED) + b"\r\n",
             body[: len(body) // 2],
             body[len(body) // 2 :],
         ):
@@ -214,39 +224,47 @@ def test_trailers_are_read_past_and_bounded(door: DoorProcess, trailers: bytes, 
         assert status(opened) == code
 
 
-def test_a_signature_in_a_trailer_replaces_none_in_the_headers(door: DoorProcess) -> None:
+def test_a_signature_in_a_trailer_replaces_none_in_the_headers(
+    endpoint: WebhookEndpointProcess,
+) -> None:
     trailer = f"X-WC-Webhook-Signature: {signature(BODY, SECRET)}\r\n\r\n".encode()
     body = b"%x\r\n%s\r\n0\r\n" % (len(BODY), BODY) + trailer
-    assert exchanged(door, head(door, *genuine("wrong"), CHUNKED) + b"\r\n" + body) == 401
+    assert exchanged(endpoint, head(endpoint, *genuine("wrong"), CHUNKED) + b"\r\n" + body) == 401
     unsigned = [line for line in genuine() if b"signature" not in line.lower()]
-    assert exchanged(door, head(door, *unsigned, CHUNKED) + b"\r\n" + body) == 401
-    assert door.kept() == []
+    assert exchanged(endpoint, head(endpoint, *unsigned, CHUNKED) + b"\r\n" + body) == 401
+    assert endpoint.records() == []
 
 
-def test_a_body_in_chunks_of_one_byte_is_taken(door: DoorProcess) -> None:
+def test_a_body_in_chunks_of_one_byte_is_accepted(endpoint: WebhookEndpointProcess) -> None:
     body = b"".join(b"1;a=b\r\n%c\r\n" % byte for byte in BODY) + b"0\r\n\r\n"
-    assert exchanged(door, head(door, *genuine(), CHUNKED) + b"\r\n" + body) == 200
-    (kept,) = door.kept()
+    assert exchanged(endpoint, head(endpoint, *genuine(), CHUNKED) + b"\r\n" + body) == 200
+    (kept,) = endpoint.records()
     assert kept.value == BODY
 
 
-def test_targets_are_bounded(door: DoorProcess) -> None:
-    assert exchanged(door, b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n") == 414
-    assert exchanged(door, b"GET /" + b"a" * 2_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n") == 404
+def test_targets_are_bounded(endpoint: WebhookEndpointProcess) -> None:
+    assert exchanged(endpoint, b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n") == 414
+    assert exchanged(endpoint, b"GET /" + b"a" * 2_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n") == 404
 
 
-def test_the_public_port_names_no_source(door: DoorProcess) -> None:
+def test_the_public_port_names_no_source(endpoint: WebhookEndpointProcess) -> None:
     for path in ("/metrics", "/readyz", "/docs", "/openapi.json"):
-        found = door.client.get(path)
-        assert (found.status_code, door.slug in found.text) == (404, False)
-    assert door.client.get("/livez").text == "ok\n"
-    assert f'source="{door.slug}"' in door.metrics() or door.send(BODY).status_code == 200
+        found = endpoint.client.get(path)
+        assert (found.status_code, endpoint.slug in found.text) == (404, False)
+    assert endpoint.client.get("/livez").text == "ok\n"
+    assert (
+        f'source="{endpoint.slug}"' in endpoint.metrics() or endpoint.send(BODY).status_code == 200
+    )
 
 
 @pytest.mark.parametrize("tail", ["%2f..", "/anything", "/..", "//", "%2F", "%00"])
-def test_a_path_below_a_source_that_reads_none_is_not_found(door: DoorProcess, tail: str) -> None:
-    whole = head(door, *genuine(), b"Content-Length: %d" % len(BODY), tail=tail) + b"\r\n" + BODY
-    assert exchanged(door, whole) == (200 if tail == "%2F" else 404)
+def test_a_path_below_a_source_that_reads_none_is_not_found(
+    endpoint: WebhookEndpointProcess, tail: str
+) -> None:
+    whole = (
+        head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY), tail=tail) + b"\r\n" + BODY
+    )
+    assert exchanged(endpoint, whole) == (200 if tail == "%2F" else 404)
 
 
 # Offers of other protocols.
@@ -265,63 +283,69 @@ def test_a_path_below_a_source_that_reads_none_is_not_found(door: DoorProcess, t
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("in_parts", [False, True])
 def test_an_upgrade_that_is_not_known_is_ignored(
-    door: DoorProcess, offer: bytes, framing: str, in_parts: bool
+    endpoint: WebhookEndpointProcess, offer: bytes, framing: str, in_parts: bool
 ) -> None:
     chunked = framing == "chunked"
     framed = CHUNKED if chunked else b"Content-Length: %d" % len(BODY)
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY) if chunked else BODY
-    whole = head(door, *genuine(), framed) + offer + b"\r\n" + body
-    with connected(door) as opened:
+    whole = head(endpoint, *genuine(), framed) + offer + b"\r\n" + body
+    with connected(endpoint) as opened:
         for _ in range(2):  # the connection lives on
             for at in range(0, len(whole), 97 if in_parts else len(whole)):
                 opened.sendall(whole[at : at + (97 if in_parts else len(whole))])
             assert status(opened) == 200
-    assert [it.value for it in door.kept()] == [BODY, BODY]
+    assert [it.value for it in endpoint.records()] == [BODY, BODY]
 
 
-def test_an_upgrade_moves_no_boundary_between_requests(door: DoorProcess) -> None:
-    """What stands behind the body is the next request, and a wrong signature stays wrong."""
-    wrong = head(door, *genuine("wrong"), b"Content-Length: %d" % len(BODY)) + H2C + b"\r\n" + BODY
-    right = head(door, *genuine(), b"Content-Length: %d" % len(BODY)) + H2C + b"\r\n" + BODY
-    with connected(door) as opened:
+def test_an_upgrade_moves_no_boundary_between_requests(endpoint: WebhookEndpointProcess) -> None:
+    """What follows the body is the next request, and a wrong signature stays wrong."""
+    wrong = (
+        head(endpoint, *genuine("wrong"), b"Content-Length: %d" % len(BODY)) + H2C + b"\r\n" + BODY
+    )
+    right = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY)) + H2C + b"\r\n" + BODY
+    with connected(endpoint) as opened:
         opened.sendall(wrong + right)
         found = b""
         while len(statuses(found)) < 2 and (part := opened.recv(65_536)):
             found += part
     assert statuses(found) == [401, 200]
-    assert len(door.kept()) == 1
+    assert len(endpoint.records()) == 1
 
 
-def test_who_waits_for_100_is_told_to_go_on(door: DoorProcess) -> None:
-    with connected(door) as opened:
+def test_a_caller_that_waits_for_100_gets_it(endpoint: WebhookEndpointProcess) -> None:
+    with connected(endpoint) as opened:
         opened.sendall(
-            head(door, *genuine(), b"Content-Length: %d" % len(BODY), b"Expect: 100-continue")
+            head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY), b"Expect: 100-continue")
             + b"\r\n"
         )
         assert opened.recv(4_096) == b"HTTP/1.1 100 Continue\r\n\r\n"
         opened.sendall(BODY)
         assert status(opened) == 200
-    with connected(door) as opened:  # and who would be refused is not
+    with connected(endpoint) as opened:  # and an unauthenticated caller is not
         opened.sendall(
-            head(door, b"Content-Length: 9", b"Expect: 100-continue", tail="-nobody") + b"\r\n"
+            head(endpoint, b"Content-Length: 9", b"Expect: 100-continue", tail="-nobody") + b"\r\n"
         )
         assert status(opened) == 404
 
 
-def test_who_speaks_http_2_at_once_is_answered_in_http_1_and_closed(door: DoorProcess) -> None:
-    with connected(door) as opened:
+def test_a_caller_that_starts_with_http_2_is_answered_in_http_1_and_closed(
+    endpoint: WebhookEndpointProcess,
+) -> None:
+    with connected(endpoint) as opened:
         opened.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
         assert answer(opened).startswith(b"HTTP/1.1 400 ")
         assert answer(opened) == b""
-    assert exchanged(door, b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n") == 400
+    assert exchanged(endpoint, b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n") == 400
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-def test_curl_that_offers_http_2_is_served(door: DoorProcess, tmp_path: Path) -> None:
+def test_curl_that_offers_http_2_is_served(
+    endpoint: WebhookEndpointProcess, tmp_path: Path
+) -> None:
     sent = tmp_path / "body"
     sent.write_bytes(BODY)
     more = [it for name, text in signed(BODY, SECRET).items() for it in ("-H", f"{name}: {text}")]
-    url = f"{door.client.base_url}/hooks/{door.slug}"
+    url = f"{endpoint.client.base_url}/hooks/{endpoint.slug}"
     command = ["curl", "-s", "--http2", "-w", "%{http_code}", "-o", "/dev/null", *more]
     done = subprocess.run(
         [*command, "--data-binary", f"@{sent}", url], capture_output=True, text=True, check=False
@@ -332,24 +356,26 @@ def test_curl_that_offers_http_2_is_served(door: DoorProcess, tmp_path: Path) ->
 JAVA = """
 import java.net.URI; import java.net.http.*; import java.nio.file.*;
 public class Post { public static void main(String[] given) throws Exception {
-  var request = HttpRequest.newBuilder(URI.create(given[0])).header("Content-Type", "application/json")
+  var request = HttpRequest.newBuilder(URI.create(given[0]))
+    .header("Content-Type", "application/json")
     .header("X-WC-Webhook-Topic", "order.updated").header("X-WC-Webhook-Signature", given[1])
     .POST(HttpRequest.BodyPublishers.ofFile(Path.of(given[2]))).build();
-  System.out.print(HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString()).statusCode()); } }
+  var response = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString());
+  System.out.print(response.statusCode()); } }
 """
 
 
 @pytest.mark.skipif(
     not (shutil.which("javac") and shutil.which("java")), reason="no JDK is installed"
 )
-def test_javas_own_client_is_served(door: DoorProcess, tmp_path: Path) -> None:
+def test_javas_own_client_is_served(endpoint: WebhookEndpointProcess, tmp_path: Path) -> None:
     """It offers h2c by default. Its bytes are also those of the first offer above, for machines
     without a compiler.
     """
     source, sent = tmp_path / "Post.java", tmp_path / "body"
     source.write_text(JAVA)
     sent.write_bytes(BODY)
-    url = f"{door.client.base_url}/hooks/{door.slug}"
+    url = f"{endpoint.client.base_url}/hooks/{endpoint.slug}"
     command = ["java", str(source), url, signature(BODY, SECRET), str(sent)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == "200", done.stderr

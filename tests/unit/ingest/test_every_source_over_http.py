@@ -1,5 +1,5 @@
-"""Every source at the door itself, with a broker that takes everything: what it is answered, and
-what is kept.
+"""Every source through the webhook endpoint itself, with a broker that takes everything: its
+responses, and its records.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from services.ingest.settings import IngestSettings
 from services.ingest.vendors.adyen.items import document
 from services.ingest.webhooks.app import WebhookHandler
 from services.ingest.webhooks.certificates import CertificateCache
-from services.ingest.webhooks.publisher import BrokerDidNotTakeError, CallbackPublisher
+from services.ingest.webhooks.publisher import CallbackNotAcknowledgedError, CallbackPublisher
 from services.runtime.errors import Poison
 from services.runtime.records import Record
 from tests.support.vendors import VENDORS, Sample
-from tests.support.vendors.adyen import item, sample
+from tests.support.vendors.adyen import item
+from tests.support.vendors.adyen import sample as adyen_sample
 from tests.support.vendors.vendor import Vendor
 from tests.unit.ingest.test_every_source import MUTATIONS, ROUNDS, mutated
 
@@ -53,7 +54,7 @@ class Taken:
 
 
 def opened(vendor: Vendor, taken: Taken) -> WebhookHandler:
-    orders_of = "shop" if vendor.source.needs_shop else ""
+    orders_of = "shop" if vendor.source.needs_orders_of else ""
     key = vendor.source.key_of(vendor.secret)
     shop = SourceConfig(
         "vendor", vendor.source, (key,), rate_max=1e6, orders_of=orders_of, options=vendor.options
@@ -66,7 +67,7 @@ def opened(vendor: Vendor, taken: Taken) -> WebhookHandler:
 
 def sent(
     kind: str,
-    told: Sample,
+    sample: Sample,
     *,
     seconds_off: float = 0.0,
     headers: Mapping[bytes, bytes] | None = None,
@@ -75,36 +76,36 @@ def sent(
     vendor, taken = VENDORS[kind], Taken()
 
     async def send() -> httpx.Response:
-        door = opened(vendor, taken)
-        signed = dict(vendor.sign(told, vendor.secret, time.time() + seconds_off))
+        handler = opened(vendor, taken)
+        signed = dict(vendor.sign(sample, vendor.secret, time.time() + seconds_off))
         signed.setdefault(b"content-type", vendor.source.media + b"; charset=utf-8")
         signed |= headers or {}
         async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(door), base_url="http://door"
+            transport=httpx.ASGITransport(handler), base_url="http://endpoint"
         ) as client:
-            path = f"/hooks/vendor/{vendor.tail}".rstrip("/")
-            return await client.post(path, content=told.body, headers=list(signed.items()))
+            path = f"/hooks/vendor/{vendor.path_suffix}".rstrip("/")
+            return await client.post(path, content=sample.body, headers=list(signed.items()))
 
     return asyncio.run(send()), taken.outputs
 
 
 def read(output: Output) -> ParsedCallback:
-    return vendors.read(Record(TOPIC, 0, 0, 0, output.key, output.value, output.headers))
+    return vendors.parse(Record(TOPIC, 0, 0, 0, output.key, output.value, output.headers))
 
 
 @every_kind
 def test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(kind: str) -> None:
     vendor = VENDORS[kind]
-    for told in vendor.samples.values():
-        answer, outputs = sent(kind, told)
-        assert (answer.status_code, answer.content) == (200, vendor.source.answer)
-        pieces = vendor.source.pieces(vendor.source.unwrapped(told.body))
+    for sample in vendor.samples.values():
+        answer, outputs = sent(kind, sample)
+        assert (answer.status_code, answer.content) == (200, vendor.source.response_body)
+        pieces = vendor.source.pieces(vendor.source.unwrapped(sample.body))
         named = [vendor.source.orders(piece)[0] for piece in pieces]
-        shop = b"shop:" if vendor.source.needs_shop else b"vendor:"
+        shop = b"shop:" if vendor.source.needs_orders_of else b"vendor:"
         for output, order in zip(outputs, named, strict=True):
             assert (output.key or b"").startswith(shop + order.encode() if order else b"vendor:?")
             assert not [it for it in vendor.card_data if it in (output.value or b"")]
-            signed = vendor.sign(told, vendor.secret, 0.0)
+            signed = vendor.sign(sample, vendor.secret, 0.0)
             told_on = {b"content-type", b"paypal-transmission-id"}
             secrets = [
                 vendor.secret.encode(),
@@ -116,9 +117,9 @@ def test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(kin
 
 
 @every_kind
-def test_what_is_signed_is_never_refused_for_what_it_says(kind: str) -> None:
-    """Vendors stop asking, or hold everything else up, when they are refused. The worker buries it,
-    with a reason.
+def test_what_is_signed_is_never_refused_for_its_content(kind: str) -> None:
+    """Vendors stop sending, or hold everything else up, when they are refused. The worker
+    dead-letters it, with a reason.
     """
     if kind in {"adyen", "ticketevolution", "paypal"}:
         pytest.skip("it cannot sign any bytes: their own tests have their poison")
@@ -130,13 +131,13 @@ def test_what_is_signed_is_never_refused_for_what_it_says(kind: str) -> None:
 
 
 @every_kind
-def test_a_stranger_is_refused_and_nothing_is_kept(kind: str) -> None:
+def test_an_unauthenticated_caller_is_refused_and_nothing_is_published(kind: str) -> None:
     vendor = VENDORS[kind]
-    told = next(iter(vendor.samples.values()))
+    sample = next(iter(vendor.samples.values()))
     if vendor.seal is not None:
-        told = told._replace(body=vendor.seal(told.body, vendor.other_secret))
-    names = [name for name in vendor.sign(told, vendor.secret, 0.0) if name != b"content-type"]
-    answer, outputs = sent(kind, told, headers=dict.fromkeys(names, b"AAAA"))
+        sample = sample._replace(body=vendor.seal(sample.body, vendor.other_secret))
+    names = [name for name in vendor.sign(sample, vendor.secret, 0.0) if name != b"content-type"]
+    answer, outputs = sent(kind, sample, headers=dict.fromkeys(names, b"AAAA"))
     if vendor.signs_body:
         assert (answer.status_code, outputs) == (401, [])
 
@@ -145,20 +146,20 @@ def test_a_stranger_is_refused_and_nothing_is_kept(kind: str) -> None:
 @every_kind
 @settings(max_examples=ROUNDS)
 @given(seed=st.integers(0, 2**32))
-def test_whatever_is_signed_is_kept_with_all_that_it_says(kind: str, seed: int) -> None:
+def test_whatever_is_signed_is_published_with_all_its_content(kind: str, seed: int) -> None:
     """10,000 mutated bodies a source, signed as the vendor would: never a 500, never a lost byte,
     always a stated reason.
     """
-    vendor, taken, chance = VENDORS[kind], Taken(), random.Random(seed)
+    vendor, taken, rng = VENDORS[kind], Taken(), random.Random(seed)
     samples = list(vendor.samples.values())
 
     async def send_all() -> None:
-        door = opened(vendor, taken)
+        handler = opened(vendor, taken)
         for _ in range(MUTATIONS):
-            told = signable(vendor, chance.choice(samples), chance)
-            status, answer = await passed(door, vendor, told)
+            sample = signable(vendor, rng.choice(samples), rng)
+            status, answer = await passed(handler, vendor, sample)
             if status == 200:
-                is_kept(vendor, told.body, taken)
+                is_kept(vendor, sample.body, taken)
             else:  # of Adyen: no item in it is signed
                 assert (kind, status, taken.outputs) == ("adyen", 401, [])
                 assert json.loads(answer)["detail"]
@@ -167,30 +168,30 @@ def test_whatever_is_signed_is_kept_with_all_that_it_says(kind: str, seed: int) 
     asyncio.run(send_all())
 
 
-def signable(vendor: Vendor, sample: Sample, chance: random.Random) -> Sample:
-    body = mutated(sample.body, chance)
+def signable(vendor: Vendor, sample: Sample, rng: random.Random) -> Sample:
+    body = mutated(sample.body, rng)
     if vendor.seal is not None:
         with suppress(KeyError, TypeError):  # it lacks what is signed
             body = vendor.seal(body, vendor.secret)
     return sample._replace(body=body)
 
 
-async def passed(door: WebhookHandler, vendor: Vendor, told: Sample) -> tuple[int, bytes]:
+async def passed(handler: WebhookHandler, vendor: Vendor, sample: Sample) -> tuple[int, bytes]:
     """Past HTTP."""
     answers = list[MutableMapping[str, Any]]()
     headers = {
         b"content-type": vendor.source.media,
-        **vendor.sign(told, vendor.secret, time.time()),
+        **vendor.sign(sample, vendor.secret, time.time()),
     }
-    path = f"/hooks/vendor/{vendor.tail}"
+    path = f"/hooks/vendor/{vendor.path_suffix}"
 
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": told.body}
+        return {"type": "http.request", "body": sample.body}
 
     async def send(message: MutableMapping[str, Any]) -> None:
         answers.append(message)
 
-    await door(
+    await handler(
         {"type": "http", "method": "POST", "path": path, "headers": list(headers.items())},
         receive,
         send,
@@ -214,49 +215,49 @@ def is_kept(vendor: Vendor, body: bytes, taken: Taken) -> None:
         return
     loads = (
         document if vendor.source.kind == "adyen" else json.loads
-    )  # a broken letter of Adyen's refuses nothing
+    )  # a malformed character of Adyen's refuses nothing
     try:
-        told = loads(body)
+        expected = loads(body)
     except (ValueError, RecursionError):
-        told = None
-    if told is None:
+        expected = None
+    if expected is None:
         assert vendor.card_data  # or there was nothing to change
         assert [bool(it) for it in values] == [bool(body)]
         return
     kept = [loads(value) for value in values]
-    if vendor.source.kind == "native" and "specversion" in told:
-        told = told["data"]
+    if vendor.source.kind == "native" and "specversion" in expected:
+        expected = expected["data"]
     if vendor.source.kind == "adyen":
-        items = {json.dumps(it): it for it in told["notificationItems"]}
+        items = {json.dumps(it): it for it in expected["notificationItems"]}
         kept = [item for it in kept for item in it["notificationItems"]]
         assert len(kept) == len(items)
-        told = list(items.values())
+        expected = list(items.values())
     else:
         (kept,) = kept
-    says_the_same(told, kept, is_emptied=bool(vendor.card_data))
+    has_the_same_content(expected, kept, is_emptied=bool(vendor.card_data))
 
 
-def says_the_same(told: object, kept: object, *, is_emptied: bool) -> None:
+def has_the_same_content(expected: object, kept: object, *, is_emptied: bool) -> None:
     if is_emptied and kept in ("", None, {}, 0):
         return
-    if isinstance(told, dict) and isinstance(kept, dict):
-        assert told.keys() == kept.keys()
-        for name in told:
-            says_the_same(told[name], kept[name], is_emptied=is_emptied)
-    elif isinstance(told, list) and isinstance(kept, list):
-        for one, other in zip(told, kept, strict=True):
-            says_the_same(one, other, is_emptied=is_emptied)
+    if isinstance(expected, dict) and isinstance(kept, dict):
+        assert expected.keys() == kept.keys()
+        for name in expected:
+            has_the_same_content(expected[name], kept[name], is_emptied=is_emptied)
+    elif isinstance(expected, list) and isinstance(kept, list):
+        for one, other in zip(expected, kept, strict=True):
+            has_the_same_content(one, other, is_emptied=is_emptied)
     else:
-        assert told == kept
+        assert expected == kept
 
 
-def test_adyen_is_never_refused_for_what_an_item_says() -> None:
+def test_adyen_is_never_refused_for_the_content_of_an_item() -> None:
     for poison in (
         item(eventDate="yesterday"),
         item(success="perhaps"),
         item(amount={"currency": "X", "value": 1}),
     ):
-        answer, outputs = sent("adyen", sample(poison))
+        answer, outputs = sent("adyen", adyen_sample(poison))
         assert (answer.status_code, answer.content, len(outputs)) == (200, b"[accepted]", 1)
 
 
@@ -272,25 +273,25 @@ def test_half_a_character_where_adyen_signs_nothing_costs_no_payment(
     name: bytes, count: int
 ) -> None:
     """It would be refused for a month, and all payments behind it with it."""
-    several = sample(*[item(pspReference=f"PAYMENT{number}") for number in range(count)])
+    several = adyen_sample(*[item(pspReference=f"PAYMENT{number}") for number in range(count)])
     body = several.body.replace(b'"Ada Example"', b'"' + name + b'"')
     body = body.replace(b'"cardPaymentMethod":"visa"', b'"shopperName":"' + name + b'"')
     assert body.count(name) == 2 * count
     answer, outputs = sent("adyen", Sample(body))
     assert (answer.status_code, answer.content) == (200, b"[accepted]")
-    assert [fact.name for it in outputs for fact in read(it).moved] == [
+    assert [fact.name for it in outputs for fact in read(it).movements] == [
         f"moved:vendor:authorisation:PAYMENT{number}" for number in range(count)
     ]
 
 
 def test_half_a_character_in_adyens_order_reference_costs_no_payment_either() -> None:
-    """Java signs a question mark in its place. Nobody's order is called so: the payment is told by
+    """Java signs a question mark in its place. No order has that name: the payment is reported by
     its own name.
     """
-    body = sample(item(merchantReference="727?")).body.replace(b'"727?"', b'"727\\ud83d"')
+    body = adyen_sample(item(merchantReference="727?")).body.replace(b'"727?"', b'"727\\ud83d"')
     answer, (output,) = sent("adyen", Sample(body))
-    told = read(output)
-    assert (answer.status_code, told.order_id, len(told.payments), len(told.moved)) == (
+    sample = read(output)
+    assert (answer.status_code, sample.order_id, len(sample.payments), len(sample.movements)) == (
         200,
         None,
         1,
@@ -312,28 +313,28 @@ def test_half_a_character_in_adyens_order_reference_costs_no_payment_either() ->
         "beyond all numbers",
     ],
 )
-def test_adyen_is_never_refused_for_the_letters_of_a_field_that_it_does_not_sign(
+def test_adyen_is_never_refused_for_the_characters_of_a_field_that_it_does_not_sign(
     reason: bytes,
 ) -> None:
     """The queue of all payments waits behind what is refused."""
-    body = sample(item(reason="x")).body.replace(b'"x"', reason)
-    for told in (body, b"\xef\xbb\xbf" + body):
-        answer, (kept,) = sent("adyen", Sample(told))
+    body = adyen_sample(item(reason="x")).body.replace(b'"x"', reason)
+    for sample in (body, b"\xef\xbb\xbf" + body):
+        answer, (kept,) = sent("adyen", Sample(sample))
         assert (answer.status_code, kept.value) == (
             200,
-            VENDORS["adyen"].source.without_cards(told),
+            VENDORS["adyen"].source.without_cards(sample),
         )
         assert read(kept).order_id == "shop:727"
     poison = body.replace(b'"hmacSignature":"', b'"hmacSignature":"\\ud800')
     assert sent("adyen", Sample(poison))[0].status_code == 401
     for name in ("merchantReference", "pspReference"):
-        told = sample(item(**{name: "?"})).body.replace(
+        sample = adyen_sample(item(**{name: "?"})).body.replace(
             b'"%b":"?"' % name.encode(), b'"%b":"\\ud800"' % name.encode()
         )
-        answer, (kept,) = sent("adyen", Sample(told))  # Java signs a question mark
+        answer, (kept,) = sent("adyen", Sample(sample))  # Java signs a question mark
         assert (answer.status_code, kept.value) == (
             200,
-            VENDORS["adyen"].source.without_cards(told),
+            VENDORS["adyen"].source.without_cards(sample),
         )
 
 
@@ -344,7 +345,7 @@ class Refusing(Taken):
         self.outputs.append(output)
         refused = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(
-            refused.set_exception, BrokerDidNotTakeError("it rests")
+            refused.set_exception, CallbackNotAcknowledgedError("it rests")
         )
         return refused
 
@@ -352,8 +353,8 @@ class Refusing(Taken):
 def test_several_pieces_that_kafka_does_not_take_are_one_refusal_and_no_line_of_pythons_own() -> (
     None
 ):
-    told, complaints = (
-        sample(item(), item(pspReference="B1"), item(pspReference="C1")),
+    sample, complaints = (
+        adyen_sample(item(), item(pspReference="B1"), item(pspReference="C1")),
         list[object](),
     )
 
@@ -361,7 +362,7 @@ def test_several_pieces_that_kafka_does_not_take_are_one_refusal_and_no_line_of_
         asyncio.get_running_loop().set_exception_handler(
             lambda _, context: complaints.append(context)
         )
-        status, _ = await passed(opened(VENDORS["adyen"], refusing), VENDORS["adyen"], told)
+        status, _ = await passed(opened(VENDORS["adyen"], refusing), VENDORS["adyen"], sample)
         await asyncio.sleep(0)
         gc.collect()
         return status
@@ -375,19 +376,19 @@ def test_several_pieces_that_kafka_does_not_take_are_one_refusal_and_no_line_of_
 @pytest.mark.parametrize("seconds_off", [-400, 400])
 @pytest.mark.parametrize("kind", [kind for kind, vendor in VENDORS.items() if vendor.signs_time])
 def test_a_signature_is_refused_when_its_time_is_far_off(kind: str, seconds_off: float) -> None:
-    told = next(iter(VENDORS[kind].samples.values()))
-    answer, outputs = sent(kind, told, seconds_off=seconds_off)
+    sample = next(iter(VENDORS[kind].samples.values()))
+    answer, outputs = sent(kind, sample, seconds_off=seconds_off)
     assert (answer.status_code, outputs) == (401, [])
 
 
 def test_a_storefronts_own_event_is_kept_alike_in_either_mode() -> None:
-    """What stands beside the order is not signed, or is the storefront's word: whose order it is,
-    the door says.
+    """What is beside the order is not signed, or is only the storefront's claim: the endpoint sets
+    the source.
     """
     native = VENDORS["native"].samples
     (plain,), (wrapped,) = (sent("native", native[name])[1] for name in ("order", "structured"))
     assert read(plain).key == read(wrapped).key == "vendor:727 e-1"
-    assert read(plain).meaning == read(wrapped).meaning
+    assert read(plain).content_hash == read(wrapped).content_hash
     other = Sample(native["structured"].body.replace(b"/sources/vendor", b"/sources/elsewhere"))
     assert read(sent("native", other)[1][0]).order_id == "vendor:727"
     foreign = Sample(native["order"].body.replace(b'"source": "vendor"', b'"source": "elsewhere"'))

@@ -1,4 +1,4 @@
-"""The door as a process of its own, and what it left in Kafka."""
+"""The webhook endpoint as a process, and what it published to Kafka."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ SECRET, OLD_SECRET = "s3cr3t-of-the-shop", "what-it-had-last-year"
 START_S = 120.0
 
 
-class DoorProcess:
+class WebhookEndpointProcess:
     """Serves one WooCommerce shop, `slug`, and one whose secret is missing, `{slug}-bare`. Ends
-    with its test, by any death.
+    with its test, however that ends.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class DoorProcess:
     ) -> None:
         """`clock_ahead_s`: how far its machine's clock is ahead of everybody else's."""
         self.slug, self._servers, self._folder = slug, servers, folder
-        skewed = ["tests.support.skewed_door", str(clock_ahead_s)]
+        skewed = ["tests.support.skewed_webhook_endpoint", str(clock_ahead_s)]
         self._module = skewed if clock_ahead_s else ["services.ingest.webhooks"]
-        self.log_file = folder / "door.log"
+        self.log_file = folder / "webhooks.log"
         sources = folder / "sources.toml"
         shop = (
-            f'[sources.{slug}]\nkind = "woocommerce"\nsecrets = ["env:DOOR_OLD", '
-            '"env:DOOR_SECRET"]\n'
+            f'[sources.{slug}]\nkind = "woocommerce"\nsecrets = ["env:WEBHOOK_OLD", '
+            '"env:WEBHOOK_SECRET"]\n'
         )
         sources.write_text(
             shop + f'[sources.{slug}-bare]\nkind = "woocommerce"\nsecrets = ["env:NOT_SET"]\n',
@@ -57,19 +57,19 @@ class DoorProcess:
         )
         given = {
             "SOURCES_FILE": sources,
-            "DOOR_PORT": 0,
+            "WEBHOOK_PORT": 0,
             **{name.upper(): it for name, it in settings.items()},
         }
         self.environment = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": servers,
-            "DOOR_OLD": OLD_SECRET,
-            "DOOR_SECRET": SECRET,
+            "WEBHOOK_OLD": OLD_SECRET,
+            "WEBHOOK_SECRET": SECRET,
             **{f"STUBLINE_INGEST_{name}": str(it) for name, it in given.items()},
         }
 
     def start(self, *, await_ready: bool = True) -> None:
-        self.log_file = self._folder / f"door-{time.monotonic_ns()}.log"  # of this start alone
+        self.log_file = self._folder / f"webhooks-{time.monotonic_ns()}.log"  # of this start alone
         launch = [
             sys.executable,
             "-I",
@@ -89,7 +89,9 @@ class DoorProcess:
                 cwd=ROOT,
             )
         until = time.monotonic() + START_S
-        while not (opened := [line for line in self.said() if line.get("event") == "opened"]):
+        while not (
+            opened := [line for line in self.log_lines() if line.get("event") == "listening"]
+        ):
             assert self.child.poll() is None, self.log()
             assert time.monotonic() < until, self.log()
             time.sleep(0.05)
@@ -156,20 +158,20 @@ class DoorProcess:
     def log(self) -> str:
         return self.log_file.read_text("utf-8", "replace")
 
-    def said(self) -> list[dict[str, object]]:
+    def log_lines(self) -> list[dict[str, object]]:
         return [
             json.loads(line)
             for line in self.log().splitlines()
             if line.startswith("{") and line.endswith("}")
         ]
 
-    def kept(self) -> list[Record]:
-        """What stands in Kafka of this door's shop since the mark."""
+    def records(self) -> list[Record]:
+        """Return what was published for this endpoint's shop since the mark."""
         ends = {number: it.high for number, it in BrokerAdmin(self._servers).extents(TOPIC).items()}
         wanted = {number for number, high in ends.items() if high > self.begin.get(number, 0)}
         settings = {
             "bootstrap.servers": self._servers,
-            "group.id": "door tests",
+            "group.id": "webhook tests",
             "enable.auto.commit": False,
         }
         consumer = Consumer(settings | {"enable.partition.eof": True, "log_level": 0})

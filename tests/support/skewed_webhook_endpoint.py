@@ -1,4 +1,4 @@
-"""`python -m tests.support.skewed_door SECONDS`: the webhook endpoint on a machine whose clock is
+"""`python -m tests.support.skewed_webhook_endpoint SECONDS`: the webhook endpoint on a machine whose clock is
 so far ahead.
 """
 

@@ -1,4 +1,6 @@
-"""HTTP to one vendor, within bounds: its pace, the time and size of an answer, no way elsewhere."""
+"""An HTTP client with bounds: on its request rate, on the time and size of a response, and on
+redirects, which are not followed.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +13,44 @@ import httpcore
 import httpx
 from typing_extensions import override
 
-from services.ingest.vendors.shared.poll import AnswerTooLargeError, MalformedAnswerError
 from services.runtime.version import CODE_VERSION
 
-WAIT_S = 10.0  # for a connection, and for each part of an answer
-ANSWER_S = 30.0  # for all of it
-ANSWER_BYTES_MAX = 16 * 2**20
+TIMEOUT_S = 10.0  # for a connection, and for each read
+RESPONSE_MAX_S = 30.0  # for the whole response
+RESPONSE_BYTES_MAX = 16 * 2**20
 PER_SECOND = 1.0
-TAG_CHARS_MAX, TAGS_MAX = 256, 4
+ETAG_CHARS_MAX, ETAGS_MAX = 256, 4
 NOT_MODIFIED = httpx.codes.NOT_MODIFIED
 
 
-def is_tag(text: str) -> bool:
-    """An ETag that a request can carry back."""
-    return 0 < len(text) <= TAG_CHARS_MAX and text.isascii() and text.isprintable()
+def is_usable_etag(text: str) -> bool:
+    """Return whether a request can carry the ETag back."""
+    return 0 < len(text) <= ETAG_CHARS_MAX and text.isascii() and text.isprintable()
 
 
-class UnchangedError(Exception):
-    """All that was asked for is as it was the last time."""
+class MalformedResponseError(ValueError):
+    """A response that cannot be what was requested. Its text quotes nothing of the response, so it
+    may be logged.
+    """
 
 
-class PartlyUnchangedError(Exception):
-    """Of several requests of one page only some were answered: without tags they all are."""
+class ResponseTooLargeError(MalformedResponseError):
+    """A response larger than the client reads; a smaller page may fit."""
 
 
-class DeadlineNetwork(httpcore.SyncBackend):
-    """Connections whose reads and writes all end at `until` (monotonic), however little each of
-    them brings.
+class NotModifiedError(Exception):
+    """All that was requested is unchanged since the last time (304)."""
+
+
+class PartlyNotModifiedError(Exception):
+    """Only some of a page's requests were answered with 304. Without ETags all of them are answered
+    in full.
+    """
+
+
+class DeadlineBackend(httpcore.SyncBackend):
+    """A network backend whose reads and writes all end at `until` (monotonic), however few bytes
+    each of them brings.
     """
 
     def __init__(self) -> None:
@@ -46,7 +59,7 @@ class DeadlineNetwork(httpcore.SyncBackend):
     def left(self, timeout: float | None, error: type[Exception]) -> float:
         left = self.until - time.monotonic()
         if left <= 0:
-            raise error("the answer takes too long")
+            raise error("the response takes too long")
         return left if timeout is None else min(timeout, left)
 
     @override
@@ -65,9 +78,9 @@ class DeadlineNetwork(httpcore.SyncBackend):
 
 
 class DeadlineStream(httpcore.NetworkStream):
-    """One of them."""
+    """A connection of a DeadlineBackend."""
 
-    def __init__(self, inner: httpcore.NetworkStream, network: DeadlineNetwork) -> None:
+    def __init__(self, inner: httpcore.NetworkStream, network: DeadlineBackend) -> None:
         self._inner, self._network = inner, network
 
     @override
@@ -99,13 +112,17 @@ class DeadlineStream(httpcore.NetworkStream):
         return self._inner.get_extra_info(info)
 
 
-class VendorHttpClient(httpx.Client):
-    """Of one source, in one thread at a time. Redirects are not followed; TLS is verified, as httpx
-    does.
+class BoundedHttpClient(httpx.Client):
+    """An httpx client for one API, used in one thread at a time. Redirects are not followed; TLS is
+    verified, as httpx does.
     """
 
     def __init__(
-        self, *, per_second: float = PER_SECOND, answer_s: float = ANSWER_S, wait_s: float = WAIT_S
+        self,
+        *,
+        per_second: float = PER_SECOND,
+        answer_s: float = RESPONSE_MAX_S,
+        wait_s: float = TIMEOUT_S,
     ) -> None:
         agent = {
             "User-Agent": f"stubline/{CODE_VERSION}",
@@ -121,15 +138,15 @@ class VendorHttpClient(httpx.Client):
         self._pause_s, self._answer_s, self._next_at = 1 / per_second, answer_s, 0.0
         self._known: Mapping[str, str] = {}
         self._answers = 0
-        self._network = DeadlineNetwork()
+        self._network = DeadlineBackend()
         for transport in (self._transport, *self._mounts.values()):
-            if isinstance(transport, httpx.HTTPTransport):  # it offers no way to say it
+            if isinstance(transport, httpx.HTTPTransport):  # httpx has no parameter for it
                 transport._pool._network_backend = self._network  # noqa: SLF001 - a test of headers that drip watches it
         self.tags: dict[str, str] = {}
 
-    def begin(self, tags: Mapping[str, str]) -> None:
-        """A page, of which these tags (ETag by address) were told the last time. Then `tags` are
-        those of this time.
+    def begin_page(self, tags: Mapping[str, str]) -> None:
+        """Begin a page with the ETags (by address) of the last time. `tags` then collects those of
+        this time.
         """
         self._known, self.tags, self._answers = tags, {}, 0
 
@@ -137,7 +154,7 @@ class VendorHttpClient(httpx.Client):
     def send(self, request: httpx.Request, **how: Any) -> httpx.Response:
         time.sleep(max(0.0, self._next_at - time.monotonic()))
         address = str(request.url)
-        if request.method == "GET" and is_tag(tag := self._known.get(address, "")):
+        if request.method == "GET" and is_usable_etag(tag := self._known.get(address, "")):
             request.headers["If-None-Match"] = tag
         self._network.until = until = time.monotonic() + self._answer_s
         try:
@@ -145,30 +162,30 @@ class VendorHttpClient(httpx.Client):
         finally:
             self._next_at = time.monotonic() + self._pause_s
         if answer.status_code == NOT_MODIFIED and address in self._known:
-            raise PartlyUnchangedError if self._answers else UnchangedError
+            raise PartlyNotModifiedError if self._answers else NotModifiedError
         self._answers += 1
-        if is_tag(tag := answer.headers.get("etag", "")) and len(self.tags) < TAGS_MAX:
+        if is_usable_etag(tag := answer.headers.get("etag", "")) and len(self.tags) < ETAGS_MAX:
             self.tags[address] = tag
         return answer
 
     @staticmethod
     def _bounded(answer: httpx.Response, until: float) -> httpx.Response:
-        """Read whole, as far as it may go."""
+        """Return the response with its body read, or raise at a bound."""
         try:
             if answer.headers.get("content-encoding", "identity").lower() != "identity":
-                raise MalformedAnswerError("the answer is encoded, which was not asked for")
+                raise MalformedResponseError("the response is encoded, which was not requested")
             body = bytearray()
             for chunk in answer.iter_raw():
                 body += chunk
-                if len(body) > ANSWER_BYTES_MAX:
-                    raise AnswerTooLargeError("the answer is too large")
+                if len(body) > RESPONSE_BYTES_MAX:
+                    raise ResponseTooLargeError("the response is too large")
                 if time.monotonic() > until:
-                    raise httpx.ReadTimeout("the answer takes too long", request=answer.request)
+                    raise httpx.ReadTimeout("the response takes too long", request=answer.request)
         finally:
             answer.close()
         headers = [
             it for it in answer.headers.raw if it[0].lower() != b"transfer-encoding"
-        ]  # which may be any bytes
+        ]  # header bytes stay as they are
         return httpx.Response(
             answer.status_code, headers=headers, content=bytes(body), request=answer.request
         )

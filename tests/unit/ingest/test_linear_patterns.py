@@ -1,5 +1,5 @@
-"""At the door, four times the bytes take about four times the time, whatever they are: nobody keeps
-it busy with one body.
+"""In the webhook endpoint, four times the bytes take about four times the time, whatever they are:
+no body keeps it busy.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ def least_s(work: Callable[[], object]) -> float:
 
 @pytest.mark.parametrize("kind", sorted(VENDORS))
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_the_door_takes_a_bodys_time_by_its_length(kind: str, pattern: bytes) -> None:
+def test_the_endpoint_takes_time_in_proportion_to_a_bodys_length(kind: str, pattern: bytes) -> None:
     vendor = VENDORS[kind]
-    source, delivery = vendor.source, vendor.delivery(next(iter(vendor.samples.values())))
+    source, request = vendor.source, vendor.request(next(iter(vendor.samples.values())))
     for wrap in (b"%b", b'{"meta_data":["%b"]}'):
         small, large = (wrap % (pattern * (size // len(pattern))) for size in SIZES)
         for work in (
             source.without_cards,
             source.orders,
             source.unwrapped,
-            lambda body: source.verify(delivery._replace(body=body)),
+            lambda body: source.verify(request._replace(body=body)),
         ):
             took = least_s(lambda: work(large))  # noqa: B023 - called at once
             assert took < SHORTEST_S or took < RATIO_MAX * least_s(lambda: work(small))  # noqa: B023 - called at once

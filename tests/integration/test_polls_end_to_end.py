@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from schemas.orders import OrderObserved
 from services.runtime.admin.migrate import migrate
 from services.runtime.kafka.topics import BrokerAdmin
 from tests.support.callbacks import record
-from tests.support.door import ROOT
 from tests.support.vendors import fake_woocommerce
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
+from tests.support.webhook_endpoint import ROOT
 
 pytestmark = pytest.mark.slow
 WAIT_S = 120.0
@@ -42,8 +43,12 @@ every_s = 1
 """
 
 
+def has_more_requests(shop: FakeWooCommerce, before: int) -> bool:
+    return len(shop.requests) > before
+
+
 class Whole:
-    """A worker, killed and started again; and its shop."""
+    """A worker that is killed and restarted, and its shop."""
 
     def __init__(self, stack: Stack, shop: FakeWooCommerce, folder: Path) -> None:
         self.stack, self.shop, self._folder = stack, shop, folder
@@ -115,9 +120,9 @@ class Whole:
             assert time.monotonic() < end, f"{what}: {self.log()[-4_000:]}"
             time.sleep(0.05)
 
-    def tell(self, number: int) -> None:
-        """As the door publishes the shop's callback."""
-        told = record(
+    def respond(self, number: int) -> None:
+        """Publish the shop's callback as the webhook endpoint does."""
+        sent_record = record(
             json.dumps(self.shop.body(number)).encode(),
             order=str(number),
             reception_id=f"r-{number}",
@@ -125,7 +130,9 @@ class Whole:
         producer = Producer(
             {"bootstrap.servers": self.stack.bootstrap_servers, "partitioner": "murmur2_random"}
         )
-        producer.produce(told.topic, told.value, told.key, headers=list(told.headers))
+        producer.produce(
+            sent_record.topic, sent_record.value, sent_record.key, headers=list(sent_record.headers)
+        )
         assert producer.flush(20) == 0
 
 
@@ -141,29 +148,31 @@ def whole(tmp_path: Path) -> Iterator[Whole]:
         assert shop.faults == []
 
 
-def test_lost_webhooks_are_found_told_ones_add_nothing_and_a_death_loses_none(whole: Whole) -> None:
+def test_lost_webhooks_are_found_received_ones_add_nothing_and_a_death_loses_none(
+    whole: Whole,
+) -> None:
     shop, now = whole.shop, int(time.time())
     shop.add_webhook("shop")
     whole.start()
-    whole.until("the first poll", lambda: any(it.path.endswith("/orders") for it in shop.asked))
+    whole.until("the first poll", lambda: any(it.path.endswith("/orders") for it in shop.requests))
     assert whole.orders() == set()
 
     shop.put(1, now)  # and its webhook is lost
     whole.until("the lost order is found", lambda: whole.orders() == {"shop:1"})
 
     shop.put(2, now + 1)
-    whole.tell(2)  # its webhook came
+    whole.respond(2)  # its webhook came
     whole.until("both are known", lambda: whole.orders() == {"shop:1", "shop:2"})
-    whole.until("the poll has told it too", lambda: whole.duplicates() == 1)
+    whole.until("the poll has found it too", lambda: whole.duplicates() == 1)
     time.sleep(3)  # some intervals
     assert whole.duplicates() == 1
     assert whole.observed() == 2
 
     for number in range(100, 600):
         shop.put(number, now + 2 + number // 150)
-    for _ in range(3):  # between asking, answer and commit, wherever it stands
-        asked = len(shop.asked)
-        whole.until("it asks", lambda asked=asked: len(shop.asked) > asked)  # type: ignore[misc]  # mypy has no type for a default of a lambda
+    for _ in range(3):  # between request, response and commit, wherever it is
+        before = len(shop.requests)
+        whole.until("it sends a request", partial(has_more_requests, shop, before))
         whole.kill()
         whole.start()
     wanted = {"shop:1", "shop:2", *(f"shop:{number}" for number in range(100, 600))}

@@ -1,5 +1,5 @@
-"""The door over real HTTP with a real Kafka behind it: success is never answered for what is not
-durable.
+"""The webhook endpoint over real HTTP with a real Kafka behind it: success is never answered for
+what is not durable.
 """
 
 from __future__ import annotations
@@ -23,32 +23,34 @@ from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.worker import SERVICE
 from tests.support.callbacks import signature, signed, woo_order
-from tests.support.door import OLD_SECRET, ROOT, SECRET, DoorProcess
 from tests.support.trapped import until
+from tests.support.webhook_endpoint import OLD_SECRET, ROOT, SECRET, WebhookEndpointProcess
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture(scope="module")
-def shared_door(
+def shared_endpoint(
     bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[DoorProcess]:
-    with DoorProcess(
-        bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path_factory.mktemp("door")
+) -> Iterator[WebhookEndpointProcess]:
+    with WebhookEndpointProcess(
+        bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path_factory.mktemp("webhooks")
     ) as opened:
         yield opened
 
 
 @pytest.fixture
-def door(shared_door: DoorProcess) -> DoorProcess:
-    """One that all tests share who leave it as they found it."""
-    shared_door.mark()
-    return shared_door
+def endpoint(shared_endpoint: WebhookEndpointProcess) -> WebhookEndpointProcess:
+    """An endpoint that all tests share which leave it as they found it."""
+    shared_endpoint.mark()
+    return shared_endpoint
 
 
 @pytest.fixture
-def own_door(bootstrap_servers: str, prefix: str, tmp_path: Path) -> Iterator[DoorProcess]:
-    with DoorProcess(bootstrap_servers, prefix, tmp_path) as opened:
+def own_endpoint(
+    bootstrap_servers: str, prefix: str, tmp_path: Path
+) -> Iterator[WebhookEndpointProcess]:
+    with WebhookEndpointProcess(bootstrap_servers, prefix, tmp_path) as opened:
         yield opened
 
 
@@ -63,66 +65,72 @@ def is_problem(answer: httpx.Response, status: int) -> None:
     assert answer.json()["detail"]
 
 
-def test_a_callback_is_kept_byte_for_byte_before_it_is_answered(door: DoorProcess) -> None:
+def test_a_callback_is_kept_byte_for_byte_before_it_is_answered(
+    endpoint: WebhookEndpointProcess,
+) -> None:
     sent = b'{"id":727,  "x":"\\/ \\u00e9"}'
-    assert door.send(sent, traceparent=TRACE).status_code == 200
-    (kept,) = door.kept()
+    assert endpoint.send(sent, traceparent=TRACE).status_code == 200
+    (kept,) = endpoint.records()
     headers = {name: (text or b"").decode() for name, text in kept.headers}
     assert kept.value == sent
-    assert kept.key == f"{door.slug}:727".encode()
+    assert kept.key == f"{endpoint.slug}:727".encode()
     assert headers["ce_type"] == "stubline.callback.woocommerce.v1"
-    assert headers["ce_source"] == f"/sources/{door.slug}"
+    assert headers["ce_source"] == f"/sources/{endpoint.slug}"
     assert headers["ce_callbacktopic"] == "order.updated"
     assert headers["traceparent"].startswith(TRACE[:36])
     assert headers["traceparent"] != TRACE
     assert len(headers["ce_time"]) == len("2026-11-20T15:30:00.000000Z")
 
 
-def test_what_the_door_keeps_the_worker_reads(door: DoorProcess) -> None:
-    assert door.send(body(1)).status_code == 200
-    assert door.send(b'{"id":2}', topic="order.deleted").status_code == 200
+def test_what_the_endpoint_publishes_the_worker_reads(endpoint: WebhookEndpointProcess) -> None:
+    assert endpoint.send(body(1)).status_code == 200
+    assert endpoint.send(b'{"id":2}', topic="order.deleted").status_code == 200
     orders = {
-        (it := vendors.read(record)).order_id: [fact.name for fact in it.facts]
-        for record in door.kept()
+        (it := vendors.parse(record)).order_id: [fact.name for fact in it.facts]
+        for record in endpoint.records()
     }
     assert orders == {
-        f"{door.slug}:1": ["storefront", "reached:processing"],
-        f"{door.slug}:2": ["deletion"],
+        f"{endpoint.slug}:1": ["storefront", "reached:processing"],
+        f"{endpoint.slug}:2": ["deletion"],
     }
 
 
 @pytest.mark.parametrize("secret", [OLD_SECRET, SECRET])
-def test_both_secrets_are_valid_while_one_is_replaced(door: DoorProcess, secret: str) -> None:
-    assert door.send(body(), secret=secret).status_code == 200
+def test_both_secrets_are_valid_while_one_is_replaced(
+    endpoint: WebhookEndpointProcess, secret: str
+) -> None:
+    assert endpoint.send(body(), secret=secret).status_code == 200
 
 
 @pytest.mark.parametrize(
-    "nonsense", [b"", b"{", b"\x00\xff", b"[" * 50_000, b'{"id":"x"}', b'{"id":727}']
+    "malformed", [b"", b"{", b"\x00\xff", b"[" * 50_000, b'{"id":"x"}', b'{"id":727}']
 )
-def test_a_signed_body_that_makes_no_sense_is_taken_and_becomes_a_dead_letter(
-    door: DoorProcess, nonsense: bytes
+def test_a_signed_body_that_is_malformed_is_accepted_and_becomes_a_dead_letter(
+    endpoint: WebhookEndpointProcess, malformed: bytes
 ) -> None:
-    assert door.send(nonsense).status_code == 200
-    (kept,) = door.kept()
-    assert kept.value == nonsense
+    assert endpoint.send(malformed).status_code == 200
+    (kept,) = endpoint.records()
+    assert kept.value == malformed
     with pytest.raises(CallbackUnreadable):
         SERVICE.parse(kept)
-    assert SERVICE.subject(kept) == (f"{door.slug}:727" if nonsense == b'{"id":727}' else None)
+    assert SERVICE.subject(kept) == (f"{endpoint.slug}:727" if malformed == b'{"id":727}' else None)
 
 
-def test_a_ping_is_answered_with_200_exactly_and_keeps_nothing(door: DoorProcess) -> None:
-    answer = door.client.post(f"/hooks/{door.slug}", data={"webhook_id": "12"})
+def test_a_ping_is_answered_with_200_exactly_and_keeps_nothing(
+    endpoint: WebhookEndpointProcess,
+) -> None:
+    answer = endpoint.client.post(f"/hooks/{endpoint.slug}", data={"webhook_id": "12"})
     assert answer.status_code == 200
-    assert door.kept() == []
+    assert endpoint.records() == []
 
 
-def test_refusals_are_problems_and_keep_nothing(door: DoorProcess) -> None:
-    sent, path = body(), f"/hooks/{door.slug}"
+def test_refusals_are_problems_and_keep_nothing(endpoint: WebhookEndpointProcess) -> None:
+    sent, path = body(), f"/hooks/{endpoint.slug}"
     good = signed(sent, SECRET)
-    post = door.client.post
+    post = endpoint.client.post
     is_problem(post("/hooks/nobody", content=sent, headers=good), 404)
-    is_problem(door.client.get(path), 405)
-    is_problem(door.client.get("/elsewhere"), 404)
+    is_problem(endpoint.client.get(path), 405)
+    is_problem(endpoint.client.get("/elsewhere"), 404)
     is_problem(post(path, content=sent, headers=good | {"Content-Type": "text/plain"}), 415)
     is_problem(post(path, content=sent, headers=good | {"Content-Encoding": "gzip"}), 415)
     is_problem(post(path, data={"webhook_id": "12", "more": "1"}), 415)
@@ -137,15 +145,17 @@ def test_refusals_are_problems_and_keep_nothing(door: DoorProcess) -> None:
     bare = post(f"{path}-bare", content=sent, headers=good)
     is_problem(bare, 503)
     assert bare.headers["retry-after"] == "10"
-    assert door.kept() == []
+    assert endpoint.records() == []
 
 
-def test_a_body_is_refused_while_it_is_read_and_not_after(door: DoorProcess) -> None:
+def test_a_body_is_refused_while_it_is_read_and_not_after(endpoint: WebhookEndpointProcess) -> None:
     limit = 2**20 - 16 * 1_024
-    assert door.send(b" " * limit).status_code == 200
-    is_problem(door.send(b" " * (limit + 1)), 413)
-    with socket.create_connection(("127.0.0.1", door.client.base_url.port or 0), 10) as raw:
-        head = f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    assert endpoint.send(b" " * limit).status_code == 200
+    is_problem(endpoint.send(b" " * (limit + 1)), 413)
+    with socket.create_connection(("127.0.0.1", endpoint.client.base_url.port or 0), 10) as raw:
+        head = (
+            f"POST /hooks/{endpoint.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        )
         raw.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n")
         chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
         answer = b""
@@ -153,33 +163,37 @@ def test_a_body_is_refused_while_it_is_read_and_not_after(door: DoorProcess) -> 
             raw.sendall(chunk)
         answer = raw.recv(4_096)
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert len(door.kept()) == 1
+    assert len(endpoint.records()) == 1
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(
     bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
-    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_body_wait_ms=200) as door:
-        with socket.create_connection(("127.0.0.1", door.client.base_url.port or 0), 10) as raw:
-            head = (
-                f"POST /hooks/{door.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with WebhookEndpointProcess(
+        bootstrap_servers, prefix, tmp_path, webhook_body_wait_ms=200
+    ) as endpoint:
+        with socket.create_connection(("127.0.0.1", endpoint.client.base_url.port or 0), 10) as raw:
+            head = f"POST /hooks/{endpoint.slug} HTTP/1.1\r\nHost: x\r\n"
+            raw.sendall(
+                head.encode() + b"Content-Type: application/json\r\nContent-Length: 10\r\n\r\nabc"
             )
-            raw.sendall(head.encode() + b"Content-Length: 10\r\n\r\nabc")
             assert raw.recv(4_096).startswith(b"HTTP/1.1 408 ")
-        assert door.send(body()).status_code == 200
+        assert endpoint.send(body()).status_code == 200
 
 
-def test_no_secret_no_signature_and_no_body_reaches_the_log(own_door: DoorProcess) -> None:
+def test_no_secret_no_signature_and_no_body_reaches_the_log(
+    own_endpoint: WebhookEndpointProcess,
+) -> None:
     sent = body(customer_note="the-note-of-a-customer")
-    own_door.send(sent)
-    own_door.send(sent, secret="wrong")
-    own_door.send(b"the-note-of-a-customer")
+    own_endpoint.send(sent)
+    own_endpoint.send(sent, secret="wrong")
+    own_endpoint.send(b"the-note-of-a-customer")
     until(
         "a line counts the wrong signature",
-        lambda: "callbacks with a wrong signature" in own_door.log(),
+        lambda: "wrong signatures" in own_endpoint.log(),
     )
-    assert own_door.stop() == 0
-    log = own_door.log()
+    assert own_endpoint.stop() == 0
+    log = own_endpoint.log()
     assert not [
         it
         for it in (
@@ -192,41 +206,41 @@ def test_no_secret_no_signature_and_no_body_reaches_the_log(own_door: DoorProces
     ]
 
 
-def test_what_the_door_did_is_told(own_door: DoorProcess) -> None:
-    own_door.send(body())
-    own_door.send(body(), secret="wrong")
-    own_door.until_metric(
-        f'stubline_ingest_door_callbacks_total{{source="{own_door.slug}",status="200"}} 1.0'
+def test_what_the_endpoint_did_is_in_its_metrics(own_endpoint: WebhookEndpointProcess) -> None:
+    own_endpoint.send(body())
+    own_endpoint.send(body(), secret="wrong")
+    own_endpoint.until_metric(
+        f'stubline_ingest_webhook_callbacks_total{{source="{own_endpoint.slug}",status="200"}} 1.0'
     )
-    own_door.until_metric(
-        f'stubline_ingest_door_callbacks_total{{source="{own_door.slug}",status="401"}} 1.0'
+    own_endpoint.until_metric(
+        f'stubline_ingest_webhook_callbacks_total{{source="{own_endpoint.slug}",status="401"}} 1.0'
     )
-    told = own_door.metrics()
-    assert 'stubline_ingest_door_sources{state="refused"} 1.0' in told
-    assert "stubline_ingest_door_acknowledgement_seconds_count 1.0" in told
-    assert own_door.client.get("/livez").status_code == 200
+    metrics_text = own_endpoint.metrics()
+    assert 'stubline_ingest_webhook_sources{state="refused"} 1.0' in metrics_text
+    assert "stubline_ingest_webhook_acknowledgement_seconds_count 1.0" in metrics_text
+    assert own_endpoint.client.get("/livez").status_code == 200
 
 
 class Storm:
-    """Several senders at once; each remembers what it was told was kept."""
+    """Several senders at once; each remembers what was acknowledged."""
 
-    def __init__(self, door: DoorProcess, senders: int = 8) -> None:
+    def __init__(self, endpoint: WebhookEndpointProcess, senders: int = 8) -> None:
         self.taken: set[bytes] = set()
         self.refused: list[httpx.Response] = []
-        self._door, self._stopping, self._lock = door, threading.Event(), threading.Lock()
+        self._endpoint, self._stopping, self._lock = endpoint, threading.Event(), threading.Lock()
         self._threads = [
             threading.Thread(target=self._send, args=(number,)) for number in range(senders)
         ]
 
     def _send(self, sender: int) -> None:
-        with httpx.Client(base_url=self._door.client.base_url, timeout=30) as client:
+        with httpx.Client(base_url=self._endpoint.client.base_url, timeout=30) as client:
             number = sender * 1_000_000
             while not self._stopping.is_set():
                 number += 1
                 sent = body(number)
                 try:
                     answer = client.post(
-                        f"/hooks/{self._door.slug}", content=sent, headers=signed(sent, SECRET)
+                        f"/hooks/{self._endpoint.slug}", content=sent, headers=signed(sent, SECRET)
                     )
                 except httpx.HTTPError:
                     time.sleep(0.05)
@@ -257,20 +271,20 @@ class Storm:
             it.join(60)
 
 
-def nothing_is_lost(door: DoorProcess, storm: Storm) -> None:
-    kept = {it.value for it in door.kept()}
+def nothing_is_lost(endpoint: WebhookEndpointProcess, storm: Storm) -> None:
+    kept = {it.value for it in endpoint.records()}
     assert storm.taken
     assert storm.taken - kept == set()
 
 
 @pytest.mark.slow
-def test_a_broker_that_rests_is_told_as_503_and_nothing_that_was_taken_is_lost(
+def test_a_paused_broker_is_answered_as_503_and_nothing_that_was_accepted_is_lost(
     stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
-    with DoorProcess(
-        bootstrap_servers, prefix, tmp_path, door_acknowledgement_wait_ms=1_000
-    ) as door:
-        with Storm(door) as storm:
+    with WebhookEndpointProcess(
+        bootstrap_servers, prefix, tmp_path, webhook_acknowledgement_wait_ms=1_000
+    ) as endpoint:
+        with Storm(endpoint) as storm:
             storm.until(50)
             stack.kafka[0].pause()
             try:
@@ -278,88 +292,90 @@ def test_a_broker_that_rests_is_told_as_503_and_nothing_that_was_taken_is_lost(
                 while len(storm.refused) - before < 20:
                     assert time.monotonic() - begun < 120
                     time.sleep(0.05)
-                while (answer := door.health.get("/readyz")).status_code == 200:
+                while (answer := endpoint.health.get("/readyz")).status_code == 200:
                     assert time.monotonic() - begun < 15
                 assert answer.json()["detail"].startswith("broker-unavailable: ")
                 while_paused = len(storm.taken)
                 time.sleep(0.5)
                 assert len(storm.taken) == while_paused
-                assert door.client.get("/livez").status_code == 200
+                assert endpoint.client.get("/livez").status_code == 200
             finally:
                 stack.kafka[0].resume()
             storm.until(len(storm.taken) + 50, 40)
         for answer in storm.refused:
             is_problem(answer, 503)
             assert int(answer.headers["retry-after"]) > 0
-        nothing_is_lost(door, storm)
+        nothing_is_lost(endpoint, storm)
 
 
 @pytest.mark.slow
-def test_a_broker_that_dies_and_comes_back_loses_nothing_that_was_taken(
+def test_a_broker_that_dies_and_comes_back_loses_nothing_that_was_accepted(
     stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
-    with DoorProcess(
-        bootstrap_servers, prefix, tmp_path, door_acknowledgement_wait_ms=1_000
-    ) as door:
-        with Storm(door) as storm:
+    with WebhookEndpointProcess(
+        bootstrap_servers, prefix, tmp_path, webhook_acknowledgement_wait_ms=1_000
+    ) as endpoint:
+        with Storm(endpoint) as storm:
             storm.until(50)
             stack.kafka[0].stop(immediate=True)
             time.sleep(2)
             stack.kafka[0].start()
             storm.until(len(storm.taken) + 50, 40)
         assert {it.status_code for it in storm.refused} <= {503}
-        nothing_is_lost(door, storm)
-        assert door.stop() == 0
+        nothing_is_lost(endpoint, storm)
+        assert endpoint.stop() == 0
 
 
 @pytest.mark.slow
-def test_a_door_that_starts_without_a_broker_says_so_and_opens_when_there_is_one(
+def test_an_endpoint_that_starts_without_a_broker_reports_it_and_serves_when_there_is_one(
     stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
-    with DoorProcess(bootstrap_servers, prefix, tmp_path) as door:
-        door.kill()
+    with WebhookEndpointProcess(bootstrap_servers, prefix, tmp_path) as endpoint:
+        endpoint.kill()
         stack.kafka[0].pause()
         try:
-            door.start(await_ready=False)
-            is_problem(door.health.get("/readyz"), 503)
-            is_problem(door.send(body()), 503)
+            endpoint.start(await_ready=False)
+            is_problem(endpoint.health.get("/readyz"), 503)
+            is_problem(endpoint.send(body()), 503)
         finally:
             stack.kafka[0].resume()
         until = time.monotonic() + 120
-        while door.send(body()).status_code != 200:
+        while endpoint.send(body()).status_code != 200:
             assert time.monotonic() < until
             time.sleep(0.1)
 
 
-def test_sigterm_answers_what_it_took_and_ends_cleanly(own_door: DoorProcess) -> None:
-    with Storm(own_door) as storm:
+def test_sigterm_answers_what_it_took_and_ends_cleanly(
+    own_endpoint: WebhookEndpointProcess,
+) -> None:
+    with Storm(own_endpoint) as storm:
         storm.until(100)
-        assert own_door.stop() == 0
+        assert own_endpoint.stop() == 0
     assert {it.status_code for it in storm.refused} <= {503}
-    nothing_is_lost(own_door, storm)
+    nothing_is_lost(own_endpoint, storm)
 
 
-def test_kill_9_loses_nothing_that_was_taken(own_door: DoorProcess) -> None:
-    with Storm(own_door) as storm:
+def test_kill_9_loses_nothing_that_was_accepted(own_endpoint: WebhookEndpointProcess) -> None:
+    with Storm(own_endpoint) as storm:
         storm.until(100)
-        own_door.kill()
-    nothing_is_lost(own_door, storm)
+        own_endpoint.kill()
+    nothing_is_lost(own_endpoint, storm)
 
 
 @pytest.mark.slow
-def test_more_than_fits_is_told_to_come_again(
+def test_more_than_fits_is_answered_with_retry_after(
     stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
-    with DoorProcess(
+    with WebhookEndpointProcess(
         bootstrap_servers,
         prefix,
         tmp_path,
-        door_in_flight_max=4,
-        door_acknowledgement_wait_ms=50_000,
-    ) as door:
+        webhook_in_flight_max=4,
+        webhook_acknowledgement_wait_ms=50_000,
+    ) as endpoint:
         stack.kafka[0].pause()
         try:
-            with Storm(door, senders=12) as storm:
+            with Storm(endpoint, senders=12) as storm:
                 until = time.monotonic() + 20
                 while not storm.refused and time.monotonic() < until:
                     time.sleep(0.05)
@@ -370,13 +386,15 @@ def test_more_than_fits_is_told_to_come_again(
             stack.kafka[0].resume()
         assert at_once
         assert {it.json()["detail"] for it in at_once} == {"too many callbacks at once"}
-        nothing_is_lost(door, storm)
+        nothing_is_lost(endpoint, storm)
 
 
-def test_a_source_that_runs_wild_is_told_to_slow_down_and_strangers_use_up_nothing_of_its_rate(
+def test_a_flood_is_answered_with_429_and_unauthenticated_callers_use_up_nothing(
     bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
-    with DoorProcess(bootstrap_servers, prefix, tmp_path, door_source_rate_max=3) as own:
+    with WebhookEndpointProcess(
+        bootstrap_servers, prefix, tmp_path, webhook_source_rate_max=3
+    ) as own:
         assert {own.send(body(1), secret="nobody's").status_code for _ in range(20)} == {401}
         began = time.monotonic()
         answers = [own.send(body(number)) for number in range(1, 21)]
@@ -388,16 +406,16 @@ def test_a_source_that_runs_wild_is_told_to_slow_down_and_strangers_use_up_nothi
         for slow in (it for it in answers if it.status_code == 429):
             assert (slow.headers["retry-after"], slow.json()["detail"]) == (
                 "1",
-                "this source is too fast",
+                "too many callbacks of this source",
             )
         until("its rate lets one in", lambda: own.send(body(99)).status_code == 200)
-        assert len(own.kept()) == codes.count(200) + 1
+        assert len(own.records()) == codes.count(200) + 1
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("STUBLINE_INGEST_DOOR_PROT", "STUBLINE_INGEST_DOOR_PORT"),
+        ("STUBLINE_INGEST_WEBHOOK_PROT", "STUBLINE_INGEST_WEBHOOK_PORT"),
         ("STUBLINE_INGEST_SOURCES_FILE", "cannot be read"),
     ],
 )

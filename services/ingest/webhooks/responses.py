@@ -1,4 +1,4 @@
-"""What the door says to a caller."""
+"""The HTTP responses of the webhook endpoint."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 RawHeaders = list[tuple[bytes, bytes]]
 
 
-class WebhookAnswer(NamedTuple):
-    """What a caller is told."""
+class WebhookResponse(NamedTuple):
+    """A response, ready to be sent."""
 
     status: int
     headers: RawHeaders
@@ -18,13 +18,13 @@ class WebhookAnswer(NamedTuple):
 
 
 class ProblemError(Exception):
-    """A refusal, as RFC 9457 wants it."""
+    """A refusal as problem details (RFC 9457)."""
 
     def __init__(self, status: HTTPStatus, detail: str, **headers: str) -> None:
         super().__init__(detail)
         self.status, self.detail, self.headers = status, detail, headers
 
-    def answer(self) -> WebhookAnswer:
+    def response(self) -> WebhookResponse:
         document = {"title": self.status.phrase, "status": self.status.value, "detail": self.detail}
         body = json.dumps(document).encode()
         more = [
@@ -34,21 +34,24 @@ class ProblemError(Exception):
             (b"content-type", b"application/problem+json"),
             (b"content-length", b"%d" % len(body)),
         ]
-        return WebhookAnswer(self.status.value, fixed + more, body)
+        return WebhookResponse(self.status.value, fixed + more, body)
 
 
-def taken(body: bytes) -> WebhookAnswer:
-    """What a vendor reads as: it is kept."""
-    return WebhookAnswer(
+def accepted(body: bytes) -> WebhookResponse:
+    """Return the response that a vendor reads as success."""
+    return WebhookResponse(
         200,
         [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))],
         body,
     )
 
 
-def too_fast() -> ProblemError:
+def too_many_requests() -> ProblemError:
     return ProblemError(
-        HTTPStatus.TOO_MANY_REQUESTS, "this source is too fast", retry_after="1", connection="close"
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too many callbacks of this source",
+        retry_after="1",
+        connection="close",
     )
 
 
@@ -58,7 +61,7 @@ def too_large(most: int) -> ProblemError:
     )
 
 
-def come_again(why: str, after_s: int) -> ProblemError:
+def retry_later(why: str, after_s: int) -> ProblemError:
     return ProblemError(
         HTTPStatus.SERVICE_UNAVAILABLE, why, retry_after=str(after_s), connection="close"
     )

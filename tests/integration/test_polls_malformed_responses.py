@@ -1,4 +1,4 @@
-"""Polls whose vendor answers oddly: what he writes stops nobody's polls, and his last word is
+"""Polls whose vendor sends malformed responses: they stop no other poll, and the last warning is
 kept.
 """
 
@@ -15,7 +15,7 @@ from services.runtime.observability import metrics
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
 from tests.support.polling import Poller, woo_shop
-from tests.support.vendors.fake_server import Asked, Told
+from tests.support.vendors.fake_server import FakeResponse, SentRequest
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
 
 NOW = int(time.time())
@@ -23,8 +23,8 @@ CARD = {"id": 1, "key": "_card_number", "value": "4111111111111111"}
 LARGE = {"note": "z" * 1_100_000}  # no record holds it
 
 
-class OddShop(FakeWooCommerce):
-    """`odd` stands in all of its orders, `headers` at all of its answers."""
+class MalformedShop(FakeWooCommerce):
+    """`odd` is merged into all of its orders, `headers` into all of its responses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,9 +33,9 @@ class OddShop(FakeWooCommerce):
     def body(self, number: int) -> dict[str, Any]:
         return {**self.odd, **super().body(number), **self.odd}
 
-    def tell(self, asked: Asked) -> Told:
-        told = super().tell(asked)
-        return told._replace(headers={**told.headers, **self.headers})
+    def respond(self, request: SentRequest) -> FakeResponse:
+        response = super().respond(request)
+        return response._replace(headers={**response.headers, **self.headers})
 
 
 @pytest.fixture
@@ -45,15 +45,15 @@ def session(database_url: str) -> Iterator[Session]:
 
 
 @pytest.fixture
-def shop() -> Iterator[OddShop]:
-    with OddShop() as vendor:
+def shop() -> Iterator[MalformedShop]:
+    with MalformedShop() as vendor:
         vendor.add_webhook("shop")
         yield vendor
         assert vendor.faults == []
 
 
 @pytest.fixture
-def poller(session: Session, shop: OddShop) -> Poller:
+def poller(session: Session, shop: MalformedShop) -> Poller:
     return Poller(session, [woo_shop(shop)])
 
 
@@ -61,14 +61,14 @@ def keys(poller: Poller) -> list[str]:
     return sorted((it.key or b"").decode() for it in poller.records)
 
 
-def ask_for(session: Session, *order_ids: str) -> None:
+def request_read(session: Session, *order_ids: str) -> None:
     IngestStore(session).add_reads(sorted(order_ids))
     session.commit()
 
 
 @pytest.mark.parametrize("odd", ["\0", "x\0y", "\ud800", "\n", "x" * 201])
 def test_what_a_vendor_calls_his_things_stops_no_poll_of_another(
-    session: Session, shop: OddShop, odd: str
+    session: Session, shop: MalformedShop, odd: str
 ) -> None:
     shop.webhooks[0] |= {"id": odd, "status": "disabled"}
     shop.odd = {"id": odd, **LARGE}
@@ -80,8 +80,8 @@ def test_what_a_vendor_calls_his_things_stops_no_poll_of_another(
         assert keys(poller) == ["other:2"]
 
 
-def test_an_answer_whose_taking_fails_is_asked_for_anew_and_blocks_no_other(
-    poller: Poller, session: Session, shop: OddShop, monkeypatch: pytest.MonkeyPatch
+def test_a_result_that_cannot_be_published_is_requested_again_and_blocks_no_other(
+    poller: Poller, session: Session, shop: MalformedShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.put(1, NOW - 60)
 
@@ -89,37 +89,37 @@ def test_an_answer_whose_taking_fails_is_asked_for_anew_and_blocks_no_other(
         raise ValueError("a row that nobody expects")
 
     poller.tick()
-    poller.await_answers()
+    poller.await_results()
     with monkeypatch.context() as patched:
-        patched.setattr(poller.polling, "_say", fails)
+        patched.setattr(poller.scheduler, "_publish_page", fails)
         with pytest.raises(ValueError, match="nobody expects"):
             poller.tick()
     session.rollback()
-    assert poller.reader.answers == []
+    assert poller.workers.results == []
     poller.settle()
     assert keys(poller) == ["shop:1"]
 
 
 @pytest.mark.parametrize("name", ["ETag", "X-Cache"])
-def test_a_header_may_hold_any_bytes(poller: Poller, shop: OddShop, name: str) -> None:
+def test_a_header_may_hold_any_bytes(poller: Poller, shop: MalformedShop, name: str) -> None:
     shop.headers = {name: '"caf\xe9"'}
     shop.put(1, NOW - 60)
     poller.settle()
-    poller.again()
+    poller.poll_again()
     assert keys(poller) == ["shop:1"]
     assert poller.rows("select trouble from ingest.polls where failures > 0") == []
 
 
-def test_a_webhook_that_is_off_stays_told_of_while_the_shop_says_that_nothing_changed(
-    poller: Poller, shop: OddShop
+def test_a_disabled_webhook_stays_reported_while_the_shop_answers_that_nothing_changed(
+    poller: Poller, shop: MalformedShop
 ) -> None:
     shop.has_tags = True
     shop.webhooks[0]["status"] = "disabled"
     poller.settle()
-    poller.again()
-    poller.again()
+    poller.poll_again()
+    poller.poll_again()
     assert any(
-        it.headers.get("if-none-match") for it in shop.asked if it.path.endswith("/webhooks")
+        it.headers.get("if-none-match") for it in shop.requests if it.path.endswith("/webhooks")
     )
     ((warning,),) = poller.rows("select warning from ingest.polls where what = 'webhook'")
     assert warning.startswith("the webhook 1 is disabled")
@@ -127,12 +127,12 @@ def test_a_webhook_that_is_off_stays_told_of_while_the_shop_says_that_nothing_ch
         "select sum(count)::int from ingest.drift_notices where kind = 'webhook-disabled'"
     ) == [(3,)]
     shop.webhooks[0]["status"] = "active"
-    poller.again()
+    poller.poll_again()
     assert poller.rows("select warning from ingest.polls where what = 'webhook'") == [("",)]
 
 
-def test_an_order_that_is_too_large_is_told_of_without_its_card_data(
-    poller: Poller, shop: OddShop
+def test_an_order_that_is_too_large_is_reported_without_its_card_data(
+    poller: Poller, shop: MalformedShop
 ) -> None:
     shop.odd = {"meta_data": [CARD], **LARGE}
     shop.put(1, NOW - 60)
@@ -144,29 +144,29 @@ def test_an_order_that_is_too_large_is_told_of_without_its_card_data(
     assert b"4111111111111111" not in bytes(example)
 
 
-def test_a_page_that_is_too_much_at_once_is_asked_for_in_smaller_ones(
-    poller: Poller, shop: OddShop
+def test_a_page_that_is_too_much_at_once_is_requested_in_smaller_ones(
+    poller: Poller, shop: MalformedShop
 ) -> None:
     shop.odd = {"note": "z" * 400_000}
     for number in range(1, 61):
         shop.put(number, NOW - 600 + number)
     poller.settle()
     assert poller.rows("select trouble from ingest.polls where failures > 0") == [
-        ("the answer is too large",)
+        ("the response is too large",)
     ]
-    poller.again()
-    poller.again()
+    poller.poll_again()
+    poller.poll_again()
     assert set(keys(poller)) == {f"shop:{number}" for number in range(1, 61)}
 
 
-def test_retry_after_is_respected_when_an_earlier_order_of_the_same_asking_came(
-    poller: Poller, session: Session, shop: OddShop
+def test_retry_after_is_respected_when_an_earlier_order_of_the_same_request_came(
+    poller: Poller, session: Session, shop: MalformedShop
 ) -> None:
     poller.settle()
     session.execute(b"update ingest.polled_sources set failures = 2")
     shop.put(1, NOW - 90 * 86_400)
     shop.put(2, NOW - 90 * 86_400)
-    ask_for(session, "shop:1", "shop:2")
+    request_read(session, "shop:1", "shop:2")
     shop.behave("", "429 70")
     poller.settle()
     assert keys(poller) == ["shop:1"]
@@ -176,14 +176,17 @@ def test_retry_after_is_respected_when_an_earlier_order_of_the_same_asking_came(
 
 
 def test_refused_credentials_are_not_tried_with_every_order_that_waits(
-    session: Session, shop: OddShop
+    session: Session, shop: MalformedShop
 ) -> None:
     Poller(session, [woo_shop(shop)]).settle()
-    wrong, asked = Poller(session, [woo_shop(shop, secret="cs_revoked")]), len(shop.asked)
-    ask_for(session, *(f"shop:{number}" for number in range(1, 31)))
+    wrong, requests_before = (
+        Poller(session, [woo_shop(shop, secret="cs_revoked")]),
+        len(shop.requests),
+    )
+    request_read(session, *(f"shop:{number}" for number in range(1, 31)))
     wrong.settle()
-    assert len(shop.asked) == asked + 1
-    wrong.polling._tell_at = 0.0
+    assert len(shop.requests) == requests_before + 1
+    wrong.scheduler._report_at = 0.0
     wrong.tick()
     assert metrics.value_of("stubline_ingest_polls_resting", source="shop") == 1
     for number in range(1, 31):
