@@ -73,7 +73,7 @@ def new_design(
     as_json: AsJson = False,
 ) -> None:
     """A design of your own: a copy of one that works, with a title of its own."""
-    from services.delivery.printing.tools.making import make
+    from services.delivery.printing.tools.new_design import make
 
     own = environment.load(DeliverySettings).designs_folder
     folder = make(name, source, into or Path(own or "."), _library())
@@ -124,7 +124,7 @@ def check_design(
     Every size and language is laid out for usual and for hard campaigns, stamped, and compared with
     WeasyPrint's own page.
     """
-    from services.delivery.printing.tools.apart import asked
+    from services.delivery.printing.tools.isolated import asked
 
     target, found, counts = _target(folder, size, language), list[Told](), Told()
     with Console(stderr=True).status(f"{target.name} ...") as status:
@@ -199,7 +199,7 @@ def bench_design(
     """How fast it is stamped, and WeasyPrint on the same pages in the same run: medians of three
     rounds, about a minute.
     """
-    from services.delivery.printing.tools.apart import asked
+    from services.delivery.printing.tools.isolated import asked
     from services.delivery.printing.tools.bench import DesignBench
     from services.delivery.printing.tools.target import chosen
 
@@ -254,7 +254,7 @@ def summed(found: Iterable[Told]) -> list[Told]:
 
 def _drawn(target: DesignTarget, out: Path, size: str | None, language: str | None) -> int:
     """How many faults."""
-    from services.delivery.printing.tools.apart import asked
+    from services.delivery.printing.tools.isolated import asked
 
     told = list(asked("preview", target, _shelf(), size=size, language=language, out=str(out)))
     for it in told:
@@ -300,7 +300,7 @@ def _target(said: str, size: str | None, language: str | None) -> DesignTarget:
     """Raises DesignUnknown for a design, size or language that is not there; a manifest that cannot
     be read is told later.
     """
-    from services.delivery.errors import DesignUnknown, DesignUnusable
+    from services.delivery.printing.errors import DesignUnknown, DesignUnusable
     from services.delivery.printing.tools.target import chosen, find
 
     target = find(said, _library())

@@ -14,14 +14,9 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from services.delivery.blob_store import BlobStore
-from services.delivery.documents import Document
-from services.delivery.errors import (
-    BlobStoreUnavailable,
-    DesignUnusable,
-    FileDamaged,
-    FileMissing,
-    FilesDiffer,
-)
+from services.delivery.printing.documents import Document
+from services.delivery.errors import BlobStoreUnavailable, FileDamaged, FileMissing, FilesDiffer
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.store import FileIndex, IndexedFile
 from services.runtime.errors import StublineError
 

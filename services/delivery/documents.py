@@ -12,8 +12,8 @@ from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from schemas.orders import CampaignSnapshot, Person, Ticket, TicketsChanged
-from services.delivery import wording
-from services.delivery.wording import ENGLISH, Spoken, english
+from services.delivery.printing import wording
+from services.delivery.printing.wording import ENGLISH, Spoken, english
 
 SCHEME = "STUBLINE:"  # upper case: with it the whole payload fits a QR code's compact alphabet
 DESIGN_DEFAULT = "plain"

@@ -12,12 +12,12 @@ from uuid import UUID
 
 from schemas.orders import CampaignSnapshot, Person, Ticket
 from services.delivery import documents, printer
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.plate_cache import plate_key
 from services.delivery.printing.renderer import Renderer
-from services.delivery.printing.tools.apart import asked
+from services.delivery.printing.tools.isolated import asked
 from services.delivery.printing.tools.target import by_name
 from services.delivery.settings import DeliverySettings
 from services.runtime.settings import load

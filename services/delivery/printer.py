@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from services.delivery.errors import PlatesFolderUnusable
+from services.delivery.printing.errors import PlatesFolderUnusable
 from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.renderer import NoRenderTelemetry, Renderer, RenderTelemetry

@@ -23,11 +23,11 @@ import psutil
 import segno
 from weasyprint import HTML
 
-from services.delivery.documents import SCHEME, Document, TicketPage
+from services.delivery.printing.documents import SCHEME, Document, TicketPage
 from services.delivery.printing import qr
 from services.delivery.printing.compile.fetching import DesignFetcher
 from services.delivery.printing.compile.layout import Sheet
-from services.delivery.printing.compile.whole_page import set_whole
+from services.delivery.printing.compile.unstampable import set_whole
 from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import DesignLibrary, DesignVariant
 from services.delivery.printing.design.links import BASE

@@ -197,7 +197,7 @@ def test_a_store_that_is_away_holds_up_no_mail_and_keeps_again_when_it_is_back(
     world.paid(ORDER)
     resend(world, "shop:1")
     world.until_sent()
-    assert "delivery-files-away" in sender.log()
+    assert "delivery-files-unavailable" in sender.log()
     assert world.jobs(ORDER)[0]["failures"] == 0
     world.files.unlink()
     away.rename(world.files)

@@ -183,7 +183,7 @@ def test_a_job_that_is_given_back_is_due_again_once(lane: Deliveries) -> None:
         'partition, "offset", value_sha256,'
         " headers, stage, code, text, code_version) values ('stubline.delivery', '@jobs', 'x', 0, "
         "1, sha256(''), '', 'job',"
-        " 'delivery-gave-up', '', '1') returning id)"
+        " 'delivery-retries-exhausted', '', '1') returning id)"
         " update delivery.jobs set state = 'dead', failures = 9, next_attempt_at = now() + "
         "interval '1 day', letter_id = id"
         " from letter returning 1"

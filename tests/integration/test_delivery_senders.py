@@ -143,7 +143,7 @@ def test_a_mail_that_fails_for_too_long_becomes_a_letter(world: Deliveries) -> N
     world.paid(ORDER)
     world.until("the job is dead", lambda: world.states() == ["dead"])
     [letter] = world.rows("select code, text from runtime.dead_letters")
-    assert letter["code"] == "delivery-gave-up"
+    assert letter["code"] == "delivery-retries-exhausted"
     assert "after 3 failures" in letter["text"]
     assert "451" in letter["text"]
 

@@ -15,11 +15,11 @@ import pypdfium2
 import zxingcpp
 from PIL import Image, ImageChops
 
-from services.delivery.documents import Document, TicketPage
+from services.delivery.printing.documents import Document, TicketPage
 from services.delivery.printing import qr
 from services.delivery.printing.compile import compiler
 from services.delivery.printing.compile.layout import PageFont, Sheet
-from services.delivery.printing.compile.whole_page import FittingTrial, set_whole
+from services.delivery.printing.compile.unstampable import FittingTrial, set_whole
 from services.delivery.printing.design.fitting import CHARS_MAX, FittedText
 from services.delivery.printing.design.library import Design, DesignLibrary, DesignVariant, read
 from services.delivery.printing.design.page import CampaignFacts, UnstampableText

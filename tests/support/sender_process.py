@@ -15,8 +15,8 @@ from typing import Any
 from typing_extensions import override
 
 from services.delivery import printer
-from services.delivery.documents import Document
-from services.delivery.errors import DesignUnknown
+from services.delivery.printing.documents import Document
+from services.delivery.printing.errors import DesignUnknown
 from services.delivery.printing.sandbox.limits import SandboxLimits
 from services.delivery.sender import headers
 from services.delivery.sender.process import run

@@ -27,7 +27,7 @@ EXCEPTIONS: dict[str, tuple[int, str]] = {
     "tests/integration/test_issuer.py": (521, WRAPPED),
     "tests/protocol/laws/kafka_world.py": (547, WRAPPED),
     "tests/protocol/laws/mutations.py": (585, WRAPPED),
-    "tests/unit/delivery/rendering/test_designs.py": (587, WRAPPED),
+    "tests/unit/delivery/printing/test_designs.py": (587, WRAPPED),
     "tests/unit/ingest/test_adyen.py": (517, WRAPPED),
     "deploy/demo/live.py draw": (46, WRAPPED),
     "deploy/docs/pages.py topics_page": (42, WRAPPED),

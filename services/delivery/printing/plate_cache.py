@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import uharfbuzz as hb
 
-from services.delivery.errors import LayoutUnavailable, PlatesFolderUnusable, PlateUnreadable
+from services.delivery.printing.errors import LayoutUnavailable, PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing import plates, qr
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts

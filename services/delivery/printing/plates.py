@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import orjson
 
-from services.delivery.errors import PlateUnreadable
+from services.delivery.printing.errors import PlateUnreadable
 from services.delivery.printing.design.fitting import FieldBox, FittingRule
 
 MAGIC = b"stubline-plate-2\n"

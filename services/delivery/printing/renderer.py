@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Protocol
 
-from services.delivery.documents import Document, TicketPage
-from services.delivery.errors import DesignUnknown, DesignUnusable, PlateUnreadable
+from services.delivery.printing.documents import Document, TicketPage
+from services.delivery.printing.errors import DesignUnknown, DesignUnusable, PlateUnreadable
 from services.delivery.printing import qr
 from services.delivery.printing.design.colours import tint
 from services.delivery.printing.design.library import DesignLibrary, DesignVariant, lookup

@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from services.delivery.blob_store import BlobStore
-from services.delivery.errors import BlobStoreUnavailable, PlatesFolderUnusable
+from services.delivery.errors import BlobStoreUnavailable
+from services.delivery.printing.errors import PlatesFolderUnusable
 from services.delivery.sender.telemetry import SenderTelemetry
 from services.delivery.store import FileIndex, UnusedFile
 

@@ -16,7 +16,8 @@ from services.delivery.addresses import address
 from services.delivery.breaker import CircuitBreaker
 from services.delivery.document_cache import CachedDocument, DocumentCache
 from services.delivery.documents import Per, document, documents
-from services.delivery.errors import DesignUnusable, RenderFailed
+from services.delivery.printing.errors import DesignUnusable
+from services.delivery.errors import RenderFailed
 from services.delivery.sender.cleanup import FileCleanup
 from services.delivery.sender.leases import LeaseRenewer
 from services.delivery.sender.mail import SenderIdentity, compose

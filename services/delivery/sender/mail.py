@@ -17,7 +17,8 @@ from uuid import UUID
 
 from services.delivery import templates
 from services.delivery.addresses import parse_mailbox
-from services.delivery.documents import Document, plain
+from services.delivery.printing.documents import Document
+from services.delivery.documents import plain
 from services.delivery.sender import headers, readback
 
 TICKETS_SHOWN_MAX = 20

@@ -17,7 +17,8 @@ import psycopg
 from services.delivery.blob_store import BlobStore
 from services.delivery.breaker import CircuitBreaker
 from services.delivery.document_cache import DocumentCache, DocumentRenderer
-from services.delivery.errors import FilesUrlUnusable, PlatesFolderUnusable, SmtpUrlUnusable
+from services.delivery.errors import FilesUrlUnusable, SmtpUrlUnusable
+from services.delivery.printing.errors import PlatesFolderUnusable
 from services.delivery.printer import shelf
 from services.delivery.sender.cleanup import FileCleanup
 from services.delivery.sender.leases import LeaseRenewer

@@ -13,7 +13,7 @@ import pytest
 
 from schemas.orders import CampaignSnapshot
 from services.delivery import documents, preflight, printer
-from services.delivery.errors import DesignUnknown, DesignUnusable, PlatesFolderUnusable
+from services.delivery.printing.errors import DesignUnknown, DesignUnusable, PlatesFolderUnusable
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.renderer import Renderer, facts_of
 from services.delivery.settings import DeliverySettings

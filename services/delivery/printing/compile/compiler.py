@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pydyf
 
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.compile.assembling import UnreachedError, assembled, cut_links
 from services.delivery.printing.compile.drawing import DrawnPage, drawn
 from services.delivery.printing.compile.layout import LaidOut, PageFont, Sheet, lacking

@@ -9,7 +9,7 @@ from typing import Any
 
 import pydyf
 
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.compile.layout import LaidOut, PageFont, fonts_of
 
 REFERENCE = re.compile(rb"(\d+) 0 R")

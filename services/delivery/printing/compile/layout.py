@@ -18,7 +18,7 @@ from weasyprint import CSS, HTML
 from weasyprint.formatting_structure import boxes
 from weasyprint.text.fonts import get_hb_object_data
 
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.compile.fetching import (
     FONTS_OF_SCRIPTS,
     DesignFetcher,

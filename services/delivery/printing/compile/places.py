@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element
 
 from weasyprint.formatting_structure import boxes
 
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.design.fitting import Align, FieldBox
 from services.delivery.printing.design.library import CODE
 

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from services.delivery.errors import DesignUnknown, DesignUnusable
+from services.delivery.printing.errors import DesignUnknown, DesignUnusable
 
 MANIFEST, PAGE = "design.toml", "page.html"
 FILES_MAX, FILE_BYTES_MAX, DESIGN_BYTES_MAX = 200, 8_000_000, 32_000_000

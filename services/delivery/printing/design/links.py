@@ -11,7 +11,7 @@ from typing import Any, get_args
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.design.library import DesignVariant, FieldName
 from services.delivery.printing.design.page import place_of
 

@@ -21,7 +21,7 @@ from jinja2 import (
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from typing_extensions import override
 
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.design.fitting import Fit, FittedText, FittingRule, Valign
 from services.delivery.printing.design.library import PAGE, Design, DesignVariant, FieldName
 

@@ -20,7 +20,7 @@ from typing import Protocol
 import uharfbuzz as hb
 from fontTools.ttLib import TTFont
 
-from services.delivery.errors import PlateUnreadable
+from services.delivery.printing.errors import PlateUnreadable
 from services.delivery.printing.fonts.programs import Outlines, cut, from_json, to_json
 from services.delivery.printing.fonts.shaping import Face
 from services.delivery.printing.plates import PlateBlobs, pack, unpack

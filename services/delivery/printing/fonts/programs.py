@@ -19,7 +19,7 @@ from typing import Any
 import uharfbuzz as hb
 from fontTools.ttLib import TTFont
 
-from services.delivery.errors import PlateUnreadable
+from services.delivery.printing.errors import PlateUnreadable
 
 STORED_MAX = 0xFFFF  # bytes of one block
 SHORT_MAX = 0x1FFFE  # bytes of outlines that short offsets reach

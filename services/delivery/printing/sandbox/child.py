@@ -13,11 +13,11 @@ import sys
 import threading
 from pathlib import Path
 
-from services.delivery.errors import DesignUnusable, PlatesFolderUnusable
+from services.delivery.printing.errors import DesignUnusable, PlatesFolderUnusable
 from services.delivery.printing import plates
 from services.delivery.printing.compile.compiler import compiled
 from services.delivery.printing.compile.layout import Sheet
-from services.delivery.printing.compile.whole_page import set_whole
+from services.delivery.printing.compile.unstampable import set_whole
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.lru_cache import LruCache

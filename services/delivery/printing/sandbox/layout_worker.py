@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.delivery.errors import PlatesFolderUnusable, PlateUnreadable, TextUnprintable
+from services.delivery.printing.errors import PlatesFolderUnusable, PlateUnreadable, TextUnprintable
 from services.delivery.printing import plates
 from services.delivery.printing.plates import Plate
 from services.delivery.printing.sandbox import wire

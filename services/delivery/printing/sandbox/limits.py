@@ -20,12 +20,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import IO
 
-from services.delivery.errors import (
-    DesignUnusable,
-    LayoutUnavailable,
-    PlatesFolderUnusable,
-    PlateUnreadable,
-)
+from services.delivery.printing.errors import DesignUnusable, LayoutUnavailable, PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.plate_cache import PlateCache

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from struct import Struct
 from typing import Any
 
-from services.delivery.errors import PlateUnreadable
+from services.delivery.printing.errors import PlateUnreadable
 from services.delivery.printing.design.library import Design, DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.plates import PlateBlobs, pack, unpack

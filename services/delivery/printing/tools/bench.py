@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element, SubElement
 from weasyprint import CSS, HTML
 from weasyprint.text.fonts import FontConfiguration
 
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.compile.fetching import DesignFetcher
 from services.delivery.printing.compile.layout import OUR_STYLE, QR_ALT
 from services.delivery.printing.design.library import DesignVariant

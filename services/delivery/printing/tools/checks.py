@@ -11,7 +11,7 @@ from typing import Literal
 import zxingcpp
 from PIL import Image
 
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.design.library import NAME, PAGE, Design, DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.design.page import place_of as line_of

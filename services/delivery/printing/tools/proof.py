@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from services.delivery.printing import qr
 from services.delivery.printing.compile.compiler import compiled
 from services.delivery.printing.compile.layout import LaidOut, Sheet
-from services.delivery.printing.compile.whole_page import FittingTrial, set_whole
+from services.delivery.printing.compile.unstampable import FittingTrial, set_whole
 from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts, UnstampableText

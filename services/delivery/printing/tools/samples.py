@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import get_args
 
-from services.delivery import wording
-from services.delivery.documents import SCHEME
+from services.delivery.printing import wording
+from services.delivery.printing.documents import SCHEME
 from services.delivery.printing.design.colours import tint
 from services.delivery.printing.design.library import Design, FieldName
 from services.delivery.printing.design.page import CampaignFacts
-from services.delivery.wording import moment
+from services.delivery.printing.wording import moment
 
 EVENING, CLOCK, ZONE = date(2026, 12, 12), "19:30", "Europe/Vienna"
 ISSUED = date(2026, 11, 21)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.delivery.errors import DesignUnknown, DesignUnusable
+from services.delivery.printing.errors import DesignUnknown, DesignUnusable
 from services.delivery.printing.design.library import (
     ALIASES,
     MANIFEST,

@@ -127,7 +127,7 @@ def test_patience_ends_by_count_or_by_age() -> None:
     too_old = PATIENCE.ceiling(leased(), "451 later", NOW + timedelta(hours=96))
     for error in (too_often, too_old):
         assert error is not None
-        assert error.code == "delivery-gave-up"
+        assert error.code == "delivery-retries-exhausted"
         assert "451 later" in error.cause
 
 

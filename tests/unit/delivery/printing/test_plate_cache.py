@@ -15,7 +15,7 @@ import pytest
 import weasyprint
 from weasyprint.text.ffi import pango
 
-from services.delivery.errors import PlatesFolderUnusable, PlateUnreadable
+from services.delivery.printing.errors import PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing import plate_cache, plates, qr
 from services.delivery.printing.compile.layout import PageFont
 from services.delivery.printing.design.library import DesignLibrary

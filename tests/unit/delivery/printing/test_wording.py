@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from schemas.orders import TicketsChanged, TicketStatus
-from services.delivery import wording
+from services.delivery.printing import wording
 from services.delivery.documents import document
 from services.delivery.printing.design.library import DesignLibrary, builtin, builtin_names, lookup
 from services.delivery.printing.tools import samples

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.design.library import Design, DesignVariant
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.sandbox.limits import START_S_MAX, CompileTask, compile_apart

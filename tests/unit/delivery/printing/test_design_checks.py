@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from services.delivery import cli_design
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.design.library import Design, builtin, builtin_names
 from services.delivery.printing.plate_cache import PlateCache
-from services.delivery.printing.tools import apart, pictures, samples
+from services.delivery.printing.tools import isolated, pictures, samples
 from services.delivery.printing.tools.checks import DesignCheck
 from services.delivery.printing.tools.proof import DesignProof
 from services.delivery.printing.tools.target import DesignTarget, chosen
@@ -103,7 +103,7 @@ def in_process(
     }
     told: list[dict[str, Any]] = []
     try:
-        apart.WORK[work](task | more, told.append)
+        isolated.WORK[work](task | more, told.append)
     except DesignUnusable as error:
         told.append({"kind": "fault", "text": error.cause})
     yield from told
@@ -236,7 +236,7 @@ def test_a_design_that_eats_everything_is_a_fault_that_names_it(
 ) -> None:
     made(tmp_path / "door", page=("</body>", f"{bomb}</body>"))
     target = DesignTarget("door", tmp_path / "door")
-    *_, last = apart.asked("check", target, PlateCache(plates), size=None, language=None, **limits)
+    *_, last = isolated.asked("check", target, PlateCache(plates), size=None, language=None, **limits)
     assert last["kind"] == "fault"
     assert last["text"].startswith("door: ")
     assert "a5, en, the manifest's campaign" in last["text"]  # what it was at

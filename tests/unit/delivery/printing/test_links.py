@@ -10,7 +10,7 @@ from pathlib import Path
 import pikepdf
 import pytest
 
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.stamping import PageStamp
 from tests.support import pdfs
 from tests.support.corpus import ODD

@@ -21,8 +21,9 @@ from typing_extensions import override
 from services.delivery.blob_store import BlobStore, name_of
 from services.delivery.breaker import CircuitBreaker
 from services.delivery.document_cache import DocumentCache, Outcome
-from services.delivery.documents import Document, document
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.documents import Document
+from services.delivery.documents import document
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.sender import cleanup as janitors
 from services.delivery.sender.cleanup import FileCleanup
 from services.delivery.sender.telemetry import SenderTelemetry
@@ -396,7 +397,7 @@ def test_a_store_that_is_away_keeps_the_rows_of_what_could_not_be_removed(world:
     world.folder.write_text("in its place")
     world.janitor().turn()
     assert len(world.rows()) == 2
-    assert world.told.codes == ["delivery-files-away"]
+    assert world.told.codes == ["delivery-files-unavailable"]
     world.folder.unlink()
     away.rename(world.folder)
     world.janitor().turn()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from services.delivery.documents import Document, document
+from services.delivery.printing.documents import Document
+from services.delivery.documents import document
 from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.renderer import Renderer
 from tests.support import pdfs

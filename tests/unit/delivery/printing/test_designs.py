@@ -18,7 +18,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 
-from services.delivery.errors import DesignUnknown, DesignUnusable
+from services.delivery.printing.errors import DesignUnknown, DesignUnusable
 from services.delivery.printing.design.library import DesignLibrary, read
 from services.delivery.printing.design.page import filled
 from tests.support.rendering import SHEETS, SPRING, made, press_of, sheet_of

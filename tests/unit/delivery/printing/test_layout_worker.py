@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from services.delivery.errors import LayoutUnavailable, PlateUnreadable, TextUnprintable
+from services.delivery.printing.errors import LayoutUnavailable, PlateUnreadable, TextUnprintable
 from services.delivery.printing import plates
 from services.delivery.printing.compile.layout import Sheet
-from services.delivery.printing.compile.whole_page import set_whole
+from services.delivery.printing.compile.unstampable import set_whole
 from services.delivery.printing.design.library import Design, DesignLibrary, DesignVariant
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.plates import Plate

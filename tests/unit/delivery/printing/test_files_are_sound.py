@@ -19,7 +19,7 @@ from fontTools.pens.recordingPen import DecomposingRecordingPen
 from fontTools.ttLib import TTFont
 from fontTools.ttLib.sfnt import calcChecksum
 
-from services.delivery.documents import Document
+from services.delivery.printing.documents import Document
 from services.delivery.printing.fonts import packaged
 from services.delivery.printing.pdf.metadata import DocumentMetadata
 from services.delivery.printing.pdf.writer import PdfWriter

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from services.delivery.errors import DesignNotMade
+from services.delivery.printing.errors import DesignNotMade
 from services.delivery.printing.design.library import ALIASES, MANIFEST, NAME, DesignLibrary
 from services.delivery.printing.tools.target import find
 

@@ -16,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.delivery import metrics
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.compile.layout import Sheet
 from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.fonts import fallback

@@ -13,8 +13,9 @@ import pypdfium2
 import pytest
 
 from schemas.orders import CampaignSnapshot, Person, TicketsChanged
-from services.delivery.documents import Document, document, documents
-from services.delivery.errors import DesignUnknown, DesignUnusable
+from services.delivery.printing.documents import Document
+from services.delivery.documents import document, documents
+from services.delivery.printing.errors import DesignUnknown, DesignUnusable
 from services.delivery.printing import renderer as module
 from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.plate_cache import PlateCache

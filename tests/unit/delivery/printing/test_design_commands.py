@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from services.delivery import cli_design
-from services.delivery.errors import DesignNotMade, DesignUnknown
+from services.delivery.printing.errors import DesignNotMade, DesignUnknown
 from services.delivery.printing.design.library import DesignLibrary, builtin, builtin_names, read
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import pictures
 from services.delivery.printing.tools.bench import DesignBench
-from services.delivery.printing.tools.making import make
+from services.delivery.printing.tools.new_design import make
 from services.delivery.printing.tools.target import chosen, find
 from services.delivery.printing.tools.watch import seen, watch
 from tests.support.design_commands import Stubline, made

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.compile.layout import lines_in
 from tests.support import pdfs
 from tests.support.corpus import LATIN, ODD
