@@ -18,11 +18,11 @@ import pytest
 from psycopg.pq import TransactionStatus
 from typing_extensions import override
 
-from services.delivery.blob_store import BlobStore, name_of
+from services.delivery.blob_store import BlobStore, blob_path
 from services.delivery.breaker import CircuitBreaker
 from services.delivery.document_cache import DocumentCache, Outcome
-from services.delivery.printing.documents import Document
 from services.delivery.documents import document
+from services.delivery.printing.documents import Document
 from services.delivery.printing.errors import DesignUnusable
 from services.delivery.sender import cleanup as janitors
 from services.delivery.sender.cleanup import FileCleanup
@@ -119,7 +119,7 @@ class World:
 
     def is_whole(self) -> bool:
         """Each row has its file, and each file a row."""
-        return {name_of(sha256) for _, sha256 in self.rows()} == self.stored()
+        return {blob_path(sha256) for _, sha256 in self.rows()} == self.stored()
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ def test_a_lost_file_that_comes_out_otherwise_takes_its_row_and_nothing_is_left_
     world: World,
 ) -> None:
     [before] = world.archive(Printer(salt="old")).fetch(ORDER, [paper()])
-    (world.folder / name_of(before.sha256)).write_bytes(b"damaged")
+    (world.folder / blob_path(before.sha256)).write_bytes(b"damaged")
     [after] = world.archive(Printer(salt="new")).fetch(ORDER, [paper()])
     assert (after.outcome, world.told.codes) == (
         "healed",

@@ -15,7 +15,7 @@ import pytest
 
 from deploy.local.mail import Mail
 from schemas.orders import Person
-from services.delivery.blob_store import name_of
+from services.delivery.blob_store import blob_path
 from services.delivery.worker import parse
 from services.runtime.records import Record
 from tests.support.deliveries import Deliveries, deliveries, ticket_id
@@ -113,7 +113,7 @@ def test_a_document_is_rendered_once_however_many_mails_retries_and_senders_ask(
         2,
         ORDER,
     )
-    assert stored(world) == {name_of(digest): content}
+    assert stored(world) == {blob_path(digest): content}
     assert sha256s(world) == {digest}
 
 
@@ -182,7 +182,7 @@ def test_a_sender_killed_around_the_store_leaves_no_file_that_no_row_names_and_t
     assert rows(world) == [row]
     [(_, content)] = attached(world)
     assert row["sha256"] == hashlib.sha256(content).digest()
-    assert stored(world) == {name_of(hashlib.sha256(content).digest()): content}
+    assert stored(world) == {blob_path(hashlib.sha256(content).digest()): content}
     assert len(world.rendered()) == (2 if point == "named" else 1)
 
 

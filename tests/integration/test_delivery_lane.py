@@ -16,10 +16,10 @@ import pytest
 from deploy.local.mail import Mail
 from schemas.orders import DeliveriesChanged, Person
 from services.console.cli import run
-from services.delivery.rules import Told
+from services.delivery.rules import DeliveryInput
 from services.delivery.settings import DeliverySettings
 from services.delivery.store import DeliveryStore
-from services.delivery.worker import JOBS, backlog, handle, parse
+from services.delivery.worker import JOBS, backlog_limit, handle, parse
 from services.runtime.records import Duplicate, Effect, Record, Superseded
 from tests.support.deliveries import Deliveries, decided, deliveries, issued, ticket_id
 
@@ -55,7 +55,7 @@ def test_many_orders_told_in_any_order_and_any_batches_end_the_same(
     lane: Deliveries, seed: int
 ) -> None:
     chance = random.Random(seed)
-    told: list[Told] = []
+    told: list[DeliveryInput] = []
     for number in range(40):
         order_id = f"shop:{number}"
         told += [
@@ -205,7 +205,7 @@ def test_a_letter_that_names_no_job_is_no_event(value: bytes | None) -> None:
 
 def test_lanes_stop_reading_at_the_high_mark_and_go_on_at_the_low_one(lane: Deliveries) -> None:
     settings = DeliverySettings(backlog_high_jobs=12, backlog_low_jobs=5)
-    ask = backlog(settings)
+    ask = backlog_limit(settings)
     for number in range(11):
         lane.paid(f"shop:{number}", 1)
     assert ask(lane.connection) is None

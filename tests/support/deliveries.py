@@ -24,7 +24,7 @@ from deploy.local.mail import Mail
 from deploy.local.roles import as_role
 from deploy.local.stack import STATE
 from schemas.orders import CampaignSnapshot, OrderDecided, Person, Ticket, TicketsChanged
-from services.delivery.rules import Told
+from services.delivery.rules import DeliveryInput
 from services.delivery.worker import handle, tick
 from services.runtime.records import Event, Outcome
 
@@ -204,7 +204,7 @@ class Deliveries:
         if self._connection is not None:
             self._connection.close()
 
-    def tell(self, *told: Told) -> list[Outcome]:
+    def tell(self, *told: DeliveryInput) -> list[Outcome]:
         """One batch of the lane, in one transaction."""
         with self.connection.transaction():
             return handle(told, self.connection)

@@ -15,14 +15,14 @@ import pypdfium2
 import zxingcpp
 from PIL import Image, ImageChops
 
-from services.delivery.printing.documents import Document, TicketPage
 from services.delivery.printing import qr
 from services.delivery.printing.compile import compiler
-from services.delivery.printing.compile.layout import PageFont, Sheet
-from services.delivery.printing.compile.unstampable import FittingTrial, set_whole
+from services.delivery.printing.compile.layout import PageFont, PageTemplate
+from services.delivery.printing.compile.unstampable import FittingTrial, plate_with_texts
 from services.delivery.printing.design.fitting import CHARS_MAX, FittedText
 from services.delivery.printing.design.library import Design, DesignLibrary, DesignVariant, read
 from services.delivery.printing.design.page import CampaignFacts, UnstampableText
+from services.delivery.printing.documents import Document, TicketPage
 from services.delivery.printing.fonts import faces
 from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.pdf.metadata import DocumentMetadata
@@ -30,7 +30,7 @@ from services.delivery.printing.pdf.writer import PdfWriter
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.plates import Plate
 from services.delivery.printing.renderer import Renderer, facts_of
-from services.delivery.printing.stamping import NotStampable, PageStamp, normal
+from services.delivery.printing.stamping import NotStampable, PageStamp, normalized
 from tests.support.corpus import ODD
 
 DESIGNS = ("raffle-entry", "event-ticket", "e-ticket")
@@ -75,21 +75,21 @@ class Cupboard:
     def kit_of(self, font: PageFont, characters: str, tags: frozenset[str]) -> FaceKit:
         digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
         if digest not in self.kits:
-            self.kits[digest] = faces.compiled(
+            self.kits[digest] = faces.compile_kit(
                 font.content, font.index, font.family, characters, tags
             )
         return self.kits[digest]
 
 
 CUPBOARD = Cupboard()
-stencil = cache(qr.stencil)
+stencil = cache(qr.learn_stencil)
 
 
 @dataclass(frozen=True)
 class Press:
     """One design in one size for one campaign."""
 
-    sheet: Sheet
+    sheet: PageTemplate
     plate: Plate
     stamp: PageStamp
     writer: PdfWriter
@@ -102,9 +102,9 @@ class Press:
         fitted, odd = dict[str, FittedText](), dict[str, str]()
         for name, spot in self.plate.spots.items():
             try:
-                fitted[name] = self.stamp.fitted(name, normal(texts[spot.field]))
+                fitted[name] = self.stamp.fitted(name, normalized(texts[spot.field]))
             except NotStampable:
-                odd[name] = normal(texts[spot.field])
+                odd[name] = normalized(texts[spot.field])
         return fitted, odd
 
     def ours(self, texts: Mapping[str, str], code: str = payload()) -> bytes:
@@ -114,13 +114,13 @@ class Press:
         return self.writer.write([stamp.page(texts, code)], about())
 
     def whole(self, odd: Mapping[str, str]) -> Plate:
-        return set_whole(self.sheet, self.plate, odd, CUPBOARD.kit_of)
+        return plate_with_texts(self.sheet, self.plate, odd, CUPBOARD.kit_of)
 
     def weasyprints(self, texts: Mapping[str, str], code: str = payload()) -> bytes:
         """The same page as WeasyPrint writes it to a file: its fonts, its operators, its objects;
         nothing of ours.
         """
-        matrix, side = qr.drawn(code, self.stamp.stencil)
+        matrix, side = qr.draw_matrix(code, self.stamp.stencil)
         square = (qr.svg_path(matrix, side), side)
         return written(self.sheet, {**self.given(texts)[0], **self.odd(texts)}, square)
 
@@ -131,14 +131,14 @@ class Press:
             fitted, odd = self.given(texts)
             short = {name: text[:CHARS_MAX] for name, text in odd.items()}
             trial = FittingTrial(
-                self.sheet, self.plate, short, fitted, compiler.blank(self.plate.modules)
+                self.sheet, self.plate, short, fitted, compiler.blank_square(self.plate.modules)
             )
             self.tried[key] = trial.fitted()
         return self.tried[key]
 
 
 def written(
-    sheet: Sheet, given: Mapping[str, FittedText | UnstampableText], square: tuple[str, int]
+    sheet: PageTemplate, given: Mapping[str, FittedText | UnstampableText], square: tuple[str, int]
 ) -> bytes:
     pdf: bytes = sheet.lay(given, square).document.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1")
     return pdf
@@ -148,15 +148,15 @@ def about(title: str = "Spring Draw: order 7001", language: str = "en") -> Docum
     return DocumentMetadata(title, "1 ticket, order 7001", language, AT)
 
 
-def pressed(sheet: Sheet) -> Press:
-    plate = compiler.compiled(sheet, CUPBOARD.kit_of, modules=stencil(35).side)
+def pressed(sheet: PageTemplate) -> Press:
+    plate = compiler.compile_plate(sheet, CUPBOARD.kit_of, modules=stencil(35).side)
     return Press(sheet, plate, PageStamp(plate, CUPBOARD, stencil(35)), PdfWriter(CUPBOARD))
 
 
 @cache
 def press(reference: str, facts: CampaignFacts = SPRING) -> Press:
     """Of a built-in design. Compiled once a process."""
-    return pressed(Sheet(DesignLibrary().choose(reference), facts))
+    return pressed(PageTemplate(DesignLibrary().choose(reference), facts))
 
 
 def press_of(
@@ -168,9 +168,9 @@ def press_of(
 
 def sheet_of(
     design: Design, size: str = "", language: str = "", facts: CampaignFacts = SPRING
-) -> Sheet:
+) -> PageTemplate:
     manifest = design.manifest
-    return Sheet(
+    return PageTemplate(
         DesignVariant(
             design, size or next(iter(manifest.sizes)), language or manifest.languages[0]
         ),
@@ -287,7 +287,10 @@ def renderer(folder: Path, *pages: TicketPage, library: DesignLibrary | None = N
         if made.shelf.plate(key) is None:
             modules = made.shelf.stencil().side
             made.shelf.put_plate(
-                key, compiler.compiled(Sheet(chosen, facts), made.shelf.kit_of, modules=modules)
+                key,
+                compiler.compile_plate(
+                    PageTemplate(chosen, facts), made.shelf.kit_of, modules=modules
+                ),
             )
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -50,11 +51,16 @@ class Document:
 
     @property
     def title(self) -> str:
-        words, campaigns = wording.words(self.language), ", ".join(self.campaigns[:3])
-        named = words.more.format(campaigns=campaigns) if len(self.campaigns) > 3 else campaigns
-        return words.title.format(campaigns=named, order=self.order)
+        return document_title(self.campaigns, self.order, self.language)
 
     @property
     def subject(self) -> str:
         words, count = wording.words(self.language), len(self.pages)
         return (words.one if count == 1 else words.many).format(count=count, order=self.order)
+
+
+def document_title(campaigns: Sequence[str], order: str, language: str) -> str:
+    words, named = wording.words(language), ", ".join(campaigns[:3])
+    if len(campaigns) > 3:
+        named = words.more.format(campaigns=named)
+    return words.title.format(campaigns=named, order=order)

@@ -20,10 +20,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import uharfbuzz as hb
 
-from services.delivery.printing.errors import LayoutUnavailable, PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing import plates, qr
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.errors import (
+    LayoutUnavailable,
+    PlatesFolderUnusable,
+    PlateUnreadable,
+)
 from services.delivery.printing.fonts import faces, fallback
 from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.fonts.packaged import fonts_digest
@@ -46,7 +50,7 @@ PANGO = (
     "libpango-1.0-0.dll",
 )
 DAY_S = 86_400.0
-OURS = re.compile(
+OWN_FILES = re.compile(
     r"[0-9a-f]{64}\.(plate|face|proven)|\.part-\w+"
 )  # what a purge may remove, whatever else stands there
 PAYLOAD_CHARS = 35  # of a ticket's code with its scheme
@@ -86,7 +90,7 @@ def seal(name: str, content: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\0" + content).digest()
 
 
-def checked(name: str, packed: bytes) -> bytes:
+def unsealed(name: str, packed: bytes) -> bytes:
     """One flipped bit would be in every ticket. Raises PlateUnreadable."""
     told, content = packed[:SEAL_BYTES], packed[SEAL_BYTES:]
     if told != seal(name, content):
@@ -129,7 +133,7 @@ class PlateCache:
         digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
         if (found := self.kit(digest)) is not None:
             return found
-        made = self._kits[digest] = faces.compiled(
+        made = self._kits[digest] = faces.compile_kit(
             font.content, font.index, font.family, characters, tags
         )
         self._put(f"{digest}.face", faces.to_bytes(made))
@@ -146,7 +150,7 @@ class PlateCache:
 
         found = self._load(name, read)
         if found is None:
-            found = qr.stencil(length)
+            found = qr.learn_stencil(length)
             self._put(name, found.to_bytes())
         return found
 
@@ -160,7 +164,7 @@ class PlateCache:
         removed, before = 0, time.time() - keep_days * DAY_S
         for path in list(self.folder.iterdir()) if keep_days else ():
             with suppress(FileNotFoundError):
-                if OURS.fullmatch(path.name) and path.stat().st_mtime < before:
+                if OWN_FILES.fullmatch(path.name) and path.stat().st_mtime < before:
                     path.unlink()
                     removed += 1
         return removed
@@ -168,7 +172,7 @@ class PlateCache:
     def _load(self, name: str, read: Callable[[bytes], T]) -> T | None:
         path = self.folder / name
         try:
-            found = read(checked(name, path.read_bytes()))
+            found = read(unsealed(name, path.read_bytes()))
             if path.stat().st_mtime < time.time() - DAY_S:
                 os.utime(path)  # it is in use: `purge` looks at that
         except OSError:  # not there, or another user's: it is made anew, and put in its place

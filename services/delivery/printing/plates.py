@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import orjson
 
-from services.delivery.printing.errors import PlateUnreadable
 from services.delivery.printing.design.fitting import FieldBox, FittingRule
+from services.delivery.printing.errors import PlateUnreadable
 
 MAGIC = b"stubline-plate-2\n"
 
@@ -136,7 +136,7 @@ def unpack(magic: bytes, packed: bytes) -> tuple[Any, list[bytes]]:
     return told["head"], blobs
 
 
-PLAIN = (
+PLATE_SCALARS = (
     "digest",
     "title",
     "language",
@@ -152,7 +152,7 @@ PLAIN = (
     "links",
     "lacking",
 )
-PLAIN_OF_SPOT = (
+SPOT_SCALARS = (
     "name",
     "field",
     "x",
@@ -177,18 +177,18 @@ def to_bytes(plate: Plate) -> bytes:
             None if it.stream is None else blobs.add(it.stream),
         ]
 
-    head = {name: getattr(plate, name) for name in PLAIN} | {
+    head = {name: getattr(plate, name) for name in PLATE_SCALARS} | {
         "shared": [piece(it) for it in plate.shared],
         "page": [piece(it) for it in plate.page],
         "content": [part if isinstance(part, str) else blobs.add(part) for part in plate.content],
-        "spots": [spot_told(spot) for spot in plate.spots.values()],
+        "spots": [spot_to_json(spot) for spot in plate.spots.values()],
     }
     return pack(MAGIC, head, blobs)
 
 
-def spot_told(spot: FieldSpot) -> dict[str, Any]:
+def spot_to_json(spot: FieldSpot) -> dict[str, Any]:
     rule, box = spot.rule, spot.box
-    return {name: getattr(spot, name) for name in PLAIN_OF_SPOT} | {
+    return {name: getattr(spot, name) for name in SPOT_SCALARS} | {
         "rule": [rule.fit, rule.lines, rule.shrink, rule.valign],
         "box": [box.width, box.height, box.size, box.pitch, box.pitch_scales],
     }
@@ -198,12 +198,12 @@ def from_bytes(packed: bytes) -> Plate:
     """Raises PlateUnreadable."""
     head, blobs = unpack(MAGIC, packed)
     try:
-        return plate_of(head, blobs)
+        return plate_from_json(head, blobs)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise PlateUnreadable(str(error)) from None
 
 
-def plate_of(head: dict[str, Any], blobs: list[bytes]) -> Plate:
+def plate_from_json(head: dict[str, Any], blobs: list[bytes]) -> Plate:
     def piece(told: list[Any]) -> PlatePiece:
         texts, holes, stream = told
         return PlatePiece(
@@ -212,27 +212,27 @@ def plate_of(head: dict[str, Any], blobs: list[bytes]) -> Plate:
             None if stream is None else blobs[stream],
         )
 
-    plain = {name: frozen(head[name]) for name in PLAIN}
+    plain = {name: as_tuples(head[name]) for name in PLATE_SCALARS}
     return Plate(
         **plain,
         shared=tuple(map(piece, head["shared"])),
         page=tuple(map(piece, head["page"])),
         content=tuple(part if isinstance(part, str) else blobs[part] for part in head["content"]),
-        spots={told["name"]: spot_of(told) for told in head["spots"]},
+        spots={told["name"]: spot_from_json(told) for told in head["spots"]},
     )
 
 
-def spot_of(told: dict[str, Any]) -> FieldSpot:
-    plain: dict[str, Any] = {name: frozen(told[name]) for name in PLAIN_OF_SPOT}
+def spot_from_json(told: dict[str, Any]) -> FieldSpot:
+    plain: dict[str, Any] = {name: as_tuples(told[name]) for name in SPOT_SCALARS}
     return FieldSpot(**plain, rule=FittingRule(*told["rule"]), box=FieldBox(*told["box"]))
 
 
-def frozen(value: Any) -> Any:
+def as_tuples(value: Any) -> Any:
     """Lists of JSON as the tuples that they were."""
-    return tuple(map(frozen, value)) if isinstance(value, list) else value
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
 
 
-def pieces(texts: Iterable[bytes | Hole]) -> tuple[tuple[bytes, ...], tuple[Hole, ...]]:
+def join_pieces(texts: Iterable[bytes | Hole]) -> tuple[tuple[bytes, ...], tuple[Hole, ...]]:
     """Neighbouring texts joined; a text before, between and behind all holes."""
     joined, holes = [b""], list[Hole]()
     for part in texts:

@@ -142,7 +142,7 @@ class QrStencil:
         return QrStencil(length, error.decode(), version, mask, base, tuple(basis))
 
 
-def stencil(
+def learn_stencil(
     length: int, *, error: Literal["l", "m", "q", "h"] = "m", mask: int = MASK
 ) -> QrStencil:
     """Asks segno for one code and five or six more a character, 0.1 s for 35: to be made once, and
@@ -174,7 +174,7 @@ def stencil(
     return learnt
 
 
-def drawn(payload: str, by: QrStencil | None = None) -> tuple[int, int]:
+def draw_matrix(payload: str, by: QrStencil | None = None) -> tuple[int, int]:
     """A matrix and its side, of any payload that fits a QR code: by the stencil if it is of its
     form, else by segno whole.
     """
@@ -185,7 +185,7 @@ def drawn(payload: str, by: QrStencil | None = None) -> tuple[int, int]:
     return _packed(code), len(code.matrix)
 
 
-def path(matrix: int, side: int) -> bytes:
+def pdf_path(matrix: int, side: int) -> bytes:
     """The dark modules as PDF rectangles, each line with its end, in modules from the top left
     downwards.
 

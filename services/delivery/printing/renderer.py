@@ -10,22 +10,22 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Protocol
 
-from services.delivery.printing.documents import Document, TicketPage
-from services.delivery.printing.errors import DesignUnknown, DesignUnusable, PlateUnreadable
 from services.delivery.printing import qr
 from services.delivery.printing.design.colours import tint
-from services.delivery.printing.design.library import DesignLibrary, DesignVariant, lookup
+from services.delivery.printing.design.library import DesignLibrary, DesignVariant, best_language
 from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.documents import Document, TicketPage
+from services.delivery.printing.errors import DesignUnknown, DesignUnusable, PlateUnreadable
 from services.delivery.printing.lru_cache import LruCache
 from services.delivery.printing.pdf.metadata import DocumentMetadata
 from services.delivery.printing.pdf.writer import PdfWriter, StampedPage
 from services.delivery.printing.plate_cache import PlateCache, plate_key, versions
 from services.delivery.printing.plates import Plate
 from services.delivery.printing.sandbox.layout_worker import LayoutWorker
-from services.delivery.printing.sandbox.limits import CompileTask, compile_apart
-from services.delivery.printing.stamping import NotStampable, PageStamp, normal
+from services.delivery.printing.sandbox.limits import CompileTask, compile_in_sandbox
+from services.delivery.printing.stamping import NotStampable, PageStamp, normalized
 
-STAMPS_MAX, CHOICES_MAX = 256, 1_024
+STAMPS_CACHED_MAX, VARIANTS_CACHED_MAX = 256, 1_024
 
 
 class RenderTelemetry(Protocol):
@@ -56,7 +56,7 @@ class Renderer:
     press: LayoutWorker = field(default_factory=LayoutWorker)
     _choices: dict[tuple[str, str], DesignVariant] = field(init=False, default_factory=dict)
     _stamps: LruCache[object, PageStamp] = field(
-        init=False, default_factory=lambda: LruCache(most=STAMPS_MAX)
+        init=False, default_factory=lambda: LruCache(most=STAMPS_CACHED_MAX)
     )
     _stencil: qr.QrStencil | None = field(init=False, default=None)
     _writer: PdfWriter = field(init=False)
@@ -94,7 +94,7 @@ class Renderer:
         design's first.
         """
         chosen = self._choose(design, asked)
-        return asked if lookup(asked, chosen.design.manifest.languages) else chosen.language
+        return asked if best_language(asked, chosen.design.manifest.languages) else chosen.language
 
     def check_language(self, design: str, asked: str) -> None:
         """Raises DesignUnknown for one that the design lacks. A ticket is printed all the same:
@@ -102,7 +102,7 @@ class Renderer:
         """
         chosen = self._choose(design, asked)
         languages = chosen.design.manifest.languages
-        if asked and lookup(asked, languages) is None:
+        if asked and best_language(asked, languages) is None:
             raise DesignUnknown(
                 f"{chosen.design.name} has no language `{asked[:80]}`; it has "
                 f"{', '.join(languages)}"
@@ -142,7 +142,7 @@ class Renderer:
 
     def _compiled(self, task: CompileTask, page: TicketPage) -> float:
         try:
-            return compile_apart(task)
+            return compile_in_sandbox(task)
         except DesignUnusable:
             self._choices.pop(
                 (page.design, page.language), None
@@ -165,16 +165,16 @@ class Renderer:
         odd = {}
         for name, spot in stamp.plate.spots.items():
             try:
-                stamp.fitted(name, normal(texts[spot.field]))
+                stamp.fitted(name, normalized(texts[spot.field]))
             except NotStampable:
-                odd[name] = normal(texts[spot.field])
+                odd[name] = normalized(texts[spot.field])
         chosen, facts = self._chosen(page), facts_of(page)
         key = plate_key(chosen, facts)
 
         def make() -> PageStamp:
             plate = self.press.whole(CompileTask(chosen, facts, self.shelf, key), stamp.plate, odd)
             for name, text in odd.items():
-                if letters := lacking_in(text, plate):
+                if letters := count_missing(text, plate):
                     self.narrator.lacking(
                         chosen.design.name, stamp.plate.spots[name].field, letters
                     )
@@ -190,7 +190,7 @@ class Renderer:
         order has one look.
         """
         if (design, language) not in self._choices:
-            if len(self._choices) >= CHOICES_MAX:
+            if len(self._choices) >= VARIANTS_CACHED_MAX:
                 self._choices.clear()
             self._choices[design, language] = self.library.choose(design, language)
         return self._choices[design, language]
@@ -201,7 +201,7 @@ class Renderer:
         return self._stencil
 
 
-def lacking_in(text: str, plate: Plate) -> int:
+def count_missing(text: str, plate: Plate) -> int:
     """How many of its letters no font has, as the field says them or in capitals."""
     return (
         sum(letter in plate.lacking or letter.upper() in plate.lacking for letter in text)

@@ -1,9 +1,9 @@
-"""What delivery itself writes on a ticket, in the ticket's language: dates by Unicode's CLDR
-(Babel), and a few words of our own.
+"""What Stubline itself writes on a ticket, in the ticket's language: dates by Unicode's CLDR
+(Babel), and a few words of its own.
 
-Pure: the same words on each machine, for locales are named and never asked for, and Babel's
-version, its data's too, is pinned. All of it becomes text of a page, so it is part of the key of a
-document like any other text.
+Pure: the same words on each machine, for locales are named and never read from the environment, and
+Babel's version, with its data, is pinned. All of it becomes text of a page, so it is part of a
+document's key like any other text.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from babel.dates import format_date, format_time
 
 from schemas.orders import TicketStatus
 
-Spoken = Callable[[str, str], str]  # a design, the language that is asked for -> that of the page
+PageLanguage = Callable[
+    [str, str], str
+]  # a design, the language that is asked for -> that of the page
 ENGLISH = "en"
 INTERNATIONAL = "en_GB"  # English that names no country: 6 March 2027, 19:30
-KEPT = 4_096  # dates of campaigns and days of issue are few, their tickets many
+CACHED_MAX = 4_096  # dates of campaigns and days of issue are few, their tickets many
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageWords:
-    """Of one language. In braces stands what is filled in."""
+    """The words of one language. Braces stand around what is filled in."""
 
     status: Mapping[TicketStatus, str]
     position: str
@@ -36,7 +38,7 @@ class LanguageWords:
     many: str
 
 
-OURS = {
+WORDS_BY_LANGUAGE = {
     "en": LanguageWords(
         {"Active": "Active", "Won": "Won", "Cancelled": "Cancelled"},
         position="{at} of {count}",
@@ -84,20 +86,20 @@ OURS = {
 }
 
 
-def english(_design: str, _asked: str) -> str:
-    """For what is in English whatever its tickets are in: mails."""
+def english(_design: str, _requested: str) -> str:
+    """Return English, whatever the design and the requested language."""
     return ENGLISH
 
 
 def words(language: str) -> LanguageWords:
-    """English where we have no words of a language."""
-    return OURS.get(language.partition("-")[0].lower(), OURS[ENGLISH])
+    """Return a language's words; English where there are none."""
+    return WORDS_BY_LANGUAGE.get(language.partition("-")[0].lower(), WORDS_BY_LANGUAGE[ENGLISH])
 
 
-@lru_cache(KEPT)
+@lru_cache(CACHED_MAX)
 def locale_of(language: str) -> Locale:
-    """Its own, or that of the language without its country; English for one that CLDR does not
-    have.
+    """Return the language's locale, or that of the language without its country; English for a
+    language that CLDR lacks.
     """
     parts = language.split("-")
     while parts and parts != [ENGLISH]:
@@ -108,30 +110,32 @@ def locale_of(language: str) -> Locale:
     return Locale.parse(INTERNATIONAL)
 
 
-@lru_cache(KEPT)
+@lru_cache(CACHED_MAX)
 def day(on: date, language: str) -> str:
     return format_date(on, "long", locale_of(language))
 
 
-@lru_cache(KEPT)
+@lru_cache(CACHED_MAX)
 def moment(on: date, at: str | None, zone: str, language: str) -> str:
-    """As the organiser wrote it, with the zone in which it holds. Never moved to another one."""
+    """Return a campaign's date as the organiser wrote it, with the zone in which it holds. It is
+    never converted to another zone.
+    """
     locale = locale_of(language)
-    long = format_date(on, "full", locale)
+    date_text = format_date(on, "full", locale)
     if not at:
-        return long
+        return date_text
     joined = (
         str(locale.datetime_formats["medium"])
         .replace("'", "")
-        .replace("{1}", long)
+        .replace("{1}", date_text)
         .replace("{0}", clock(at, locale))
     )
     return f"{joined} ({zone})"
 
 
-def clock(at: str, locale: Locale) -> str:
-    """What is no time is printed as it was said."""
+def clock(text: str, locale: Locale) -> str:
+    """Return a time of the locale; a text that is no time is printed as it is."""
     try:
-        return format_time(time.fromisoformat(at), "short", locale=locale)
+        return format_time(time.fromisoformat(text), "short", locale=locale)
     except ValueError:
-        return at
+        return text

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis.strategies import binary
 
 from services.delivery import blob_store as module
-from services.delivery.blob_store import PART_AGE_S, BlobStore, default_folder, name_of
+from services.delivery.blob_store import PART_AGE_S, BlobStore, blob_path, default_folder
 from services.delivery.breaker import CircuitBreaker
 from services.delivery.errors import (
     BlobStoreUnavailable,
@@ -55,7 +55,7 @@ class Store:
         return sorted(name.removeprefix(f"{self._root}/") for name in self._system.find(self._root))
 
     def replace(self, sha256: bytes, content: bytes) -> None:
-        self._system.pipe_file(f"{self._root}/{name_of(sha256)}", content)
+        self._system.pipe_file(f"{self._root}/{blob_path(sha256)}", content)
 
 
 @pytest.fixture(params=["plain path", "file://", "memory://"])
@@ -136,7 +136,7 @@ def test_only_a_hash_is_a_name(store: Store, name: bytes) -> None:
 @given(binary(min_size=32, max_size=32))
 def test_no_name_leaves_the_store(sha256: bytes) -> None:
     """Whatever the bytes, hexadecimal holds neither a dot at the beginning nor a separator."""
-    folder, _, name = name_of(sha256).partition("/")
+    folder, _, name = blob_path(sha256).partition("/")
     assert folder.isalnum()
     assert name.removesuffix(".pdf").isalnum()
     assert (len(folder), len(name)) == (2, 66)
@@ -156,7 +156,7 @@ def test_nobody_else_may_read_a_file(folder: Path) -> None:
         BlobStore(str(folder)).put(CONTENT)
     finally:
         os.umask(before)
-    place = folder / name_of(SHA256)
+    place = folder / blob_path(SHA256)
     assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, place.parent, place)] == [
         0o700,
         0o700,
@@ -170,7 +170,7 @@ def test_a_reader_never_sees_half_a_file(folder: Path, monkeypatch: pytest.Monke
     sync = os.fsync
 
     def look(handle: int) -> None:
-        seen.append((folder / name_of(SHA256)).exists())
+        seen.append((folder / blob_path(SHA256)).exists())
         assert os.fstat(handle).st_size == len(CONTENT)
         sync(handle)
 
@@ -197,7 +197,7 @@ def test_a_disk_that_is_full_leaves_nothing_behind(
 def test_what_a_killed_writer_left_goes_with_its_file(folder: Path) -> None:
     files = BlobStore(str(folder))
     files.put(CONTENT)
-    place = folder / name_of(SHA256)
+    place = folder / blob_path(SHA256)
     (left := place.with_name(f".{place.name}.1a2b3c4d")).write_bytes(CONTENT[:5])
     (others := place.with_name(f".{'0' * 62}.pdf.1a2b3c4d")).write_bytes(b"")
     (young := place.with_name(f".{place.name}.5e6f7a8b")).write_bytes(
@@ -221,7 +221,7 @@ def test_a_folder_that_has_gone_is_the_worlds_fault(folder: Path) -> None:
 
 def test_a_folder_of_that_name_in_the_place_of_a_file_is_the_worlds_fault(folder: Path) -> None:
     files = BlobStore(str(folder), tireless())
-    (folder / name_of(SHA256)).mkdir(parents=True)
+    (folder / blob_path(SHA256)).mkdir(parents=True)
     for act in (files.get, files.delete):
         with pytest.raises(BlobStoreUnavailable):
             act(SHA256)
@@ -241,7 +241,7 @@ def test_a_link_to_elsewhere_is_replaced_and_not_followed(folder: Path, tmp_path
     files = BlobStore(str(folder))
     victim = tmp_path / "victim"
     victim.write_bytes(b"theirs")
-    place = folder / name_of(SHA256)
+    place = folder / blob_path(SHA256)
     place.parent.mkdir()
     place.symlink_to(victim)
     files.put(CONTENT)
@@ -350,7 +350,7 @@ def test_a_place_that_is_no_folder_is_refused_at_the_start(tmp_path: Path) -> No
 
 def test_an_address_may_hold_blanks(tmp_path: Path) -> None:
     files = BlobStore((tmp_path / "my files").as_uri())
-    assert (tmp_path / "my files" / name_of(files.put(CONTENT))).exists()
+    assert (tmp_path / "my files" / blob_path(files.put(CONTENT))).exists()
 
 
 @pytest.mark.parametrize(

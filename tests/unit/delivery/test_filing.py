@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.delivery.rules import (
+    DeliveryInput,
     DeliveryOrder,
     Job,
     ReplayedJob,
     SnapshotVerdict,
-    Told,
+    apply_batch,
     changed_jobs,
-    file,
-    judge,
+    file_jobs,
 )
 from tests.support.deliveries import decided, issued, ticket_id
 
@@ -27,11 +27,11 @@ STATES = ("observed", "gated", "released", "refused", "cancelled")
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[Told]:
+def histories(draw: st.DrawFn) -> list[DeliveryInput]:
     """What both writers said of one order, in the sequence in which they said it. A ticket, once
     issued, stays.
     """
-    told: list[Told] = []
+    told: list[DeliveryInput] = []
     tickets: list[str] = []
     for sequence, change in enumerate(
         draw(st.lists(st.integers(0, 30), min_size=1, max_size=6)), 1
@@ -58,14 +58,14 @@ arrivals = histories().flatmap(
 )
 
 
-def lived(batches: Sequence[Sequence[Told]]) -> DeliveryOrder:
+def lived(batches: Sequence[Sequence[DeliveryInput]]) -> DeliveryOrder:
     order = DeliveryOrder(ORDER)
     for batch in batches:
-        order = judge(batch, {ORDER: order}).orders[ORDER]
+        order = apply_batch(batch, {ORDER: order}).orders[ORDER]
     return order
 
 
-def one_by_one(told: Sequence[Told]) -> DeliveryOrder:
+def one_by_one(told: Sequence[DeliveryInput]) -> DeliveryOrder:
     return lived([[one] for one in told])
 
 
@@ -87,7 +87,7 @@ def due(order: DeliveryOrder) -> set[UUID]:
 
 @given(arrivals, st.integers(1, 4))
 def test_each_active_ticket_is_in_exactly_one_initial_job(
-    arrived: tuple[Sequence[Told], ...], size: int
+    arrived: tuple[Sequence[DeliveryInput], ...], size: int
 ) -> None:
     for told in arrived:
         for order in (
@@ -102,7 +102,7 @@ def test_each_active_ticket_is_in_exactly_one_initial_job(
 
 @given(arrivals)
 def test_the_same_facts_in_any_order_make_the_same_tickets_due(
-    arrived: tuple[Sequence[Told], ...],
+    arrived: tuple[Sequence[DeliveryInput], ...],
 ) -> None:
     ends = [one_by_one(told) for told in arrived]
     assert len({(frozenset(due(end)), end.active, end.decision) for end in ends}) == 1
@@ -111,17 +111,21 @@ def test_the_same_facts_in_any_order_make_the_same_tickets_due(
 
 
 @given(arrivals)
-def test_a_batch_at_once_is_known_when_it_comes_again(arrived: tuple[Sequence[Told], ...]) -> None:
+def test_a_batch_at_once_is_known_when_it_comes_again(
+    arrived: tuple[Sequence[DeliveryInput], ...],
+) -> None:
     told = arrived[1]
     order = one_by_one(told)
-    again = judge(told, {ORDER: order})
+    again = apply_batch(told, {ORDER: order})
     assert set(again.verdicts) <= {SnapshotVerdict.KNOWN, SnapshotVerdict.OLDER}
     assert again.orders[ORDER] == order
     assert changed_jobs({ORDER: order}, again.orders) == []
 
 
 @given(histories())
-def test_one_snapshot_is_one_job_and_names_it_the_same_after_a_restore(told: list[Told]) -> None:
+def test_one_snapshot_is_one_job_and_names_it_the_same_after_a_restore(
+    told: list[DeliveryInput],
+) -> None:
     one, other = one_by_one(told[:1]), one_by_one(told[:1])
     assert len(one.jobs) == 1
     assert [job.job_id for job in one.jobs] == [job.job_id for job in other.jobs]
@@ -138,18 +142,18 @@ def with_states(order: DeliveryOrder, *states: str) -> DeliveryOrder:
 
 
 def test_a_job_whose_tickets_are_all_cancelled_is_cancelled_and_comes_back_with_them() -> None:
-    told: list[Told] = [decided(ORDER, 1), issued(ORDER, 1, "Active", "Active")]
+    told: list[DeliveryInput] = [decided(ORDER, 1), issued(ORDER, 1, "Active", "Active")]
     told.append(issued(ORDER, 2, "Cancelled", "Cancelled"))
     cancelled = one_by_one(told)
     assert [job.state for job in cancelled.jobs] == ["cancelled"]
-    back = judge([issued(ORDER, 3, "Active", "Cancelled")], {ORDER: cancelled}).orders[ORDER]
+    back = apply_batch([issued(ORDER, 3, "Active", "Cancelled")], {ORDER: cancelled}).orders[ORDER]
     assert [(job.job_id, job.state) for job in back.jobs] == [(cancelled.jobs[0].job_id, "due")]
 
 
 def test_a_ticket_that_was_sent_is_not_filed_again_when_it_is_cancelled_and_restored() -> None:
     sent = with_states(one_by_one([decided(ORDER, 1), issued(ORDER, 1, "Active")]), "sent")
     for sequence, status in enumerate(("Cancelled", "Active"), 2):
-        sent = judge([issued(ORDER, sequence, status)], {ORDER: sent}).orders[ORDER]
+        sent = apply_batch([issued(ORDER, sequence, status)], {ORDER: sent}).orders[ORDER]
     assert [job.state for job in sent.jobs] == ["sent"]
 
 
@@ -173,7 +177,7 @@ def test_a_ticket_left_behind_by_its_mail_is_filed_anew() -> None:
         ticket_ids=frozenset({ticket_id(ORDER, 1)}),
     )
     left = DeliveryOrder(ORDER, order.tickets, order.active, order.decided, order.decision, (gone,))
-    again = file(left)
+    again = file_jobs(left)
     assert [it.ticket_ids for it in again.jobs] == [{ticket_id(ORDER, 1)}, {ticket_id(ORDER, 2)}]
     assert again.jobs[1].job_id != job.job_id
 
@@ -181,24 +185,26 @@ def test_a_ticket_left_behind_by_its_mail_is_filed_anew() -> None:
 def test_an_order_that_is_not_released_holds_its_jobs() -> None:
     waiting = one_by_one([issued(ORDER, 1, "Active")])
     assert [(job.state, job.is_held) for job in waiting.jobs] == [("due", True)]
-    released = judge([decided(ORDER, 1)], {ORDER: waiting}).orders[ORDER]
+    released = apply_batch([decided(ORDER, 1)], {ORDER: waiting}).orders[ORDER]
     assert [(job.state, job.is_held) for job in released.jobs] == [("due", False)]
 
 
 def test_a_dead_job_stays_dead_until_it_is_given_back() -> None:
     dead = with_states(one_by_one([decided(ORDER, 1), issued(ORDER, 1, "Active")]), "dead")
-    moved = judge([issued(ORDER, 2, "Won")], {ORDER: dead}).orders[ORDER]
+    moved = apply_batch([issued(ORDER, 2, "Won")], {ORDER: dead}).orders[ORDER]
     assert [job.state for job in moved.jobs] == ["dead"]
     job_id = dead.jobs[0].job_id
-    found = judge([ReplayedJob(ORDER, job_id), ReplayedJob(ORDER, job_id)], {ORDER: moved})
+    found = apply_batch([ReplayedJob(ORDER, job_id), ReplayedJob(ORDER, job_id)], {ORDER: moved})
     assert found.verdicts == [SnapshotVerdict.APPLIED, SnapshotVerdict.KNOWN]
     assert [job.state for job in found.orders[ORDER].jobs] == ["due"]
 
 
 def test_positions_of_the_two_writers_are_never_compared() -> None:
-    found = judge([issued(ORDER, 9, "Active"), decided(ORDER, 1)], {ORDER: DeliveryOrder(ORDER)})
+    found = apply_batch(
+        [issued(ORDER, 9, "Active"), decided(ORDER, 1)], {ORDER: DeliveryOrder(ORDER)}
+    )
     assert found.verdicts == [SnapshotVerdict.APPLIED, SnapshotVerdict.APPLIED]
-    older = judge(
+    older = apply_batch(
         [issued(ORDER, 8, "Active"), issued(ORDER, 1, "Active", generation=2)], found.orders
     )
     assert older.verdicts == [SnapshotVerdict.OLDER, SnapshotVerdict.APPLIED]

@@ -136,7 +136,7 @@ def test_a_folder_for_plates_that_cannot_be_is_told_by_its_name(
 ) -> None:
     monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", folder)
     with pytest.raises(PlatesFolderUnusable):
-        printer.shelf(read(DeliverySettings))
+        printer.plate_cache(read(DeliverySettings))
 
 
 def test_plates_are_kept_where_the_xdg_specification_has_caches(
@@ -144,9 +144,12 @@ def test_plates_are_kept_where_the_xdg_specification_has_caches(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "relative, so none")
-    assert printer.shelf(DeliverySettings()).folder == tmp_path / ".cache" / "stubline" / "plates"
+    assert (
+        printer.plate_cache(DeliverySettings()).folder
+        == tmp_path / ".cache" / "stubline" / "plates"
+    )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    made_there: PlateCache = printer.shelf(DeliverySettings())
+    made_there: PlateCache = printer.plate_cache(DeliverySettings())
     assert made_there.folder == tmp_path / "cache" / "stubline" / "plates"
     assert made_there.folder.stat().st_mode & 0o777 == 0o700
 

@@ -15,7 +15,7 @@ from typing import Self
 
 import pytest
 
-from services.delivery.sender.rules import SendVerdict, SmtpReply, judge
+from services.delivery.sender.rules import SendVerdict, SmtpReply, classify_reply
 from services.delivery.sender.smtp import OutgoingMail, SmtpChannel, SmtpServer
 
 PARCEL = OutgoingMail(
@@ -166,7 +166,7 @@ def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(h
     begun = time.monotonic()
     with ThreadPoolExecutor(len(STEPS)) as pool:
         answers = list(pool.map(ended, [step for step, _, _ in STEPS]))
-    assert [(it.stage, it.code, judge(it)) for it in answers] == [
+    assert [(it.stage, it.code, classify_reply(it)) for it in answers] == [
         (stage, 0, verdict) for _, stage, verdict in STEPS
     ]
     assert time.monotonic() - begun < 60  # a silent server would stay silent for longer
@@ -203,7 +203,7 @@ def test_an_answer_names_its_stage_and_the_next_mail_begins_anew(
     with Scripted([script, {}]) as server:
         line = channel(server.where)
         assert line.send(PARCEL) == answer
-        assert judge(answer) is verdict
+        assert classify_reply(answer) is verdict
         assert line.send(PARCEL).code == 250
         line.close()
 
@@ -214,14 +214,14 @@ def test_an_answer_names_its_stage_and_the_next_mail_begins_anew(
 def test_half_an_answer_to_the_final_dot_is_no_acceptance(half: str) -> None:
     with Scripted([{".": HALF + half}]) as server:
         answer = channel(server.where).send(PARCEL)
-    assert (answer.stage, judge(answer)) == ("end", SendVerdict.UNKNOWN)
+    assert (answer.stage, classify_reply(answer)) == ("end", SendVerdict.UNKNOWN)
 
 
 def test_a_server_that_is_not_there_is_away() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     answer = channel(SmtpServer("127.0.0.1", port)).send(PARCEL)
-    assert (answer.stage, answer.code, judge(answer)) == ("connect", 0, SendVerdict.AWAY)
+    assert (answer.stage, answer.code, classify_reply(answer)) == ("connect", 0, SendVerdict.AWAY)
 
 
 def test_a_password_is_never_sent_to_a_server_that_offers_no_encryption() -> None:
@@ -230,7 +230,7 @@ def test_a_password_is_never_sent_to_a_server_that_offers_no_encryption() -> Non
             "127.0.0.1", server.where.port, wants_starttls=True, user="u", password="secret"
         )
         answer = channel(where).send(PARCEL)
-    assert judge(answer) is SendVerdict.NOT_OUR_LOGIN
+    assert classify_reply(answer) is SendVerdict.NOT_OUR_LOGIN
     assert not any("AUTH" in command for command in server.commands)
 
 
@@ -240,5 +240,9 @@ def test_a_wrong_password_is_not_the_recipients_fault() -> None:
         answer = channel(
             SmtpServer("127.0.0.1", server.where.port, user="u", password="secret")
         ).send(PARCEL)
-    assert (answer.stage, answer.code, judge(answer)) == ("login", 535, SendVerdict.NOT_OUR_LOGIN)
+    assert (answer.stage, answer.code, classify_reply(answer)) == (
+        "login",
+        535,
+        SendVerdict.NOT_OUR_LOGIN,
+    )
     assert "secret" not in str(answer)

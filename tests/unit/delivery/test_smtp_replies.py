@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.delivery.addresses import address, domain, parse_mailbox
+from services.delivery.addresses import ascii_domain, parse_mailbox, smtp_address
 from services.delivery.breaker import CircuitBreaker
 from services.delivery.errors import RecipientUnusable, SmtpUrlUnusable
 from services.delivery.sender.rules import (
@@ -23,12 +23,12 @@ from services.delivery.sender.rules import (
     SkipReason,
     SmtpReply,
     Stage,
-    intend,
-    judge,
-    refusal,
-    shakes_the_server,
+    classify_reply,
+    counts_against_server,
+    plan_send,
+    refusal_error,
 )
-from services.delivery.sender.smtp import SmtpServer, destination
+from services.delivery.sender.smtp import SmtpServer, parse_smtp_url
 from services.delivery.settings import DeliverySettings
 from tests.support.deliveries import issued, ticket_id
 
@@ -79,7 +79,7 @@ def leased(**changes: object) -> LeasedJob:
     ],
 )
 def test_an_answer_means(stage: Stage, code: int, verdict: SendVerdict) -> None:
-    assert judge(SmtpReply(stage, code, "")) is verdict
+    assert classify_reply(SmtpReply(stage, code, "")) is verdict
 
 
 @given(st.sampled_from(STAGES), st.integers(0, 599))
@@ -87,13 +87,13 @@ def test_only_a_yes_to_the_final_dot_is_acceptance_and_no_answer_kills_a_job(
     stage: Stage, code: int
 ) -> None:
     answer = SmtpReply(stage, code, "")
-    verdict = judge(answer)
+    verdict = classify_reply(answer)
     assert (verdict is SendVerdict.ACCEPTED) == (
         200 <= code < 300 and stage not in {"connect", "login"}
     )
     if code in {0, 421} or stage in {"connect", "login"}:
         assert verdict is not SendVerdict.REFUSED
-    assert shakes_the_server(answer, verdict) >= (code == 0)
+    assert counts_against_server(answer, verdict) >= (code == 0)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_only_a_yes_to_the_final_dot_is_acceptance_and_no_answer_kills_a_job(
     ],
 )
 def test_a_refusal_names_whose_fault_it_is(code: int, text: str, letter: str) -> None:
-    assert refusal(SmtpReply("rcpt", code, text)).code == letter
+    assert refusal_error(SmtpReply("rcpt", code, text)).code == letter
 
 
 @given(st.integers(1, 60), st.floats(0, 1, exclude_max=True))
@@ -135,10 +135,10 @@ def test_what_goes_is_decided_by_the_latest_of_both_writers() -> None:
     both = issued("shop:1", 1, "Active", "Won")
     one = issued("shop:1", 2, "Cancelled", "Active")
     none = issued("shop:1", 3, "Cancelled", "Cancelled")
-    assert intend(leased(), None, both) is SkipReason.HELD
-    assert intend(leased(), "cancelled", both) is SkipReason.HELD
-    assert intend(leased(), "released", none) is SkipReason.CANCELLED
-    whole, part = intend(leased(), "released", both), intend(leased(), "released", one)
+    assert plan_send(leased(), None, both) is SkipReason.HELD
+    assert plan_send(leased(), "cancelled", both) is SkipReason.HELD
+    assert plan_send(leased(), "released", none) is SkipReason.CANCELLED
+    whole, part = plan_send(leased(), "released", both), plan_send(leased(), "released", one)
     assert isinstance(whole, SendIntent)
     assert isinstance(part, SendIntent)
     assert whole.left_behind == frozenset()
@@ -165,7 +165,7 @@ def test_what_goes_is_decided_by_the_latest_of_both_writers() -> None:
     ],
 )
 def test_an_address_is_written_as_smtp_takes_it(text: str, sent: str) -> None:
-    assert address(text) == sent
+    assert smtp_address(text) == sent
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_an_address_is_written_as_smtp_takes_it(text: str, sent: str) -> None:
 )
 def test_what_is_no_address_is_refused_before_any_server_sees_it(text: str) -> None:
     with pytest.raises(RecipientUnusable):
-        address(text)
+        smtp_address(text)
 
 
 @given(
@@ -212,7 +212,7 @@ def test_what_is_no_address_is_refused_before_any_server_sees_it(text: str) -> N
 def test_a_domain_that_is_encoded_decodes_to_the_one_that_was_given(given_domain: str) -> None:
     """What UTS 46 maps (case, width, composition) is given in its mapped form."""
     try:
-        encoded = domain(given_domain)
+        encoded = ascii_domain(given_domain)
     except UnicodeError:
         return
     assert encoded.isascii()
@@ -221,7 +221,7 @@ def test_a_domain_that_is_encoded_decodes_to_the_one_that_was_given(given_domain
         assert meant == (
             written if meant.isascii() else written.removeprefix("xn--").encode().decode("punycode")
         )
-    assert domain(encoded) == encoded
+    assert ascii_domain(encoded) == encoded
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_wrong_password_is_not_tried_three_times() -> None:
     ],
 )
 def test_a_url_names_the_server(url: str, found: SmtpServer) -> None:
-    assert destination(url) == found
+    assert parse_smtp_url(url) == found
     assert "password" not in repr(found) or not found.password
 
 
@@ -317,7 +317,7 @@ def test_a_url_names_the_server(url: str, found: SmtpServer) -> None:
 )
 def test_a_url_that_cannot_be_meant_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(SmtpUrlUnusable) as refused:
-        destination(url)
+        parse_smtp_url(url)
     assert "secret" not in str(refused.value)
 
 

@@ -17,15 +17,15 @@ from services.delivery.printing.compile.drawing import (
     DrawnPage,
     as_bytes,
     number_of,
-    reached,
+    reachable,
 )
-from services.delivery.printing.compile.layout import Sheet
+from services.delivery.printing.compile.layout import PageTemplate
 from services.delivery.printing.compile.recast import keep_used_fonts, recast
 from services.delivery.printing.design.links import STAND_IN, Link
 from services.delivery.printing.fonts.faces import FaceKit
-from services.delivery.printing.plates import FieldSpot, Hole, Plate, PlatePiece, pieces
+from services.delivery.printing.plates import FieldSpot, Hole, Plate, PlatePiece, join_pieces
 
-PREFIX = -1  # where objects are known by WeasyPrint's number: one that it did not make
+PREFIX_OBJECT = -1  # where objects are known by WeasyPrint's number: one that it did not make
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class ObjectHoles(dict[int, Hole]):
         raise UnreachedError(number)
 
 
-def assembled(
-    sheet: Sheet,
+def assemble(
+    sheet: PageTemplate,
     page: DrawnPage,
     slots: Mapping[tuple[int, int], str],
     spots: Mapping[str, FieldSpot],
@@ -65,11 +65,11 @@ def assembled(
     page_number = page.number_of_object(page.page)
     own = [
         page_number,
-        *reached(page, [*roots, *map(number_of, page.page.get("Annots", []))], {page_number}),
+        *reachable(page, [*roots, *map(number_of, page.page.get("Annots", []))], {page_number}),
     ]
-    shared = list(reached(page, [resources], set(own)))
+    shared = list(reachable(page, [resources], set(own)))
     holes = holes_of(page, own, shared)
-    marks, annotated = tree(page, holes)
+    marks, annotated = structure_of(page, holes)
     fonts = number_of(page.objects[resources]["Font"])
     first = (
         fixed[0] if isinstance(fixed[0], bytes) else b""
@@ -102,7 +102,7 @@ def assembled(
     )
 
 
-def cut_links(page: DrawnPage, links: Sequence[Link]) -> None:
+def replace_links(page: DrawnPage, links: Sequence[Link]) -> None:
     """Actions that differ from ticket to ticket out of what was drawn: each page gets its own."""
     known = {STAND_IN.format(index): (OwnAction(index), link) for index, link in enumerate(links)}
     for annotation, address in actions(page):
@@ -125,7 +125,7 @@ def holes_of(page: DrawnPage, own: Sequence[int], shared: Sequence[int]) -> Obje
         page.number_of_object(page.root): ("document", 0),
         number_of(page.page["Parent"]): ("pages", 0),
         number_of(page.page["Contents"]): ("content", 0),
-        PREFIX: ("shared", len(shared)),
+        PREFIX_OBJECT: ("shared", len(shared)),
     }
     return holes
 
@@ -138,7 +138,7 @@ def prefix(operators: bytes) -> PlatePiece:
     return PlatePiece((b"<</Filter/FlateDecode/Length %d>>" % len(packed),), stream=packed)
 
 
-def tree(
+def structure_of(
     page: DrawnPage, holes: ObjectHoles
 ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
     """Which element each marked content belongs to; behind it WeasyPrint lists annotations with
@@ -179,11 +179,11 @@ def piece(value: Any, holes: ObjectHoles, *, fonts_at: bool = False) -> PlatePie
         body = packed[start : packed.rindex(b"\nendstream")]
         extra = {key: it for key, it in value.extra.items() if key not in {"Length", "Filter"}}
         head = pydyf.Dictionary({**extra, "Length": len(body), **filter_of(packed[:start])})
-        return PlatePiece(*pieces(told(head, holes)), stream=body)
-    parts = [*told(value, holes)]
+        return PlatePiece(*join_pieces(serialized(head, holes)), stream=body)
+    parts = [*serialized(value, holes)]
     if fonts_at:
         parts[-1:] = [("fonts", 0), b">>"]  # a dictionary's last part is its end
-    return PlatePiece(*pieces(parts))
+    return PlatePiece(*join_pieces(parts))
 
 
 def filter_of(head: bytes) -> dict[str, bytes]:
@@ -191,7 +191,7 @@ def filter_of(head: bytes) -> dict[str, bytes]:
     return {} if match is None else {"Filter": match[1]}
 
 
-def told(value: Any, holes: ObjectHoles) -> Iterator[bytes | Hole]:
+def serialized(value: Any, holes: ObjectHoles) -> Iterator[bytes | Hole]:
     """As pydyf writes it, with holes for references. What only a document knows is left out or a
     hole.
     """
@@ -201,10 +201,10 @@ def told(value: Any, holes: ObjectHoles) -> Iterator[bytes | Hole]:
             yield b"/%s " % str(key).encode()
             if key in {"StructParents", "StructParent"}:
                 yield ("struct", 0) if key == "StructParents" else ("annotation", int(inner))
-            elif key == "Contents" and PREFIX in holes and isinstance(inner, bytes):
-                yield from (b"[", holes[PREFIX], b" 0 R ", ("content", 0), b" 0 R]")
+            elif key == "Contents" and PREFIX_OBJECT in holes and isinstance(inner, bytes):
+                yield from (b"[", holes[PREFIX_OBJECT], b" 0 R ", ("content", 0), b" 0 R]")
             else:
-                yield from told(inner, holes)
+                yield from serialized(inner, holes)
         yield b">>"
     elif isinstance(value, OwnAction):
         yield ("link", value.index)
@@ -214,7 +214,7 @@ def told(value: Any, holes: ObjectHoles) -> Iterator[bytes | Hole]:
         for index, inner in enumerate(value):
             if index:
                 yield b" "
-            yield from told(inner, holes)
+            yield from serialized(inner, holes)
         yield b"]"
     elif isinstance(value, bytes) and (match := REFERENCE.fullmatch(value)):
         number = int(match[1])

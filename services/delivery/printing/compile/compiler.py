@@ -10,15 +10,20 @@ from dataclasses import replace
 
 import pydyf
 
-from services.delivery.printing.errors import DesignUnusable
-from services.delivery.printing.compile.assembling import UnreachedError, assembled, cut_links
-from services.delivery.printing.compile.drawing import DrawnPage, drawn
-from services.delivery.printing.compile.layout import LaidOut, PageFont, Sheet, lacking
+from services.delivery.printing.compile.assembling import UnreachedError, assemble, replace_links
+from services.delivery.printing.compile.drawing import DrawnPage, draw_page
+from services.delivery.printing.compile.layout import (
+    LaidOutPage,
+    PageFont,
+    PageTemplate,
+    missing_characters,
+)
 from services.delivery.printing.compile.places import FieldPlacement
 from services.delivery.printing.compile.recast import FONT
 from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import CODE, PAGE
-from services.delivery.printing.design.page import place_of
+from services.delivery.printing.design.page import source_line
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.fonts import fallback
 from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.plates import FieldSpot, Plate, to_bytes
@@ -27,32 +32,34 @@ GENERIC = frozenset(
     {"serif", "sans-serif", "monospace", "cursive", "fantasy", "system-ui", "emoji", "math"}
 )  # CSS Fonts 4
 PLACEHOLDER = "Ma"
-LOCAL = frozenset({"locl"})  # shapes that a language has of its own, such as the Turkish i
+LOCALISED_FORMS = frozenset(
+    {"locl"}
+)  # shapes that a language has of its own, such as the Turkish i
 CODE_OPERATORS_MAX = 40  # from its matrix to its outline
 KitOf = Callable[[PageFont, str, frozenset[str]], FaceKit]
 
 
-def compiled(sheet: Sheet, kit_of: KitOf, *, modules: int) -> Plate:
+def compile_plate(sheet: PageTemplate, kit_of: KitOf, *, modules: int) -> Plate:
     """Lays the page out twice, with short texts and with long ones: what is not a field must stand
     where it stood.
     """
-    square = blank(modules)
-    short = sheet.lay({name: plain(PLACEHOLDER) for name in sheet.fields}, square)
+    square = blank_square(modules)
+    short = sheet.lay({name: unfitted(PLACEHOLDER) for name in sheet.fields}, square)
     sheet.check_found(short)
     long = sheet.lay(
         {
-            name: plain(*["Wide and high"] * max(2, said.rule.lines))
+            name: unfitted(*["Wide and high"] * max(2, said.rule.lines))
             for name, said in sheet.fields.items()
         },
         square,
     )
-    check_still(sheet, short, long)
-    return pressed(sheet, short, kit_of, modules=modules)
+    check_static(sheet, short, long)
+    return plate_of_page(sheet, short, kit_of, modules=modules)
 
 
-def pressed(
-    sheet: Sheet,
-    laid_out: LaidOut,
+def plate_of_page(
+    sheet: PageTemplate,
+    laid_out: LaidOutPage,
     kit_of: KitOf,
     *,
     modules: int,
@@ -62,19 +69,19 @@ def pressed(
     """What was drawn, as a plate. Texts of `fixed` stay in it, and so does the code if it is."""
     design = sheet.chosen.design
     with sheet.minded(is_strict=laid_out.is_ours) as heard:
-        page = drawn(laid_out)
-    cut_links(page, sheet.links)
+        page = draw_page(laid_out)
+    replace_links(page, sheet.links)
     if laid_out.square is None:
         raise DesignUnusable(
             f'{design.name}/{PAGE}: has no code: add an element with data-qr="{CODE}"'
         )
-    slots = {cut: name for name, cut in cuts(sheet, laid_out, page, fixed)}
+    slots = {cut: name for name, cut in field_slots(sheet, laid_out, page, fixed)}
     if not is_code_fixed:
-        slots[square_cut(sheet, laid_out, page, modules)] = CODE
+        slots[code_slot(sheet, laid_out, page, modules)] = CODE
     used = {name: field_font(sheet, name, cut, page) for cut, name in slots.items() if name != CODE}
     if laid_out.is_ours:
         check_families(sheet, laid_out, page)
-    tags = LOCAL | {
+    tags = LOCALISED_FORMS | {
         tag for place in laid_out.places.values() for tag, value in place.features if value
     }
     # Not of a fallback font, unless a field asks for it by name: what it has is seldom on a ticket,
@@ -82,14 +89,14 @@ def pressed(
     kits = {
         key: kit_of(font, design.manifest.characters, tags)
         for key, font in page.fonts.items()
-        if not font.is_variable and (key in used.values() or not fallback.is_ours(font.family))
+        if not font.is_variable and (key in used.values() or not fallback.is_fallback(font.family))
     }
     spots = {
         name: make_spot(sheet, name, laid_out.places[name], kits[key]) for name, key in used.items()
     }
-    lacked = "".join(sorted({*laid_out.lacking, *lacking(heard)}))
+    lacked = "".join(sorted({*laid_out.lacking, *missing_characters(heard)}))
     try:
-        plate = assembled(sheet, page, slots, spots, kits)
+        plate = assemble(sheet, page, slots, spots, kits)
     except UnreachedError:
         raise DesignUnusable(
             f"{design.name}: draws outside of its page, such as in a margin box of @page: put it "
@@ -99,16 +106,16 @@ def pressed(
     return replace(plate, digest=hashlib.sha256(to_bytes(plate)).hexdigest())
 
 
-def blank(modules: int) -> tuple[str, int]:
+def blank_square(modules: int) -> tuple[str, int]:
     """In the code's place: one square of so many modules (SVG path, modules a side)."""
     return f"M0 0h{modules}v{modules}h-{modules}z", modules
 
 
-def plain(*lines: str) -> FittedText:
+def unfitted(*lines: str) -> FittedText:
     return FittedText(lines, 1.0, 0.0, 0.0)
 
 
-def check_still(sheet: Sheet, short: LaidOut, long: LaidOut) -> None:
+def check_static(sheet: PageTemplate, short: LaidOutPage, long: LaidOutPage) -> None:
     where = f"{sheet.chosen.design.name}/{PAGE}"
     for name, place in short.places.items():
         other = long.places[name]
@@ -129,8 +136,8 @@ def check_still(sheet: Sheet, short: LaidOut, long: LaidOut) -> None:
         )
 
 
-def cuts(
-    sheet: Sheet, laid_out: LaidOut, page: DrawnPage, fixed: Collection[str]
+def field_slots(
+    sheet: PageTemplate, laid_out: LaidOutPage, page: DrawnPage, fixed: Collection[str]
 ) -> Iterator[tuple[str, tuple[int, int]]]:
     """From `BT` to `ET` of each field's placeholder, found by where its text begins."""
     for name, (x, y) in laid_out.text_at.items():
@@ -160,7 +167,9 @@ def cuts(
         yield name, (begin, end + 1)
 
 
-def square_cut(sheet: Sheet, laid_out: LaidOut, page: DrawnPage, modules: int) -> tuple[int, int]:
+def code_slot(
+    sheet: PageTemplate, laid_out: LaidOutPage, page: DrawnPage, modules: int
+) -> tuple[int, int]:
     """The placeholder's outline behind the matrix that puts the code into its place; the matrix
     stays.
     """
@@ -176,7 +185,7 @@ def square_cut(sheet: Sheet, laid_out: LaidOut, page: DrawnPage, modules: int) -
     )
     found = next((at for at in edges if page.operators[at] == edge), None)
     if found is None:
-        at = place_of(sheet.chosen.design, "data-qr")
+        at = source_line(sheet.chosen.design, "data-qr")
         raise DesignUnusable(
             f"{sheet.chosen.design.name}/{at}: the code is not drawn on the page itself: leave "
             "out opacity, visibility, filters "
@@ -189,7 +198,7 @@ def square_cut(sheet: Sheet, laid_out: LaidOut, page: DrawnPage, modules: int) -
     return begin, end
 
 
-def field_font(sheet: Sheet, name: str, cut: tuple[int, int], page: DrawnPage) -> str:
+def field_font(sheet: PageTemplate, name: str, cut: tuple[int, int], page: DrawnPage) -> str:
     where = f"{sheet.chosen.design.name}/{sheet.fields[name].at}: field `{name}`"
     keys = {
         match[1].decode()
@@ -208,7 +217,7 @@ def field_font(sheet: Sheet, name: str, cut: tuple[int, int], page: DrawnPage) -
     return key
 
 
-def check_families(sheet: Sheet, laid_out: LaidOut, page: DrawnPage) -> None:
+def check_families(sheet: PageTemplate, laid_out: LaidOutPage, page: DrawnPage) -> None:
     """A font that is not there is replaced without a word, by another one on each machine."""
     found = {
         family.casefold()
@@ -217,19 +226,19 @@ def check_families(sheet: Sheet, laid_out: LaidOut, page: DrawnPage) -> None:
     for family in sorted(laid_out.families):
         if family.casefold() in GENERIC:
             raise DesignUnusable(
-                f"{sheet.chosen.design.name}/{place_of(sheet.chosen.design, family)}: a text asks "
+                f"{sheet.chosen.design.name}/{source_line(sheet.chosen.design, family)}: a text asks "
                 f"for `{family}` first, which is another font on each machine: name one of "
                 "the folder's by @font-face, with `font-family` on html"
             )
         if family.casefold() not in found:
             raise DesignUnusable(
-                f"{sheet.chosen.design.name}/{place_of(sheet.chosen.design, family)}: font-family "
+                f"{sheet.chosen.design.name}/{source_line(sheet.chosen.design, family)}: font-family "
                 f"`{family[:80]}` is not there: declare it with @font-face, its file in the "
                 "design's folder"
             )
 
 
-def make_spot(sheet: Sheet, name: str, place: FieldPlacement, kit: FaceKit) -> FieldSpot:
+def make_spot(sheet: PageTemplate, name: str, place: FieldPlacement, kit: FaceKit) -> FieldSpot:
     return FieldSpot(
         name=name,
         field=sheet.fields[name].name,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pydyf
 
+from services.delivery.printing.compile.layout import LaidOutPage, PageFont, fonts_of
 from services.delivery.printing.errors import DesignUnusable
-from services.delivery.printing.compile.layout import LaidOut, PageFont, fonts_of
 
 REFERENCE = re.compile(rb"(\d+) 0 R")
 
@@ -30,7 +30,7 @@ class DrawnPage:
         return next(number for number, it in self.objects.items() if it is wanted)
 
 
-def drawn(laid_out: LaidOut) -> DrawnPage:
+def draw_page(laid_out: LaidOutPage) -> DrawnPage:
     kept: list[DrawnPage] = []
 
     def keep(document: Any, pdf: Any) -> None:
@@ -75,7 +75,7 @@ def as_bytes(operator: Any) -> bytes:
     )
 
 
-def reached(page: DrawnPage, start: Sequence[int], known: set[int]) -> Iterator[int]:
+def reachable(page: DrawnPage, start: Sequence[int], known: set[int]) -> Iterator[int]:
     """Objects that these refer to, themselves first; not those above them."""
     waiting, seen = list(start), set(known)
     while waiting:

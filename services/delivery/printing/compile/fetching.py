@@ -64,17 +64,17 @@ class DesignFetcher(URLFetcher):  # type: ignore[misc]  # weasyprint ships no ty
             raise FetchRefusedError(f"asks for `{path[:120]}`, which the folder does not hold")
         kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
         check_image(path, content, kind)
-        return URLFetcherResponse(url, readable(path, content), {"Content-Type": kind})
+        return URLFetcherResponse(url, font_by_glyph_number(path, content), {"Content-Type": kind})
 
 
-def readable(path: str, content: bytes) -> bytes:
+def font_by_glyph_number(path: str, content: bytes) -> bytes:
     """A font of the design as every reader of a PDF finds its glyphs. What is no font is left to
     whoever asked for it.
     """
     if not content.startswith(cff.FONTS):
         return content
     try:
-        return cff.found_by_number(content)
+        return cff.keyed_by_number(content)
     except cff.OutlinesUnknownError as error:
         raise FetchRefusedError(
             f"`{path}` has outlines of an unusual kind ({error}): save the font as TrueType"

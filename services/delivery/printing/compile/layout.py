@@ -18,32 +18,32 @@ from weasyprint import CSS, HTML
 from weasyprint.formatting_structure import boxes
 from weasyprint.text.fonts import get_hb_object_data
 
-from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.compile.fetching import (
     FONTS_OF_SCRIPTS,
     DesignFetcher,
     FetchRefusedError,
 )
-from services.delivery.printing.compile.places import FieldPlacement, place, walk
-from services.delivery.printing.compile.places import square as found_square
-from services.delivery.printing.compile.weasyprint_log import WeasyPrintLog, told_of
+from services.delivery.printing.compile.places import FieldPlacement, field_placement, walk
+from services.delivery.printing.compile.places import code_square as found_square
+from services.delivery.printing.compile.weasyprint_log import WeasyPrintLog, with_line_first
 from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import PAGE, DesignVariant
 from services.delivery.printing.design.links import BASE, check_targets, links_of
 from services.delivery.printing.design.page import (
     CampaignFacts,
     UnstampableText,
-    draw,
+    draw_code,
     fields_of,
-    filled,
-    place_of,
-    write,
-    write_odd,
+    rendered_html,
+    source_line,
+    write_fitted,
+    write_unstampable,
 )
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.fonts import fallback
-from services.delivery.printing.fonts.fontconfig import SheetFonts, untagged
+from services.delivery.printing.fonts.fontconfig import DesignFonts, untagged
 
-OUR_STYLE = "[data-field]{white-space:nowrap}"
+FIELD_STYLE = "[data-field]{white-space:nowrap}"
 NO_ALT = re.compile('Image "(.*)" has no required alt description')
 NO_IMAGE = re.compile(f"Failed to load image at '{re.escape(BASE)}(.*?)'")
 NO_GLYPH = re.compile(
@@ -70,7 +70,7 @@ class PageFont:
 
 
 @dataclass(frozen=True)
-class LaidOut:
+class LaidOutPage:
     """One page: WeasyPrint's document and what was found in it. `square` is the code's place."""
 
     document: Any
@@ -80,10 +80,10 @@ class LaidOut:
     shape: tuple[tuple[object, ...], ...]  # every box outside of fields: what must not move
     families: frozenset[str]  # that its texts ask for first
     is_ours: bool  # nothing of it but the design's own text and what a plate can hold
-    lacking: str = ""  # characters of its texts that no font has, shown as U+FFFD
+    missing_characters: str = ""  # characters of its texts that no font has, shown as U+FFFD
 
 
-class Sheet:
+class PageTemplate:
     """One design for one campaign, parsed once and laid out as often as needed. Not shared between
     threads.
     """
@@ -91,11 +91,13 @@ class Sheet:
     def __init__(self, chosen: DesignVariant, facts: CampaignFacts) -> None:
         self.chosen = chosen
         self._where = f"{chosen.design.name}/{PAGE}"
-        self._fonts = SheetFonts()
+        self._fonts = DesignFonts()
         self._fetcher = DesignFetcher(chosen.design)
         self._brought = set[str]()
         with self.minded():
-            page = HTML(string=filled(chosen, facts), base_url=BASE, url_fetcher=self._fetcher)
+            page = HTML(
+                string=rendered_html(chosen, facts), base_url=BASE, url_fetcher=self._fetcher
+            )
             self._page, self._root = page, page.etree_element
             self._root.set("lang", chosen.language)
             self._root.set("class", f"{self._root.get('class', '')} size-{chosen.size}".strip())
@@ -105,7 +107,7 @@ class Sheet:
             self._bring("".join(self._root.itertext()))
             self._styles = [
                 *self._own_styles(),
-                self._css(string=f"@page{{size:{chosen.page_size};margin:0}}{OUR_STYLE}"),
+                self._css(string=f"@page{{size:{chosen.page_size};margin:0}}{FIELD_STYLE}"),
             ]
         self.title = next((element.text or "" for element in self._root.iter("title")), "")
         if not self.title.strip():
@@ -114,14 +116,14 @@ class Sheet:
     def _check_elements(self) -> None:
         codes = [it for it in self._root.iter() if it.get("data-qr") is not None]
         if len(codes) > 1:
-            at = place_of(self.chosen.design, "data-qr", 1)
+            at = source_line(self.chosen.design, "data-qr", 1)
             raise DesignUnusable(
                 f"{self.chosen.design.name}/{at}: data-qr stands {len(codes)} times; a ticket has "
                 "one code"
             )
         for tag in ("input", "select", "textarea", "button"):
             if next(self._root.iter(tag), None) is not None:
-                at = place_of(self.chosen.design, f"<{tag}")
+                at = source_line(self.chosen.design, f"<{tag}")
                 raise DesignUnusable(
                     f"{self.chosen.design.name}/{at}: <{tag}> is for forms; a ticket has none"
                 )
@@ -133,7 +135,7 @@ class Sheet:
         for name in fallback.needed(text):
             if name not in self._brought:
                 self._brought.add(name)
-                self._css(string=fallback.declared(name))
+                self._css(string=fallback.font_face_rule(name))
 
     @property
     def declared(self) -> frozenset[str]:
@@ -205,7 +207,7 @@ class Sheet:
         """With a remedy where WeasyPrint's own words have none."""
         if match := NO_ALT.fullmatch(message):
             return (
-                f"{self.chosen.design.name}/{place_of(self.chosen.design, match[1])}: the picture "
+                f"{self.chosen.design.name}/{source_line(self.chosen.design, match[1])}: the picture "
                 f"`{match[1]}` says nothing to those who cannot see it: give it "
                 'alt="..."; mere decoration is a background in CSS'
             )
@@ -215,16 +217,16 @@ class Sheet:
                 f"has a letter: {FONTS_REMEDY}"
             )
         if match := NO_IMAGE.match(message):
-            at = place_of(self.chosen.design, match[1])
+            at = source_line(self.chosen.design, match[1])
             return (
                 f"{self.chosen.design.name}/{at}: the picture `{match[1]}` cannot be drawn: "
                 "see in a browser whether it is whole, and save it as PNG or JPEG"
             )
-        return f"{where}: {told_of(self._fonts.told_of(message))}"
+        return f"{where}: {with_line_first(self._fonts.told_of(message))}"
 
     def lay(
         self, texts: Mapping[str, FittedText | UnstampableText], code: tuple[str, int] | None
-    ) -> LaidOut:
+    ) -> LaidOutPage:
         """With these lines in its fields and this code (SVG path, modules a side) in its square."""
         lacked = set[str]()
         for name, text in texts.items():
@@ -232,12 +234,12 @@ class Sheet:
                 self._bring(text.text + (text.text.upper() if text.is_upper else ""))
                 shown, lacking = self._fonts.shown(text.text, is_upper=text.is_upper)
                 lacked.update(lacking)
-                write_odd(self.fields[name].element, replace(text, text=shown))
+                write_unstampable(self.fields[name].element, replace(text, text=shown))
             else:
-                write(self.fields[name].element, text)
+                write_fitted(self.fields[name].element, text)
         for element in self._root.iter():
             if element.get("data-qr") is not None and code is not None:
-                draw(element, *code, QR_ALT)
+                draw_code(element, *code, QR_ALT)
         is_ours = not any(isinstance(text, UnstampableText) for text in texts.values())
         with self.minded(is_strict=is_ours):
             document = self._page.render(stylesheets=self._styles, font_config=self._fonts)
@@ -261,7 +263,7 @@ class Sheet:
                 f"{self.chosen.page_size}: take `size` out of @page"
             )
 
-    def check_found(self, laid_out: LaidOut) -> None:
+    def check_found(self, laid_out: LaidOutPage) -> None:
         """Of a layout with a text in each field: all of them, and the code, stand on the page."""
         remedy = (
             "is not laid out as a block (it is inline, flex, a table's cell, of font-size 0, "
@@ -276,11 +278,11 @@ class Sheet:
             it.get("data-qr") is not None for it in self._root.iter()
         ):
             raise DesignUnusable(
-                f"{self.chosen.design.name}/{place_of(self.chosen.design, 'data-qr')}: the code "
+                f"{self.chosen.design.name}/{source_line(self.chosen.design, 'data-qr')}: the code "
                 f"{remedy}"
             )
 
-    def _found(self, document: Any, *, is_ours: bool) -> LaidOut:
+    def _found(self, document: Any, *, is_ours: bool) -> LaidOutPage:
         keys = {said.element: key for key, said in self.fields.items()}
         places, text_at, square = (
             dict[str, FieldPlacement](),
@@ -288,7 +290,7 @@ class Sheet:
             None,
         )
         page = document.pages[0]._page_box  # noqa: SLF001 - WeasyPrint shows boxes nowhere else
-        code_at = place_of(self.chosen.design, "data-qr")
+        code_at = source_line(self.chosen.design, "data-qr")
         families = frozenset(
             it.style["font_family"][0] for it in walk(page) if isinstance(it, boxes.TextBox)
         )
@@ -301,17 +303,17 @@ class Sheet:
                 said = self.fields[name]
                 line = next((it for it in walk(box) if isinstance(it, boxes.TextBox)), None)
                 if line is not None:
-                    places[name] = place(
+                    places[name] = field_placement(
                         f"{self.chosen.design.name}/{said.at}: field `{said.name}`", box, line
                     )
                     text_at[name] = (line.position_x, line.position_y + line.baseline)
             elif element.get("data-qr") is not None and isinstance(box, boxes.BlockBox):
                 square = found_square(f"{self.chosen.design.name}/{code_at}", element, box)
-        shape = (*outside(page), *linked(document.pages[0].links))
-        return LaidOut(document, places, text_at, square, shape, families, is_ours)
+        shape = (*boxes_outside_fields(page), *link_rectangles(document.pages[0].links))
+        return LaidOutPage(document, places, text_at, square, shape, families, is_ours)
 
 
-def lines_in(laid_out: LaidOut, element: Element) -> tuple[int, float, float]:
+def measure_lines(laid_out: LaidOutPage, element: Element) -> tuple[int, float, float]:
     """Lines of a field's text, the height of all and the width of the widest, in CSS pixels."""
     page = laid_out.document.pages[0]._page_box  # noqa: SLF001 - as in `_found`
     own = next(
@@ -321,7 +323,7 @@ def lines_in(laid_out: LaidOut, element: Element) -> tuple[int, float, float]:
     return len(lines), sum(it.height for it in lines), max((it.width for it in lines), default=0.0)
 
 
-def outside(box: Any) -> Iterator[tuple[object, ...]]:
+def boxes_outside_fields(box: Any) -> Iterator[tuple[object, ...]]:
     """Of each box that is in no field: whose it is and where. A field's own box counts, what is in
     it does not.
     """
@@ -335,16 +337,16 @@ def outside(box: Any) -> Iterator[tuple[object, ...]]:
     ):
         return
     for child in getattr(box, "children", ()):
-        yield from outside(getattr(child, "_box", child))
+        yield from boxes_outside_fields(getattr(child, "_box", child))
 
 
-def linked(links: Sequence[tuple[Any, ...]]) -> Iterator[tuple[object, ...]]:
+def link_rectangles(links: Sequence[tuple[Any, ...]]) -> Iterator[tuple[object, ...]]:
     """Where a click leads away: it may not depend on the texts either."""
     for kind, target, rectangle, _ in links:
         yield kind, target, *(round(side, 3) for side in rectangle)
 
 
-def lacking(heard: WeasyPrintLog) -> set[str]:
+def missing_characters(heard: WeasyPrintLog) -> set[str]:
     """Characters for which Pango found no glyph, although a font was said to have them."""
     return {match[2] for message in heard.messages if (match := NO_GLYPH.search(message))}
 

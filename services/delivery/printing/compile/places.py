@@ -12,9 +12,9 @@ from xml.etree.ElementTree import Element
 
 from weasyprint.formatting_structure import boxes
 
-from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.design.fitting import Align, FieldBox
 from services.delivery.printing.design.library import CODE
+from services.delivery.printing.errors import DesignUnusable
 
 NOT_STAMPED: Mapping[str, tuple[object, ...]] = {
     "text_decoration_line": ("none",),
@@ -41,7 +41,7 @@ class FieldPlacement:
     features: tuple[tuple[str, int], ...]
 
 
-def square(where: str, element: Element, box: Any) -> tuple[float, float, float]:
+def code_square(where: str, element: Element, box: Any) -> tuple[float, float, float]:
     """The code's place: left, top and side. Raises DesignUnusable."""
     if element.get("data-qr") != CODE:
         raise DesignUnusable(f'{where}: data-qr is `{element.get("data-qr")}`; it is "{CODE}"')
@@ -53,7 +53,7 @@ def square(where: str, element: Element, box: Any) -> tuple[float, float, float]
     return box.content_box_x(), box.content_box_y(), box.width
 
 
-def place(where: str, box: Any, line: Any) -> FieldPlacement:
+def field_placement(where: str, box: Any, line: Any) -> FieldPlacement:
     """Of a field, from its own box and that of its first line's text. Raises DesignUnusable."""
     inner = next(it for it in walk(box) if isinstance(it, boxes.LineBox))
     style = inner.style

@@ -13,7 +13,7 @@ from services.delivery.printing.compile.drawing import DrawnPage, as_bytes, numb
 from services.delivery.printing.compile.layout import PageFont
 from services.delivery.printing.design.fitting import ELLIPSIS
 from services.delivery.printing.fonts.faces import FaceKit
-from services.delivery.printing.pdf.fonts import resource
+from services.delivery.printing.pdf.fonts import resource_name
 
 FONT = re.compile(rb"/(\S+) (\S+) Tf")
 BLANKS = re.compile("[\u00a0\u202f\u2009]")
@@ -69,14 +69,14 @@ def recast_line(
         elif float(move):
             parts.append(move + b" ")
     if not used <= kit.glyphs.keys() or any(
-        is_other(kit.glyphs[glyph], says.get(glyph)) for glyph in used
+        differs(kit.glyphs[glyph], says.get(glyph)) for glyph in used
     ):
         return None
     shown |= {(kit.digest, glyph) for glyph in used}
-    return b"/%b %b Tf\n[%b] TJ" % (resource(kit.digest), size, b"".join(parts))
+    return b"/%b %b Tf\n[%b] TJ" % (resource_name(kit.digest), size, b"".join(parts))
 
 
-def is_other(own: str, said: str | None) -> bool:
+def differs(own: str, said: str | None) -> bool:
     """Blanks of all kinds are one; behind an ellipsis WeasyPrint tells what it hides, and we do
     not.
     """

@@ -10,17 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from services.delivery.printing.compile.compiler import PLACEHOLDER, KitOf, blank, plain, pressed
-from services.delivery.printing.compile.layout import Sheet, lines_in
-from services.delivery.printing.design.fitting import CHARS_MAX, SLACK, FittedText, most, sizes
+from services.delivery.printing.compile.compiler import (
+    PLACEHOLDER,
+    KitOf,
+    blank_square,
+    plate_of_page,
+    unfitted,
+)
+from services.delivery.printing.compile.layout import PageTemplate, measure_lines
+from services.delivery.printing.design.fitting import CHARS_MAX, SLACK, FittedText, lines_max, sizes
 from services.delivery.printing.design.page import UnstampableText
 from services.delivery.printing.plates import FieldSpot, Plate
 
 TRIES_MAX = 5  # layouts for one text
 
 
-def set_whole(
-    sheet: Sheet,
+def plate_with_texts(
+    sheet: PageTemplate,
     plate: Plate,
     texts: Mapping[str, FittedText | str],
     kit_of: KitOf,
@@ -32,13 +38,15 @@ def set_whole(
     `code`: drawn as well (SVG path, modules a side), so that nothing is left to stamp where all
     texts are given.
     """
-    square = code or blank(plate.modules)
-    given: dict[str, FittedText | UnstampableText] = dict.fromkeys(sheet.fields, plain(PLACEHOLDER))
+    square = code or blank_square(plate.modules)
+    given: dict[str, FittedText | UnstampableText] = dict.fromkeys(
+        sheet.fields, unfitted(PLACEHOLDER)
+    )
     given |= {name: text for name, text in texts.items() if isinstance(text, FittedText)}
     odd = {name: text[:CHARS_MAX] for name, text in texts.items() if isinstance(text, str)}
     given |= FittingTrial(sheet, plate, odd, given, square).fitted()
     laid_out = sheet.lay(given, square)
-    return pressed(
+    return plate_of_page(
         sheet,
         laid_out,
         kit_of,
@@ -54,7 +62,7 @@ class FittingTrial:
     height.
     """
 
-    sheet: Sheet
+    sheet: PageTemplate
     plate: Plate
     odd: Mapping[str, str]
     given: Mapping[str, FittedText | UnstampableText]
@@ -69,7 +77,7 @@ class FittingTrial:
         at = dict.fromkeys(self.odd, 0)  # the largest that fits lies from low to high
         for _ in range(TRIES_MAX):
             tried = {
-                name: attempt(self.plate.spots[name], text, steps[name][at[name]])
+                name: attempted_text(self.plate.spots[name], text, steps[name][at[name]])
                 for name, text in self.odd.items()
             }
             for name, (lines, height, width) in self._measured(tried).items():
@@ -84,7 +92,7 @@ class FittingTrial:
             }
         last = {
             name: replace(
-                attempt(
+                attempted_text(
                     self.plate.spots[name], text, steps[name][min(high[name], len(steps[name]) - 1)]
                 ),
                 is_cut=high[name] >= len(steps[name]),
@@ -96,7 +104,7 @@ class FittingTrial:
             last |= higher
             heights = self._measured(last)
         return {
-            name: replace(it, top=drop(self.plate.spots[name], heights[name][1]))
+            name: replace(it, top=top_offset(self.plate.spots[name], heights[name][1]))
             for name, it in last.items()
         }
 
@@ -117,15 +125,15 @@ class FittingTrial:
         self, tried: Mapping[str, UnstampableText]
     ) -> dict[str, tuple[int, float, float]]:
         laid_out = self.sheet.lay({**self.given, **tried}, self.square)
-        return {name: lines_in(laid_out, self.sheet.fields[name].element) for name in tried}
+        return {name: measure_lines(laid_out, self.sheet.fields[name].element) for name in tried}
 
 
-def attempt(spot: FieldSpot, text: str, scale: float) -> UnstampableText:
+def attempted_text(spot: FieldSpot, text: str, scale: float) -> UnstampableText:
     return UnstampableText(
         text,
         spot.box.size * scale,
         0.0,
-        most(spot.rule, spot.box, scale),
+        lines_max(spot.rule, spot.box, scale),
         is_cut=False,
         is_upper=spot.upper,
     )
@@ -139,6 +147,6 @@ def fits(spot: FieldSpot, it: UnstampableText, lines: int, height: float, width:
     )
 
 
-def drop(spot: FieldSpot, height: float) -> float:
+def top_offset(spot: FieldSpot, height: float) -> float:
     spare = spot.box.height - height
     return {"top": 0.0, "middle": spare / 2, "bottom": spare}[spot.rule.valign]

@@ -6,7 +6,7 @@ import logging
 import re
 
 
-def told_of(message: str) -> str:
+def with_line_first(message: str) -> str:
     """WeasyPrint's `Ignored `colr: red` at 146:6, unknown property.` with the line where a reader
     of faults looks for it.
     """

@@ -69,15 +69,17 @@ def fit(text: str, rule: FittingRule, box: FieldBox, measure: Measure) -> Fitted
     """
     short, scales = text[:CHARS_MAX], sizes(rule)
     for scale in scales:
-        lines = wrapped(short, most(rule, box, scale), box.width, partial(at_scale, measure, scale))
+        lines = wrapped_lines(
+            short, lines_max(rule, box, scale), box.width, partial(at_scale, measure, scale)
+        )
         if lines is not None and len(short) == len(text):
-            return placed(lines, rule, box, scale, is_cut=False)
+            return placed_lines(lines, rule, box, scale, is_cut=False)
     scale = scales[-1]
-    room = max(1, most(rule, box, scale))
-    lines = cut(
+    room = max(1, lines_max(rule, box, scale))
+    lines = truncated(
         short, room, box.width, partial(at_scale, measure, scale), is_all=len(short) == len(text)
     )
-    return placed(lines, rule, box, scale, is_cut=True)
+    return placed_lines(lines, rule, box, scale, is_cut=True)
 
 
 def at_scale(measure: Measure, scale: float, text: str) -> float:
@@ -95,13 +97,13 @@ def sizes(rule: FittingRule) -> tuple[float, ...]:
     )
 
 
-def most(rule: FittingRule, box: FieldBox, scale: float) -> int:
+def lines_max(rule: FittingRule, box: FieldBox, scale: float) -> int:
     """A box lower than one line still holds one: its author sees it in the preview."""
     held = max(1, box.lines_at(scale))
     return min(held, rule.lines) if rule.lines else held
 
 
-def placed(
+def placed_lines(
     lines: tuple[str, ...], rule: FittingRule, box: FieldBox, scale: float, *, is_cut: bool
 ) -> FittedText:
     spare = box.height - len(lines) * box.pitch_at(scale)
@@ -111,7 +113,7 @@ def placed(
     return FittedText(lines, scale, round(box.size * scale, 6), round(top, 6), is_cut)
 
 
-def wrapped(
+def wrapped_lines(
     text: str, lines_max: int, width: float, measure: Callable[[str], float]
 ) -> tuple[str, ...] | None:
     """All of the text in so many lines, divided where a reader expects it; None when that cannot
@@ -128,7 +130,7 @@ def wrapped(
     while rest:
         if len(lines) == lines_max:
             return None
-        count = fitting(rest, width, measure)
+        count = parts_that_fit(rest, width, measure)
         if count == 0:
             return None
         lines.append("".join(rest[:count]).strip())
@@ -147,7 +149,7 @@ def pieces(text: str) -> list[str]:
     return [*parts, text[start:]]
 
 
-def fitting(parts: list[str], width: float, measure: Callable[[str], float]) -> int:
+def parts_that_fit(parts: list[str], width: float, measure: Callable[[str], float]) -> int:
     """How many of them fill one line. Widths grow with the text, so it is found by halving."""
     low, high = 0, min(len(parts), 1)
     while high <= len(parts) and measure("".join(parts[:high]).strip()) <= width + SLACK:
@@ -164,7 +166,7 @@ def fitting(parts: list[str], width: float, measure: Callable[[str], float]) -> 
     return low
 
 
-def cut(
+def truncated(
     text: str, lines_max: int, width: float, measure: Callable[[str], float], *, is_all: bool
 ) -> tuple[str, ...]:
     """As much as there is room for, words divided where they must be, and an ellipsis behind it."""
@@ -173,7 +175,7 @@ def cut(
     while len(lines) < lines_max - 1 and rest:
         parts = pieces(rest)
         line = (
-            "".join(parts[: fitting(parts, width, measure)])
+            "".join(parts[: parts_that_fit(parts, width, measure)])
             or rest[: max(1, prefix(rest, "", width, measure))]
         )
         lines.append(line.strip())

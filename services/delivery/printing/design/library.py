@@ -163,7 +163,7 @@ def read(folder: Path, name: str | None = None) -> Design:
     if not folder.is_dir():
         raise DesignUnusable(f"{folder} is no folder")
     contents: dict[str, bytes] = {}
-    for path in sorted(entries(folder)):
+    for path in sorted(design_files(folder)):
         inside = path.relative_to(folder).as_posix()
         if not inside.isprintable():  # a name that is no UTF-8 is one of these
             raise DesignUnusable(
@@ -186,7 +186,7 @@ def read(folder: Path, name: str | None = None) -> Design:
     return Design(name or folder.name, contents)
 
 
-def entries(folder: Path) -> Iterator[Path]:
+def design_files(folder: Path) -> Iterator[Path]:
     """Files that are the author's: no hidden ones, no editor's copies, none of our own pictures."""
     for path in folder.rglob("*"):
         parts = PurePosixPath(path.relative_to(folder).as_posix()).parts
@@ -225,12 +225,12 @@ class DesignLibrary:
         """
         if not NAME.fullmatch(reference):
             raise DesignUnknown(f"{reference[:80]!r} is no name of a design")
-        for name, size in splits(reference):
+        for name, size in name_and_size(reference):
             design = self.design(name) or self.design(ALIASES.get(name, name))
             if design is None or (size and size not in design.manifest.sizes):
                 continue
             languages = design.manifest.languages
-            spoken = lookup(language, languages) or languages[0]
+            spoken = best_language(language, languages) or languages[0]
             return DesignVariant(design, size or next(iter(design.manifest.sizes)), spoken)
         raise DesignUnknown(
             f"`{reference}`; there are {', '.join(self.names())}, each with `-SIZE` behind it or "
@@ -244,7 +244,7 @@ class DesignLibrary:
         return builtin(name) if name in builtin_names() else None
 
 
-def lookup(asked: str, languages: Sequence[str]) -> str | None:
+def best_language(asked: str, languages: Sequence[str]) -> str | None:
     """As RFC 4647 looks a language up: `pt-BR` is served by `pt`, and `pt` not by `pt-BR`."""
     known = {language.lower(): language for language in reversed(languages)}
     parts = asked.lower().split("-")
@@ -255,7 +255,7 @@ def lookup(asked: str, languages: Sequence[str]) -> str | None:
     return None
 
 
-def splits(reference: str) -> Iterator[tuple[str, str]]:
+def name_and_size(reference: str) -> Iterator[tuple[str, str]]:
     """The whole name first: a folder may be called `door-a4`."""
     yield reference, ""
     name, _, size = reference.rpartition("-")

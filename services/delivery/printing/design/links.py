@@ -11,9 +11,9 @@ from typing import Any, get_args
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
-from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.design.library import DesignVariant, FieldName
-from services.delivery.printing.design.page import place_of
+from services.delivery.printing.design.page import source_line
+from services.delivery.printing.errors import DesignUnusable
 
 BASE = (
     "http://design.invalid/"  # relative addresses need one; the name can never resolve (RFC 6761)
@@ -44,7 +44,7 @@ def links_of(chosen: DesignVariant, root: Element) -> tuple[Link, ...]:
         for field in (
             it.get("data-field") for it in element.iter() if it.get("data-field") is not None
         ):
-            at = place_of(chosen.design, f'data-field="{field}"')
+            at = source_line(chosen.design, f'data-field="{field}"')
             raise DesignUnusable(
                 f"{chosen.design.name}/{at}: field `{field}` is in a link, whose place would "
                 "depend on its text: lay an empty <a> of its size over it"
@@ -53,7 +53,7 @@ def links_of(chosen: DesignVariant, root: Element) -> tuple[Link, ...]:
         if (address := element.get("data-link")) is None:
             continue
         where = (
-            f"{chosen.design.name}/{place_of(chosen.design, 'data-link', len(found))}: data-link"
+            f"{chosen.design.name}/{source_line(chosen.design, 'data-link', len(found))}: data-link"
         )
         if element.tag != "a":
             raise DesignUnusable(f"{where} stands on <{element.tag}>; a link is an <a>")
@@ -109,7 +109,7 @@ def check_targets(where: str, found: Sequence[tuple[Any, ...]]) -> None:
             )
 
 
-def addressed(address: str, texts: Mapping[str, str]) -> bytes:
+def filled_address(address: str, texts: Mapping[str, str]) -> bytes:
     """ASCII. A ticket's text is one part of the address, whatever stands in it: it ends no path and
     begins no query.
     """

@@ -21,9 +21,9 @@ from jinja2 import (
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from typing_extensions import override
 
-from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.design.fitting import Fit, FittedText, FittingRule, Valign
 from services.delivery.printing.design.library import PAGE, Design, DesignVariant, FieldName
+from services.delivery.printing.errors import DesignUnusable
 
 HTML_CHARS_MAX = 1_000_000
 SVG = "{http://www.w3.org/2000/svg}"
@@ -31,7 +31,7 @@ CLAMP = "max-lines:{};continue:discard;block-ellipsis:auto;"
 Word = TypeVar("Word", bound=str)
 SHRINK_DEFAULT = 50
 TEMPLATES = (".html", ".svg", ".css")
-SEEN = (
+PAGE_VARIABLES = (
     "; a page sees campaign.id, .name, .when, .venue and .tint, text.WORD of [text.LANGUAGE] "
     "in design.toml, language, size"
 )
@@ -62,7 +62,7 @@ class FieldSpec:
     """A field as its element says it. `lines` 0: as many as its box holds."""
 
     name: FieldName
-    rule: FittingRule
+    fitting_rule: FittingRule
     at: str  # `page.html:12`, for messages
     element: Element
 
@@ -105,7 +105,7 @@ def printable(value: Any) -> Any:
     return value
 
 
-def filled(chosen: DesignVariant, facts: CampaignFacts) -> str:
+def rendered_html(chosen: DesignVariant, facts: CampaignFacts) -> str:
     """The page's HTML. Raises DesignUnusable with file and line for whatever Jinja minds."""
     design = chosen.design
     environment = Sandbox(
@@ -141,7 +141,7 @@ def filled(chosen: DesignVariant, facts: CampaignFacts) -> str:
             if isinstance(error, LookupError | RecursionError)
             else str(error)
         )
-        why = why[:500] + (SEEN if isinstance(error, UndefinedError) else "")
+        why = why[:500] + (PAGE_VARIABLES if isinstance(error, UndefinedError) else "")
         raise DesignUnusable(f"{design.name}/{line_raised(error)}: {why}") from None
     if len(html) > HTML_CHARS_MAX:
         raise DesignUnusable(
@@ -163,7 +163,7 @@ def line_raised(error: BaseException) -> str:
 
 def fields_of(chosen: DesignVariant, root: Element) -> dict[str, FieldSpec]:
     """Every data-field of the page, checked against the manifest. A field that stands twice is
-    `number` and `number.2`.
+    `integer_attribute` and `integer_attribute.2`.
     """
     design, found = chosen.design, dict[str, FieldSpec]()
     known = design.manifest.fields
@@ -171,7 +171,7 @@ def fields_of(chosen: DesignVariant, root: Element) -> dict[str, FieldSpec]:
         if (name := element.get("data-field")) is None:
             continue
         times = sum(said.name == name for said in found.values())
-        at = place_of(design, f'data-field="{name}"', times)
+        at = source_line(design, f'data-field="{name}"', times)
         where = f"{design.name}/{at}: field `{name}`"
         if name not in known:
             fields = ", ".join(get_args(FieldName))
@@ -184,17 +184,21 @@ def fields_of(chosen: DesignVariant, root: Element) -> dict[str, FieldSpec]:
                 f"{where} holds other elements; it holds its text and nothing else"
             )
         key = f"{name}.{times + 1}" if times else name
-        found[key] = FieldSpec(name, rule(element, where), at, element)
+        found[key] = FieldSpec(name, fitting_rule(element, where), at, element)
     return found
 
 
-def rule(element: Element, where: str) -> FittingRule:
+def fitting_rule(element: Element, where: str) -> FittingRule:
     fit: Fit = one_of(get_args(Fit), element.get("data-fit", "ellipsis"), f"{where}: data-fit")
     valign: Valign = one_of(
         get_args(Valign), element.get("data-valign", "top"), f"{where}: data-valign"
     )
-    lines = number(element, "data-lines", 0 if fit == "wrap" else 1, 50, where)
-    shrink = number(element, "data-shrink", SHRINK_DEFAULT, 100, where) if fit == "shrink" else 100
+    lines = integer_attribute(element, "data-lines", 0 if fit == "wrap" else 1, 50, where)
+    shrink = (
+        integer_attribute(element, "data-shrink", SHRINK_DEFAULT, 100, where)
+        if fit == "shrink"
+        else 100
+    )
     return FittingRule(fit, lines, max(1, shrink) / 100, valign)
 
 
@@ -205,14 +209,14 @@ def one_of(words: Sequence[Word], said: str, where: str) -> Word:
     raise DesignUnusable(f"{where} is `{said[:40]}`; it is {', '.join(words)}")
 
 
-def number(element: Element, name: str, default: int, most: int, where: str) -> int:
+def integer_attribute(element: Element, name: str, default: int, most: int, where: str) -> int:
     text = element.get(name, str(default)).removesuffix("%")
     if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= most:
         raise DesignUnusable(f"{where}: {name} is `{text[:40]}`; it is a number from 1 to {most}")
     return int(text)
 
 
-def place_of(design: Design, words: str, times_before: int = 0) -> str:
+def source_line(design: Design, words: str, times_before: int = 0) -> str:
     """`page.html:12`: where the page or what it includes says so, with whichever quotes or none."""
     wanted = re.compile(r"\s*=\s*".join(map(re.escape, words.split("=", 1))).replace('"', "[\"']?"))
     templates = sorted(
@@ -228,7 +232,7 @@ def place_of(design: Design, words: str, times_before: int = 0) -> str:
     return found[min(times_before, len(found) - 1)] if found else f"{PAGE}:1"
 
 
-def write(element: Element, fitted: FittedText) -> None:
+def write_fitted(element: Element, fitted: FittedText) -> None:
     """Lines into a field, as text: nothing in them can be markup. The stamp sets the same lines at
     the same places.
     """
@@ -261,7 +265,7 @@ class UnstampableText:
     is_upper: bool = False  # the page shows it in capitals
 
 
-def write_odd(element: Element, odd: UnstampableText) -> None:
+def write_unstampable(element: Element, odd: UnstampableText) -> None:
     """One line never breaks; several break where the script allows it. What does not fit ends with
     an ellipsis.
     """
@@ -283,7 +287,7 @@ def size_of(fitted: FittedText) -> str:
     return "" if fitted.scale == 1 else f"font-size:{fitted.size:.6f}px"
 
 
-def draw(element: Element, svg_path: str, side: int, title: str) -> None:
+def draw_code(element: Element, svg_path: str, side: int, title: str) -> None:
     """The code, as modules of an SVG as large as its element."""
     for child in list(element):
         element.remove(child)

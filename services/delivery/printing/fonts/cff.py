@@ -35,7 +35,7 @@ class OutlinesUnknownError(ValueError):
     """PostScript outlines that cannot be rewritten."""
 
 
-def found_by_number(content: bytes) -> bytes:
+def keyed_by_number(content: bytes) -> bytes:
     """The font, its glyphs under the same numbers: name-keyed if it was keyed by CID, unpacked, the
     first one of a collection.
 

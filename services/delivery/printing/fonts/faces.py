@@ -21,7 +21,7 @@ import uharfbuzz as hb
 from fontTools.ttLib import TTFont
 
 from services.delivery.printing.errors import PlateUnreadable
-from services.delivery.printing.fonts.programs import Outlines, cut, from_json, to_json
+from services.delivery.printing.fonts.programs import Outlines, cut_outlines, from_json, to_json
 from services.delivery.printing.fonts.shaping import Face
 from services.delivery.printing.plates import PlateBlobs, pack, unpack
 
@@ -72,7 +72,7 @@ class FaceKits(Protocol):
     def kit(self, digest: str) -> FaceKit | None: ...
 
 
-def the_kit(kits: FaceKits, digest: str) -> FaceKit:
+def require_kit(kits: FaceKits, digest: str) -> FaceKit:
     found = kits.kit(digest)
     if found is None:
         raise PlateUnreadable(f"the face {digest[:12]} is gone")
@@ -90,19 +90,21 @@ def digest_of(content: bytes, index: int, family: str, extra: str, tags: frozens
     return hashlib.sha256(MAGIC + told.encode() + hashlib.sha256(content).digest()).hexdigest()
 
 
-def compiled(content: bytes, index: int, family: str, extra: str, tags: frozenset[str]) -> FaceKit:
+def compile_kit(
+    content: bytes, index: int, family: str, extra: str, tags: frozenset[str]
+) -> FaceKit:
     """`tags`: features that fields switch on, whose other shapes of a letter are carried too.
     Raises what fontTools raises.
     """
     font = TTFont(io.BytesIO(content), fontNumber=index, lazy=True)
     cmap: dict[int, str] = font.getBestCmap()
     ids = font.getReverseGlyphMap()
-    wanted = [*codes(LATIN), *map(ord, extra)]
+    wanted = [*code_points(LATIN), *map(ord, extra)]
     known = {code for code in wanted if code in cmap and is_plain(chr(code))}
     said = {
         ids[cmap[code]]: chr(code) for code in sorted(known, reverse=True)
     }  # of two letters, the first
-    common = {ids[cmap[code]] for code in codes(COMMON) if code in known}
+    common = {ids[cmap[code]] for code in code_points(COMMON) if code in known}
     shapes = other_shapes(font, said, ids, tags)
     common |= (
         shapes.keys()
@@ -125,7 +127,7 @@ def compiled(content: bytes, index: int, family: str, extra: str, tags: frozense
         widths={glyph: thousandths(hmtx[names[glyph]][0]) for glyph in glyphs},
         glyphs=glyphs,
         common=frozenset(common),
-        outlines=cut(face, glyphs, common, is_cff=is_cff),
+        outlines=cut_outlines(face, glyphs, common, is_cff=is_cff),
         metrics=tuple(
             map(
                 thousandths, (hhea.ascent, hhea.descent, head.xMin, head.yMin, head.xMax, head.yMax)
@@ -135,7 +137,7 @@ def compiled(content: bytes, index: int, family: str, extra: str, tags: frozense
     )
 
 
-def codes(ranges: Iterable[tuple[int, int]]) -> Iterator[int]:
+def code_points(ranges: Iterable[tuple[int, int]]) -> Iterator[int]:
     for first, last in ranges:
         yield from range(first, last + 1)
 

@@ -23,7 +23,7 @@ from services.delivery.printing.fonts import cff
 NOTO, PLEX, CJK = "manimgx-fonts", "fontpkg-ibm-plex-sans-arabic", "noto-cjk-sans-jp-regular"
 PACKAGES = (NOTO, PLEX, CJK)
 # begins our families' names: the machine may have a font of the same name and another release
-OURS = "Stubline "
+FAMILY_PREFIX = "Stubline "
 WEIGHTS = {"Regular": 400, "Bold": 700}
 SLICE = re.compile(r"(\w+)-([0-9a-f]{2,3})\.otf")
 SELECTORS = (
@@ -67,7 +67,7 @@ class FallbackFamily:
 
     @property
     def css(self) -> str:
-        return OURS + self.name
+        return FAMILY_PREFIX + self.name
 
     def names(self, codes: Iterable[int]) -> list[str]:
         """Of the files that have these characters, as `fonts:` calls them."""
@@ -123,9 +123,9 @@ def needed(text: str) -> tuple[str, ...]:
     is_emoji = TO_EMOJI in text
     for code in {ord(character) for character in text if not is_ignorable(character)}:
         wanted.setdefault(
-            next((it for it in FAMILIES if code in opened(it).unicodes), LETTERS), set()
+            next((it for it in FAMILIES if code in open_face(it).unicodes), LETTERS), set()
         ).add(code)
-        if (code >= EMOJI_FROM or is_emoji) and code in opened(EMOJI).unicodes:
+        if (code >= EMOJI_FROM or is_emoji) and code in open_face(EMOJI).unicodes:
             wanted.setdefault(
                 EMOJI, set()
             )  # Pango asks for an emoji's font before it looks for a sign
@@ -145,18 +145,18 @@ def is_ignorable(character: str) -> bool:
     return category == "Cf" and not any(first <= code <= last for first, last in DRAWN_FORMATS)
 
 
-def declared(name: str) -> str:
+def font_face_rule(name: str) -> str:
     """A file's rule of CSS."""
-    family, weight = of_name(name)
+    family, weight = family_and_weight(name)
     return f'@font-face{{font-family:"{family.css}";font-weight:{WEIGHTS.get(weight, 400)};src:url("fonts:{name}")}}'
 
 
-def is_ours(family: str) -> bool:
-    return family.startswith(OURS)
+def is_fallback(family: str) -> bool:
+    return family.startswith(FAMILY_PREFIX)
 
 
 @cache
-def opened(family: FallbackFamily, weight: str = "Regular") -> hb.Face:
+def open_face(family: FallbackFamily, weight: str = "Regular") -> hb.Face:
     """Mapped, not read."""
     wanted = family.file.format(family.name, weight)
     found = (it for it in distribution(family.package).files or [] if it.name == wanted)
@@ -173,7 +173,7 @@ def names() -> dict[str, tuple[FallbackFamily, str]]:
     }
 
 
-def of_name(name: str) -> tuple[FallbackFamily, str]:
+def family_and_weight(name: str) -> tuple[FallbackFamily, str]:
     """Family and weight, or slice. Raises KeyError."""
     if match := SLICE.fullmatch(name):
         return names()[f"{match[1]}-Regular.otf"][0], match[2]
@@ -188,19 +188,19 @@ def is_known(name: str) -> bool:
 
 def font(name: str) -> bytes:
     """Not kept: a sheet declares it once, and WeasyPrint writes it to a file of its own."""
-    family, weight = of_name(name)
+    family, weight = family_and_weight(name)
     wanted = hb.SubsetInput()
     if weight in WEIGHTS and "[wght]" not in family.file:
-        return cff.found_by_number(bytes(opened(family, weight).blob.data))
+        return cff.keyed_by_number(bytes(open_face(family, weight).blob.data))
     if weight in WEIGHTS:
         wanted.keep_everything()
-        wanted.pin_axis_location(opened(family), "wght", float(WEIGHTS[weight]))
+        wanted.pin_axis_location(open_face(family), "wght", float(WEIGHTS[weight]))
     else:
-        first, known = int(weight, 16) << 8, opened(family).unicodes
+        first, known = int(weight, 16) << 8, open_face(family).unicodes
         wanted.unicode_set.update(code for code in range(first, first + 256) if code in known)
         wanted.unicode_set.update((*SPACES, *SELECTORS))
         wanted.drop_table_tag_set.update(int.from_bytes(name, "big") for name in VERTICAL)
         wanted.name_id_set.clear()
         wanted.name_id_set.update(NAMES)
         wanted.flags = hb.SubsetFlags.NO_HINTING | hb.SubsetFlags.DESUBROUTINIZE
-    return cff.found_by_number(bytes(hb.subset(opened(family), wanted).blob.data))
+    return cff.keyed_by_number(bytes(hb.subset(open_face(family), wanted).blob.data))

@@ -27,7 +27,7 @@ NEVER_CHOSEN = (
 )
 FAMILY, CHARSET = b"family", b"charset"  # fontconfig's words
 EMOJI = b"emoji"  # the family that Pango asks for where a text has emoji
-OURS = [family.css.encode() for family in fallback.FAMILIES]
+FALLBACK_FAMILIES = [family.css.encode() for family in fallback.FAMILIES]
 TAG_LETTERS = 6
 TAGGED = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd"><fontconfig><match target="font">
 <test name="file" compare="eq"><string>{file}</string></test>
@@ -45,7 +45,7 @@ ffi.cdef("""
 """)
 
 
-class SheetFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships no types
+class DesignFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships no types
     """The fonts that a design declares, and after them ours of other scripts. The machine's fonts
     and rules are not read.
 
@@ -66,7 +66,7 @@ class SheetFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships n
         )
         fontconfig.FcConfigDestroy(self._config)  # the map has its own reference
         self._sequence = ffi.callback(
-            "SubstituteFunc", in_sequence
+            "SubstituteFunc", append_fallbacks
         )  # Pango keeps no reference to it
         pangoft2.pango_ft2_font_map_set_default_substitute(
             self.font_map, self._sequence, ffi.NULL, ffi.NULL
@@ -156,13 +156,13 @@ def untagged(family: str) -> str:
     return family[: -TAG_LETTERS - 1]
 
 
-def in_sequence(asked: Any, _: Any) -> None:
+def append_fallbacks(asked: Any, _: Any) -> None:
     """Our fonts come after all families that a text asks for by name."""
     if next(families(asked), b"") == EMOJI:
         # Pango's own question, for emoji alone and whatever the design says.
         fontconfig.FcPatternDel(asked, FAMILY)
         fontconfig.FcPatternAddString(asked, FAMILY, fallback.EMOJI.css.encode())
-    for family in OURS:
+    for family in FALLBACK_FAMILIES:
         fontconfig.FcPatternAddString(asked, FAMILY, family)
 
 

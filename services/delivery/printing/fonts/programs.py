@@ -85,7 +85,7 @@ class TrueTypeProgram:
         outlines = self.outlines[: self.ends[self.common - 1]]
         packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
         packed = packer.compress(outlines) + packer.flush(zlib.Z_SYNC_FLUSH)
-        return packed, total(outlines)
+        return packed, sum_of_words(outlines)
 
     def program(self, glyphs: Iterable[int]) -> FontProgram:
         """With these glyphs of the font file beside the common ones."""
@@ -99,7 +99,7 @@ class TrueTypeProgram:
         packed, common_sum = self._start
         common = self.outlines[: self.ends[self.common - 1]]
         tables = self._tables(rare, count, len(common))
-        front = directory(len(common) + len(outlines), common_sum + total(outlines), tables)
+        front = directory(len(common) + len(outlines), common_sum + sum_of_words(outlines), tables)
         tail = b"".join([outlines, *map(padded, tables.values())])
         rest = zlib.compressobj(6, zlib.DEFLATED, -WINDOW_BITS, MEMORY)
         told = zlib.adler32(tail, zlib.adler32(common, zlib.adler32(front)))
@@ -183,7 +183,9 @@ class CffProgram:
 Outlines = TrueTypeProgram | CffProgram
 
 
-def cut(face: hb.Face, glyphs: Iterable[int], common: Iterable[int], *, is_cff: bool) -> Outlines:
+def cut_outlines(
+    face: hb.Face, glyphs: Iterable[int], common: Iterable[int], *, is_cff: bool
+) -> Outlines:
     """Of a font file: what programs with these glyphs are made from."""
     wanted = subset_input(glyphs)
     if is_cff:
@@ -267,11 +269,11 @@ def directory(outlines: int, outlines_sum: int, tables: dict[bytes, bytes]) -> b
     rows = [(b"glyf", outlines_sum & 0xFFFFFFFF, at, outlines)]
     at += outlines
     for name, table in tables.items():
-        rows.append((name, total(padded(table)), at, len(table)))
+        rows.append((name, sum_of_words(padded(table)), at, len(table)))
         at += -(-len(table) // 4) * 4
     whole = struct.pack(">IHHHH", 0x00010000, len(rows), 64, 2, 16 * len(rows) - 64)
     whole += b"".join(struct.pack(">4sIII", *row) for row in sorted(rows))
-    adjustment = (MAGIC_SUM - total(whole) - sum(row[1] for row in rows)) & 0xFFFFFFFF
+    adjustment = (MAGIC_SUM - sum_of_words(whole) - sum(row[1] for row in rows)) & 0xFFFFFFFF
     head = tables[b"head"]
     tables[b"head"] = head[:8] + struct.pack(">I", adjustment) + head[12:]
     return whole
@@ -281,7 +283,7 @@ def padded(table: bytes) -> bytes:
     return table + bytes(-len(table) % 4)
 
 
-def total(words: bytes) -> int:
+def sum_of_words(words: bytes) -> int:
     numbers: tuple[int, ...] = struct.unpack(f">{len(words) // 4}I", words)
     return sum(numbers) & 0xFFFFFFFF
 

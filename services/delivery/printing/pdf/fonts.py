@@ -25,7 +25,7 @@ CMAP_ROWS_MAX = 100  # of one block, says the standard
 Add = Callable[[int, bytes, bytes | None], None]  # number, dictionary, stream
 
 
-def resource(digest: str) -> bytes:
+def resource_name(digest: str) -> bytes:
     return b"K" + digest[:8].encode()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 
-from services.delivery.printing.pdf.metadata import text
+from services.delivery.printing.pdf.metadata import pdf_string
 from services.delivery.printing.plates import Hole, Plate, PlatePiece
 
 Form = tuple[bytes, Callable[[Sequence[int]], tuple[int, ...]]]
@@ -21,7 +21,10 @@ def forms_of(plate: Plate, language: str) -> list[Form]:
     ):  # of the document: the page's elements say their own, for readers that speak
         for at in plate.roots:
             template, chosen = forms[at]
-            forms[at] = (template.replace(b"<<", b"<</Lang %b" % text(plate.language), 1), chosen)
+            forms[at] = (
+                template.replace(b"<<", b"<</Lang %b" % pdf_string(plate.language), 1),
+                chosen,
+            )
     return forms
 
 

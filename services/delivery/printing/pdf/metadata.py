@@ -33,7 +33,7 @@ class DocumentMetadata:
     created: datetime
 
 
-def text(said: str) -> bytes:
+def pdf_string(said: str) -> bytes:
     if said.isascii():
         return (
             b"("
@@ -43,10 +43,10 @@ def text(said: str) -> bytes:
     return b"<feff" + said.encode("utf-16-be", "replace").hex().encode() + b">"
 
 
-def information(about: DocumentMetadata) -> bytes:
+def info_dictionary(about: DocumentMetadata) -> bytes:
     at = about.created.astimezone(UTC).strftime("D:%Y%m%d%H%M%SZ").encode()
     return b"<</Title %b/Subject %b/Producer(%b)/CreationDate(%b)/ModDate(%b)>>" % (
-        text(about.title), text(about.subject), PRODUCER.encode(), at, at,
+        pdf_string(about.title), pdf_string(about.subject), PRODUCER.encode(), at, at,
     )  # fmt: skip
 
 

@@ -17,12 +17,17 @@ from itertools import chain
 from struct import Struct
 
 from services.delivery.printing.design.links import action
-from services.delivery.printing.fonts.faces import FaceKits, the_kit
+from services.delivery.printing.fonts.faces import FaceKits, require_kit
 from services.delivery.printing.fonts.programs import STORED_MAX, stored
 from services.delivery.printing.lru_cache import LruCache
-from services.delivery.printing.pdf.fonts import FONT_OBJECTS, FontObjects, add_font, resource
+from services.delivery.printing.pdf.fonts import FONT_OBJECTS, FontObjects, add_font, resource_name
 from services.delivery.printing.pdf.forms import Form, forms_of
-from services.delivery.printing.pdf.metadata import DocumentMetadata, information, text, xmp
+from services.delivery.printing.pdf.metadata import (
+    DocumentMetadata,
+    info_dictionary,
+    pdf_string,
+    xmp,
+)
 from services.delivery.printing.plates import Hole, Plate
 
 HEADER = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
@@ -160,7 +165,7 @@ class PdfWriter:
         own = [action(address) for page in pages for address in page.links]
         info = number + len(pages) + len(own)
         table = info + 2
-        said = information(about)
+        said = info_dictionary(about)
         xml = xmp(about)
         bodies = [
             b"<</Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream"
@@ -183,7 +188,7 @@ class PdfWriter:
         for body in bodies:
             told.update(body)
         name = told.hexdigest()[:32].encode()
-        entries = continued(frame.rows, frame.rows_sum, b"".join(rows))
+        entries = append_stored(frame.rows, frame.rows_sum, b"".join(rows))
         parts.append(
             b"%d 0 obj\n<</Type/XRef/Size %d/W[1 4 2]/Root %d 0 R/Info %d 0 "
             b"R/ID[<%b><%b>]/Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream\nendobj\n"
@@ -231,7 +236,9 @@ class PdfWriter:
             (face, number + FONT_OBJECTS * at)
             for at, face in enumerate(sorted({face for plate in plates for face in plate.faces}))
         )
-        fonts = b"".join([b"/%b %d 0 R" % (resource(face), first + 1) for face, first in faces])
+        fonts = b"".join(
+            [b"/%b %d 0 R" % (resource_name(face), first + 1) for face, first in faces]
+        )
         number = behind = FIRST_FREE + FONT_OBJECTS * len(faces)
         known = dict[str, tuple[int, Sequence[Form]]]()
         for plate in plates:
@@ -276,7 +283,7 @@ class PdfWriter:
     def _block(self, face: str, first: int, rare: frozenset[int]) -> FontBlock:
         draft, fonts = (
             FileDraft([], 0),
-            self._fonts.get_or(face, lambda: FontObjects(the_kit(self._kits, face))),
+            self._fonts.get_or(face, lambda: FontObjects(require_kit(self._kits, face))),
         )
         add_font(draft.add, first + 1, fonts, rare)
         draft.pack(first)
@@ -285,7 +292,7 @@ class PdfWriter:
         return FontBlock(body, rows, hashlib.sha256(body).digest())
 
 
-def continued(packed: bytes, told: int, rest: bytes) -> bytes:
+def append_stored(packed: bytes, told: int, rest: bytes) -> bytes:
     """A stream that was packed up to here, with the rest as it is: a few rows are not worth a
     packer.
     """
@@ -352,7 +359,7 @@ def add_document(
         CATALOG,
         b"<</Type/Catalog/Pages %d 0 R/Lang %b/StructTreeRoot %d 0 R/MarkInfo<</Marked true>>"
         b"/ViewerPreferences<</DisplayDocTitle true>>/Metadata %d 0 R>>"
-        % (PAGES, text(language), ROOT, metadata),
+        % (PAGES, pdf_string(language), ROOT, metadata),
     )
     draft.add(PAGES, b"<</Type/Pages/Count %d/Kids[%b]>>" % (len(plates), kids))
     draft.add(ROOT, b"<</Type/StructTreeRoot/ParentTree %d 0 R/K[%d 0 R]>>" % (TREE, DOCUMENT))

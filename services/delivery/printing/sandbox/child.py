@@ -13,21 +13,25 @@ import sys
 import threading
 from pathlib import Path
 
-from services.delivery.printing.errors import DesignUnusable, PlatesFolderUnusable
 from services.delivery.printing import plates
-from services.delivery.printing.compile.compiler import compiled
-from services.delivery.printing.compile.layout import Sheet
-from services.delivery.printing.compile.unstampable import set_whole
+from services.delivery.printing.compile.compiler import compile_plate
+from services.delivery.printing.compile.layout import PageTemplate
+from services.delivery.printing.compile.unstampable import plate_with_texts
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.errors import DesignUnusable, PlatesFolderUnusable
 from services.delivery.printing.lru_cache import LruCache
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.plates import Plate
 from services.delivery.printing.sandbox import wire
-from services.delivery.printing.sandbox.limits import SAID_CHARS_MAX, limit, renew
+from services.delivery.printing.sandbox.limits import (
+    CAUSE_CHARS_MAX,
+    limit_process,
+    renew_cpu_limit,
+)
 from services.delivery.printing.sandbox.wire import WireMessage
 
-SHEETS_MAX = 8
+TEMPLATES_CACHED_MAX = 8
 
 
 class LayoutRequests:
@@ -35,7 +39,9 @@ class LayoutRequests:
 
     def __init__(self) -> None:
         self._shelves: dict[str, PlateCache] = {}
-        self._sheets: LruCache[str, tuple[Sheet, Plate]] = LruCache(most=SHEETS_MAX)
+        self._sheets: LruCache[str, tuple[PageTemplate, Plate]] = LruCache(
+            most=TEMPLATES_CACHED_MAX
+        )
 
     def done(self, job: WireMessage) -> WireMessage:
         """Every job has an answer. What eats all memory ends the process."""
@@ -50,11 +56,11 @@ class LayoutRequests:
         except Exception as error:  # noqa: BLE001 - a stranger's text may do anything to a layout
             self._sheets.clear()  # whatever state it was left in
             return WireMessage(
-                {"said": "failed", "cause": f"{type(error).__name__}: {error}"[:SAID_CHARS_MAX]}
+                {"said": "failed", "cause": f"{type(error).__name__}: {error}"[:CAUSE_CHARS_MAX]}
             )
 
     def _compiled(self, job: WireMessage) -> WireMessage:
-        put_plate(*wire.sheet_of(job), self._shelf(job), job.head["key"])
+        compile_and_store(*wire.decode_request(job), self._shelf(job), job.head["key"])
         return WireMessage({"said": "done"})
 
     def _whole(self, job: WireMessage) -> WireMessage:
@@ -62,10 +68,10 @@ class LayoutRequests:
         if key not in self._sheets and "name" not in job.head:
             return WireMessage({"said": "unknown"})
         sheet, plate = self._sheets.get_or(
-            key, lambda: (Sheet(*wire.sheet_of(job)), plates.from_bytes(job.blobs[-1]))
+            key, lambda: (PageTemplate(*wire.decode_request(job)), plates.from_bytes(job.blobs[-1]))
         )
-        made = set_whole(sheet, plate, job.head["odd"], self._shelf(job).kit_of)
-        return WireMessage({"said": "plate", "resident": resident()}, [plates.to_bytes(made)])
+        made = plate_with_texts(sheet, plate, job.head["odd"], self._shelf(job).kit_of)
+        return WireMessage({"said": "plate", "resident": resident_bytes()}, [plates.to_bytes(made)])
 
     def _shelf(self, job: WireMessage) -> PlateCache:
         folder = job.head["shelf"]
@@ -74,11 +80,15 @@ class LayoutRequests:
         return self._shelves[folder]
 
 
-def put_plate(chosen: DesignVariant, facts: CampaignFacts, shelf: PlateCache, key: str) -> None:
-    shelf.put_plate(key, compiled(Sheet(chosen, facts), shelf.kit_of, modules=shelf.stencil().side))
+def compile_and_store(
+    chosen: DesignVariant, facts: CampaignFacts, shelf: PlateCache, key: str
+) -> None:
+    shelf.put_plate(
+        key, compile_plate(PageTemplate(chosen, facts), shelf.kit_of, modules=shelf.stencil().side)
+    )
 
 
-def resident() -> int:
+def resident_bytes() -> int:
     """Bytes now. Without /proc: unknown, and only the number of jobs renews the process."""
     try:
         return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf(
@@ -105,13 +115,13 @@ def main() -> None:
         )  # meant for the parent, which finishes what it has in hand
     answers = os.dup(1)
     os.dup2(2, 1)  # a library that prints does not speak for us
-    limit(bytes_max)
+    limit_process(bytes_max)
     work, jobs = LayoutRequests(), queue.SimpleQueue[WireMessage]()
     threading.Thread(target=listen, args=(0, jobs), daemon=True).start()
     wire.write(answers, WireMessage({"said": "ready"}))
     while True:
         job = jobs.get()
-        renew(seconds_max)
+        renew_cpu_limit(seconds_max)
         wire.write(answers, work.done(job))
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.delivery.printing.errors import PlatesFolderUnusable, PlateUnreadable, TextUnprintable
 from services.delivery.printing import plates
+from services.delivery.printing.errors import PlatesFolderUnusable, PlateUnreadable, TextUnprintable
 from services.delivery.printing.plates import Plate
 from services.delivery.printing.sandbox import wire
 from services.delivery.printing.sandbox.limits import (
@@ -29,7 +29,7 @@ from services.delivery.printing.sandbox.wire import WireMessage
 
 JOBS_MAX = 2_000
 RESIDENT_BYTES_MAX = 512 * 2**20
-CEILING = SandboxLimits(wait_s_max=2.0 * SECONDS_MAX)  # time for a machine that is busy
+LAYOUT_LIMITS = SandboxLimits(wait_s_max=2.0 * SECONDS_MAX)  # time for a machine that is busy
 TRIES_MAX = 2  # a process may end for reasons of its machine
 
 
@@ -39,7 +39,7 @@ class LayoutWorker:
     LayoutAway.
     """
 
-    ceiling: SandboxLimits = CEILING
+    ceiling: SandboxLimits = LAYOUT_LIMITS
     jobs_max: int = JOBS_MAX
     resident_bytes_max: int = RESIDENT_BYTES_MAX
     _apart: SandboxProcess | None = field(init=False, default=None)
@@ -93,7 +93,7 @@ class LayoutWorker:
         job = {"do": "whole", "shelf": str(task.shelf.folder), "key": task.key, "odd": dict(odd)}
         said = self._apart.ask(WireMessage(job))
         if said.head["said"] == "unknown":
-            sheet = wire.sheet_told(task.chosen, task.facts)
+            sheet = wire.encode_request(task.chosen, task.facts)
             said = self._apart.ask(
                 WireMessage(sheet.head | job, [*sheet.blobs, plates.to_bytes(plate)])
             )

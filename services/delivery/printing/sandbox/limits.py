@@ -20,9 +20,14 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import IO
 
-from services.delivery.printing.errors import DesignUnusable, LayoutUnavailable, PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.errors import (
+    DesignUnusable,
+    LayoutUnavailable,
+    PlatesFolderUnusable,
+    PlateUnreadable,
+)
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.sandbox import wire
 from services.delivery.printing.sandbox.wire import WireMessage
@@ -31,7 +36,7 @@ SECONDS_MAX = 60
 BYTES_MAX = 2 * 2**30
 START_S_MAX = 60.0
 END_S_MAX = 1.0  # it holds nothing that could be lost
-SAID_CHARS_MAX = 500
+CAUSE_CHARS_MAX = 500
 PROGRAM = "services.delivery.printing.sandbox.child"
 
 
@@ -52,20 +57,20 @@ class SandboxLimits:
         )
 
 
-def limit(bytes_max: int) -> None:
+def limit_process(bytes_max: int) -> None:
     """For this process, for good. No core is left: it would hold names."""
     resource.setrlimit(resource.RLIMIT_AS, (bytes_max, bytes_max))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def renew(seconds: int) -> None:
+def renew_cpu_limit(seconds: int) -> None:
     """From now on: a process lays out much, but nothing of it for long."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     most = math.ceil(used.ru_utime + used.ru_stime) + seconds
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
 
 
-def is_too_much(code: int, last: str) -> bool:
+def is_over_limit(code: int, last: str) -> bool:
     """By how a process ended: its exit code, and the last line that it wrote."""
     return code < 0 or "MemoryError" in last
 
@@ -87,7 +92,7 @@ class SandboxProcess:
 
     def __init__(self, ceiling: SandboxLimits) -> None:
         self._ceiling, self._is_late = ceiling, threading.Event()
-        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `finish`
+        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end_process`
         command = [sys.executable, "-m", PROGRAM, str(ceiling.bytes_max), str(ceiling.seconds_max)]
         try:
             process = subprocess.Popen(
@@ -97,7 +102,7 @@ class SandboxProcess:
             self._said.close()
             raise LayoutUnavailable(f"no process can be started: {error.strerror}") from None
         self._process = process
-        self._end = weakref.finalize(self, finish, process, self._said)
+        self._end = weakref.finalize(self, end_process, process, self._said)
         try:
             self._answer(START_S_MAX)
         except SandboxEnded as ended:
@@ -147,20 +152,20 @@ class SandboxProcess:
             code = self._process.wait()
         self._said.seek(0)
         last = ["", *self._said.read().decode("utf-8", "replace").strip().splitlines()][-1][
-            :SAID_CHARS_MAX
+            :CAUSE_CHARS_MAX
         ]
         if code == -signal.SIGXCPU:
             return SandboxEnded("it used up its time", is_ceiling=True, is_used_up=True)
         if self._is_late.is_set():
             return SandboxEnded("it did not answer in time", is_ceiling=True)
-        return SandboxEnded(last or ending(code), is_ceiling=is_too_much(code, last))
+        return SandboxEnded(last or describe_exit(code), is_ceiling=is_over_limit(code, last))
 
 
-def ending(code: int) -> str:
+def describe_exit(code: int) -> str:
     return f"it was ended by signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def finish(process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+def end_process(process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
     """Its pipe's end is its own; what does not hear that is killed."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
@@ -183,13 +188,13 @@ class CompileTask:
     key: str
 
 
-def compile_apart(
+def compile_in_sandbox(
     task: CompileTask, *, seconds_max: int = SECONDS_MAX, bytes_max: int = BYTES_MAX
 ) -> float:
     """Seconds that it took. Raises DesignUnusable, also for what reached the ceiling."""
     begun, name = time.monotonic(), task.chosen.design.name
     ceiling = SandboxLimits(seconds_max, seconds_max + 1, bytes_max)
-    sheet = wire.sheet_told(task.chosen, task.facts)
+    sheet = wire.encode_request(task.chosen, task.facts)
     job = {"do": "compile", "shelf": str(task.shelf.folder), "key": task.key}
     with closing(SandboxProcess(ceiling)) as process:
         try:

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from struct import Struct
 from typing import Any
 
-from services.delivery.printing.errors import PlateUnreadable
 from services.delivery.printing.design.library import Design, DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.errors import PlateUnreadable
 from services.delivery.printing.plates import PlateBlobs, pack, unpack
 
 MAGIC = b"stubline-wire-1\n"
@@ -66,7 +66,7 @@ def read_bytes(source: int, length: int) -> bytes | None:
     return b"".join(parts)
 
 
-def sheet_told(chosen: DesignVariant, facts: CampaignFacts) -> WireMessage:
+def encode_request(chosen: DesignVariant, facts: CampaignFacts) -> WireMessage:
     """With the design's bytes: what was chosen is laid out, whatever stands in its folder by
     now.
     """
@@ -81,7 +81,7 @@ def sheet_told(chosen: DesignVariant, facts: CampaignFacts) -> WireMessage:
     return WireMessage(head, list(design.contents.values()))
 
 
-def sheet_of(said: WireMessage) -> tuple[DesignVariant, CampaignFacts]:
+def decode_request(said: WireMessage) -> tuple[DesignVariant, CampaignFacts]:
     """`blobs` may hold more behind the design's."""
     head = said.head
     design = Design(head["name"], dict(zip(head["paths"], said.blobs, strict=False)))

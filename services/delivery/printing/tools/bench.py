@@ -15,12 +15,18 @@ from xml.etree.ElementTree import Element, SubElement
 from weasyprint import CSS, HTML
 from weasyprint.text.fonts import FontConfiguration
 
-from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.compile.fetching import DesignFetcher
-from services.delivery.printing.compile.layout import OUR_STYLE, QR_ALT
+from services.delivery.printing.compile.layout import FIELD_STYLE, QR_ALT
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.links import BASE
-from services.delivery.printing.design.page import UnstampableText, draw, filled, write, write_odd
+from services.delivery.printing.design.page import (
+    UnstampableText,
+    draw_code,
+    rendered_html,
+    write_fitted,
+    write_unstampable,
+)
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import samples
 from services.delivery.printing.tools.proof import DesignProof
@@ -126,7 +132,7 @@ class DesignBench:
         """WeasyPrint's best case for many: one document, in which each page is one of its boxes."""
         design = self.chosen.design
         page = HTML(
-            string=filled(self.chosen, self.proof.facts),
+            string=rendered_html(self.chosen, self.proof.facts),
             base_url=BASE,
             url_fetcher=DesignFetcher(design),
         )
@@ -145,7 +151,7 @@ class DesignBench:
             self._fill(sheet, number)
         fonts = FontConfiguration()
         style = CSS(
-            string=f"@page{{size:{self.chosen.page_size};margin:0}}{OUR_STYLE}", font_config=fonts
+            string=f"@page{{size:{self.chosen.page_size};margin:0}}{FIELD_STYLE}", font_config=fonts
         )
         document = page.render(stylesheets=[style], font_config=fonts)
         if len(document.pages) != len(numbers):
@@ -165,8 +171,8 @@ class DesignBench:
                 times[name] += 1
                 text = given.get(name if times[name] == 1 else f"{name}.{times[name]}")
                 if isinstance(text, UnstampableText):
-                    write_odd(element, text)
+                    write_unstampable(element, text)
                 elif text is not None:
-                    write(element, text)
+                    write_fitted(element, text)
             elif element.get("data-qr") is not None:
-                draw(element, *square, QR_ALT)
+                draw_code(element, *square, QR_ALT)

@@ -11,10 +11,10 @@ from typing import Literal
 import zxingcpp
 from PIL import Image
 
-from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.design.library import NAME, PAGE, Design, DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
-from services.delivery.printing.design.page import place_of as line_of
+from services.delivery.printing.design.page import source_line as line_of
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.tools import pictures, samples
 from services.delivery.printing.tools.legible import (
@@ -123,7 +123,7 @@ class DesignCheck:
             names = sorted({proof.plate.spots[name].field for name in odd})
             yield DesignFinding(
                 "warning",
-                f"{where(proof, next(iter(odd)))}: its font lacks letters of "
+                f"{field_at(proof, next(iter(odd)))}: its font lacks letters of "
                 f"{max(odd.values(), key=len)[:40]!r} (so for "
                 f"{', '.join(names)}): WeasyPrint lays such pages out whole, at some 0.2 s each; "
                 "take a font that has them, or "
@@ -134,7 +134,7 @@ class DesignCheck:
                 yield DesignFinding(
                     "warning",
                     (
-                        f"{where(proof, name)}: even its sample is cut; give it room, or "
+                        f"{field_at(proof, name)}: even its sample is cut; give it room, or "
                         'data-fit="shrink" or "wrap"'
                     ),
                 )
@@ -144,7 +144,7 @@ class DesignCheck:
         one, other = pictures.raster(stamped, DPI), pictures.raster(own.pdf, DPI)
         self.pages += 1
         found = pictures.compare(one, other, DPI)
-        place = place_of(proof, found)
+        place = differing_field(proof, found)
         if found.pixels and self._is_new("differs", place):
             yield DesignFinding(
                 "fault",
@@ -160,7 +160,7 @@ class DesignCheck:
             yield DesignFinding(
                 "fault",
                 f"{proof.chosen.design.name}/{PAGE}: stamped with {what} it reads otherwise than "
-                f"WeasyPrint's page ({apart(mine, theirs)}): "
+                f"WeasyPrint's page ({first_difference(mine, theirs)}): "
                 "take away what turns or divides a field's text",
             )
         yield from self._read(proof, one, payload, what)
@@ -204,7 +204,7 @@ class DesignCheck:
             )
 
 
-def apart(mine: str, theirs: str) -> str:
+def first_difference(mine: str, theirs: str) -> str:
     """Where two texts part."""
     at = next(
         (at for at, (one, other) in enumerate(zip(mine, theirs, strict=False)) if one != other),
@@ -213,7 +213,7 @@ def apart(mine: str, theirs: str) -> str:
     return f"`{mine[at : at + 20]}` and `{theirs[at : at + 20]}`"
 
 
-def where(proof: DesignProof, name: str) -> str:
+def field_at(proof: DesignProof, name: str) -> str:
     """file:line of a field, by the name of its spot."""
     said = proof.sheet.fields[name]
     return f"{proof.chosen.design.name}/{said.at}: field `{said.name}`"
@@ -223,7 +223,7 @@ def code_at(proof: DesignProof) -> str:
     return f"{proof.chosen.design.name}/{line_of(proof.chosen.design, 'data-qr')}"
 
 
-def place_of(proof: DesignProof, found: pictures.PixelDifference) -> str:
+def differing_field(proof: DesignProof, found: pictures.PixelDifference) -> str:
     """The field that the difference begins in; else the page."""
     if found.box is not None:
         left, top, right, bottom = found.box
@@ -235,7 +235,7 @@ def place_of(proof: DesignProof, found: pictures.PixelDifference) -> str:
                 and top < spot.y + box.height
                 and bottom > spot.y
             ):
-                return where(proof, name)
+                return field_at(proof, name)
     return f"{proof.chosen.design.name}/{PAGE}"
 
 

@@ -17,29 +17,31 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.sandbox.limits import (
     BYTES_MAX,
     SECONDS_MAX,
     SandboxLimits,
-    is_too_much,
-    limit,
-    renew,
+    is_over_limit,
+    limit_process,
+    renew_cpu_limit,
 )
 from services.delivery.printing.tools import samples
 from services.delivery.printing.tools.checks import DesignCheck
 from services.delivery.printing.tools.previews import preview
 from services.delivery.printing.tools.proof import DesignProof
-from services.delivery.printing.tools.target import DesignTarget, chosen
+from services.delivery.printing.tools.target import DesignTarget, variants_of
 
-Told = dict[str, Any]
-Tell = Callable[[Told], None]
+Progress = dict[str, Any]
+Emit = Callable[[Progress], None]
 
 
-def asked(work: str, target: DesignTarget, shelf: PlateCache, **more: object) -> Iterator[Told]:
+def run_isolated(
+    work: str, target: DesignTarget, shelf: PlateCache, **more: object
+) -> Iterator[Progress]:
     """What the process tells, as it comes; the last is a fault if it did not end well."""
     task = {
         "work": work,
@@ -64,18 +66,18 @@ def asked(work: str, target: DesignTarget, shelf: PlateCache, **more: object) ->
             process.stdin.write(json.dumps(task).encode())
             process.stdin.close()
         for line in process.stdout:
-            told: Told = json.loads(line)
+            told: Progress = json.loads(line)
             at = told.get("at", at)
             yield told
         if process.wait():
             said.seek(0)
             last = said.read().decode("utf-8", "replace").strip().splitlines()[-1:]
-            yield {"kind": "fault", "text": ended(target.name, process.returncode, last, at)}
+            yield {"kind": "fault", "text": describe_end(target.name, process.returncode, last, at)}
 
 
-def ended(name: str, code: int, last: list[str], at: str) -> str:
+def describe_end(name: str, code: int, last: list[str], at: str) -> str:
     where, said = f" ({at})" if at else "", (last or ["it said nothing"])[0]
-    if is_too_much(code, said):
+    if is_over_limit(code, said):
         return (
             f"{name}: {SandboxLimits().told()}{where}: leave out what is large, repeated or "
             "nested deeply; nothing behind it was checked"
@@ -86,32 +88,32 @@ def ended(name: str, code: int, last: list[str], at: str) -> str:
 def main() -> None:
     task = json.load(sys.stdin)
     memory, seconds = task.get("bytes_max") or BYTES_MAX, task.get("seconds_max") or SECONDS_MAX
-    limit(memory)
+    limit_process(memory)
 
-    def tell(told: Told) -> None:
+    def tell(told: Progress) -> None:
         if "at" in told:
-            renew(seconds)
+            renew_cpu_limit(seconds)
         print(json.dumps(told), flush=True)  # noqa: T201 - the answer to the parent
 
-    renew(seconds)
+    renew_cpu_limit(seconds)
     try:
         WORK[task["work"]](task, tell)
     except DesignUnusable as error:
         tell({"kind": "fault", "text": error.cause})
 
 
-def check(task: Mapping[str, Any], tell: Tell) -> None:
+def check(task: Mapping[str, Any], tell: Emit) -> None:
     design = DesignTarget(task["name"], Path(task["folder"]) if task["folder"] else None).read()
-    every = chosen(design, task["size"], task["language"])
+    every = variants_of(design, task["size"], task["language"])
     it = DesignCheck(PlateCache(Path(task["shelf"])), lambda at: tell({"at": at}))
     for finding in it.run(design, every):
         tell(asdict(finding))
     tell({"pages": it.pages, "codes": it.codes})
 
 
-def show(task: Mapping[str, Any], tell: Tell) -> None:
+def write_previews(task: Mapping[str, Any], tell: Emit) -> None:
     design = DesignTarget(task["name"], Path(task["folder"]) if task["folder"] else None).read()
-    every = chosen(design, task["size"], task["language"] or design.manifest.languages[0])
+    every = variants_of(design, task["size"], task["language"] or design.manifest.languages[0])
     for one in every:
         tell({"at": f"{one.size}, {one.language}"})
         try:
@@ -121,14 +123,14 @@ def show(task: Mapping[str, Any], tell: Tell) -> None:
             tell({"kind": "fault", "text": error.cause, "size": one.size, "language": one.language})
 
 
-def compile_only(task: Mapping[str, Any], tell: Tell) -> None:
+def compile_only(task: Mapping[str, Any], tell: Emit) -> None:
     design = DesignTarget(task["name"], Path(task["folder"]) if task["folder"] else None).read()
-    for one in chosen(design, task["size"], task["language"]):
+    for one in variants_of(design, task["size"], task["language"]):
         tell({"at": f"{one.size}, {one.language}"})
         DesignProof(one, samples.facts(design, one.language), PlateCache(Path(task["shelf"])))
 
 
-def campaign(task: Mapping[str, Any], tell: Tell) -> None:
+def campaign(task: Mapping[str, Any], tell: Emit) -> None:
     design = DesignTarget(task["name"], Path(task["folder"]) if task["folder"] else None).read()
     it = DesignCheck(PlateCache(Path(task["shelf"])), lambda at: tell({"at": at}))
     for finding in it.campaign(
@@ -137,10 +139,10 @@ def campaign(task: Mapping[str, Any], tell: Tell) -> None:
         tell(asdict(finding))
 
 
-WORK: dict[str, Callable[[Mapping[str, Any], Tell], None]] = {
+WORK: dict[str, Callable[[Mapping[str, Any], Emit], None]] = {
     "check": check,
     "campaign": campaign,
-    "preview": show,
+    "preview": write_previews,
     "compile": compile_only,
 }
 

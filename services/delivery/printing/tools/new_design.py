@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from services.delivery.printing.errors import DesignNotMade
 from services.delivery.printing.design.library import ALIASES, MANIFEST, NAME, DesignLibrary
+from services.delivery.printing.errors import DesignNotMade
 from services.delivery.printing.tools.target import find
 
 TITLE = re.compile(r"^title\s*=.*$", re.MULTILINE)
 VERSION = re.compile(r"^version\s*=.*$", re.MULTILINE)
 
 
-def make(name: str, source: str, into: Path, library: DesignLibrary) -> Path:
+def create(name: str, source: str, into: Path, library: DesignLibrary) -> Path:
     """Its folder. Raises DesignNotMade, and DesignUnknown for the source."""
     if not NAME.fullmatch(name):
         raise DesignNotMade(

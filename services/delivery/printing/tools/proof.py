@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.delivery.printing import qr
-from services.delivery.printing.compile.compiler import compiled
-from services.delivery.printing.compile.layout import LaidOut, Sheet
-from services.delivery.printing.compile.unstampable import FittingTrial, set_whole
+from services.delivery.printing.compile.compiler import compile_plate
+from services.delivery.printing.compile.layout import LaidOutPage, PageTemplate
+from services.delivery.printing.compile.unstampable import FittingTrial, plate_with_texts
 from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts, UnstampableText
 from services.delivery.printing.pdf.metadata import DocumentMetadata
 from services.delivery.printing.pdf.writer import PdfWriter, StampedPage
 from services.delivery.printing.plate_cache import PlateCache
-from services.delivery.printing.stamping import NotStampable, PageStamp, normal
+from services.delivery.printing.stamping import NotStampable, PageStamp, normalized
 
 AT = datetime(2026, 11, 21, tzinfo=UTC)  # of files that nobody keeps
 
@@ -28,7 +28,7 @@ class ReferencePage:
     """A page as WeasyPrint writes it, and what was laid out for it."""
 
     pdf: bytes
-    laid_out: LaidOut
+    laid_out: LaidOutPage
 
 
 class DesignProof:
@@ -37,8 +37,8 @@ class DesignProof:
     def __init__(self, chosen: DesignVariant, facts: CampaignFacts, shelf: PlateCache) -> None:
         self.chosen, self.facts = chosen, facts
         self._shelf, self._stencil = shelf, shelf.stencil()
-        self.sheet = Sheet(chosen, facts)
-        self.plate = compiled(self.sheet, shelf.kit_of, modules=self._stencil.side)
+        self.sheet = PageTemplate(chosen, facts)
+        self.plate = compile_plate(self.sheet, shelf.kit_of, modules=self._stencil.side)
         self._stamp = PageStamp(self.plate, shelf, self._stencil)
         self._writer = PdfWriter(shelf)
 
@@ -52,7 +52,7 @@ class DesignProof:
         _, odd = self.split(texts)
         if not odd:
             return self.stamped([texts], [payload])
-        plate = set_whole(self.sheet, self.plate, odd, self._shelf.kit_of)
+        plate = plate_with_texts(self.sheet, self.plate, odd, self._shelf.kit_of)
         return self._written([PageStamp(plate, self._shelf, self._stencil).page(texts, payload)])
 
     def stamped(self, texts: Sequence[Mapping[str, str]], payloads: Sequence[str]) -> bytes:
@@ -74,7 +74,7 @@ class DesignProof:
     ) -> tuple[dict[str, FittedText | UnstampableText], tuple[str, int]]:
         """The lines of each field, and the code as a path of an SVG."""
         fitted, odd = self.split(texts)
-        matrix, side = qr.drawn(payload, self._stencil)
+        matrix, side = qr.draw_matrix(payload, self._stencil)
         square = (qr.svg_path(matrix, side), side)
         given: dict[str, FittedText | UnstampableText] = {**fitted}
         return given | FittingTrial(self.sheet, self.plate, odd, given, square).fitted(), square
@@ -83,7 +83,7 @@ class DesignProof:
         """What is stamped, and what WeasyPrint has to set, by the names of the plate's spots."""
         fitted, odd = dict[str, FittedText](), dict[str, str]()
         for name, spot in self.plate.spots.items():
-            text = normal(texts.get(spot.field, ""))
+            text = normalized(texts.get(spot.field, ""))
             try:
                 fitted[name] = self._stamp.fitted(name, text)
             except NotStampable:

@@ -9,10 +9,10 @@ from datetime import date
 from typing import get_args
 
 from services.delivery.printing import wording
-from services.delivery.printing.documents import SCHEME
 from services.delivery.printing.design.colours import tint
 from services.delivery.printing.design.library import Design, FieldName
 from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.documents import SCHEME
 from services.delivery.printing.wording import moment
 
 EVENING, CLOCK, ZONE = date(2026, 12, 12), "19:30", "Europe/Vienna"
@@ -40,13 +40,13 @@ def facts(design: Design, language: str = "") -> CampaignFacts:
     said = design.manifest.campaign
     when = (
         moment(EVENING, CLOCK, ZONE, language)
-        if said.when and is_other(design, language)
+        if said.when and is_translated(design, language)
         else said.when
     )
     return CampaignFacts(design.name, said.name, when, said.venue, tint(design.name))
 
 
-def is_other(design: Design, language: str) -> bool:
+def is_translated(design: Design, language: str) -> bool:
     return language not in {"", design.manifest.languages[0]}
 
 
@@ -75,7 +75,7 @@ def usual(design: Design, language: str = "") -> dict[str, str]:
     Fields that the manifest does not list are never asked for.
     """
     samples = {name: said.sample for name, said in design.manifest.fields.items()}
-    own = written(language) if is_other(design, language) else {}
+    own = written(language) if is_translated(design, language) else {}
     return {name: own.get(name, sample) for name, sample in samples.items()}
 
 

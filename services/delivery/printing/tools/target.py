@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.delivery.printing.errors import DesignUnknown, DesignUnusable
 from services.delivery.printing.design.library import (
     ALIASES,
     MANIFEST,
@@ -19,6 +18,7 @@ from services.delivery.printing.design.library import (
     builtin_names,
     read,
 )
+from services.delivery.printing.errors import DesignUnknown, DesignUnusable
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +57,17 @@ def by_name(name: str, library: DesignLibrary) -> DesignTarget | None:
     return DesignTarget(name, None) if name in builtin_names() else None
 
 
-def chosen(design: Design, size: str | None, language: str | None) -> list[DesignVariant]:
+def variants_of(design: Design, size: str | None, language: str | None) -> list[DesignVariant]:
     """All sizes and languages but for what is asked for. Raises DesignUnknown and
     DesignUnusable.
     """
     manifest = design.manifest
-    sizes = asked(size, list(manifest.sizes), f"{design.name} has no size")
-    languages = asked(language, list(manifest.languages), f"{design.name} has no language")
+    sizes = requested(size, list(manifest.sizes), f"{design.name} has no size")
+    languages = requested(language, list(manifest.languages), f"{design.name} has no language")
     return [DesignVariant(design, one, other) for one in sizes for other in languages]
 
 
-def asked(name: str | None, known: list[str], otherwise: str) -> list[str]:
+def requested(name: str | None, known: list[str], otherwise: str) -> list[str]:
     if name is None:
         return known
     if name not in known:
@@ -75,7 +75,7 @@ def asked(name: str | None, known: list[str], otherwise: str) -> list[str]:
     return [name]
 
 
-def listed(library: DesignLibrary) -> Iterator[dict[str, Any]]:
+def list_designs(library: DesignLibrary) -> Iterator[dict[str, Any]]:
     """Every design by its name; one that cannot be read says why in the place of its title."""
     for name in library.names():
         target = by_name(name, library)

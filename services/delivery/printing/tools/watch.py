@@ -7,17 +7,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from services.delivery.printing.design.library import entries
+from services.delivery.printing.design.library import design_files
 
-Seen = frozenset[tuple[str, int, int]]
+FolderState = frozenset[tuple[str, int, int]]
 
 
-def seen(folder: Path) -> Seen:
+def folder_state(folder: Path) -> FolderState:
     """Files that belong to the design, when they were written and how large they are. One that goes
     meanwhile is gone.
     """
     found = set[tuple[str, int, int]]()
-    for path in entries(folder):
+    for path in design_files(folder):
         try:
             state = path.stat()
         except FileNotFoundError:
@@ -30,11 +30,11 @@ def watch(folder: Path, again: Callable[[], None], wait: Callable[[], None]) -> 
     """`wait`: between two looks. An editor writes in several steps, so a change is worked once
     nothing moves any more.
     """
-    worked: Seen | None = None
-    last = seen(folder)
+    worked: FolderState | None = None
+    last = folder_state(folder)
     try:
         while True:
-            now = seen(folder)
+            now = folder_state(folder)
             if now == last and now != worked:
                 worked = now
                 again()

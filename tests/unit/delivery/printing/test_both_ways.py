@@ -16,9 +16,9 @@ from functools import cache
 import pytest
 from PIL import Image, ImageDraw
 
-from services.delivery.printing.compile.layout import lines_in
-from services.delivery.printing.design.fitting import most
-from services.delivery.printing.stamping import PageStamp, normal
+from services.delivery.printing.compile.layout import measure_lines
+from services.delivery.printing.design.fitting import lines_max
+from services.delivery.printing.stamping import PageStamp, normalized
 from tests.support.corpus import LATIN, ODD
 from tests.support.pdfs import lines_of
 from tests.support.rendering import (
@@ -132,7 +132,7 @@ def test_a_text_that_is_not_cut_is_found_whole(sheet: str, turn: int) -> None:
     found = squeezed(text_of(both(sheet, turn)[0]))
     for name, it in at_work.given(texts)[0].items():
         spot, lines = at_work.plate.spots[name], squeezed("".join(it.lines))
-        meant = squeezed(normal(texts[spot.field]))
+        meant = squeezed(normalized(texts[spot.field]))
         assert lines in found, name
         assert it.is_cut or lines == (meant.upper() if spot.upper else meant), name
 
@@ -144,7 +144,7 @@ def test_what_was_fitted_fits_for_weasyprint_too(sheet: str, turn: int) -> None:
     fitted, _ = at_work.given(spread(LATIN, turn))
     laid_out = at_work.sheet.lay(fitted, None)
     for name, it in fitted.items():
-        count, _, width = lines_in(laid_out, at_work.sheet.fields[name].element)
+        count, _, width = measure_lines(laid_out, at_work.sheet.fields[name].element)
         assert count == len(it.lines), name
         assert width <= at_work.plate.spots[name].box.width + ROUNDING, name
 
@@ -238,8 +238,8 @@ def test_a_text_set_whole_stays_in_its_box_and_stands_where_its_rule_says(
     laid_out = at_work.sheet.lay({**fitted, **odd}, None)
     for name, it in odd.items():
         spot = at_work.plate.spots[name]
-        count, height, width = lines_in(laid_out, at_work.sheet.fields[name].element)
-        assert count <= it.lines <= most(spot.rule, spot.box, it.size / spot.box.size)
+        count, height, width = measure_lines(laid_out, at_work.sheet.fields[name].element)
+        assert count <= it.lines <= lines_max(spot.rule, spot.box, it.size / spot.box.size)
         assert it.is_cut or width <= spot.box.width + ROUNDING
         spare = spot.box.height - height
         assert spare >= -1 or count == 1

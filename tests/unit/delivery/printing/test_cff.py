@@ -13,7 +13,7 @@ from fontTools.pens.recordingPen import RecordingPen
 from fontTools.ttLib import TTCollection, TTFont
 
 from services.delivery.printing.fonts import fallback, packaged
-from services.delivery.printing.fonts.cff import OutlinesUnknownError, found_by_number, with_width
+from services.delivery.printing.fonts.cff import OutlinesUnknownError, keyed_by_number, with_width
 
 TEXT = "東京山田太郎 김철수 AVを7"
 SANS = packaged.font("SourceSansPro-Regular.ttf")
@@ -27,7 +27,7 @@ def keyed() -> bytes:
     wanted.unicode_set.update(map(ord, TEXT))
     return bytes(
         hb.subset(
-            fallback.opened(fallback.of_name("NotoSansCJKjp-Regular.otf")[0]), wanted
+            fallback.open_face(fallback.family_and_weight("NotoSansCJKjp-Regular.otf")[0]), wanted
         ).blob.data
     )
 
@@ -45,7 +45,7 @@ def glyphs(content: bytes) -> list[tuple[object, float]]:
 
 def test_a_font_keyed_by_cid_keeps_its_glyphs_under_their_numbers() -> None:
     before = keyed()
-    after = found_by_number(before)
+    after = keyed_by_number(before)
     assert hasattr(TTFont(io.BytesIO(before))["CFF "].cff[0], "ROS")
     assert not hasattr(TTFont(io.BytesIO(after))["CFF "].cff[0], "ROS")
     assert glyphs(before) == glyphs(after)
@@ -61,14 +61,14 @@ def test_a_font_keyed_by_cid_keeps_its_glyphs_under_their_numbers() -> None:
 
 def test_the_same_font_is_the_same_bytes() -> None:
     before = keyed()
-    assert found_by_number(before) == found_by_number(before)
+    assert keyed_by_number(before) == keyed_by_number(before)
     assert fallback.font("NotoSansCJKjp-4e.otf") == fallback.font("NotoSansCJKjp-4e.otf")
 
 
 def test_other_fonts_stay_as_they_are() -> None:
-    assert found_by_number(SANS) is SANS
-    named = found_by_number(keyed())
-    assert found_by_number(named) is named
+    assert keyed_by_number(SANS) is SANS
+    named = keyed_by_number(keyed())
+    assert keyed_by_number(named) is named
 
 
 def test_of_a_collection_the_first_font_is_used(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_of_a_collection_the_first_font_is_used(tmp_path: Path) -> None:
         TTFont(io.BytesIO(packaged.font("SourceSansPro-Bold.ttf"))),
     ]
     collection.save(tmp_path / "both.ttc")
-    alone = found_by_number((tmp_path / "both.ttc").read_bytes())
+    alone = keyed_by_number((tmp_path / "both.ttc").read_bytes())
     assert TTFont(io.BytesIO(alone))["name"].getDebugName(6) == TTFont(io.BytesIO(SANS))[
         "name"
     ].getDebugName(6)
@@ -90,7 +90,7 @@ def test_a_packed_font_is_unpacked_first(flavor: str) -> None:
     font = TTFont(io.BytesIO(before))
     font.flavor = flavor
     font.save(packed)
-    assert glyphs(found_by_number(packed.getvalue())) == glyphs(before)
+    assert glyphs(keyed_by_number(packed.getvalue())) == glyphs(before)
 
 
 def test_an_outline_that_begins_like_no_drawing_is_refused() -> None:

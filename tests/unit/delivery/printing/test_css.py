@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from services.delivery.printing.compile.layout import measure_lines
 from services.delivery.printing.errors import DesignUnusable
-from services.delivery.printing.compile.layout import lines_in
 from tests.support import pdfs
 from tests.support.corpus import LATIN, ODD
 from tests.support.rendering import (
@@ -287,4 +287,4 @@ def test_each_rule_of_fitting_is_stamped_as_weasyprint_sets_it(
         assert beyond <= SNAPPED, text
         laid_out = at_work.sheet.lay({**at_work.given(texts)[0], **at_work.odd(texts)}, None)
         said = at_work.sheet.fields["holder"]
-        assert lines_in(laid_out, said.element)[0] <= (said.rule.lines or 9), text
+        assert measure_lines(laid_out, said.element)[0] <= (said.rule.lines or 9), text

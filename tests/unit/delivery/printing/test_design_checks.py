@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from services.delivery import cli_design
-from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.design.library import Design, builtin, builtin_names
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import isolated, pictures, samples
 from services.delivery.printing.tools.checks import DesignCheck
 from services.delivery.printing.tools.proof import DesignProof
-from services.delivery.printing.tools.target import DesignTarget, chosen
+from services.delivery.printing.tools.target import DesignTarget, variants_of
 from tests.support import rendering
 from tests.support.design_commands import Stubline, findings, made
 from tests.support.rendering import png
@@ -206,7 +206,7 @@ def test_what_is_the_same_in_all_sizes_and_languages_is_told_once_and_faults_com
         for size in ("a4", "a5")
         for language in ("de", "en")
     ]
-    assert cli_design.summed(told) == [
+    assert cli_design.merge_findings(told) == [
         {"kind": kind, "text": kind[0], "sizes": ["a4", "a5"], "languages": ["de", "en"]}
         for kind in ("fault", "warning")
     ]
@@ -236,7 +236,9 @@ def test_a_design_that_eats_everything_is_a_fault_that_names_it(
 ) -> None:
     made(tmp_path / "door", page=("</body>", f"{bomb}</body>"))
     target = DesignTarget("door", tmp_path / "door")
-    *_, last = isolated.asked("check", target, PlateCache(plates), size=None, language=None, **limits)
+    *_, last = isolated.run_isolated(
+        "check", target, PlateCache(plates), size=None, language=None, **limits
+    )
     assert last["kind"] == "fault"
     assert last["text"].startswith("door: ")
     assert "a5, en, the manifest's campaign" in last["text"]  # what it was at
@@ -249,7 +251,7 @@ def test_a_built_in_design_has_neither_faults_nor_warnings_in_any_size_and_langu
     name: str, plates: Path
 ) -> None:
     check = DesignCheck(PlateCache(plates), lambda _: None)
-    assert list(check.run(builtin(name), chosen(builtin(name), None, None))) == []
+    assert list(check.run(builtin(name), variants_of(builtin(name), None, None))) == []
     assert check.pages == check.codes > 0
 
 
@@ -257,7 +259,9 @@ def test_the_comparison_sees_a_letter_that_is_missing_and_minds_no_edge(
     tmp_path: Path, plates: Path
 ) -> None:
     design = made(tmp_path / "door")
-    proof = DesignProof(chosen(design, None, None)[0], samples.facts(design), PlateCache(plates))
+    proof = DesignProof(
+        variants_of(design, None, None)[0], samples.facts(design), PlateCache(plates)
+    )
     code, texts = samples.payload(), samples.usual(design)
     whole = pictures.raster(proof.whole(texts, code).pdf, 150)
     same = pictures.compare(pictures.raster(proof.printed(texts, code), 150), whole, 150)

@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from services.delivery import cli_design
-from services.delivery.printing.errors import DesignNotMade, DesignUnknown
 from services.delivery.printing.design.library import DesignLibrary, builtin, builtin_names, read
+from services.delivery.printing.errors import DesignNotMade, DesignUnknown
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import pictures
 from services.delivery.printing.tools.bench import DesignBench
-from services.delivery.printing.tools.new_design import make
-from services.delivery.printing.tools.target import chosen, find
-from services.delivery.printing.tools.watch import seen, watch
+from services.delivery.printing.tools.new_design import create
+from services.delivery.printing.tools.target import find, variants_of
+from services.delivery.printing.tools.watch import folder_state, watch
 from tests.support.design_commands import Stubline, made
 
 # new
@@ -85,7 +85,7 @@ def test_a_name_that_is_none_makes_nothing_anywhere(name: str, tmp_path: Path) -
     into.mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DesignNotMade):
-        make(name, "event-ticket", into, DesignLibrary())
+        create(name, "event-ticket", into, DesignLibrary())
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -218,8 +218,10 @@ def test_watching_works_each_change_once_when_nothing_moves_any_more(tmp_path: P
 
 def test_what_is_seen_of_a_folder_is_what_the_design_is_made_of(tmp_path: Path) -> None:
     design = made(tmp_path / "door")
-    assert {Path(path).name for path, _, _ in seen(tmp_path / "door")} == set(design.contents)
-    assert seen(tmp_path / "nowhere") == frozenset()
+    assert {Path(path).name for path, _, _ in folder_state(tmp_path / "door")} == set(
+        design.contents
+    )
+    assert folder_state(tmp_path / "nowhere") == frozenset()
 
 
 def test_a_fault_does_not_end_watching_and_ctrl_c_does(
@@ -248,7 +250,9 @@ def test_a_fault_does_not_end_watching_and_ctrl_c_does(
 
 def test_stamping_is_faster_than_weasyprint_on_the_same_pages(tmp_path: Path, plates: Path) -> None:
     design = made(tmp_path / "door")
-    bench = DesignBench(chosen(design, None, None)[0], PlateCache(plates), pile=5, ones=20, alone=2)
+    bench = DesignBench(
+        variants_of(design, None, None)[0], PlateCache(plates), pile=5, ones=20, alone=2
+    )
     figures = {figure.what: figure for figure in bench.figures(rounds=1)}
     alone, many = figures["stamped, one order a ticket"], figures["stamped, 5 in one document"]
     assert 20 * alone.seconds < figures["WeasyPrint, one at a time, parsed once"].seconds
@@ -260,7 +264,7 @@ def test_the_pages_that_weasyprint_is_measured_with_are_the_same_pages(
     tmp_path: Path, plates: Path
 ) -> None:
     design = made(tmp_path / "door")
-    bench = DesignBench(chosen(design, None, None)[0], PlateCache(plates), pile=3)
+    bench = DesignBench(variants_of(design, None, None)[0], PlateCache(plates), pile=3)
     stamped, whole = bench._stamped_pile(0), bench._laid_out_pile(0)
     for page in range(3):
         assert (

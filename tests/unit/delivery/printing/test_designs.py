@@ -18,9 +18,9 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 
-from services.delivery.printing.errors import DesignUnknown, DesignUnusable
 from services.delivery.printing.design.library import DesignLibrary, read
-from services.delivery.printing.design.page import filled
+from services.delivery.printing.design.page import rendered_html
+from services.delivery.printing.errors import DesignUnknown, DesignUnusable
 from tests.support.rendering import SHEETS, SPRING, made, press_of, sheet_of
 
 HOLDER = '<div class="holder" data-field="holder">Ada Lovelace</div>'
@@ -543,7 +543,7 @@ def test_a_word_of_the_manifest_may_be_called_as_what_tables_can_do(tmp_path: Pa
         page=(H1, "<h1>{{ text.items }} {{ text['values'] }}</h1>"),
         manifest=words,
     )
-    assert "Items Values" in filled(sheet_of(design).chosen, SPRING)
+    assert "Items Values" in rendered_html(sheet_of(design).chosen, SPRING)
 
 
 def test_a_file_whose_name_is_no_text_is_told(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def sample(family: FallbackFamily) -> str:
 
 @cache
 def unicodes(family: FallbackFamily) -> frozenset[int]:
-    return frozenset(fallback.opened(family).unicodes)
+    return frozenset(fallback.open_face(family).unicodes)
 
 
 # Without a text: letters of all of the font. A large font is the same in bold.
@@ -124,10 +124,10 @@ CASES = [
 def face_of(family: FallbackFamily, weight: int) -> tuple[hb.Face, int | None]:
     """The packaged file itself, and the weight if the file has all of them."""
     if not family.weights:
-        return fallback.opened(family), None
+        return fallback.open_face(family), None
     if "[wght]" in family.file:
-        return fallback.opened(family), weight
-    return fallback.opened(family, {400: "Regular", 700: "Bold"}[weight]), None
+        return fallback.open_face(family), weight
+    return fallback.open_face(family, {400: "Regular", 700: "Bold"}[weight]), None
 
 
 def part(shown: Image.Image, box: Box) -> Image.Image:
@@ -168,11 +168,14 @@ def test_each_character_that_is_stamped_has_the_outline_of_its_font(
 def test_each_character_of_a_campaigns_name_has_the_outline_of_its_font(
     printer: Printer, name: str
 ) -> None:
-    at_work, cjk = printer(campaign=name), fallback.of_name("NotoSansCJKjp-Regular.otf")[0]
-    assert_drawn(at_work.ours(ADA), HEADING, name, fallback.opened(cjk))
+    at_work, cjk = (
+        printer(campaign=name),
+        fallback.family_and_weight("NotoSansCJKjp-Regular.otf")[0],
+    )
+    assert_drawn(at_work.ours(ADA), HEADING, name, fallback.open_face(cjk))
     with_holder = at_work.ours({**ADA, "holder": "김철수"})
-    assert_drawn(with_holder, HEADING, name, fallback.opened(cjk))
-    assert_drawn(with_holder, FIELD, "김철수", fallback.opened(cjk))
+    assert_drawn(with_holder, HEADING, name, fallback.open_face(cjk))
+    assert_drawn(with_holder, FIELD, "김철수", fallback.open_face(cjk))
 
 
 def test_a_family_of_two_files_is_drawn_from_both(tmp_path: Path) -> None:
@@ -189,8 +192,8 @@ def test_a_family_of_two_files_is_drawn_from_both(tmp_path: Path) -> None:
 
 def test_the_proof_can_fail(printer: Printer) -> None:
     """One character of another slice, and one of the same slice: what a wrong file drew."""
-    cjk = fallback.of_name("NotoSansCJKjp-Regular.otf")[0]
+    cjk = fallback.family_and_weight("NotoSansCJKjp-Regular.otf")[0]
     pdf = printer(400).ours({**ADA, "holder": "中文"})
     for other in ("中享", "丮文"):
         with pytest.raises(AssertionError):
-            assert_drawn(pdf, FIELD, other, fallback.opened(cjk))
+            assert_drawn(pdf, FIELD, other, fallback.open_face(cjk))

@@ -19,7 +19,7 @@ from services.delivery.printing.design.fitting import (
     FittingRule,
     Valign,
     fit,
-    most,
+    lines_max,
     sizes,
 )
 
@@ -63,7 +63,7 @@ def boxes(draw: st.DrawFn) -> FieldBox:
 
 def is_within(fitted: FittedText, rule: FittingRule, box: FieldBox) -> bool:
     is_narrow = all(measure(line, fitted.scale) <= box.width + ROUNDING for line in fitted.lines)
-    return is_narrow and len(fitted.lines) <= most(rule, box, fitted.scale)
+    return is_narrow and len(fitted.lines) <= lines_max(rule, box, fitted.scale)
 
 
 def greedy(text: str, lines_max: int, width: float, scale: float) -> bool:
@@ -125,7 +125,9 @@ def test_it_has_the_largest_size_at_which_it_is_whole(
 ) -> None:
     fitted = fit(text, rule, box, measure)
     whole = [
-        scale for scale in sizes(rule) if greedy(text, most(rule, box, scale), box.width, scale)
+        scale
+        for scale in sizes(rule)
+        if greedy(text, lines_max(rule, box, scale), box.width, scale)
     ]
     assert fitted.scale == (max(whole) if whole else min(sizes(rule)))
     assert fitted.is_cut == (not whole)
@@ -198,7 +200,7 @@ def test_it_comes_to_an_end_with_anything_in_any_box(
 ) -> None:
     """Blanks in a row, a box that is narrower than an ellipsis, thousands of letters."""
     fitted = fit(text, rule, box, measure)
-    assert len(fitted.lines) <= most(rule, box, fitted.scale)
+    assert len(fitted.lines) <= lines_max(rule, box, fitted.scale)
     assert len(fitted.lines[0]) <= CHARS_MAX + len(ELLIPSIS) if fitted.lines else True
     assert all("\n" not in line for line in fitted.lines) or "\n" in text
 
@@ -254,4 +256,4 @@ def test_a_line_height_in_pixels_does_not_shrink_with_the_text(
     pitch_scales: bool, lines: int
 ) -> None:
     box = FieldBox(width=30, height=14, size=SIZE, pitch=14, pitch_scales=pitch_scales)
-    assert most(FittingRule("shrink", 4, 0.5, "top"), box, 0.5) == lines
+    assert lines_max(FittingRule("shrink", 4, 0.5, "top"), box, 0.5) == lines

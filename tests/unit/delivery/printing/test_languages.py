@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.delivery.printing.documents import Document
 from services.delivery.documents import document
 from services.delivery.printing.design.library import DesignLibrary
+from services.delivery.printing.documents import Document
 from services.delivery.printing.renderer import Renderer
 from tests.support import pdfs
 from tests.support.deliveries import DRAW, issued

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from services.delivery.printing.errors import LayoutUnavailable, PlateUnreadable, TextUnprintable
 from services.delivery.printing import plates
-from services.delivery.printing.compile.layout import Sheet
-from services.delivery.printing.compile.unstampable import set_whole
+from services.delivery.printing.compile.layout import PageTemplate
+from services.delivery.printing.compile.unstampable import plate_with_texts
 from services.delivery.printing.design.library import Design, DesignLibrary, DesignVariant
+from services.delivery.printing.errors import LayoutUnavailable, PlateUnreadable, TextUnprintable
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.plates import Plate
 from services.delivery.printing.renderer import Renderer
@@ -47,11 +47,11 @@ class Desk:
     def __init__(self, design: Design, folder: Path, size: str = "a5") -> None:
         chosen = DesignVariant(design, size, "en")
         self.task = CompileTask(chosen, SPRING, PlateCache(folder), plate_key(chosen, SPRING))
-        self._sheet = Sheet(chosen, SPRING)
+        self._sheet = PageTemplate(chosen, SPRING)
         self.plate = pressed(self._sheet).plate
 
     def here(self, odd: dict[str, str]) -> Plate:
-        return set_whole(self._sheet, self.plate, odd, self.task.shelf.kit_of)
+        return plate_with_texts(self._sheet, self.plate, odd, self.task.shelf.kit_of)
 
     def by(self, press: LayoutWorker, text: str = ODD["Greek"]) -> Plate:
         return press.whole(self.task, self.plate, {"holder": text})

@@ -16,9 +16,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.delivery import metrics
-from services.delivery.printing.errors import DesignUnusable
-from services.delivery.printing.compile.layout import Sheet
+from services.delivery.printing.compile.layout import PageTemplate
 from services.delivery.printing.design.library import DesignLibrary
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.fonts import fallback
 from services.delivery.sender.telemetry import SenderLoggingTelemetry
 from services.runtime.observability.health import Health
@@ -87,7 +87,7 @@ def fonts_of(pdf: bytes) -> set[str]:
 
 
 def anew() -> Press:
-    return pressed(Sheet(DesignLibrary().choose(SHEET), SPRING))
+    return pressed(PageTemplate(DesignLibrary().choose(SHEET), SPRING))
 
 
 @pytest.mark.feature("SF-054")
@@ -168,7 +168,7 @@ def test_a_campaign_is_called_as_it_likes(script: str) -> None:
 
 
 def test_a_campaigns_letter_that_no_font_has_is_an_error_with_a_remedy() -> None:
-    sheet = Sheet(DesignLibrary().choose(SHEET), replace(SPRING, name=f"Gala {NOBODYS}"))
+    sheet = PageTemplate(DesignLibrary().choose(SHEET), replace(SPRING, name=f"Gala {NOBODYS}"))
     with pytest.raises(
         DesignUnusable, match=r"no font here has a letter: put a font that has it into the folder"
     ):
@@ -195,7 +195,7 @@ def test_a_design_that_asks_for_emoji_last_keeps_its_letters(tmp_path: Path) -> 
 
 def test_what_is_asked_for_is_what_is_there() -> None:
     for name in fallback.names():
-        family, _ = fallback.of_name(name)
+        family, _ = fallback.family_and_weight(name)
         assert family.name in name
         assert fallback.font(name)[:4] in {b"\0\1\0\0", b"OTTO"}, name
 
@@ -211,10 +211,10 @@ def test_a_common_text_reads_no_font_of_another_script() -> None:
 
 
 def test_a_letter_that_no_font_has_is_counted_and_told_once_without_its_text() -> None:
-    before = value_of(metrics.LACKING.name)
+    before = value_of(metrics.CHARACTERS_MISSING.name)
     with capture_logs() as lines:
         narrator = SenderLoggingTelemetry(Health())
         narrator.lacking("event-ticket", "holder", 3)
         narrator.lacking("event-ticket", "holder", 2)
-    assert value_of(metrics.LACKING.name) == before + 5
+    assert value_of(metrics.CHARACTERS_MISSING.name) == before + 5
     assert [(line["design"], line["field"]) for line in lines] == [("event-ticket", "holder")]

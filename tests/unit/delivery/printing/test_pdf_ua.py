@@ -60,8 +60,8 @@ def cid_keyed() -> bytes:
     wanted.unicode_set.update(range(0x20, 0x7F))
     wanted.unicode_set.update(map(ord, "東京山田太郎"))
     wanted.layout_feature_tag_set.clear()
-    cjk = fallback.of_name("NotoSansCJKjp-Regular.otf")[0]
-    return bytes(hb.subset(fallback.opened(cjk), wanted).blob.data)
+    cjk = fallback.family_and_weight("NotoSansCJKjp-Regular.otf")[0]
+    return bytes(hb.subset(fallback.open_face(cjk), wanted).blob.data)
 
 
 def with_own_font(folder: Path) -> Press:

@@ -15,10 +15,9 @@ import pytest
 import weasyprint
 from weasyprint.text.ffi import pango
 
-from services.delivery.printing.errors import PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing import plate_cache, plates, qr
 from services.delivery.printing.compile.layout import PageFont
-from services.delivery.printing.design.library import DesignLibrary
+from services.delivery.printing.errors import PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing.fonts import faces, packaged
 from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.plate_cache import PlateCache, plate_key
@@ -80,17 +79,17 @@ def folder(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """
     for path in filled.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr("services.delivery.printing.renderer.compile_apart", compile_here)
+    monkeypatch.setattr("services.delivery.printing.renderer.compile_in_sandbox", compile_here)
     return tmp_path
 
 
 def compile_here(task: CompileTask) -> float:
-    apart.put_plate(task.chosen, task.facts, task.shelf, task.key)
+    apart.compile_and_store(task.chosen, task.facts, task.shelf, task.key)
     return 0.0
 
 
 def fresh(folder: Path) -> Renderer:
-    return Renderer(DesignDesignLibrary(), PlateCache(folder))
+    return Renderer(DesignLibrary(), PlateCache(folder))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -130,7 +129,7 @@ def test_a_file_under_anothers_name_is_not_taken_for_it(
     )
     faces_here[0].write_bytes(foreign_face.read_bytes())
     (stencil,) = folder.glob("*.stencil")
-    stencil.write_bytes(qr.stencil(47).to_bytes())
+    stencil.write_bytes(qr.learn_stencil(47).to_bytes())
     assert fresh(folder).render(PAPER) == renderer(filled).render(PAPER)
 
 
@@ -159,9 +158,9 @@ def test_loading_a_plate_lays_nothing_out(folder: Path, monkeypatch: pytest.Monk
         (weasyprint.CSS, "__init__"),
     ):
         monkeypatch.setattr(owner, name, never)
-    monkeypatch.setattr("services.delivery.printing.renderer.compile_apart", never)
-    monkeypatch.setattr("services.delivery.printing.fonts.faces.compiled", never)
-    monkeypatch.setattr("services.delivery.printing.qr.stencil", never)
+    monkeypatch.setattr("services.delivery.printing.renderer.compile_in_sandbox", never)
+    monkeypatch.setattr("services.delivery.printing.fonts.faces.compile_kit", never)
+    monkeypatch.setattr("services.delivery.printing.qr.learn_stencil", never)
     assert fresh(folder).render(PAPER).startswith(b"%PDF")
 
 
@@ -224,7 +223,7 @@ def test_a_file_that_two_designs_call_differently_is_a_face_for_each(tmp_path: P
 
 
 def keys(folder: Path) -> dict[str, str]:
-    library = DesignDesignLibrary()
+    library = DesignLibrary()
     page = ticket(design="e-ticket")
     facts = facts_of(page)
     chosen = library.choose("e-ticket")
@@ -250,7 +249,7 @@ def test_whatever_changes_a_plate_changes_its_key(tmp_path: Path) -> None:
 
 
 def test_other_bytes_of_a_packaged_font_are_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen, facts = DesignDesignLibrary().choose("e-ticket"), facts_of(ticket())
+    chosen, facts = DesignLibrary().choose("e-ticket"), facts_of(ticket())
     own, digest = plate_key(chosen, facts), packaged.fonts_digest()
     real = packaged.font
     monkeypatch.setattr(
@@ -321,7 +320,7 @@ def test_a_face_that_goes_as_soon_as_it_is_compiled_is_made_anew_by_the_next_try
         return 0.0
 
     with monkeypatch.context() as patched:
-        patched.setattr("services.delivery.printing.renderer.compile_apart", robbed)
+        patched.setattr("services.delivery.printing.renderer.compile_in_sandbox", robbed)
         with pytest.raises(PlateUnreadable):
             at_work.render(PAPER)
     assert at_work.render(PAPER) == renderer(filled).render(PAPER)

@@ -19,7 +19,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from services.delivery.printing import qr
-from services.delivery.printing.qr import ALPHABET, MASK, QrStencil, drawn, path, stencil, svg_path
+from services.delivery.printing.qr import (
+    ALPHABET,
+    MASK,
+    QrStencil,
+    draw_matrix,
+    learn_stencil,
+    pdf_path,
+    svg_path,
+)
 
 FORMS = [
     (1, 0),
@@ -33,7 +41,7 @@ BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 RECTANGLE = re.compile(rb"(\d+) (\d+) (\d+) 1 re\n")
 SVG_RECTANGLE = re.compile(r"M(\d+) (\d+)h(\d+)v1h-(\d+)z")
 
-made = cache(stencil)
+made = cache(learn_stencil)
 
 
 def ticket(chance: random.Random) -> str:
@@ -107,7 +115,7 @@ def test_a_stencil_draws_what_segno_draws(length: int, mask: int, data: st.DataO
 
 @pytest.mark.parametrize("error", ["l", "q", "h"])
 def test_each_error_level_has_its_stencils(error: str) -> None:
-    quick = stencil(9, error=error)  # type: ignore[arg-type]  # one of the three above
+    quick = learn_stencil(9, error=error)  # type: ignore[arg-type]  # one of the three above
     code = segno.make("SF-$ 1/2.", error=error, mask=MASK, micro=False, boost_error=False)
     assert rows(quick.matrix("SF-$ 1/2."), quick.side) == segnos(code)
 
@@ -153,7 +161,7 @@ def test_a_character_outside_the_alphabet_is_refused_and_named_and_no_other(
 )
 def test_a_stencil_for_no_characters_or_too_many_is_refused(length: int, named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        stencil(length)
+        learn_stencil(length)
 
 
 @pytest.mark.parametrize("length", [1, 2, 35])
@@ -168,7 +176,7 @@ def test_no_stencil_is_learnt_of_an_encoder_that_varies_more_than_the_data(
 
     monkeypatch.setattr(segno, "make", choosing)
     with pytest.raises(RuntimeError, match="no stencil"):
-        stencil(length)
+        learn_stencil(length)
 
 
 @pytest.mark.parametrize(("length", "mask"), FORMS)
@@ -221,13 +229,13 @@ def test_a_refusal_of_bytes_says_what_is_wrong_with_them() -> None:
 
 @given(sides())
 def test_both_paths_cover_each_dark_module_once_and_no_other(code: tuple[int, int]) -> None:
-    assert covered(of_pdf(path(*code)), code[1]) == rows(*code)
+    assert covered(of_pdf(pdf_path(*code)), code[1]) == rows(*code)
     assert covered(of_svg(svg_path(*code)), code[1]) == rows(*code)
 
 
 @given(sides())
 def test_both_paths_have_the_same_rectangles_in_the_same_order(code: tuple[int, int]) -> None:
-    assert of_pdf(path(*code)) == of_svg(svg_path(*code))
+    assert of_pdf(pdf_path(*code)) == of_svg(svg_path(*code))
 
 
 @given(sides())
@@ -235,7 +243,7 @@ def test_neighbours_in_a_row_are_one_rectangle_unless_the_eighth_module_parts_th
     code: tuple[int, int],
 ) -> None:
     side = code[1]
-    found = of_pdf(path(*code))
+    found = of_pdf(pdf_path(*code))
     for (x, y, width), after in pairwise(found):
         assert after[:2] != (x + width, y) or (y * side + x + width) % 8 == 0
 
@@ -243,14 +251,14 @@ def test_neighbours_in_a_row_are_one_rectangle_unless_the_eighth_module_parts_th
 def test_lines_are_kept_for_the_sides_of_stencils_and_for_no_larger_ones() -> None:
     qr._strips.cache_clear()
     for side in (25, 33, 37, 177):
-        assert of_pdf(path(1, side)) == [(side - 1, side - 1, 1)]
+        assert of_pdf(pdf_path(1, side)) == [(side - 1, side - 1, 1)]
     assert qr._strips.cache_info().currsize == 2
     assert {len(strip) for strip in qr._strips(25)} == {1}
 
 
 @given(st.text(ALPHABET, min_size=35, max_size=35))
 def test_a_payload_of_the_form_is_drawn_by_its_stencil(payload: str) -> None:
-    assert drawn(payload, made(35)) == (made(35).matrix(payload), 25)
+    assert draw_matrix(payload, made(35)) == (made(35).matrix(payload), 25)
 
 
 @pytest.mark.parametrize(
@@ -264,9 +272,9 @@ def test_a_payload_of_the_form_is_drawn_by_its_stencil(payload: str) -> None:
     ],
 )
 def test_any_other_payload_is_drawn_by_segno_and_read(payload: str) -> None:
-    matrix, side = drawn(payload, made(35))
-    assert drawn(payload) == (matrix, side)
+    matrix, side = draw_matrix(payload, made(35))
+    assert draw_matrix(payload) == (matrix, side)
     code = segno.make(payload, error="m", micro=False, boost_error=False)
     assert (rows(matrix, side), side) == (segnos(code), len(code.matrix))
-    assert covered(of_pdf(path(matrix, side)), side) == segnos(code)
+    assert covered(of_pdf(pdf_path(matrix, side)), side) == segnos(code)
     assert [found.text for found in zxingcpp.read_barcodes(picture(matrix, side, 3))] == [payload]

@@ -13,11 +13,11 @@ import pypdfium2
 import pytest
 
 from schemas.orders import CampaignSnapshot, Person, TicketsChanged
-from services.delivery.printing.documents import Document
-from services.delivery.documents import document, documents
-from services.delivery.printing.errors import DesignUnknown, DesignUnusable
+from services.delivery.documents import document, split_document
 from services.delivery.printing import renderer as module
 from services.delivery.printing.design.library import DesignLibrary
+from services.delivery.printing.documents import Document
+from services.delivery.printing.errors import DesignUnknown, DesignUnusable
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.renderer import Renderer
 from services.delivery.printing.sandbox import child as apart
@@ -233,7 +233,7 @@ def test_what_is_not_known_of_a_campaign_is_left_out(
 def test_a_marketplace_has_each_item_as_a_page_of_its_own_in_base64(shelf: Path) -> None:
     """Print at home: A4, one file an item. A marketplace takes it as text."""
     snapshot = designed(issued("shop:727", 1, "Active", "Active", "Active"), "e-ticket-a4")
-    for at, item in enumerate(documents(snapshot, snapshot.tickets, "ticket")):
+    for at, item in enumerate(split_document(snapshot, snapshot.tickets, "ticket")):
         said = base64.b64encode(rendered(shelf, item)).decode("ascii")
         pdf = base64.b64decode(said, validate=True)
         assert pypdfium2.PdfDocument(pdf)[0].get_size() == pytest.approx(A4, abs=0.1)
@@ -311,7 +311,7 @@ def test_a_campaign_is_compiled_once_when_it_starts(
     """By the first who prints of it; the others find the plate."""
 
     def here(task: CompileTask) -> float:
-        apart.put_plate(task.chosen, task.facts, task.shelf, task.key)
+        apart.compile_and_store(task.chosen, task.facts, task.shelf, task.key)
         return 0.5
 
     monkeypatch.setattr(module, "compile_apart", here)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.design.library import Design, DesignVariant
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.plate_cache import PlateCache, plate_key
-from services.delivery.printing.sandbox.limits import START_S_MAX, CompileTask, compile_apart
+from services.delivery.printing.sandbox.limits import START_S_MAX, CompileTask, compile_in_sandbox
 from tests.support.rendering import SPRING, made
 
 H1 = "<h1>{{ campaign.name }}</h1>"
@@ -27,7 +27,7 @@ def task(design: Design, folder: Path) -> CompileTask:
 
 def refused(design: Design, folder: Path, *, seconds_max: int = 20, mib_max: int = 1_024) -> str:
     with pytest.raises(DesignUnusable) as told:
-        compile_apart(task(design, folder), seconds_max=seconds_max, bytes_max=mib_max * MIB)
+        compile_in_sandbox(task(design, folder), seconds_max=seconds_max, bytes_max=mib_max * MIB)
     assert not list(folder.glob("*.plate")), "half a plate is none"
     return told.value.cause
 
@@ -86,7 +86,7 @@ def test_a_bomb_ends_as_a_plate_or_as_a_refusal_within_the_ceiling(
     )
     cause = ""
     try:
-        compile_apart(work, seconds_max=2, bytes_max=600 * MIB)
+        compile_in_sandbox(work, seconds_max=2, bytes_max=600 * MIB)
     except DesignUnusable as told:
         cause = told.cause
     assert (work.shelf.plate(work.key) is None) == cause.startswith("made")

@@ -10,9 +10,14 @@ from typing import get_args
 import pytest
 
 from schemas.orders import TicketsChanged, TicketStatus
-from services.delivery.printing import wording
 from services.delivery.documents import document
-from services.delivery.printing.design.library import DesignLibrary, builtin, builtin_names, lookup
+from services.delivery.printing import wording
+from services.delivery.printing.design.library import (
+    DesignLibrary,
+    best_language,
+    builtin,
+    builtin_names,
+)
 from services.delivery.printing.tools import samples
 from tests.support.deliveries import DRAW, issued
 from tests.support.rendering import SHEETS, press
@@ -129,9 +134,10 @@ def test_each_campaign_of_an_order_has_its_own_language_and_the_file_the_firsts(
 
 def test_the_built_in_designs_and_our_words_have_the_same_languages() -> None:
     for name in builtin_names():
-        assert set(builtin(name).manifest.languages) == wording.OURS.keys()
+        assert set(builtin(name).manifest.languages) == wording.WORDS_BY_LANGUAGE.keys()
     assert all(
-        words.status.keys() == set(get_args(TicketStatus)) for words in wording.OURS.values()
+        words.status.keys() == set(get_args(TicketStatus))
+        for words in wording.WORDS_BY_LANGUAGE.values()
     )
 
 
@@ -156,7 +162,7 @@ def test_samples_say_what_tickets_say(name: str) -> None:
 def test_words_of_every_language_fit_into_the_built_in_designs(sheet: str) -> None:
     """The longest month, and an order of as many tickets as one may have."""
     stamp = press(sheet).stamp
-    for language, words in wording.OURS.items():
+    for language, words in wording.WORDS_BY_LANGUAGE.items():
         longest = max(
             (wording.day(date(2026, month, 30), language) for month in (9, 11, 12)), key=len
         )
@@ -187,7 +193,7 @@ def test_words_of_every_language_fit_into_the_built_in_designs(sheet: str) -> No
 def test_a_language_is_looked_up_from_its_country_to_its_own(
     asked: str, has: list[str], found: str | None
 ) -> None:
-    assert lookup(asked, has) == found
+    assert best_language(asked, has) == found
 
 
 def test_a_language_that_a_design_lacks_is_its_first() -> None:
