@@ -158,7 +158,7 @@ class FileMissing(Transient):
 
 
 class FileDamaged(Transient):
-    """A file in the blob store does not match its hash: it is truncated or changed, and never sent."""
+    """A file in the blob store does not match its hash: truncated or changed. It is never sent."""
 
     code = "delivery-file-damaged"
     next_step = (

@@ -51,7 +51,7 @@ def campaign(content: Mapping[str, Any]) -> None:
         variant, facts = renderer.asked(
             documents.page(ticket, snapshot, SAMPLE_TICKET.holder, (1, 1), language)
         )
-        if not renderer.shelf.is_proven(plate_key(variant, facts)):
+        if not renderer.plate_cache.is_proven(plate_key(variant, facts)):
             check_plate(variant, facts, renderer)
     except DesignUnusable as error:
         raise type(error)(f"campaign {snapshot.campaign_id}: {error.cause}") from None
@@ -67,7 +67,7 @@ def check_plate(variant: DesignVariant, facts: CampaignFacts, renderer: Renderer
     progress = run_isolated(
         "campaign",
         target,
-        renderer.shelf,
+        renderer.plate_cache,
         size=variant.size,
         language=variant.language,
         facts=asdict(facts),

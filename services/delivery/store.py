@@ -222,7 +222,7 @@ class FileIndex:
 
     @contextmanager
     def removal(self) -> Iterator[bool]:
-        """Lock the removal of unused files. Yields whether this sender has the lock: one at a time."""
+        """Yield whether this sender may remove unused files: one at a time."""
         row = self.session.execute(SQL["lock_removal"]).fetchone()
         is_ours = bool(row and row[0])
         try:

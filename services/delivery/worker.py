@@ -72,8 +72,8 @@ def handle(batch: Sequence[DeliveryInput], session: Session) -> list[Outcome]:
 
 
 def outcomes(verdicts: Sequence[SnapshotVerdict], filed: int) -> list[Outcome]:
-    """Return the outcomes without outputs: the timer publishes. The first effect carries the batch's
-    count of filed jobs.
+    """Return the outcomes without outputs, for the timer publishes. The first effect carries the
+    batch's count of filed jobs.
     """
     found: list[Outcome] = []
     for verdict in verdicts:

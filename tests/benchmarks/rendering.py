@@ -170,8 +170,8 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
     before there was one.
     """
     with tempfile.TemporaryDirectory() as folder:
-        press, shelf = LayoutWorker(jobs_max=max(1, names // 4 - 1)), PlateCache(Path(folder))
-        renderer = Renderer(DesignLibrary(), shelf, press=press)
+        press, plate_cache = LayoutWorker(jobs_max=max(1, names // 4 - 1)), PlateCache(Path(folder))
+        renderer = Renderer(DesignLibrary(), plate_cache, press=press)
         renderer.render(shop.order(1, shop.odd_name()))
         own, at, largest, begun = psutil.Process(), list[float](), 0, time.perf_counter()
         for number in range(1, names + 1):
@@ -184,13 +184,13 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
         press.close()
         order = shop.order(1).pages[0]
         chosen, facts = DesignLibrary().choose(DESIGN), facts_of(order)
-        sheet, plate = PageTemplate(chosen, facts), shelf.plate(plate_key(chosen, facts))
+        sheet, plate = PageTemplate(chosen, facts), plate_cache.plate(plate_key(chosen, facts))
         assert plate is not None
         texts = [shop.odd_name() for _ in range(HERE)]
         fields = ("holder", "purchaser")
         here_s = seconds(
             lambda: [
-                plate_with_texts(sheet, plate, dict.fromkeys(fields, text), shelf.kit_of)
+                plate_with_texts(sheet, plate, dict.fromkeys(fields, text), plate_cache.kit_of)
                 for text in texts
             ]
         )

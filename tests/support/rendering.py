@@ -114,7 +114,7 @@ class Press:
         return self.writer.write([stamp.page(texts, code)], about())
 
     def whole(self, odd: Mapping[str, str]) -> Plate:
-        return plate_with_texts(self.sheet, self.plate, odd, CUPBOARD.kit_of)
+        return plate_with_texts(self.template, self.plate, odd, CUPBOARD.kit_of)
 
     def weasyprints(self, texts: Mapping[str, str], code: str = payload()) -> bytes:
         """The same page as WeasyPrint writes it to a file: its fonts, its operators, its objects;
@@ -122,7 +122,7 @@ class Press:
         """
         matrix, side = qr.draw_matrix(code, self.stamp.stencil)
         square = (qr.svg_path(matrix, side), side)
-        return written(self.sheet, {**self.given(texts)[0], **self.odd(texts)}, square)
+        return written(self.template, {**self.given(texts)[0], **self.odd(texts)}, square)
 
     def odd(self, texts: Mapping[str, str]) -> dict[str, UnstampableText]:
         """Sizes and heights at which WeasyPrint sets what cannot be stamped."""
@@ -131,7 +131,7 @@ class Press:
             fitted, odd = self.given(texts)
             short = {name: text[:CHARS_MAX] for name, text in odd.items()}
             trial = FittingTrial(
-                self.sheet, self.plate, short, fitted, compiler.blank_square(self.plate.modules)
+                self.template, self.plate, short, fitted, compiler.blank_square(self.plate.modules)
             )
             self.tried[key] = trial.fitted()
         return self.tried[key]
@@ -284,12 +284,12 @@ def renderer(folder: Path, *pages: TicketPage, library: DesignLibrary | None = N
     for page in pages:
         chosen, facts = made.library.choose(page.design, page.language), facts_of(page)
         key = plate_key(chosen, facts)
-        if made.shelf.plate(key) is None:
-            modules = made.shelf.stencil().side
-            made.shelf.put_plate(
+        if made.plate_cache.plate(key) is None:
+            modules = made.plate_cache.stencil().side
+            made.plate_cache.put_plate(
                 key,
                 compiler.compile_plate(
-                    PageTemplate(chosen, facts), made.shelf.kit_of, modules=modules
+                    PageTemplate(chosen, facts), made.plate_cache.kit_of, modules=modules
                 ),
             )
     return made

@@ -80,9 +80,15 @@ def pango_version() -> int:
     raise LayoutUnavailable("Pango is not installed")
 
 
-def plate_key(chosen: DesignVariant, facts: CampaignFacts) -> str:
+def plate_key(variant: DesignVariant, facts: CampaignFacts) -> str:
     """Known before anything is laid out."""
-    told = [versions(), chosen.design.digest, chosen.size, chosen.language, *facts.told().values()]
+    told = [
+        versions(),
+        variant.design.digest,
+        variant.size,
+        variant.language,
+        *facts.told().values(),
+    ]
     return hashlib.sha256("\0".join(told).encode()).hexdigest()
 
 

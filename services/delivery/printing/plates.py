@@ -95,7 +95,7 @@ class Plate:
     faces: tuple[str, ...]
     modules: int  # of the code's side in its square
     links: tuple[str, ...]  # addresses with `{field}` in them
-    lacking: str = ""  # characters of texts set in it that no font has: shown as U+FFFD
+    missing: str = ""  # characters of texts set in it that no font has: shown as U+FFFD
 
     @cached_property
     def slots(self) -> tuple[str, ...]:

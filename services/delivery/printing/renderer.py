@@ -33,14 +33,14 @@ class RenderTelemetry(Protocol):
 
     def stamped(self, pages: int) -> None: ...
     def whole(self, pages: int, why: str) -> None: ...
-    def lacking(self, design: str, field: str, letters: int) -> None: ...
+    def missing(self, design: str, field: str, letters: int) -> None: ...
     def compiled(self, seconds: float) -> None: ...
 
 
 class NoRenderTelemetry:
     def stamped(self, pages: int) -> None: ...
     def whole(self, pages: int, why: str) -> None: ...
-    def lacking(self, design: str, field: str, letters: int) -> None: ...
+    def missing(self, design: str, field: str, letters: int) -> None: ...
     def compiled(self, seconds: float) -> None: ...
 
 
@@ -51,18 +51,18 @@ class Renderer:
     """
 
     library: DesignLibrary
-    shelf: PlateCache
+    plate_cache: PlateCache
     narrator: RenderTelemetry = field(default_factory=NoRenderTelemetry)
     press: LayoutWorker = field(default_factory=LayoutWorker)
     _choices: dict[tuple[str, str], DesignVariant] = field(init=False, default_factory=dict)
     _stamps: LruCache[object, PageStamp] = field(
-        init=False, default_factory=lambda: LruCache(most=STAMPS_CACHED_MAX)
+        init=False, default_factory=lambda: LruCache(entries_max=STAMPS_CACHED_MAX)
     )
     _stencil: qr.QrStencil | None = field(init=False, default=None)
     _writer: PdfWriter = field(init=False)
 
     def __post_init__(self) -> None:
-        self._writer = PdfWriter(self.shelf)
+        self._writer = PdfWriter(self.plate_cache)
 
     def key(self, document: Document) -> bytes:
         """32 bytes that name everything the file depends on. Lays nothing out, and reads designs
@@ -71,9 +71,9 @@ class Renderer:
         about = f"{document.title}\0{document.subject}\0{document.issued_at.isoformat()}"
         told = hashlib.sha256(f"{versions()}\0{about}".encode())
         for page in document.pages:
-            chosen = self._chosen(page)
+            variant = self._chosen(page)
             said = [
-                plate_key(chosen, facts_of(page)),
+                plate_key(variant, facts_of(page)),
                 *texts_of(document, page).values(),
                 page.payload,
             ]
@@ -93,18 +93,20 @@ class Renderer:
         """In which a page is written: what its campaign asks for, if the design has it; else the
         design's first.
         """
-        chosen = self._choose(design, asked)
-        return asked if best_language(asked, chosen.design.manifest.languages) else chosen.language
+        variant = self._choose(design, asked)
+        return (
+            asked if best_language(asked, variant.design.manifest.languages) else variant.language
+        )
 
     def check_language(self, design: str, asked: str) -> None:
         """Raises DesignUnknown for one that the design lacks. A ticket is printed all the same:
         this is for its campaign's start.
         """
-        chosen = self._choose(design, asked)
-        languages = chosen.design.manifest.languages
+        variant = self._choose(design, asked)
+        languages = variant.design.manifest.languages
         if asked and best_language(asked, languages) is None:
             raise DesignUnknown(
-                f"{chosen.design.name} has no language `{asked[:80]}`; it has "
+                f"{variant.design.name} has no language `{asked[:80]}`; it has "
                 f"{', '.join(languages)}"
             )
 
@@ -124,19 +126,19 @@ class Renderer:
         return stamped
 
     def _stamp(self, page: TicketPage) -> PageStamp:
-        chosen, facts = self._chosen(page), facts_of(page)
-        key = plate_key(chosen, facts)
+        variant, facts = self._chosen(page), facts_of(page)
+        key = plate_key(variant, facts)
 
         def make() -> PageStamp:
             plate = self._on_shelf(key)
             if plate is None:
                 self.narrator.compiled(
-                    self._compiled(CompileTask(chosen, facts, self.shelf, key), page)
+                    self._compiled(CompileTask(variant, facts, self.plate_cache, key), page)
                 )
                 plate = self._on_shelf(key)
             if plate is None:
                 raise PlateUnreadable(f"{key[:12]} is gone as soon as it was compiled")
-            return PageStamp(plate, self.shelf, self._own_stencil())
+            return PageStamp(plate, self.plate_cache, self._own_stencil())
 
         return self._stamps.get_or(key, make)
 
@@ -153,10 +155,10 @@ class Renderer:
         """With all its faces, which the shelf then remembers: a plate in use needs the disk no
         more.
         """
-        plate = self.shelf.plate(key)
+        plate = self.plate_cache.plate(key)
         return (
             None
-            if plate is None or any(self.shelf.kit(face) is None for face in plate.faces)
+            if plate is None or any(self.plate_cache.kit(face) is None for face in plate.faces)
             else plate
         )
 
@@ -168,17 +170,19 @@ class Renderer:
                 stamp.fitted(name, normalized(texts[spot.field]))
             except NotStampable:
                 odd[name] = normalized(texts[spot.field])
-        chosen, facts = self._chosen(page), facts_of(page)
-        key = plate_key(chosen, facts)
+        variant, facts = self._chosen(page), facts_of(page)
+        key = plate_key(variant, facts)
 
         def make() -> PageStamp:
-            plate = self.press.whole(CompileTask(chosen, facts, self.shelf, key), stamp.plate, odd)
+            plate = self.press.whole(
+                CompileTask(variant, facts, self.plate_cache, key), stamp.plate, odd
+            )
             for name, text in odd.items():
                 if letters := count_missing(text, plate):
-                    self.narrator.lacking(
-                        chosen.design.name, stamp.plate.spots[name].field, letters
+                    self.narrator.missing(
+                        variant.design.name, stamp.plate.spots[name].field, letters
                     )
-            return PageStamp(plate, self.shelf, self._own_stencil())
+            return PageStamp(plate, self.plate_cache, self._own_stencil())
 
         return self._stamps.get_or((key, *sorted(odd.items())), make)
 
@@ -197,15 +201,15 @@ class Renderer:
 
     def _own_stencil(self) -> qr.QrStencil:
         if self._stencil is None:
-            self._stencil = self.shelf.stencil()
+            self._stencil = self.plate_cache.stencil()
         return self._stencil
 
 
 def count_missing(text: str, plate: Plate) -> int:
     """How many of its letters no font has, as the field says them or in capitals."""
     return (
-        sum(letter in plate.lacking or letter.upper() in plate.lacking for letter in text)
-        if plate.lacking
+        sum(letter in plate.missing or letter.upper() in plate.missing for letter in text)
+        if plate.missing
         else 0
     )
 

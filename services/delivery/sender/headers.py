@@ -35,7 +35,7 @@ def unstructured(content: str) -> str:
 
 
 def mailbox(name: str, address: str) -> str:
-    """Return one mailbox. The address was checked already: ASCII, without blanks, quotes, brackets."""
+    """Return one mailbox. The address was checked: ASCII, without blanks, quotes, brackets."""
     if not name:
         return address
     phrase = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

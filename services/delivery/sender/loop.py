@@ -84,7 +84,7 @@ class FailedAttempt:
 
     @property
     def is_failure(self) -> bool:
-        """Whether it counts against the mail; the server's own trouble costs it nothing but time."""
+        """Whether it counts against the mail; the server's own trouble only delays it."""
         return self.verdict in FAILURES
 
 
@@ -180,8 +180,8 @@ class Sender:
         self._context.telemetry.released(jobs)
 
     def _attempt(self, send: PlannedSend) -> None:
-        """Attempt one job. Whatever an order's data do to the renderer dead-letters that order's job
-        and no other.
+        """Attempt one job. Whatever an order's data do to the renderer, only that order's job
+        becomes a dead letter.
         """
         job, context = send.intent.job, self._context
         try:

@@ -59,7 +59,7 @@ class SkipReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SendIntent:
-    """What is sent, to whom. Tickets of the job that are not active are left out and leave the job."""
+    """What is sent, to whom. Tickets of the job that are not active are left out of it."""
 
     job: LeasedJob
     recipient: str

@@ -45,7 +45,7 @@ class JobCounts(NamedTuple):
 
 @dataclass(slots=True)
 class JobQueue:
-    """The jobs of one sender. Its connection is opened when it is needed and dropped when it fails."""
+    """The jobs of one sender. Its connection is opened when needed and dropped when it fails."""
 
     connect: Callable[[], Session]
     owner: str

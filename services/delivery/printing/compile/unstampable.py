@@ -1,8 +1,8 @@
-"""What cannot be stamped: WeasyPrint sets those texts, at the largest size of their rule at which
+"""Texts that cannot be stamped: WeasyPrint sets them, at the largest size of their rule at which
 they fit.
 
-A plate with such texts in it is a plate like any other: the rest of its fields is stamped. So a
-name that is spelled in another script costs one layout, however many tickets of the order say it.
+A plate with such texts in it is a plate like any other: its other fields are stamped. So a name in
+another script costs one layout, however many tickets of the order print it.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ TRIES_MAX = 5  # layouts for one text
 
 
 def plate_with_texts(
-    sheet: PageTemplate,
+    template: PageTemplate,
     plate: Plate,
     texts: Mapping[str, FittedText | str],
     kit_of: KitOf,
     code: tuple[str, int] | None = None,
 ) -> Plate:
-    """The plate with these texts fixed in it: lines that were fitted as they are, others as
-    WeasyPrint breaks them.
+    """Return the plate with these texts fixed in it: fitted lines as they are, others as WeasyPrint
+    breaks them.
 
     `code`: drawn as well (SVG path, modules a side), so that nothing is left to stamp where all
     texts are given.
     """
     square = code or blank_square(plate.modules)
-    given: dict[str, FittedText | UnstampableText] = dict.fromkeys(
-        sheet.fields, unfitted(PLACEHOLDER)
+    field_texts: dict[str, FittedText | UnstampableText] = dict.fromkeys(
+        template.fields, unfitted(PLACEHOLDER)
     )
-    given |= {name: text for name, text in texts.items() if isinstance(text, FittedText)}
-    odd = {name: text[:CHARS_MAX] for name, text in texts.items() if isinstance(text, str)}
-    given |= FittingTrial(sheet, plate, odd, given, square).fitted()
-    laid_out = sheet.lay(given, square)
+    field_texts |= {name: text for name, text in texts.items() if isinstance(text, FittedText)}
+    unstampable = {name: text[:CHARS_MAX] for name, text in texts.items() if isinstance(text, str)}
+    field_texts |= FittingTrial(template, plate, unstampable, field_texts, square).fitted()
+    laid_out = template.lay_out(field_texts, square)
     return plate_of_page(
-        sheet,
+        template,
         laid_out,
         kit_of,
         modules=plate.modules,
@@ -58,74 +58,76 @@ def plate_with_texts(
 
 @dataclass(frozen=True)
 class FittingTrial:
-    """Sizes are tried by halves of what is left, all odd texts at once; then each is moved to its
-    height.
-    """
+    """Tries sizes by bisection, all unstampable texts at once; then each is moved to its height."""
 
-    sheet: PageTemplate
+    template: PageTemplate
     plate: Plate
-    odd: Mapping[str, str]
-    given: Mapping[str, FittedText | UnstampableText]
+    unstampable: Mapping[str, str]
+    field_texts: Mapping[str, FittedText | UnstampableText]
     square: tuple[str, int]
 
     def fitted(self) -> dict[str, UnstampableText]:
-        """What fits at no size is cut at the smallest."""
-        if not self.odd:
+        """Return the texts at their sizes. What fits at no size is truncated at the smallest."""
+        if not self.unstampable:
             return {}
-        steps = {name: sizes(self.plate.spots[name].rule) for name in self.odd}
-        low, high = dict.fromkeys(self.odd, 0), {name: len(steps[name]) for name in self.odd}
-        at = dict.fromkeys(self.odd, 0)  # the largest that fits lies from low to high
+        steps = {name: sizes(self.plate.spots[name].rule) for name in self.unstampable}
+        low = dict.fromkeys(self.unstampable, 0)
+        high = {name: len(steps[name]) for name in self.unstampable}
+        size_index = dict.fromkeys(self.unstampable, 0)  # the largest that fits is in low..high
         for _ in range(TRIES_MAX):
             tried = {
-                name: attempted_text(self.plate.spots[name], text, steps[name][at[name]])
-                for name, text in self.odd.items()
+                name: attempted_text(self.plate.spots[name], text, steps[name][size_index[name]])
+                for name, text in self.unstampable.items()
             }
             for name, (lines, height, width) in self._measured(tried).items():
                 if fits(self.plate.spots[name], tried[name], lines, height, width):
-                    high[name] = at[name]
+                    high[name] = size_index[name]
                 else:
-                    low[name] = at[name] + 1
-            if all(low[name] >= high[name] for name in self.odd):
+                    low[name] = size_index[name] + 1
+            if all(low[name] >= high[name] for name in self.unstampable):
                 break
-            at = {
-                name: min((low[name] + high[name]) // 2, len(steps[name]) - 1) for name in self.odd
+            size_index = {
+                name: min((low[name] + high[name]) // 2, len(steps[name]) - 1)
+                for name in self.unstampable
             }
-        last = {
+        largest = {
             name: replace(
                 attempted_text(
                     self.plate.spots[name], text, steps[name][min(high[name], len(steps[name]) - 1)]
                 ),
                 is_cut=high[name] >= len(steps[name]),
             )
-            for name, text in self.odd.items()
+            for name, text in self.unstampable.items()
         }
-        heights = self._measured(last)
-        if higher := self._with_fewer_lines(last, heights):
-            last |= higher
-            heights = self._measured(last)
+        heights = self._measured(largest)
+        if higher := self._with_fewer_lines(largest, heights):
+            largest |= higher
+            heights = self._measured(largest)
         return {
-            name: replace(it, top=top_offset(self.plate.spots[name], heights[name][1]))
-            for name, it in last.items()
+            name: replace(text_at_size, top=top_offset(self.plate.spots[name], heights[name][1]))
+            for name, text_at_size in largest.items()
         }
 
     def _with_fewer_lines(
         self, last: Mapping[str, UnstampableText], heights: Mapping[str, tuple[int, float, float]]
     ) -> dict[str, UnstampableText]:
-        """Of texts that are cut: a font of another script may have higher lines than the field's
-        own.
+        """Return the truncated texts with fewer lines, where a font of another script has higher
+        lines than the field's own.
         """
         rooms = {name: self.plate.spots[name].box.height + 1 for name in last}
         return {
-            name: replace(it, lines=max(1, int(rooms[name] * heights[name][0] / heights[name][1])))
-            for name, it in last.items()
-            if it.is_cut and heights[name][0] > 1 and heights[name][1] > rooms[name]
+            name: replace(
+                text, lines=max(1, int(rooms[name] * heights[name][0] / heights[name][1]))
+            )
+            for name, text in last.items()
+            if text.is_cut and heights[name][0] > 1 and heights[name][1] > rooms[name]
         }
 
     def _measured(
         self, tried: Mapping[str, UnstampableText]
     ) -> dict[str, tuple[int, float, float]]:
-        laid_out = self.sheet.lay({**self.given, **tried}, self.square)
-        return {name: measure_lines(laid_out, self.sheet.fields[name].element) for name in tried}
+        laid_out = self.template.lay_out({**self.field_texts, **tried}, self.square)
+        return {name: measure_lines(laid_out, self.template.fields[name].element) for name in tried}
 
 
 def attempted_text(spot: FieldSpot, text: str, scale: float) -> UnstampableText:
@@ -139,9 +141,11 @@ def attempted_text(spot: FieldSpot, text: str, scale: float) -> UnstampableText:
     )
 
 
-def fits(spot: FieldSpot, it: UnstampableText, lines: int, height: float, width: float) -> bool:
+def fits(
+    spot: FieldSpot, attempted: UnstampableText, lines: int, height: float, width: float
+) -> bool:
     return (
-        lines <= it.lines
+        lines <= attempted.lines
         and width <= spot.box.width + SLACK
         and (height <= spot.box.height + 1 or lines == 1)
     )

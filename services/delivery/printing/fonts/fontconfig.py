@@ -97,7 +97,7 @@ class DesignFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships 
 
         A PDF may not show the glyph `.notdef` that WeasyPrint would draw there (PDF/UA-1, 7.21.8).
         """
-        shown, lacking = list[str](), set[str]()
+        shown, missing = list[str](), set[str]()
         for letter in text:
             drawn = letter.upper() if is_upper else letter
             if all(map(self._has, drawn)):
@@ -106,8 +106,8 @@ class DesignFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships 
                 shown.append(parts)
             else:
                 shown.append(REPLACEMENT)
-                lacking.add(letter)
-        return "".join(shown), "".join(sorted(lacking))
+                missing.add(letter)
+        return "".join(shown), "".join(sorted(missing))
 
     def _has(self, character: str) -> bool:
         """As Pango decides it: by what the files cover, less what a `unicode-range` leaves out."""

@@ -148,11 +148,11 @@ class PdfWriter:
 
     def __init__(self, kits: FaceKits) -> None:
         self._kits = kits
-        self._skeletons: LruCache[object, FileSkeleton] = LruCache(most=SKELETONS_MAX)
-        self._frames: LruCache[object, FileFrame] = LruCache(most=SKELETONS_MAX)
-        self._blocks: LruCache[object, FontBlock] = LruCache(most=BLOCKS_MAX)
-        self._fonts: LruCache[str, FontObjects] = LruCache(most=KNOWN_MAX)
-        self._forms: LruCache[object, list[Form]] = LruCache(most=KNOWN_MAX)
+        self._skeletons: LruCache[object, FileSkeleton] = LruCache(entries_max=SKELETONS_MAX)
+        self._frames: LruCache[object, FileFrame] = LruCache(entries_max=SKELETONS_MAX)
+        self._blocks: LruCache[object, FontBlock] = LruCache(entries_max=BLOCKS_MAX)
+        self._fonts: LruCache[str, FontObjects] = LruCache(entries_max=KNOWN_MAX)
+        self._forms: LruCache[object, list[Form]] = LruCache(entries_max=KNOWN_MAX)
 
     def write(self, pages: Sequence[StampedPage], about: DocumentMetadata) -> bytes:
         """The same pages and the same words about them are the same bytes. Raises ValueError for no

@@ -40,7 +40,7 @@ class LayoutRequests:
     def __init__(self) -> None:
         self._shelves: dict[str, PlateCache] = {}
         self._sheets: LruCache[str, tuple[PageTemplate, Plate]] = LruCache(
-            most=TEMPLATES_CACHED_MAX
+            entries_max=TEMPLATES_CACHED_MAX
         )
 
     def done(self, job: WireMessage) -> WireMessage:
@@ -67,10 +67,10 @@ class LayoutRequests:
         key = job.head["key"]
         if key not in self._sheets and "name" not in job.head:
             return WireMessage({"said": "unknown"})
-        sheet, plate = self._sheets.get_or(
+        template, plate = self._sheets.get_or(
             key, lambda: (PageTemplate(*wire.decode_request(job)), plates.from_bytes(job.blobs[-1]))
         )
-        made = plate_with_texts(sheet, plate, job.head["odd"], self._shelf(job).kit_of)
+        made = plate_with_texts(template, plate, job.head["odd"], self._shelf(job).kit_of)
         return WireMessage({"said": "plate", "resident": resident_bytes()}, [plates.to_bytes(made)])
 
     def _shelf(self, job: WireMessage) -> PlateCache:
@@ -81,10 +81,13 @@ class LayoutRequests:
 
 
 def compile_and_store(
-    chosen: DesignVariant, facts: CampaignFacts, shelf: PlateCache, key: str
+    variant: DesignVariant, facts: CampaignFacts, plate_cache: PlateCache, key: str
 ) -> None:
-    shelf.put_plate(
-        key, compile_plate(PageTemplate(chosen, facts), shelf.kit_of, modules=shelf.stencil().side)
+    plate_cache.put_plate(
+        key,
+        compile_plate(
+            PageTemplate(variant, facts), plate_cache.kit_of, modules=plate_cache.stencil().side
+        ),
     )
 
 

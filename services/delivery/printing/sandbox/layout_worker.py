@@ -54,7 +54,7 @@ class LayoutWorker:
         """The task's plate with these texts set in it."""
         for _ in range(TRIES_MAX):
             made = self._tried(task, plate, odd)
-            if all(task.shelf.kit(face) is not None for face in made.faces):
+            if all(task.plate_cache.kit(face) is not None for face in made.faces):
                 return made
             self.close()  # it remembers a face that somebody has taken off the shelf
         raise PlateUnreadable("a face is gone as soon as it was made")
@@ -65,7 +65,7 @@ class LayoutWorker:
         self._apart, self._jobs = None, 0
 
     def _tried(self, task: CompileTask, plate: Plate, odd: Mapping[str, str]) -> Plate:
-        where = f"{task.chosen.design.name}: {', '.join(sorted(odd))}"
+        where = f"{task.variant.design.name}: {', '.join(sorted(odd))}"
         for left in reversed(range(TRIES_MAX)):
             try:
                 said = self._asked(task, plate, odd)
@@ -90,10 +90,15 @@ class LayoutWorker:
         """The design goes over the pipe once, and not with each text."""
         if self._apart is None:
             self._apart = SandboxProcess(self.ceiling)
-        job = {"do": "whole", "shelf": str(task.shelf.folder), "key": task.key, "odd": dict(odd)}
+        job = {
+            "do": "whole",
+            "shelf": str(task.plate_cache.folder),
+            "key": task.key,
+            "odd": dict(odd),
+        }
         said = self._apart.ask(WireMessage(job))
         if said.head["said"] == "unknown":
-            sheet = wire.encode_request(task.chosen, task.facts)
+            sheet = wire.encode_request(task.variant, task.facts)
             said = self._apart.ask(
                 WireMessage(sheet.head | job, [*sheet.blobs, plates.to_bytes(plate)])
             )

@@ -66,8 +66,8 @@ def limit_process(bytes_max: int) -> None:
 def renew_cpu_limit(seconds: int) -> None:
     """From now on: a process lays out much, but nothing of it for long."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    most = math.ceil(used.ru_utime + used.ru_stime) + seconds
-    resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
+    entries_max = math.ceil(used.ru_utime + used.ru_stime) + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (entries_max, resource.RLIM_INFINITY))
 
 
 def is_over_limit(code: int, last: str) -> bool:
@@ -182,9 +182,9 @@ def end_process(process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
 class CompileTask:
     """A design for a campaign's facts; its plate goes on the shelf under the key."""
 
-    chosen: DesignVariant
+    variant: DesignVariant
     facts: CampaignFacts
-    shelf: PlateCache
+    plate_cache: PlateCache
     key: str
 
 
@@ -192,10 +192,10 @@ def compile_in_sandbox(
     task: CompileTask, *, seconds_max: int = SECONDS_MAX, bytes_max: int = BYTES_MAX
 ) -> float:
     """Seconds that it took. Raises DesignUnusable, also for what reached the ceiling."""
-    begun, name = time.monotonic(), task.chosen.design.name
+    begun, name = time.monotonic(), task.variant.design.name
     ceiling = SandboxLimits(seconds_max, seconds_max + 1, bytes_max)
-    sheet = wire.encode_request(task.chosen, task.facts)
-    job = {"do": "compile", "shelf": str(task.shelf.folder), "key": task.key}
+    sheet = wire.encode_request(task.variant, task.facts)
+    job = {"do": "compile", "shelf": str(task.plate_cache.folder), "key": task.key}
     with closing(SandboxProcess(ceiling)) as process:
         try:
             answer = process.ask(WireMessage(sheet.head | job, sheet.blobs)).head

@@ -66,16 +66,16 @@ def read_bytes(source: int, length: int) -> bytes | None:
     return b"".join(parts)
 
 
-def encode_request(chosen: DesignVariant, facts: CampaignFacts) -> WireMessage:
+def encode_request(variant: DesignVariant, facts: CampaignFacts) -> WireMessage:
     """With the design's bytes: what was chosen is laid out, whatever stands in its folder by
     now.
     """
-    design = chosen.design
+    design = variant.design
     head = {
         "name": design.name,
         "paths": list(design.contents),
-        "size": chosen.size,
-        "language": chosen.language,
+        "size": variant.size,
+        "language": variant.language,
         "facts": asdict(facts),
     }
     return WireMessage(head, list(design.contents.values()))

@@ -56,8 +56,8 @@ class DesignBench:
     code.
     """
 
-    chosen: DesignVariant
-    shelf: PlateCache
+    variant: DesignVariant
+    plate_cache: PlateCache
     pile: int = PILE
     ones: int = ONES
     alone: int = ALONE
@@ -65,12 +65,14 @@ class DesignBench:
 
     def __post_init__(self) -> None:
         self.proof = DesignProof(
-            self.chosen, samples.facts(self.chosen.design, self.chosen.language), self.shelf
+            self.variant,
+            samples.facts(self.variant.design, self.variant.language),
+            self.plate_cache,
         )
         _, odd = self.proof.split(self.texts(0))
         if odd:
             raise DesignUnusable(
-                f"{self.chosen.design.name}: its sample {next(iter(odd.values()))[:40]!r} cannot "
+                f"{self.variant.design.name}: its sample {next(iter(odd.values()))[:40]!r} cannot "
                 "be stamped, for its font lacks a "
                 "letter: take a font that has it"
             )
@@ -102,7 +104,7 @@ class DesignBench:
         ]
 
     def texts(self, number: int) -> dict[str, str]:
-        usual = samples.usual(self.chosen.design, self.chosen.language)
+        usual = samples.usual(self.variant.design, self.variant.language)
         return usual | {
             name: f"{text} {number:06}"
             for name, text in usual.items()
@@ -130,16 +132,16 @@ class DesignBench:
 
     def _written(self, numbers: Sequence[int]) -> bytes:
         """WeasyPrint's best case for many: one document, in which each page is one of its boxes."""
-        design = self.chosen.design
+        design = self.variant.design
         page = HTML(
-            string=rendered_html(self.chosen, self.proof.facts),
+            string=rendered_html(self.variant, self.proof.facts),
             base_url=BASE,
             url_fetcher=DesignFetcher(design),
         )
         root: Element = page.etree_element
-        root.set("lang", self.chosen.language)
-        root.set("class", f"{root.get('class', '')} size-{self.chosen.size}".strip())
-        width, height = self.chosen.page_size.split()
+        root.set("lang", self.variant.language)
+        root.set("class", f"{root.get('class', '')} size-{self.variant.size}".strip())
+        width, height = self.variant.page_size.split()
         body = next(root.iter("body"))
         originals = list(body)
         for child in originals:
@@ -151,7 +153,8 @@ class DesignBench:
             self._fill(sheet, number)
         fonts = FontConfiguration()
         style = CSS(
-            string=f"@page{{size:{self.chosen.page_size};margin:0}}{FIELD_STYLE}", font_config=fonts
+            string=f"@page{{size:{self.variant.page_size};margin:0}}{FIELD_STYLE}",
+            font_config=fonts,
         )
         document = page.render(stylesheets=[style], font_config=fonts)
         if len(document.pages) != len(numbers):

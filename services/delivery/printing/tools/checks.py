@@ -45,7 +45,7 @@ class DesignFinding:
 class DesignCheck:
     """One run. `begin` is called before each layout, with what is laid out."""
 
-    shelf: PlateCache
+    plate_cache: PlateCache
     begin: Callable[[str], None]
     pages: int = 0  # that were compared
     codes: int = 0  # that were read
@@ -59,60 +59,60 @@ class DesignCheck:
                 "warning",
                 f"{design.name}: no campaign can name it: small letters, digits and hyphens",
             )
-        for chosen in all_chosen:
-            is_first = chosen.language == all_chosen[0].language
+        for variant in all_chosen:
+            is_first = variant.language == all_chosen[0].language
             self._places.clear()
             try:
-                for finding in self._one(chosen, is_first=is_first):
-                    yield DesignFinding(finding.kind, finding.text, chosen.size, chosen.language)
+                for finding in self._one(variant, is_first=is_first):
+                    yield DesignFinding(finding.kind, finding.text, variant.size, variant.language)
             except DesignUnusable as error:
-                yield DesignFinding("fault", error.cause, chosen.size, chosen.language)
+                yield DesignFinding("fault", error.cause, variant.size, variant.language)
 
-    def campaign(self, chosen: DesignVariant, facts: CampaignFacts) -> Iterator[DesignFinding]:
+    def campaign(self, variant: DesignVariant, facts: CampaignFacts) -> Iterator[DesignFinding]:
         """What a campaign's start asks: this one, with usual and with hard texts. Its plate is on
         the shelf then.
         """
-        proof = DesignProof(chosen, facts, self.shelf)
+        proof = DesignProof(variant, facts, self.plate_cache)
         is_whole = True
-        for what, texts in samples.texts(chosen.design, chosen.language):
+        for what, texts in samples.texts(variant.design, variant.language):
             self.begin(
-                f"{chosen.size}, {chosen.language}, {what}"
+                f"{variant.size}, {variant.language}, {what}"
             )  # each has its own time: a heavy design is no bad one
             for finding in self._compared(proof, texts, what):
                 is_whole = is_whole and finding.kind != "fault"
                 yield finding
         if is_whole:
-            self.shelf.put_plate(plate_key(chosen, facts), proof.plate, is_proven=True)
+            self.plate_cache.put_plate(plate_key(variant, facts), proof.plate, is_proven=True)
 
-    def _one(self, chosen: DesignVariant, *, is_first: bool) -> Iterator[DesignFinding]:
+    def _one(self, variant: DesignVariant, *, is_first: bool) -> Iterator[DesignFinding]:
         """All campaigns; texts that are hard only in the first language, for they are the same in
         all.
         """
-        for place, (what, facts) in enumerate(samples.campaigns(chosen.design, chosen.language)):
-            proof = self._proof(chosen, facts, what)
+        for place, (what, facts) in enumerate(samples.campaigns(variant.design, variant.language)):
+            proof = self._proof(variant, facts, what)
             if place == 0:
                 yield from self._usual(proof, is_first=is_first)
             elif is_first:
                 yield from self._compared(
-                    proof, samples.usual(chosen.design, chosen.language), what
+                    proof, samples.usual(variant.design, variant.language), what
                 )
 
-    def _proof(self, chosen: DesignVariant, facts: CampaignFacts, what: str) -> DesignProof:
-        self.begin(f"{chosen.size}, {chosen.language}, {what}")
+    def _proof(self, variant: DesignVariant, facts: CampaignFacts, what: str) -> DesignProof:
+        self.begin(f"{variant.size}, {variant.language}, {what}")
         try:
-            return DesignProof(chosen, facts, self.shelf)
+            return DesignProof(variant, facts, self.plate_cache)
         except DesignUnusable as error:
-            if facts == samples.facts(chosen.design, chosen.language):
+            if facts == samples.facts(variant.design, variant.language):
                 raise
             raise type(error)(f"{error.cause} (with {what})") from None
 
     def _usual(self, proof: DesignProof, *, is_first: bool) -> Iterator[DesignFinding]:
-        for what, texts in samples.texts(proof.chosen.design, proof.chosen.language):
-            self.begin(f"{proof.chosen.size}, {proof.chosen.language}, {what}")
+        for what, texts in samples.texts(proof.variant.design, proof.variant.language):
+            self.begin(f"{proof.variant.size}, {proof.variant.language}, {what}")
             yield from self._compared(proof, texts, what)
             if not is_first:
                 return
-            if texts == samples.usual(proof.chosen.design, proof.chosen.language):
+            if texts == samples.usual(proof.variant.design, proof.variant.language):
                 yield from self._legible(proof, texts)
 
     def _compared(
@@ -129,7 +129,7 @@ class DesignCheck:
                 "take a font that has them, or "
                 "name them as `characters` in design.toml",
             )
-        if texts == samples.usual(proof.chosen.design, proof.chosen.language):
+        if texts == samples.usual(proof.variant.design, proof.variant.language):
             for name in (name for name, it in fitted.items() if it.is_cut):
                 yield DesignFinding(
                     "warning",
@@ -159,7 +159,7 @@ class DesignCheck:
         ):  # what is set whole is WeasyPrint's on both
             yield DesignFinding(
                 "fault",
-                f"{proof.chosen.design.name}/{PAGE}: stamped with {what} it reads otherwise than "
+                f"{proof.variant.design.name}/{PAGE}: stamped with {what} it reads otherwise than "
                 f"WeasyPrint's page ({first_difference(mine, theirs)}): "
                 "take away what turns or divides a field's text",
             )
@@ -192,7 +192,7 @@ class DesignCheck:
             *quiet_zone(proof, pictures.raster(printed, CODE_DPI), square_of(own)),
         ]
         yield from (DesignFinding("warning", f"{code_at(proof)}: {text}") for text in told)
-        name = proof.chosen.design.name
+        name = proof.variant.design.name
         found = details(proof, pictures.text_of(printed))
         yield from (DesignFinding("warning", f"{name}/{PAGE}: {text}") for text in found)
         if len(printed) > FILE_BYTES_MAX:
@@ -215,12 +215,12 @@ def first_difference(mine: str, theirs: str) -> str:
 
 def field_at(proof: DesignProof, name: str) -> str:
     """file:line of a field, by the name of its spot."""
-    said = proof.sheet.fields[name]
-    return f"{proof.chosen.design.name}/{said.at}: field `{said.name}`"
+    said = proof.template.fields[name]
+    return f"{proof.variant.design.name}/{said.at}: field `{said.name}`"
 
 
 def code_at(proof: DesignProof) -> str:
-    return f"{proof.chosen.design.name}/{line_of(proof.chosen.design, 'data-qr')}"
+    return f"{proof.variant.design.name}/{line_of(proof.variant.design, 'data-qr')}"
 
 
 def differing_field(proof: DesignProof, found: pictures.PixelDifference) -> str:
@@ -236,7 +236,7 @@ def differing_field(proof: DesignProof, found: pictures.PixelDifference) -> str:
                 and bottom > spot.y
             ):
                 return field_at(proof, name)
-    return f"{proof.chosen.design.name}/{PAGE}"
+    return f"{proof.variant.design.name}/{PAGE}"
 
 
 def square_of(own: ReferencePage) -> tuple[float, float, float]:

@@ -40,14 +40,14 @@ Emit = Callable[[Progress], None]
 
 
 def run_isolated(
-    work: str, target: DesignTarget, shelf: PlateCache, **more: object
+    work: str, target: DesignTarget, plate_cache: PlateCache, **more: object
 ) -> Iterator[Progress]:
     """What the process tells, as it comes; the last is a fault if it did not end well."""
     task = {
         "work": work,
         "name": target.name,
         "folder": str(target.folder or ""),
-        "shelf": str(shelf.folder),
+        "shelf": str(plate_cache.folder),
         **more,
     }
     at = ""

@@ -21,7 +21,7 @@ NEEDED = ("number", "holder", "purchaser", "order", "status")
 
 def code_width(proof: DesignProof) -> Iterator[str]:
     width = proof.plate.square * MM_PER_INCH / CSS_PIXELS_PER_INCH
-    is_phone = proof.chosen.size == PHONE
+    is_phone = proof.variant.size == PHONE
     least = PHONE_MM_MIN if is_phone else PAPER_MM_MIN
     if width < least - 0.05:
         seen = "on a screen" if is_phone else "on paper"
@@ -67,14 +67,14 @@ def quiet_zone(
 
 def details(proof: DesignProof, said: str) -> Iterator[str]:
     """What a ticket is to say: number, campaign, holder, purchaser, order, date and status."""
-    size, fields = proof.chosen.size, proof.fields
+    size, fields = proof.variant.size, proof.fields
     for name in NEEDED:
         if name not in fields:
             yield (
                 f'does not show the {name} in size {size}: add an element with data-field="{name}"'
             )
     shown = squeezed(said)
-    campaign = samples.facts(proof.chosen.design, proof.chosen.language)
+    campaign = samples.facts(proof.variant.design, proof.variant.language)
     if not all(squeezed(word) in shown for word in campaign.name.split()):
         yield f"does not show the campaign's name in size {size}: say {{{{ campaign.name }}}}"
     if "issued" not in fields and not (campaign.when and squeezed(campaign.when) in shown):

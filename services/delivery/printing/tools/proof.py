@@ -34,13 +34,15 @@ class ReferencePage:
 class DesignProof:
     """Raises DesignUnusable where the campaign's start would."""
 
-    def __init__(self, chosen: DesignVariant, facts: CampaignFacts, shelf: PlateCache) -> None:
-        self.chosen, self.facts = chosen, facts
-        self._shelf, self._stencil = shelf, shelf.stencil()
-        self.sheet = PageTemplate(chosen, facts)
-        self.plate = compile_plate(self.sheet, shelf.kit_of, modules=self._stencil.side)
-        self._stamp = PageStamp(self.plate, shelf, self._stencil)
-        self._writer = PdfWriter(shelf)
+    def __init__(
+        self, variant: DesignVariant, facts: CampaignFacts, plate_cache: PlateCache
+    ) -> None:
+        self.variant, self.facts = variant, facts
+        self._shelf, self._stencil = plate_cache, plate_cache.stencil()
+        self.template = PageTemplate(variant, facts)
+        self.plate = compile_plate(self.template, plate_cache.kit_of, modules=self._stencil.side)
+        self._stamp = PageStamp(self.plate, plate_cache, self._stencil)
+        self._writer = PdfWriter(plate_cache)
 
     @property
     def fields(self) -> set[str]:
@@ -52,7 +54,7 @@ class DesignProof:
         _, odd = self.split(texts)
         if not odd:
             return self.stamped([texts], [payload])
-        plate = plate_with_texts(self.sheet, self.plate, odd, self._shelf.kit_of)
+        plate = plate_with_texts(self.template, self.plate, odd, self._shelf.kit_of)
         return self._written([PageStamp(plate, self._shelf, self._stencil).page(texts, payload)])
 
     def stamped(self, texts: Sequence[Mapping[str, str]], payloads: Sequence[str]) -> bytes:
@@ -64,7 +66,7 @@ class DesignProof:
     def whole(self, texts: Mapping[str, str], payload: str) -> ReferencePage:
         """WeasyPrint's own file of the same page: its operators, its fonts, nothing of ours."""
         given, square = self.given(texts, payload)
-        laid_out = self.sheet.lay(given, square)
+        laid_out = self.template.lay_out(given, square)
         return ReferencePage(
             laid_out.document.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1"), laid_out
         )
@@ -77,7 +79,7 @@ class DesignProof:
         matrix, side = qr.draw_matrix(payload, self._stencil)
         square = (qr.svg_path(matrix, side), side)
         given: dict[str, FittedText | UnstampableText] = {**fitted}
-        return given | FittingTrial(self.sheet, self.plate, odd, given, square).fitted(), square
+        return given | FittingTrial(self.template, self.plate, odd, given, square).fitted(), square
 
     def split(self, texts: Mapping[str, str]) -> tuple[dict[str, FittedText], dict[str, str]]:
         """What is stamped, and what WeasyPrint has to set, by the names of the plate's spots."""
@@ -93,5 +95,5 @@ class DesignProof:
     def _written(self, pages: Sequence[StampedPage]) -> bytes:
         count = f"{len(pages)} sample{'' if len(pages) == 1 else 's'}"
         return self._writer.write(
-            pages, DocumentMetadata(self.plate.title, count, self.chosen.language, AT)
+            pages, DocumentMetadata(self.plate.title, count, self.variant.language, AT)
         )
