@@ -48,7 +48,7 @@ def campaign(content: Mapping[str, Any]) -> None:
         renderer = printer.renderer(load(DeliverySettings))
         renderer.check_language(snapshot.design, snapshot.language)
         language = renderer.language(snapshot.design, snapshot.language)
-        variant, facts = renderer.asked(
+        variant, facts = renderer.compile_input(
             documents.page(ticket, snapshot, SAMPLE_TICKET.holder, (1, 1), language)
         )
         if not renderer.plate_cache.is_proven(plate_key(variant, facts)):

@@ -1,5 +1,5 @@
-"""An order's tickets as one PDF: stamped where that can be, set whole where it must be, the same
-bytes for the same order.
+"""Renders an order's tickets as one PDF: stamped where that can be, laid out where it must be, the
+same bytes for the same order.
 """
 
 from __future__ import annotations
@@ -29,32 +29,34 @@ STAMPS_CACHED_MAX, VARIANTS_CACHED_MAX = 256, 1_024
 
 
 class RenderTelemetry(Protocol):
-    """Hears how pages were made; for metrics."""
+    """Receives how pages were made; for metrics."""
 
     def stamped(self, pages: int) -> None: ...
-    def whole(self, pages: int, why: str) -> None: ...
-    def missing(self, design: str, field: str, letters: int) -> None: ...
+    def laid_out(self, pages: int, reason: str) -> None: ...
+    def characters_missing(self, design: str, field: str, characters: int) -> None: ...
     def compiled(self, seconds: float) -> None: ...
 
 
 class NoRenderTelemetry:
+    """Ignores how pages were made."""
+
     def stamped(self, pages: int) -> None: ...
-    def whole(self, pages: int, why: str) -> None: ...
-    def missing(self, design: str, field: str, letters: int) -> None: ...
+    def laid_out(self, pages: int, reason: str) -> None: ...
+    def characters_missing(self, design: str, field: str, characters: int) -> None: ...
     def compiled(self, seconds: float) -> None: ...
 
 
 @dataclass
 class Renderer:
-    """One process's. Not shared between threads. Raises DesignUnusable, DesignUnknown, and
+    """One process's renderer. Not shared between threads. Raises DesignUnusable, DesignUnknown, and
     TextUnprintable for one order.
     """
 
     library: DesignLibrary
     plate_cache: PlateCache
-    narrator: RenderTelemetry = field(default_factory=NoRenderTelemetry)
-    press: LayoutWorker = field(default_factory=LayoutWorker)
-    _choices: dict[tuple[str, str], DesignVariant] = field(init=False, default_factory=dict)
+    telemetry: RenderTelemetry = field(default_factory=NoRenderTelemetry)
+    layout_worker: LayoutWorker = field(default_factory=LayoutWorker)
+    _variants: dict[tuple[str, str], DesignVariant] = field(init=False, default_factory=dict)
     _stamps: LruCache[object, PageStamp] = field(
         init=False, default_factory=lambda: LruCache(entries_max=STAMPS_CACHED_MAX)
     )
@@ -65,150 +67,149 @@ class Renderer:
         self._writer = PdfWriter(self.plate_cache)
 
     def key(self, document: Document) -> bytes:
-        """32 bytes that name everything the file depends on. Lays nothing out, and reads designs
+        """Return 32 bytes that name everything the file depends on. Lays nothing out, and reads designs
         from disk only once.
         """
-        about = f"{document.title}\0{document.subject}\0{document.issued_at.isoformat()}"
-        told = hashlib.sha256(f"{versions()}\0{about}".encode())
+        metadata = f"{document.title}\0{document.subject}\0{document.issued_at.isoformat()}"
+        digest = hashlib.sha256(f"{versions()}\0{metadata}".encode())
         for page in document.pages:
-            variant = self._chosen(page)
-            said = [
-                plate_key(variant, facts_of(page)),
+            parts = [
+                plate_key(self._variant(page), facts_of(page)),
                 *texts_of(document, page).values(),
                 page.payload,
             ]
-            told.update("\0".join(said).encode())
-            told.update(b"\1")
-        return told.digest()
+            digest.update("\0".join(parts).encode())
+            digest.update(b"\1")
+        return digest.digest()
 
     def render(self, document: Document) -> bytes:
         pages = [self._page(document, page) for page in document.pages]
         language = pages[0].plate.language if pages else "en"
-        about = DocumentMetadata(
+        metadata = DocumentMetadata(
             document.title, document.subject, language, document.issued_at.astimezone(UTC)
         )
-        return self._writer.write(pages, about)
+        return self._writer.write(pages, metadata)
 
-    def language(self, design: str, asked: str) -> str:
-        """In which a page is written: what its campaign asks for, if the design has it; else the
+    def language(self, design: str, requested: str) -> str:
+        """Return the language of a page: what its campaign requests, if the design has it; else the
         design's first.
         """
-        variant = self._choose(design, asked)
+        variant = self._variant_named(design, requested)
         return (
-            asked if best_language(asked, variant.design.manifest.languages) else variant.language
+            requested
+            if best_language(requested, variant.design.manifest.languages)
+            else variant.language
         )
 
-    def check_language(self, design: str, asked: str) -> None:
-        """Raises DesignUnknown for one that the design lacks. A ticket is printed all the same:
-        this is for its campaign's start.
+    def check_language(self, design: str, requested: str) -> None:
+        """Raise DesignUnknown for a language that the design lacks. Its tickets would be printed
+        all the same: this is for the campaign's start.
         """
-        variant = self._choose(design, asked)
+        variant = self._variant_named(design, requested)
         languages = variant.design.manifest.languages
-        if asked and best_language(asked, languages) is None:
+        if requested and best_language(requested, languages) is None:
             raise DesignUnknown(
-                f"{variant.design.name} has no language `{asked[:80]}`; it has "
+                f"{variant.design.name} has no language `{requested[:80]}`; it has "
                 f"{', '.join(languages)}"
             )
 
-    def asked(self, page: TicketPage) -> tuple[DesignVariant, CampaignFacts]:
-        """What a page is compiled from."""
-        return self._chosen(page), facts_of(page)
+    def compile_input(self, page: TicketPage) -> tuple[DesignVariant, CampaignFacts]:
+        """Return what a page is compiled from."""
+        return self._variant(page), facts_of(page)
 
     def _page(self, document: Document, page: TicketPage) -> StampedPage:
         stamp, texts = self._stamp(page), texts_of(document, page)
         try:
             stamped = stamp.page(texts, page.payload)
-        except NotStampable as odd:
-            whole = self._whole(page, stamp, texts).page(texts, page.payload)
-            self.narrator.whole(1, odd.why)
-            return whole
-        self.narrator.stamped(1)
+        except NotStampable as error:
+            laid_out = self._stamp_with_texts(page, stamp, texts).page(texts, page.payload)
+            self.telemetry.laid_out(1, error.reason)
+            return laid_out
+        self.telemetry.stamped(1)
         return stamped
 
     def _stamp(self, page: TicketPage) -> PageStamp:
-        variant, facts = self._chosen(page), facts_of(page)
+        variant, facts = self.compile_input(page)
         key = plate_key(variant, facts)
 
         def make() -> PageStamp:
-            plate = self._on_shelf(key)
+            plate = self._cached_plate(key)
             if plate is None:
-                self.narrator.compiled(
-                    self._compiled(CompileTask(variant, facts, self.plate_cache, key), page)
-                )
-                plate = self._on_shelf(key)
+                task = CompileTask(variant, facts, self.plate_cache, key)
+                self.telemetry.compiled(self._compile(task, page))
+                plate = self._cached_plate(key)
             if plate is None:
-                raise PlateUnreadable(f"{key[:12]} is gone as soon as it was compiled")
-            return PageStamp(plate, self.plate_cache, self._own_stencil())
+                raise PlateUnreadable(f"{key[:12]} was removed as soon as it was compiled")
+            return PageStamp(plate, self.plate_cache, self._code_stencil())
 
         return self._stamps.get_or(key, make)
 
-    def _compiled(self, task: CompileTask, page: TicketPage) -> float:
+    def _compile(self, task: CompileTask, page: TicketPage) -> float:
         try:
             return compile_in_sandbox(task)
         except DesignUnusable:
-            self._choices.pop(
-                (page.design, page.language), None
-            )  # nothing was printed of it: mended, it is read anew
+            # Nothing was printed of it: once it is fixed, it is read again.
+            self._variants.pop((page.design, page.language), None)
             raise
 
-    def _on_shelf(self, key: str) -> Plate | None:
-        """With all its faces, which the shelf then remembers: a plate in use needs the disk no
-        more.
+    def _cached_plate(self, key: str) -> Plate | None:
+        """Return the plate if all its faces are cached too, which then stay in memory: a plate in use
+        needs the disk no more.
         """
         plate = self.plate_cache.plate(key)
-        return (
-            None
-            if plate is None or any(self.plate_cache.kit(face) is None for face in plate.faces)
-            else plate
-        )
+        if plate is None or any(self.plate_cache.kit(face) is None for face in plate.faces):
+            return None
+        return plate
 
-    def _whole(self, page: TicketPage, stamp: PageStamp, texts: Mapping[str, str]) -> PageStamp:
-        """A plate with the odd texts set in it; the order's other tickets use it too."""
-        odd = {}
+    def _stamp_with_texts(
+        self, page: TicketPage, stamp: PageStamp, texts: Mapping[str, str]
+    ) -> PageStamp:
+        """Return a stamp whose plate has the unstampable texts in it; the order's other tickets use it
+        too.
+        """
+        unstampable = {}
         for name, spot in stamp.plate.spots.items():
             try:
                 stamp.fitted(name, normalized(texts[spot.field]))
             except NotStampable:
-                odd[name] = normalized(texts[spot.field])
-        variant, facts = self._chosen(page), facts_of(page)
+                unstampable[name] = normalized(texts[spot.field])
+        variant, facts = self.compile_input(page)
         key = plate_key(variant, facts)
 
         def make() -> PageStamp:
-            plate = self.press.whole(
-                CompileTask(variant, facts, self.plate_cache, key), stamp.plate, odd
-            )
-            for name, text in odd.items():
-                if letters := count_missing(text, plate):
-                    self.narrator.missing(
-                        variant.design.name, stamp.plate.spots[name].field, letters
-                    )
-            return PageStamp(plate, self.plate_cache, self._own_stencil())
+            task = CompileTask(variant, facts, self.plate_cache, key)
+            plate = self.layout_worker.set_texts(task, stamp.plate, unstampable)
+            for name, text in unstampable.items():
+                if missing := count_missing(text, plate):
+                    field = stamp.plate.spots[name].field
+                    self.telemetry.characters_missing(variant.design.name, field, missing)
+            return PageStamp(plate, self.plate_cache, self._code_stencil())
 
-        return self._stamps.get_or((key, *sorted(odd.items())), make)
+        return self._stamps.get_or((key, *sorted(unstampable.items())), make)
 
-    def _chosen(self, page: TicketPage) -> DesignVariant:
-        return self._choose(page.design, page.language)
+    def _variant(self, page: TicketPage) -> DesignVariant:
+        return self._variant_named(page.design, page.language)
 
-    def _choose(self, design: str, language: str) -> DesignVariant:
-        """Read once a process: an edit of a design is for senders that start after it, so that one
-        order has one look.
+    def _variant_named(self, design: str, language: str) -> DesignVariant:
+        """Return the variant, read once per process: an edited design is for senders that start
+        after the edit, so that one order has one appearance.
         """
-        if (design, language) not in self._choices:
-            if len(self._choices) >= VARIANTS_CACHED_MAX:
-                self._choices.clear()
-            self._choices[design, language] = self.library.choose(design, language)
-        return self._choices[design, language]
+        if (design, language) not in self._variants:
+            if len(self._variants) >= VARIANTS_CACHED_MAX:
+                self._variants.clear()
+            self._variants[design, language] = self.library.choose(design, language)
+        return self._variants[design, language]
 
-    def _own_stencil(self) -> qr.QrStencil:
+    def _code_stencil(self) -> qr.QrStencil:
         if self._stencil is None:
             self._stencil = self.plate_cache.stencil()
         return self._stencil
 
 
 def count_missing(text: str, plate: Plate) -> int:
-    """How many of its letters no font has, as the field says them or in capitals."""
+    """Return how many of a text's characters no font has, as they are or in capital letters."""
     return (
-        sum(letter in plate.missing or letter.upper() in plate.missing for letter in text)
+        sum(character in plate.missing or character.upper() in plate.missing for character in text)
         if plate.missing
         else 0
     )
@@ -221,7 +222,7 @@ def facts_of(page: TicketPage) -> CampaignFacts:
 
 
 def texts_of(document: Document, page: TicketPage) -> dict[str, str]:
-    """By the names of fields (designs.FieldName)."""
+    """Return the texts by the names of fields (`library.FieldName`)."""
     return {
         "number": page.number,
         "holder": page.holder,

@@ -1,5 +1,5 @@
-"""A ticket's page: the plate's operators with its texts and its code between them. Microseconds,
-and no layout.
+"""Stamps a ticket's page: the plate's operators with its texts and its code between them.
+Microseconds, and no layout.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from services.delivery.printing.pdf.writer import StampedPage
 from services.delivery.printing.plates import FieldSpot, Plate
 
 HEX = [b"%04x" % glyph for glyph in range(65_536)]
-FIELDS_CACHED_MAX = 8_192  # texts remembered per plate: an order's tickets say the same names
-LEVEL = 1  # of zlib: pages are small, and the fonts are packed already
+FIELDS_CACHED_MAX = 8_192  # per plate: an order's tickets have the same names
+LEVEL = 1  # of zlib: pages are small, and the fonts are compressed already
 
 
 class NotStampable(Exception):
-    """Cannot be stamped: WeasyPrint sets the field. Names why, for the metric."""
+    """The field cannot be stamped, and WeasyPrint sets it. `reason` is for the metric."""
 
-    def __init__(self, name: str, why: str) -> None:
-        super().__init__(f"{name}: {why}")
-        self.name, self.why = name, why
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name, self.reason = name, reason
 
 
 def normalized(text: str) -> str:
-    """Accents joined to their letters, one line: what both ways print."""
+    """Return one line with accents joined to their letters: what both ways print."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
@@ -48,12 +48,14 @@ class StampedField:
 
 @dataclass
 class PageStamp:
-    """One plate at work. Not shared between threads."""
+    """Stamps pages with one plate. Not shared between threads."""
 
     plate: Plate
     kits: FaceKits
     stencil: qr.QrStencil | None
-    _set: dict[tuple[str, str], StampedField] = field(init=False, default_factory=dict, repr=False)
+    _fields: dict[tuple[str, str], StampedField] = field(
+        init=False, default_factory=dict, repr=False
+    )
 
     def page(self, texts: Mapping[str, str], payload: str) -> StampedPage:
         """Raises NotStampable. `texts`: of all the plate's fields."""
@@ -77,7 +79,7 @@ class PageStamp:
         return tuple(filled_address(address, texts) for address in self.plate.links)
 
     def fitted(self, name: str, text: str) -> FittedText:
-        """What both ways print of a text. Raises NotStampable."""
+        """Return the lines that both ways print of a text. Raises NotStampable."""
         spot = self.plate.spots[name]
         kit, spacing = require_kit(self.kits, spot.face), self._spacing(spot)
         shown = self._capitals(name, text) if spot.upper else text
@@ -93,8 +95,8 @@ class PageStamp:
         return fit(shown, spot.rule, spot.box, measure)
 
     def _capitals(self, name: str, text: str) -> str:
-        """Of the page's language, as CLDR has them: Turkish has two letters i, Greek leaves accents
-        out.
+        """Return the text in the capital letters of the page's language, as CLDR has them: Turkish
+        has two letters i, Greek drops accents.
         """
         language = self.plate.language.partition("-")[0].lower()
         if language == "el" and not text.isascii():
@@ -112,11 +114,13 @@ class PageStamp:
 
     def _field(self, spot: FieldSpot, text: str) -> StampedField:
         key = (spot.name, text)
-        found = self._set.get(key)
+        found = self._fields.get(key)
         if found is None:
-            if len(self._set) >= FIELDS_CACHED_MAX:
-                self._set.clear()
-            found = self._set[key] = self._written(spot, self.fitted(spot.name, normalized(text)))
+            if len(self._fields) >= FIELDS_CACHED_MAX:
+                self._fields.clear()
+            found = self._fields[key] = self._written(
+                spot, self.fitted(spot.name, normalized(text))
+            )
         return found
 
     def _written(self, spot: FieldSpot, fitted: FittedText) -> StampedField:
@@ -142,7 +146,7 @@ class PageStamp:
 
 
 def show_glyphs(glyphs: Glyphs, kit: FaceKit, size: float) -> bytes:
-    """`/K0 12 Tf [<0024>67<0039>] TJ`."""
+    """Return operators such as `/K0 12 Tf [<0024>67<0039>] TJ`."""
     if not glyphs.ids:
         return b""
     parts = [b"/%b %.6f Tf\n[<" % (resource_name(kit.digest), size)]

@@ -38,7 +38,7 @@ class SenderTelemetry:
         """Intents are recorded; nothing is rendered yet."""
 
     def stamped(self, pages: int) -> None: ...
-    def whole(self, pages: int, reason: str) -> None:
+    def laid_out(self, pages: int, reason: str) -> None:
         """WeasyPrint laid the page out, because a text of it cannot be stamped."""
 
     def characters_missing(self, design: str, field: str, characters: int) -> None:
@@ -112,7 +112,7 @@ class SenderLoggingTelemetry(SenderTelemetry):
         metrics.PAGES.add(pages, kind="stamped")
 
     @override
-    def whole(self, pages: int, reason: str) -> None:
+    def laid_out(self, pages: int, reason: str) -> None:
         metrics.PAGES.add(pages, kind=reason)
 
     @override

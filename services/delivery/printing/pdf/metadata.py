@@ -1,6 +1,4 @@
-"""What a reader is told of a file: title, language, dates; in the old form (Info) and the new
-(XMP).
-"""
+"""A file's metadata: title, language, dates; in the old form (Info) and the new (XMP)."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ xmlns:pdf="http://ns.adobe.com/pdf/1.3/" xmlns:pdfuaid="http://www.aiim.org/pdfu
 
 @dataclass(frozen=True, slots=True)
 class DocumentMetadata:
-    """What a reader is told of the whole file."""
+    """The metadata of a file."""
 
     title: str
     subject: str
@@ -33,28 +31,28 @@ class DocumentMetadata:
     created: datetime
 
 
-def pdf_string(said: str) -> bytes:
-    if said.isascii():
+def pdf_string(content: str) -> bytes:
+    if content.isascii():
         return (
             b"("
-            + said.encode().replace(b"\\", b"\\\\").replace(b"(", b"\\(").replace(b")", b"\\)")
+            + content.encode().replace(b"\\", b"\\\\").replace(b"(", b"\\(").replace(b")", b"\\)")
             + b")"
         )
-    return b"<feff" + said.encode("utf-16-be", "replace").hex().encode() + b">"
+    return b"<feff" + content.encode("utf-16-be", "replace").hex().encode() + b">"
 
 
-def info_dictionary(about: DocumentMetadata) -> bytes:
-    at = about.created.astimezone(UTC).strftime("D:%Y%m%d%H%M%SZ").encode()
+def info_dictionary(metadata: DocumentMetadata) -> bytes:
+    at = metadata.created.astimezone(UTC).strftime("D:%Y%m%d%H%M%SZ").encode()
     return b"<</Title %b/Subject %b/Producer(%b)/CreationDate(%b)/ModDate(%b)>>" % (
-        pdf_string(about.title), pdf_string(about.subject), PRODUCER.encode(), at, at,
+        pdf_string(metadata.title), pdf_string(metadata.subject), PRODUCER.encode(), at, at,
     )  # fmt: skip
 
 
-def xmp(about: DocumentMetadata) -> bytes:
+def xmp(metadata: DocumentMetadata) -> bytes:
     return XMP.format(
         producer=PRODUCER,
-        title=escape(about.title),
-        subject=escape(about.subject),
-        language=escape(about.language),
-        at=about.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        title=escape(metadata.title),
+        subject=escape(metadata.subject),
+        language=escape(metadata.language),
+        at=metadata.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     ).encode()

@@ -1,4 +1,4 @@
-"""What is wrong with a design, and what a reader or a scanner will mind. Each finding names file,
+"""What is wrong with a design, and what a reader or a scanner cannot read. Each finding names file,
 line and remedy.
 """
 
@@ -11,6 +11,7 @@ from typing import Literal
 import zxingcpp
 from PIL import Image
 
+from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import NAME, PAGE, Design, DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.design.page import source_line as line_of
@@ -49,19 +50,18 @@ class DesignCheck:
     begin: Callable[[str], None]
     pages: int = 0  # that were compared
     codes: int = 0  # that were read
-    _places: set[tuple[str, str]] = field(
-        init=False, default_factory=set
-    )  # of a size and language: each is told once
+    # Of a size and language: each finding is reported once.
+    _reported: set[tuple[str, str]] = field(init=False, default_factory=set)
 
-    def run(self, design: Design, all_chosen: Sequence[DesignVariant]) -> Iterator[DesignFinding]:
+    def run(self, design: Design, variants: Sequence[DesignVariant]) -> Iterator[DesignFinding]:
         if not NAME.fullmatch(design.name):
             yield DesignFinding(
                 "warning",
                 f"{design.name}: no campaign can name it: small letters, digits and hyphens",
             )
-        for variant in all_chosen:
-            is_first = variant.language == all_chosen[0].language
-            self._places.clear()
+        for variant in variants:
+            is_first = variant.language == variants[0].language
+            self._reported.clear()
             try:
                 for finding in self._one(variant, is_first=is_first):
                     yield DesignFinding(finding.kind, finding.text, variant.size, variant.language)
@@ -69,28 +69,28 @@ class DesignCheck:
                 yield DesignFinding("fault", error.cause, variant.size, variant.language)
 
     def campaign(self, variant: DesignVariant, facts: CampaignFacts) -> Iterator[DesignFinding]:
-        """What a campaign's start asks: this one, with usual and with hard texts. Its plate is on
-        the shelf then.
+        """Check one variant with usual and with hard texts, as a campaign's start does. Its plate
+        is in the plate cache afterwards.
         """
         proof = DesignProof(variant, facts, self.plate_cache)
-        is_whole = True
+        is_clean = True
         for what, texts in samples.texts(variant.design, variant.language):
             self.begin(
                 f"{variant.size}, {variant.language}, {what}"
-            )  # each has its own time: a heavy design is no bad one
+            )  # each has its own time limit: a heavy design may be a good one
             for finding in self._compared(proof, texts, what):
-                is_whole = is_whole and finding.kind != "fault"
+                is_clean = is_clean and finding.kind != "fault"
                 yield finding
-        if is_whole:
+        if is_clean:
             self.plate_cache.put_plate(plate_key(variant, facts), proof.plate, is_proven=True)
 
     def _one(self, variant: DesignVariant, *, is_first: bool) -> Iterator[DesignFinding]:
-        """All campaigns; texts that are hard only in the first language, for they are the same in
-        all.
+        """Check all campaigns; hard texts only in the first language, for they are the same
+        in all.
         """
-        for place, (what, facts) in enumerate(samples.campaigns(variant.design, variant.language)):
+        for index, (what, facts) in enumerate(samples.campaigns(variant.design, variant.language)):
             proof = self._proof(variant, facts, what)
-            if place == 0:
+            if index == 0:
                 yield from self._usual(proof, is_first=is_first)
             elif is_first:
                 yield from self._compared(
@@ -118,59 +118,39 @@ class DesignCheck:
     def _compared(
         self, proof: DesignProof, texts: Mapping[str, str], what: str
     ) -> Iterator[DesignFinding]:
-        fitted, odd = proof.split(texts)
-        if odd:
-            names = sorted({proof.plate.spots[name].field for name in odd})
-            yield DesignFinding(
-                "warning",
-                f"{field_at(proof, next(iter(odd)))}: its font lacks letters of "
-                f"{max(odd.values(), key=len)[:40]!r} (so for "
-                f"{', '.join(names)}): WeasyPrint lays such pages out whole, at some 0.2 s each; "
-                "take a font that has them, or "
-                "name them as `characters` in design.toml",
-            )
-        if texts == samples.usual(proof.variant.design, proof.variant.language):
-            for name in (name for name, it in fitted.items() if it.is_cut):
-                yield DesignFinding(
-                    "warning",
-                    (
-                        f"{field_at(proof, name)}: even its sample is cut; give it room, or "
-                        'data-fit="shrink" or "wrap"'
-                    ),
-                )
+        fitted, unstampable = proof.split(texts)
+        yield from text_warnings(proof, texts, fitted, unstampable)
         payload = samples.payload()
-        own = proof.whole(texts, payload)
+        reference = proof.reference(texts, payload)
         stamped = proof.printed(texts, payload)
-        one, other = pictures.raster(stamped, DPI), pictures.raster(own.pdf, DPI)
+        one, other = pictures.raster(stamped, DPI), pictures.raster(reference.pdf, DPI)
         self.pages += 1
-        found = pictures.compare(one, other, DPI)
-        place = differing_field(proof, found)
-        if found.pixels and self._is_new("differs", place):
+        difference = pictures.compare(one, other, DPI)
+        place = differing_field(proof, difference)
+        if difference.pixels and self._is_new("differs", place):
             yield DesignFinding(
                 "fault",
                 f"{place}: stamped with {what} it differs from WeasyPrint's page in "
-                f"{found.pixels} pixels, by "
-                f"{found.most} of 255: `stubline design preview` shows where; leave out what is "
-                "unusual there",
+                f"{difference.pixels} pixels, by {difference.most} of 255: `stubline design preview` "
+                "shows where; leave out what is unusual there",
             )
-        mine, theirs = (squeezed(pictures.text_of(pdf)) for pdf in (stamped, own.pdf))
-        if (
-            not odd and mine != theirs and self._is_new("reads", "")
-        ):  # what is set whole is WeasyPrint's on both
+        mine, theirs = (squeezed(pictures.text_of(pdf)) for pdf in (stamped, reference.pdf))
+        # A page with unstampable texts has WeasyPrint's text on both.
+        if not unstampable and mine != theirs and self._is_new("reads", ""):
             yield DesignFinding(
                 "fault",
-                f"{proof.variant.design.name}/{PAGE}: stamped with {what} it reads otherwise than "
-                f"WeasyPrint's page ({first_difference(mine, theirs)}): "
-                "take away what turns or divides a field's text",
+                f"{proof.variant.design.name}/{PAGE}: stamped with {what} it reads differently than "
+                f"WeasyPrint's page ({first_difference(mine, theirs)}): remove what turns or divides "
+                "a field's text",
             )
         yield from self._read(proof, one, payload, what)
 
     def _read(
         self, proof: DesignProof, page: Image.Image, payload: str, what: str
     ) -> Iterator[DesignFinding]:
-        said = [it.text for it in zxingcpp.read_barcodes(page)]
-        self.codes += payload in said
-        if payload not in said and self._is_new("unread", ""):
+        codes = [code.text for code in zxingcpp.read_barcodes(page)]
+        self.codes += payload in codes
+        if payload not in codes and self._is_new("unread", ""):
             yield DesignFinding(
                 "fault",
                 f"{code_at(proof)}: with {what} a scanner does not read the code at {DPI} dpi: "
@@ -179,19 +159,19 @@ class DesignCheck:
             )
 
     def _is_new(self, what: str, place: str) -> bool:
-        is_new = (what, place) not in self._places
-        self._places.add((what, place))
+        is_new = (what, place) not in self._reported
+        self._reported.add((what, place))
         return is_new
 
     def _legible(self, proof: DesignProof, texts: Mapping[str, str]) -> Iterator[DesignFinding]:
-        """For people and scanners: how large, how clear, how complete, how heavy."""
+        """Check for people and scanners: how large, how clear, how complete, how heavy."""
         payload = samples.payload()
-        printed, own = proof.printed(texts, payload), proof.whole(texts, payload)
-        told = [
+        printed, reference = proof.printed(texts, payload), proof.reference(texts, payload)
+        warnings = [
             *code_width(proof),
-            *quiet_zone(proof, pictures.raster(printed, CODE_DPI), square_of(own)),
+            *quiet_zone(proof, pictures.raster(printed, CODE_DPI), square_of(reference)),
         ]
-        yield from (DesignFinding("warning", f"{code_at(proof)}: {text}") for text in told)
+        yield from (DesignFinding("warning", f"{code_at(proof)}: {text}") for text in warnings)
         name = proof.variant.design.name
         found = details(proof, pictures.text_of(printed))
         yield from (DesignFinding("warning", f"{name}/{PAGE}: {text}") for text in found)
@@ -204,8 +184,32 @@ class DesignCheck:
             )
 
 
+def text_warnings(
+    proof: DesignProof,
+    texts: Mapping[str, str],
+    fitted: Mapping[str, FittedText],
+    unstampable: Mapping[str, str],
+) -> Iterator[DesignFinding]:
+    if unstampable:
+        names = sorted({proof.plate.spots[name].field for name in unstampable})
+        yield DesignFinding(
+            "warning",
+            f"{field_at(proof, next(iter(unstampable)))}: its font lacks letters of "
+            f"{max(unstampable.values(), key=len)[:40]!r} (so for {', '.join(names)}): WeasyPrint "
+            "lays such pages out, at some 0.2 s each; take a font that has them, or name them as "
+            "`characters` in design.toml",
+        )
+    if texts == samples.usual(proof.variant.design, proof.variant.language):
+        for name in (name for name, text in fitted.items() if text.is_cut):
+            yield DesignFinding(
+                "warning",
+                f"{field_at(proof, name)}: even its sample is truncated; give it room, or "
+                'data-fit="shrink" or "wrap"',
+            )
+
+
 def first_difference(mine: str, theirs: str) -> str:
-    """Where two texts part."""
+    """Return where two texts begin to differ."""
     at = next(
         (at for at, (one, other) in enumerate(zip(mine, theirs, strict=False)) if one != other),
         min(len(mine), len(theirs)),
@@ -214,19 +218,19 @@ def first_difference(mine: str, theirs: str) -> str:
 
 
 def field_at(proof: DesignProof, name: str) -> str:
-    """file:line of a field, by the name of its spot."""
-    said = proof.template.fields[name]
-    return f"{proof.variant.design.name}/{said.at}: field `{said.name}`"
+    """Return file and line of a field, by the name of its spot."""
+    spec = proof.template.fields[name]
+    return f"{proof.variant.design.name}/{spec.at}: field `{spec.name}`"
 
 
 def code_at(proof: DesignProof) -> str:
     return f"{proof.variant.design.name}/{line_of(proof.variant.design, 'data-qr')}"
 
 
-def differing_field(proof: DesignProof, found: pictures.PixelDifference) -> str:
-    """The field that the difference begins in; else the page."""
-    if found.box is not None:
-        left, top, right, bottom = found.box
+def differing_field(proof: DesignProof, difference: pictures.PixelDifference) -> str:
+    """Return the field in which the difference begins; else the page."""
+    if difference.box is not None:
+        left, top, right, bottom = difference.box
         for name, spot in proof.plate.spots.items():
             box = spot.box
             if (
@@ -239,7 +243,7 @@ def differing_field(proof: DesignProof, found: pictures.PixelDifference) -> str:
     return f"{proof.variant.design.name}/{PAGE}"
 
 
-def square_of(own: ReferencePage) -> tuple[float, float, float]:
-    if own.laid_out.square is None:
-        raise DesignUnusable("the code has no place")  # compiling has refused it before
-    return own.laid_out.square
+def square_of(reference: ReferencePage) -> tuple[float, float, float]:
+    if reference.laid_out.square is None:
+        raise DesignUnusable("the code has no place")  # compiling would have refused it
+    return reference.laid_out.square

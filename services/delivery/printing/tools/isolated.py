@@ -1,7 +1,7 @@
-"""A process with the ceilings of a campaign's start: what has never been laid out may eat all time
-and memory there is.
+"""A process with the limits of a campaign's start: a design that was never laid out may exhaust
+time and memory.
 
-The parent hears a line of JSON for each thing that happened, and what was at work when the process
+The parent receives a line of JSON for each event, and so knows what was laid out when the process
 ended.
 """
 
@@ -42,47 +42,47 @@ Emit = Callable[[Progress], None]
 def run_isolated(
     work: str, target: DesignTarget, plate_cache: PlateCache, **more: object
 ) -> Iterator[Progress]:
-    """What the process tells, as it comes; the last is a fault if it did not end well."""
+    """Yield what the process reports, as it comes; the last is a fault if it did not end well."""
     task = {
         "work": work,
         "name": target.name,
         "folder": str(target.folder or ""),
-        "shelf": str(plate_cache.folder),
+        "plate_cache": str(plate_cache.folder),
         **more,
     }
     at = ""
     with (
-        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryFile() as stderr,
         subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=stderr,
         ) as process,
     ):
-        if process.stdin is None or process.stdout is None:  # both were asked for
+        if process.stdin is None or process.stdout is None:  # both were requested
             return
-        with suppress(BrokenPipeError):  # it is told below why it ended
+        with suppress(BrokenPipeError):  # its end is described below
             process.stdin.write(json.dumps(task).encode())
             process.stdin.close()
         for line in process.stdout:
-            told: Progress = json.loads(line)
-            at = told.get("at", at)
-            yield told
+            progress: Progress = json.loads(line)
+            at = progress.get("at", at)
+            yield progress
         if process.wait():
-            said.seek(0)
-            last = said.read().decode("utf-8", "replace").strip().splitlines()[-1:]
+            stderr.seek(0)
+            last = stderr.read().decode("utf-8", "replace").strip().splitlines()[-1:]
             yield {"kind": "fault", "text": describe_end(target.name, process.returncode, last, at)}
 
 
 def describe_end(name: str, code: int, last: list[str], at: str) -> str:
-    where, said = f" ({at})" if at else "", (last or ["it said nothing"])[0]
-    if is_over_limit(code, said):
+    where, line = f" ({at})" if at else "", (last or ["it wrote no error"])[0]
+    if is_over_limit(code, line):
         return (
-            f"{name}: {SandboxLimits().told()}{where}: leave out what is large, repeated or "
-            "nested deeply; nothing behind it was checked"
+            f"{name}: {SandboxLimits().describe()}{where}: leave out what is large, repeated or "
+            "nested deeply; nothing after it was checked"
         )
-    return f"{name}: WeasyPrint failed on it{where}: {said[:500]}"
+    return f"{name}: WeasyPrint failed on it{where}: {line[:500]}"
 
 
 def main() -> None:
@@ -90,53 +90,62 @@ def main() -> None:
     memory, seconds = task.get("bytes_max") or BYTES_MAX, task.get("seconds_max") or SECONDS_MAX
     limit_process(memory)
 
-    def tell(told: Progress) -> None:
-        if "at" in told:
+    def emit(progress: Progress) -> None:
+        if "at" in progress:
             renew_cpu_limit(seconds)
-        print(json.dumps(told), flush=True)  # noqa: T201 - the answer to the parent
+        print(json.dumps(progress), flush=True)  # noqa: T201 - the report to the parent
 
     renew_cpu_limit(seconds)
     try:
-        WORK[task["work"]](task, tell)
+        WORK[task["work"]](task, emit)
     except DesignUnusable as error:
-        tell({"kind": "fault", "text": error.cause})
+        emit({"kind": "fault", "text": error.cause})
 
 
-def check(task: Mapping[str, Any], tell: Emit) -> None:
+def check(task: Mapping[str, Any], emit: Emit) -> None:
     design = DesignTarget(task["name"], Path(task["folder"]) if task["folder"] else None).read()
-    every = variants_of(design, task["size"], task["language"])
-    it = DesignCheck(PlateCache(Path(task["shelf"])), lambda at: tell({"at": at}))
-    for finding in it.run(design, every):
-        tell(asdict(finding))
-    tell({"pages": it.pages, "codes": it.codes})
+    variants = variants_of(design, task["size"], task["language"])
+    run = DesignCheck(PlateCache(Path(task["plate_cache"])), lambda at: emit({"at": at}))
+    for finding in run.run(design, variants):
+        emit(asdict(finding))
+    emit({"pages": run.pages, "codes": run.codes})
 
 
-def write_previews(task: Mapping[str, Any], tell: Emit) -> None:
+def write_previews(task: Mapping[str, Any], emit: Emit) -> None:
     design = DesignTarget(task["name"], Path(task["folder"]) if task["folder"] else None).read()
-    every = variants_of(design, task["size"], task["language"] or design.manifest.languages[0])
-    for one in every:
-        tell({"at": f"{one.size}, {one.language}"})
+    variants = variants_of(design, task["size"], task["language"] or design.manifest.languages[0])
+    for variant in variants:
+        emit({"at": f"{variant.size}, {variant.language}"})
         try:
-            for path in preview(one, PlateCache(Path(task["shelf"])), Path(task["out"])):
-                tell({"file": str(path), "size": one.size, "language": one.language})
+            for path in preview(variant, PlateCache(Path(task["plate_cache"])), Path(task["out"])):
+                emit({"file": str(path), "size": variant.size, "language": variant.language})
         except DesignUnusable as error:
-            tell({"kind": "fault", "text": error.cause, "size": one.size, "language": one.language})
+            emit(
+                {
+                    "kind": "fault",
+                    "text": error.cause,
+                    "size": variant.size,
+                    "language": variant.language,
+                }
+            )
 
 
-def compile_only(task: Mapping[str, Any], tell: Emit) -> None:
+def compile_only(task: Mapping[str, Any], emit: Emit) -> None:
     design = DesignTarget(task["name"], Path(task["folder"]) if task["folder"] else None).read()
-    for one in variants_of(design, task["size"], task["language"]):
-        tell({"at": f"{one.size}, {one.language}"})
-        DesignProof(one, samples.facts(design, one.language), PlateCache(Path(task["shelf"])))
+    for variant in variants_of(design, task["size"], task["language"]):
+        emit({"at": f"{variant.size}, {variant.language}"})
+        DesignProof(
+            variant, samples.facts(design, variant.language), PlateCache(Path(task["plate_cache"]))
+        )
 
 
-def campaign(task: Mapping[str, Any], tell: Emit) -> None:
+def campaign(task: Mapping[str, Any], emit: Emit) -> None:
     design = DesignTarget(task["name"], Path(task["folder"]) if task["folder"] else None).read()
-    it = DesignCheck(PlateCache(Path(task["shelf"])), lambda at: tell({"at": at}))
-    for finding in it.campaign(
+    run = DesignCheck(PlateCache(Path(task["plate_cache"])), lambda at: emit({"at": at}))
+    for finding in run.campaign(
         DesignVariant(design, task["size"], task["language"]), CampaignFacts(**task["facts"])
     ):
-        tell(asdict(finding))
+        emit(asdict(finding))
 
 
 WORK: dict[str, Callable[[Mapping[str, Any], Emit], None]] = {

@@ -1,4 +1,4 @@
-"""A new design begins as a copy of one that works."""
+"""Creates a new design as a copy of one that works."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ VERSION = re.compile(r"^version\s*=.*$", re.MULTILINE)
 
 
 def create(name: str, source: str, into: Path, library: DesignLibrary) -> Path:
-    """Its folder. Raises DesignNotMade, and DesignUnknown for the source."""
+    """Return the new folder. Raises DesignNotMade, and DesignUnknown for the source."""
     if not NAME.fullmatch(name):
         raise DesignNotMade(
-            f"{name[:80]!r} is no name for a design: small letters, digits and hyphens, 64 at "
+            f"{name[:80]!r} is not a name for a design: lower-case letters, digits and hyphens, 64 at "
             "most, no path"
         )
     if name in ALIASES:
@@ -36,12 +36,12 @@ def create(name: str, source: str, into: Path, library: DesignLibrary) -> Path:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
     except FileExistsError:
-        raise DesignNotMade(f"{folder} is there already; nothing in it was touched") from None
+        raise DesignNotMade(f"{folder} exists already; nothing in it was changed") from None
     except OSError as error:
         raise DesignNotMade(f"{folder} cannot be written: {error.strerror}") from None
     return folder
 
 
 def title_of(name: str) -> str:
-    """`door-pass` -> `Door pass`."""
+    """Return `Door pass` for `door-pass`."""
     return name.replace("-", " ").strip().capitalize()

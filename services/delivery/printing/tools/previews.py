@@ -16,18 +16,18 @@ DPI = 120
 
 
 def preview(variant: DesignVariant, plate_cache: PlateCache, out: Path) -> Iterator[Path]:
-    """Written whole or not at all, so that a viewer that follows the file never sees half of it."""
+    """Write the files, each completely or not at all, so that a viewer never shows half of one."""
     proof = DesignProof(variant, samples.facts(variant.design, variant.language), plate_cache)
     texts, payload = samples.usual(variant.design, variant.language), samples.payload()
-    stamped, whole = proof.printed(texts, payload), proof.whole(texts, payload).pdf
-    one, other = pictures.raster(stamped, DPI), pictures.raster(whole, DPI)
-    both = pictures.side_by_side(one, other, pictures.compare(one, other, DPI))
+    stamped, reference = proof.printed(texts, payload), proof.reference(texts, payload).pdf
+    one, other = pictures.raster(stamped, DPI), pictures.raster(reference, DPI)
+    side_by_side = pictures.side_by_side(one, other, pictures.compare(one, other, DPI))
     files = {
         "stamped.pdf": stamped,
         "stamped.png": pictures.png(one),
-        "whole.pdf": whole,
-        "whole.png": pictures.png(other),
-        "both.png": pictures.png(both),
+        "weasyprint.pdf": reference,
+        "weasyprint.png": pictures.png(other),
+        "side-by-side.png": pictures.png(side_by_side),
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():

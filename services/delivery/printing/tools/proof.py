@@ -1,5 +1,5 @@
-"""A proof, as printers say: one design in one size and language for one campaign, printed both ways
-before any ticket is.
+"""A proof, as printers call it: one design in one size and language for one campaign, printed both
+ways before any ticket is.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from services.delivery.printing.pdf.writer import PdfWriter, StampedPage
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.stamping import NotStampable, PageStamp, normalized
 
-AT = datetime(2026, 11, 21, tzinfo=UTC)  # of files that nobody keeps
+AT = datetime(2026, 11, 21, tzinfo=UTC)  # of files that are not stored
 
 
 @dataclass(frozen=True, slots=True)
 class ReferencePage:
-    """A page as WeasyPrint writes it, and what was laid out for it."""
+    """A page as WeasyPrint writes it, and its layout."""
 
     pdf: bytes
     laid_out: LaidOutPage
@@ -46,51 +46,57 @@ class DesignProof:
 
     @property
     def fields(self) -> set[str]:
-        """Those that this size shows."""
+        """The fields that this size shows."""
         return {spot.field for spot in self.plate.spots.values()}
 
     def printed(self, texts: Mapping[str, str], payload: str) -> bytes:
-        """As a sender prints it: stamped, and set whole what cannot be."""
-        _, odd = self.split(texts)
-        if not odd:
+        """Print as a sender does: stamped, and laid out what cannot be."""
+        _, unstampable = self.split(texts)
+        if not unstampable:
             return self.stamped([texts], [payload])
-        plate = plate_with_texts(self.template, self.plate, odd, self._shelf.kit_of)
+        plate = plate_with_texts(self.template, self.plate, unstampable, self._shelf.kit_of)
         return self._written([PageStamp(plate, self._shelf, self._stencil).page(texts, payload)])
 
     def stamped(self, texts: Sequence[Mapping[str, str]], payloads: Sequence[str]) -> bytes:
-        """One document. Raises NotStampable."""
+        """Return one document. Raises NotStampable."""
         return self._written(
-            [self._stamp.page(said, code) for said, code in zip(texts, payloads, strict=True)]
+            [self._stamp.page(values, code) for values, code in zip(texts, payloads, strict=True)]
         )
 
-    def whole(self, texts: Mapping[str, str], payload: str) -> ReferencePage:
-        """WeasyPrint's own file of the same page: its operators, its fonts, nothing of ours."""
-        given, square = self.given(texts, payload)
-        laid_out = self.template.lay_out(given, square)
+    def reference(self, texts: Mapping[str, str], payload: str) -> ReferencePage:
+        """Return WeasyPrint's own file of the same page: its operators, its fonts, nothing
+        of ours.
+        """
+        field_texts, square = self.field_texts(texts, payload)
+        laid_out = self.template.lay_out(field_texts, square)
         return ReferencePage(
             laid_out.document.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1"), laid_out
         )
 
-    def given(
+    def field_texts(
         self, texts: Mapping[str, str], payload: str
     ) -> tuple[dict[str, FittedText | UnstampableText], tuple[str, int]]:
-        """The lines of each field, and the code as a path of an SVG."""
-        fitted, odd = self.split(texts)
+        """Return the lines of each field, and the code as a path of an SVG."""
+        fitted, unstampable = self.split(texts)
         matrix, side = qr.draw_matrix(payload, self._stencil)
         square = (qr.svg_path(matrix, side), side)
-        given: dict[str, FittedText | UnstampableText] = {**fitted}
-        return given | FittingTrial(self.template, self.plate, odd, given, square).fitted(), square
+        field_texts: dict[str, FittedText | UnstampableText] = {**fitted}
+        return field_texts | FittingTrial(
+            self.template, self.plate, unstampable, field_texts, square
+        ).fitted(), square
 
     def split(self, texts: Mapping[str, str]) -> tuple[dict[str, FittedText], dict[str, str]]:
-        """What is stamped, and what WeasyPrint has to set, by the names of the plate's spots."""
-        fitted, odd = dict[str, FittedText](), dict[str, str]()
+        """Return what is stamped, and what WeasyPrint has to set, by the names of the plate's
+        spots.
+        """
+        fitted, unstampable = dict[str, FittedText](), dict[str, str]()
         for name, spot in self.plate.spots.items():
             text = normalized(texts.get(spot.field, ""))
             try:
                 fitted[name] = self._stamp.fitted(name, text)
             except NotStampable:
-                odd[name] = text
-        return fitted, odd
+                unstampable[name] = text
+        return fitted, unstampable
 
     def _written(self, pages: Sequence[StampedPage]) -> bytes:
         count = f"{len(pages)} sample{'' if len(pages) == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Which design a command means: a folder, or the name of one that this installation has."""
+"""Which design a command means: a folder, or the name of an installed one."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class DesignTarget:
         return builtin(self.name) if self.folder is None else read(self.folder, self.name)
 
 
-def find(said: str, library: DesignLibrary) -> DesignTarget:
-    """A folder before a name. Raises DesignUnknown."""
-    path, named = Path(said), by_name(ALIASES.get(said, said), library)
+def find(reference: str, library: DesignLibrary) -> DesignTarget:
+    """Find a design; a folder comes before a name. Raises DesignUnknown."""
+    path, named = Path(reference), by_name(ALIASES.get(reference, reference), library)
     if (path / MANIFEST).is_file() or (path.is_dir() and named is None):
         return DesignTarget(path.resolve().name, path.resolve())
     if named is not None:
         return named
-    what = (
+    reason = (
         "is a file; name the folder that it stands in"
         if path.is_file()
-        else "is no folder and no name of a design"
+        else "is neither a folder nor the name of a design"
     )
-    raise DesignUnknown(f"{said[:200]} {what}; there are {', '.join(library.names())}")
+    raise DesignUnknown(f"{reference[:200]} {reason}; there are {', '.join(library.names())}")
 
 
 def by_name(name: str, library: DesignLibrary) -> DesignTarget | None:
@@ -58,13 +58,17 @@ def by_name(name: str, library: DesignLibrary) -> DesignTarget | None:
 
 
 def variants_of(design: Design, size: str | None, language: str | None) -> list[DesignVariant]:
-    """All sizes and languages but for what is asked for. Raises DesignUnknown and
-    DesignUnusable.
+    """Return the variants of all sizes and languages, or of the requested ones. Raises
+    DesignUnknown and DesignUnusable.
     """
     manifest = design.manifest
     sizes = requested(size, list(manifest.sizes), f"{design.name} has no size")
     languages = requested(language, list(manifest.languages), f"{design.name} has no language")
-    return [DesignVariant(design, one, other) for one in sizes for other in languages]
+    return [
+        DesignVariant(design, size_name, language_name)
+        for size_name in sizes
+        for language_name in languages
+    ]
 
 
 def requested(name: str | None, known: list[str], otherwise: str) -> list[str]:
@@ -76,7 +80,9 @@ def requested(name: str | None, known: list[str], otherwise: str) -> list[str]:
 
 
 def list_designs(library: DesignLibrary) -> Iterator[dict[str, Any]]:
-    """Every design by its name; one that cannot be read says why in the place of its title."""
+    """Yield every design by its name; one that cannot be read has the reason instead of its
+    title.
+    """
     for name in library.names():
         target = by_name(name, library)
         row: dict[str, Any] = {
@@ -89,7 +95,7 @@ def list_designs(library: DesignLibrary) -> Iterator[dict[str, Any]]:
         }
         if target is None:
             yield row | {
-                "title": "no campaign can name it: small letters, digits and hyphens",
+                "title": "no campaign can name it: lower-case letters, digits and hyphens",
                 "from": "own",
             }
             continue

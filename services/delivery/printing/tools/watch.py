@@ -1,5 +1,5 @@
-"""Again with each change of a folder, until Ctrl-C. It asks for times and sizes: no library, and it
-works on network disks.
+"""Runs a command at each change of a folder, until Ctrl-C. It polls times and sizes: no library,
+and it works on network disks.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ FolderState = frozenset[tuple[str, int, int]]
 
 
 def folder_state(folder: Path) -> FolderState:
-    """Files that belong to the design, when they were written and how large they are. One that goes
-    meanwhile is gone.
+    """Return the design's files, when they were written and how large they are. One that is removed
+    meanwhile is left out.
     """
     found = set[tuple[str, int, int]]()
     for path in design_files(folder):
@@ -26,18 +26,18 @@ def folder_state(folder: Path) -> FolderState:
     return frozenset(found)
 
 
-def watch(folder: Path, again: Callable[[], None], wait: Callable[[], None]) -> None:
-    """`wait`: between two looks. An editor writes in several steps, so a change is worked once
-    nothing moves any more.
+def watch(folder: Path, on_change: Callable[[], None], wait: Callable[[], None]) -> None:
+    """Call `on_change` at each change. `wait` is called between two polls. An editor writes in
+    several steps, so a change is handled once nothing changes any more.
     """
-    worked: FolderState | None = None
+    handled: FolderState | None = None
     last = folder_state(folder)
     try:
         while True:
             now = folder_state(folder)
-            if now == last and now != worked:
-                worked = now
-                again()
+            if now == last and now != handled:
+                handled = now
+                on_change()
             last = now
             wait()
     except KeyboardInterrupt:
