@@ -232,7 +232,7 @@ def folder_backend(root: Path) -> FolderBackend:
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise FilesUrlUnusable(f"the folder cannot be made: {error.strerror}") from None
+        raise FilesUrlUnusable(f"the folder cannot be created: {error.strerror}") from None
     if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
         raise FilesUrlUnusable("the folder may not be written by this user")
     return FolderBackend(root)

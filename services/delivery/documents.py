@@ -167,6 +167,6 @@ def plain(text: str, chars_max: int) -> str:
     """Return one line without control, format and direction characters, so that a name cannot
     reverse the text around it.
     """
-    kept = "".join(map(printable_character, text[: 4 * chars_max]))
-    line = " ".join(kept.split())
+    characters = "".join(map(printable_character, text[: 4 * chars_max]))
+    line = " ".join(characters.split())
     return line if len(line) <= chars_max else line[: chars_max - 1].rstrip() + "…"

@@ -1,25 +1,27 @@
 """The errors of filing and sending; those of printing stand in `printing.errors`.
 
-Poison
-Undeliverable               the job becomes a dead letter
-RecipientUnusable       no mail can be addressed
-AddressRefused          the mail server knows no such mailbox
-PolicyRefused           it refuses us, or what we write, by policy
-MailRefused             it refuses this mail for another reason
-DialogueRefused         it did not understand us
-MailUnsound             our bytes are not the mail that was composed
-RetriesExhausted        too many failures, or too old
-RenderFailed            no mail could be made of this order
-Transient
-MailServerUnavailable       every job waits, and loses no attempt
-MailServerLoginRefused      every job waits until an operator fixes the login
-SmtpUrlUnusable             the setting cannot be used
-FileMissing, FileDamaged    a stored file is lost: it is rendered again
-FilesDiffer                 two senders rendered one document differently
-BlobStoreUnavailable        mails are sent, their files are not stored
-FilesUrlUnusable            the setting cannot be used
-TargetUnknown
-DeliveryOrderUnknown        a command names an order that delivery has not seen
+    Poison
+        Undeliverable               the job becomes a dead letter
+            RecipientUnusable       no mail can be addressed
+            AddressRefused          the mail server knows no such mailbox
+            PolicyRefused           it refuses us, or what we write, by policy
+            MailRefused             it refuses this mail for another reason
+            DialogueRefused         it did not understand us
+            MailUnsound             our bytes are not the mail that was composed
+            RetriesExhausted        too many failures, or too old
+            RenderFailed            no mail could be made of this order
+    Transient
+        MailServerUnavailable       every job waits, and loses no attempt
+        MailServerLoginRefused      every job waits until an operator fixes the login
+        SmtpUrlUnusable             the setting cannot be used
+        FileMissing, FileDamaged    a stored file is lost: it is rendered again
+        FilesDiffer                 two senders rendered one document differently
+        BlobStoreUnavailable        mails are sent, their files are not stored
+        FilesUrlUnusable            the setting cannot be used
+    TargetUnknown
+        DeliveryOrderUnknown        a command names an order that delivery has not received
+
+The code of an error never changes; each has a section in deploy/runbooks/errors.md.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def check_plate(variant: DesignVariant, facts: CampaignFacts, renderer: Renderer
     """
     target = by_name(variant.design.name, renderer.library)
     if target is None:
-        raise DesignUnusable(f"{variant.design.name} was there a moment ago and is gone")
+        raise DesignUnusable(f"{variant.design.name} existed a moment ago and is missing now")
     progress = run_isolated(
         "campaign",
         target,
@@ -74,7 +74,7 @@ def check_plate(variant: DesignVariant, facts: CampaignFacts, renderer: Renderer
     )
     if faults := [str(row["text"]) for row in progress if row.get("kind") == "fault"]:
         more = (
-            f" (and {len(faults) - 1} more: `stubline design check` tells them)"
+            f" (and {len(faults) - 1} more: `stubline design check` lists them)"
             if len(faults) > 1
             else ""
         )

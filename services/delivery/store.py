@@ -232,9 +232,9 @@ class FileIndex:
                 self.session.execute(SQL["unlock_removal"])
 
     def unused(self, keep_days: int, files_max: int) -> list[UnusedFile]:
-        asked = {"keep_days": keep_days, "files_max": files_max}
+        parameters = {"keep_days": keep_days, "files_max": files_max}
         return [
-            UnusedFile(*row) for row in self.session.execute(SQL["find_unused"], asked).fetchall()
+            UnusedFile(*row) for row in self.session.execute(SQL["find_unused"], parameters).fetchall()
         ]
 
     def forget(self, files: Sequence[UnusedFile]) -> None:
@@ -258,8 +258,8 @@ class DeliveryQueries:
         states: Sequence[str] | None = None,
         jobs_max: int = 50,
     ) -> list[Row]:
-        asked = {"order_id": order_id, "states": states, "jobs_max": jobs_max}
-        return self.session.cursor(row_factory=dict_row).execute(SQL["list_jobs"], asked).fetchall()
+        parameters = {"order_id": order_id, "states": states, "jobs_max": jobs_max}
+        return self.session.cursor(row_factory=dict_row).execute(SQL["list_jobs"], parameters).fetchall()
 
     def order(self, order_id: str) -> Row | None:
         cursor = self.session.cursor(row_factory=dict_row)

@@ -170,8 +170,11 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
     before there was one.
     """
     with tempfile.TemporaryDirectory() as folder:
-        press, plate_cache = LayoutWorker(jobs_max=max(1, names // 4 - 1)), PlateCache(Path(folder))
-        renderer = Renderer(DesignLibrary(), plate_cache, press=press)
+        press, plate_cache = (
+            LayoutWorker(requests_max=max(1, names // 4 - 1)),
+            PlateCache(Path(folder)),
+        )
+        renderer = Renderer(DesignLibrary(), plate_cache, layout_worker=press)
         renderer.render(shop.order(1, shop.odd_name()))
         own, at, largest, begun = psutil.Process(), list[float](), 0, time.perf_counter()
         for number in range(1, names + 1):

@@ -1,5 +1,5 @@
-"""The archive and its janitor in this process, on a real database: races, removal in steps, and
-rows that cannot be wrong.
+"""The document cache and the cleanup in this process, on a real database: races, removal in steps,
+and rows that cannot be wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from services.delivery.document_cache import DocumentCache, Outcome
 from services.delivery.documents import document
 from services.delivery.printing.documents import Document
 from services.delivery.printing.errors import DesignUnusable
-from services.delivery.sender import cleanup as janitors
+from services.delivery.sender import cleanup as cleanups
 from services.delivery.sender.cleanup import FileCleanup
 from services.delivery.sender.telemetry import SenderTelemetry
 from services.delivery.store import FileIndex, IndexedFile
@@ -51,8 +51,8 @@ class Printer:
     def key(self, document: Document) -> bytes:
         return hashlib.sha256(repr(document).encode()).digest()
 
-    def language(self, design: str, asked: str) -> str:  # noqa: ARG002 - it has one design
-        return asked or "en"
+    def language(self, design: str, requested: str) -> str:  # noqa: ARG002 - it has one design
+        return requested or "en"
 
     def render(self, document: Document) -> bytes:
         self.before()
@@ -60,8 +60,8 @@ class Printer:
         return f"%PDF {document!r}{self.salt}".encode()
 
 
-class Told(SenderTelemetry):
-    """Keeps what was told of files."""
+class RecordingTelemetry(SenderTelemetry):
+    """Records what is reported of files."""
 
     def __init__(self) -> None:
         self.codes: list[str] = []
@@ -77,29 +77,33 @@ class Told(SenderTelemetry):
 
 
 class World:
-    """Any number of senders' archives on one database and one store."""
+    """The document caches of any number of senders, on one database and one store."""
 
     def __init__(self, url: str, folder: Path, held: ExitStack) -> None:
         self._url, self._held = url, held
         tireless = CircuitBreaker(10**9, 1.0, 1.0, lambda: 0.0, lambda: 0.0)
-        self.folder, self.files, self.told = folder, BlobStore(str(folder), tireless), Told()
+        self.folder, self.files, self.telemetry = (
+            folder,
+            BlobStore(str(folder), tireless),
+            RecordingTelemetry(),
+        )
         self.session = self.connect()
 
     def connect(self) -> Session:
         return self._held.enter_context(connection.connect(self._url, name="archive"))
 
-    def archive(
+    def document_cache(
         self,
         printer: Printer,
         session: Session | None = None,
         clock: Callable[[], float] = lambda: 0.0,
     ) -> DocumentCache:
-        register = FileIndex(session or self.connect())
-        return DocumentCache(lambda: register, self.files, printer, self.told, clock)
+        index = FileIndex(session or self.connect())
+        return DocumentCache(lambda: index, self.files, printer, self.telemetry, clock)
 
-    def janitor(self, clock: Callable[[], float] = lambda: 0.0, keep_days: int = 30) -> FileCleanup:
-        register = FileIndex(self.session)
-        return FileCleanup(lambda: register, self.files, keep_days, self.told, clock)
+    def cleanup(self, clock: Callable[[], float] = lambda: 0.0, keep_days: int = 30) -> FileCleanup:
+        index = FileIndex(self.session)
+        return FileCleanup(lambda: index, self.files, keep_days, self.telemetry, clock)
 
     def rows(self) -> list[tuple[bytes, bytes]]:
         return self.session.execute(
@@ -107,18 +111,20 @@ class World:
         ).fetchall()
 
     def stored(self) -> set[str]:
-        return {str(it.relative_to(self.folder)) for it in self.folder.rglob("*") if it.is_file()}
+        return {
+            str(file.relative_to(self.folder)) for file in self.folder.rglob("*") if file.is_file()
+        }
 
     def age(self, days: float) -> None:
-        """All files as if they had last been used so much longer ago."""
+        """Make all files look as if they had last been used so much longer ago."""
         older = (
             "update delivery.files set made_at = made_at - %(days)s * interval '1 day', "
             "used_at = used_at - %(days)s * interval '1 day'"
         )
         self.session.execute(older.encode(), {"days": days})
 
-    def is_whole(self) -> bool:
-        """Each row has its file, and each file a row."""
+    def is_consistent(self) -> bool:
+        """Return whether each row has its file, and each file a row."""
         return {blob_path(sha256) for _, sha256 in self.rows()} == self.stored()
 
 
@@ -133,25 +139,27 @@ def paper(order_id: str = ORDER, tickets: int = 2) -> Document:
     return document(snapshot, snapshot.tickets)
 
 
-def outcomes(archive: DocumentCache, *papers: Document, order_id: str = ORDER) -> list[Outcome]:
-    return [printed.outcome for printed in archive.fetch(order_id, papers)]
+def outcomes(
+    document_cache: DocumentCache, *documents: Document, order_id: str = ORDER
+) -> list[Outcome]:
+    return [files.outcome for files in document_cache.fetch(order_id, documents)]
 
 
-def test_what_is_asked_for_again_is_found_by_whoever_asks(world: World) -> None:
+def test_a_document_that_is_requested_again_is_found_by_every_sender(world: World) -> None:
     printer = Printer()
-    papers = [paper("shop:1"), paper("shop:2"), paper("shop:3")]
-    first = world.archive(printer).fetch(ORDER, papers[:2])
-    again = world.archive(printer).fetch(ORDER, [*reversed(papers), papers[0]])
-    assert [it.outcome for it in first] == ["rendered", "rendered"]
-    assert [it.outcome for it in again] == ["rendered", "found", "found", "found"]
-    assert [it.pdf for it in again[1:]] == [
+    documents = [paper("shop:1"), paper("shop:2"), paper("shop:3")]
+    first = world.document_cache(printer).fetch(ORDER, documents[:2])
+    again = world.document_cache(printer).fetch(ORDER, [*reversed(documents), documents[0]])
+    assert [file.outcome for file in first] == ["rendered", "rendered"]
+    assert [file.outcome for file in again] == ["rendered", "found", "found", "found"]
+    assert [file.pdf for file in again[1:]] == [
         first[1].pdf,
         first[0].pdf,
         first[0].pdf,
-    ]  # in the sequence in which they were asked for
+    ]  # in the order of the request
     assert printer.rendered == ["1", "2", "3"]
-    assert all(hashlib.sha256(it.pdf).digest() == it.sha256 for it in again)
-    assert world.is_whole()
+    assert all(hashlib.sha256(file.pdf).digest() == file.sha256 for file in again)
+    assert world.is_consistent()
 
 
 @pytest.mark.parametrize("senders", [2, 5])
@@ -159,17 +167,19 @@ def test_senders_that_render_one_document_at_once_end_with_one_row_one_file_and_
     world: World, senders: int
 ) -> None:
     together = threading.Barrier(senders, timeout=10)
-    archives = [world.archive(Printer(before=together.wait)) for _ in range(senders)]
+    caches = [world.document_cache(Printer(before=together.wait)) for _ in range(senders)]
     with ThreadPoolExecutor(senders) as pool:
-        printed = list(pool.map(lambda archive: archive.fetch(ORDER, [paper()])[0], archives))
-    assert len({it.pdf for it in printed}) == 1
-    assert {it.outcome for it in printed} == {"rendered"}
+        files = list(
+            pool.map(lambda document_cache: document_cache.fetch(ORDER, [paper()])[0], caches)
+        )
+    assert len({file.pdf for file in files}) == 1
+    assert {file.outcome for file in files} == {"rendered"}
     assert (len(world.rows()), len(world.stored())) == (1, 1)
-    assert world.told.codes == []
-    assert world.is_whole()
+    assert world.telemetry.codes == []
+    assert world.is_consistent()
 
 
-def test_senders_that_name_the_same_documents_in_another_sequence_never_wait_for_each_other_in_a_ring(
+def test_senders_that_name_the_same_documents_in_another_order_never_deadlock(
     world: World,
 ) -> None:
     """The first row is held until both wait. Had the second sender taken the other row before, the
@@ -188,14 +198,14 @@ def test_senders_that_name_the_same_documents_in_another_sequence_never_wait_for
                 named.append(pool.submit(FileIndex(world.connect()).name, ORDER, sequence, []))
                 while waiting_sessions(watcher) < len(named):
                     assert not named[-1].done()
-        assert [len(it.result(60)) for it in named] == [2, 2]
+        assert [len(file.result(60)) for file in named] == [2, 2]
 
 
 def test_no_transaction_is_open_while_it_renders(world: World) -> None:
     session = world.connect()
     seen: list[TransactionStatus] = []
     printer = Printer(before=lambda: seen.append(session.info.transaction_status))
-    world.archive(printer, session).fetch(ORDER, [paper("shop:1"), paper("shop:2")])
+    world.document_cache(printer, session).fetch(ORDER, [paper("shop:1"), paper("shop:2")])
     assert seen == [TransactionStatus.IDLE] * 2
 
 
@@ -204,7 +214,7 @@ def test_what_cannot_be_rendered_leaves_nothing(world: World) -> None:
         raise RuntimeError("as the test asked")
 
     with pytest.raises(RuntimeError, match="as the test asked"):
-        world.archive(Printer(before=fail)).fetch(ORDER, [paper()])
+        world.document_cache(Printer(before=fail)).fetch(ORDER, [paper()])
     assert (world.rows(), world.stored()) == ([], set())
 
 
@@ -221,76 +231,81 @@ def test_a_design_that_takes_long_to_fail_takes_a_tenth_of_the_time_and_other_ca
     def clock() -> float:
         return now
 
-    archive = world.archive(Printer(before=fail), clock=clock)
+    document_cache = world.document_cache(Printer(before=fail), clock=clock)
     for second in range(0, 3_600, 20):
         now = max(now, float(second))
         with pytest.raises(DesignUnusable, match="too much"):
-            archive.fetch(ORDER, [paper()])
+            document_cache.fetch(ORDER, [paper()])
     assert tries == 6
     other = replace(
         paper(), pages=tuple(replace(page, campaign_id="autumn") for page in paper().pages)
     )
     with pytest.raises(DesignUnusable):
-        archive.fetch(ORDER, [other])
-    assert tries == 7  # it is tried at once: another campaign's may be well
+        document_cache.fetch(ORDER, [other])
+    assert tries == 7  # it is tried at once: another campaign's design may be sound
 
 
-def test_a_renderer_that_breaks_its_promise_is_told_and_the_first_file_stays_everybodys(
+def test_a_renderer_that_breaks_its_promise_is_reported_and_the_first_file_stays(
     world: World,
 ) -> None:
-    [first] = world.archive(Printer()).fetch(ORDER, [paper()])
+    [first] = world.document_cache(Printer()).fetch(ORDER, [paper()])
     together = threading.Barrier(2, timeout=10)
     other = paper("shop:2")
-    archives = [world.archive(Printer(before=together.wait, salt=salt)) for salt in ("a", "b")]
+    caches = [world.document_cache(Printer(before=together.wait, salt=salt)) for salt in ("a", "b")]
     with ThreadPoolExecutor(2) as pool:
-        printed = list(pool.map(lambda archive: archive.fetch(ORDER, [other])[0], archives))
-    assert sorted(it.outcome for it in printed) == ["rendered", "unkept"]
-    assert world.told.codes == ["delivery-files-differ"]
-    [kept] = [it for it in printed if it.outcome == "rendered"]
-    assert world.archive(Printer(salt="c")).fetch(ORDER, [other, paper()])[0].sha256 == kept.sha256
-    assert world.archive(Printer(salt="c")).fetch(ORDER, [paper()])[0].sha256 == first.sha256
-    assert world.is_whole()
+        files = list(
+            pool.map(lambda document_cache: document_cache.fetch(ORDER, [other])[0], caches)
+        )
+    assert sorted(file.outcome for file in files) == ["rendered", "unstored"]
+    assert world.telemetry.codes == ["delivery-files-differ"]
+    [kept] = [file for file in files if file.outcome == "rendered"]
+    assert (
+        world.document_cache(Printer(salt="c")).fetch(ORDER, [other, paper()])[0].sha256
+        == kept.sha256
+    )
+    assert world.document_cache(Printer(salt="c")).fetch(ORDER, [paper()])[0].sha256 == first.sha256
+    assert world.is_consistent()
 
 
-def test_a_lost_file_that_comes_out_otherwise_takes_its_row_and_nothing_is_left_of_the_old_one(
+def test_a_lost_file_that_is_rendered_differently_takes_its_row_and_nothing_is_left_of_the_old_one(
     world: World,
 ) -> None:
-    [before] = world.archive(Printer(salt="old")).fetch(ORDER, [paper()])
+    [before] = world.document_cache(Printer(salt="old")).fetch(ORDER, [paper()])
     (world.folder / blob_path(before.sha256)).write_bytes(b"damaged")
-    [after] = world.archive(Printer(salt="new")).fetch(ORDER, [paper()])
-    assert (after.outcome, world.told.codes) == (
-        "healed",
+    [after] = world.document_cache(Printer(salt="new")).fetch(ORDER, [paper()])
+    assert (after.outcome, world.telemetry.codes) == (
+        "repaired",
         ["delivery-file-damaged", "delivery-files-differ"],
     )
     assert [sha256 for _, sha256 in world.rows()] == [after.sha256]
-    assert world.is_whole()
-    assert outcomes(world.archive(Printer(salt="newer")), paper()) == ["found"]
+    assert world.is_consistent()
+    assert outcomes(world.document_cache(Printer(salt="newer")), paper()) == ["found"]
 
 
 # Removal.
 
 
 def test_what_is_used_stays_and_what_is_not_goes_row_and_file(world: World) -> None:
-    archive = world.archive(Printer())
-    archive.fetch(ORDER, [paper("shop:1"), paper("shop:2")])
+    document_cache = world.document_cache(Printer())
+    document_cache.fetch(ORDER, [paper("shop:1"), paper("shop:2")])
     world.age(29.5)
-    assert outcomes(archive, paper("shop:1")) == ["found"]
+    assert outcomes(document_cache, paper("shop:1")) == ["found"]
     world.age(1)
-    world.janitor().turn()
-    assert (len(world.rows()), world.told.removed) == (1, 1)
-    assert world.is_whole()
-    assert outcomes(archive, paper("shop:1"), paper("shop:2")) == ["found", "rendered"]
+    world.cleanup().step()
+    assert (len(world.rows()), world.telemetry.removed) == (1, 1)
+    assert world.is_consistent()
+    assert outcomes(document_cache, paper("shop:1"), paper("shop:2")) == ["found", "rendered"]
 
 
 def test_a_use_is_written_down_once_an_hour_at_most(world: World) -> None:
     """Each mail would be a write otherwise."""
-    archive = world.archive(Printer())
-    archive.fetch(ORDER, [paper()])
+    document_cache = world.document_cache(Printer())
+    document_cache.fetch(ORDER, [paper()])
     asked = b"select used_at from delivery.files"
     for hours, is_noted in ((0.9, False), (1.2, True)):
         world.age(hours / 24)
         before = world.session.execute(asked).fetchone()
-        assert outcomes(archive, paper()) == ["found"]
+        assert outcomes(document_cache, paper()) == ["found"]
         assert (world.session.execute(asked).fetchone() != before) == is_noted
 
 
@@ -300,59 +315,59 @@ def test_a_content_that_another_document_still_uses_stays(world: World) -> None:
         def render(self, document: Document) -> bytes:
             return b"%PDF the same for all"
 
-    archive = world.archive(Same())
-    archive.fetch(ORDER, [paper("shop:1"), paper("shop:2")])
+    document_cache = world.document_cache(Same())
+    document_cache.fetch(ORDER, [paper("shop:1"), paper("shop:2")])
     assert (len(world.rows()), len(world.stored())) == (2, 1)
     world.age(31)
-    assert outcomes(archive, paper("shop:2")) == ["found"]
-    world.janitor().turn()
+    assert outcomes(document_cache, paper("shop:2")) == ["found"]
+    world.cleanup().step()
     assert (len(world.rows()), len(world.stored())) == (1, 1)
     world.age(31)
-    world.janitor().turn()
+    world.cleanup().step()
     assert (world.rows(), world.stored()) == ([], set())
 
 
-def test_it_goes_in_bounded_steps_with_a_rest_between_and_a_long_one_when_nothing_is_left(
+def test_removal_goes_in_bounded_steps_with_a_delay_between_and_a_long_one_when_nothing_is_left(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(janitors, "STEP_FILES_MAX", 4)
-    world.archive(Printer()).fetch(ORDER, [paper(f"shop:{number}") for number in range(10)])
+    monkeypatch.setattr(cleanups, "BATCH_FILES_MAX", 4)
+    world.document_cache(Printer()).fetch(ORDER, [paper(f"shop:{number}") for number in range(10)])
     world.age(31)
     now = 0.0
-    janitor = world.janitor(clock=lambda: now)
+    cleanup = world.cleanup(clock=lambda: now)
     left = []
     for second in (0.0, 1.0, 5.0, 6.0, 10.0, 20.0, 700.0):
         now = second
-        janitor.turn()
+        cleanup.step()
         left.append(len(world.rows()))
     assert left == [6, 6, 2, 2, 0, 0, 0]
-    assert world.told.removed == 10
-    assert world.is_whole()
+    assert world.telemetry.removed == 10
+    assert world.is_consistent()
 
 
-def test_one_sender_at_a_time_removes_and_a_dead_ones_turn_is_anothers(world: World) -> None:
-    world.archive(Printer()).fetch(ORDER, [paper()])
+def test_one_sender_at_a_time_removes_and_another_follows_a_dead_one(world: World) -> None:
+    world.document_cache(Printer()).fetch(ORDER, [paper()])
     world.age(31)
     other = world.connect()
     with FileIndex(other).removal() as is_theirs:
         assert is_theirs
-        world.janitor().turn()
+        world.cleanup().step()
         assert len(world.rows()) == 1
         other.close()
     until = time.monotonic() + 60
     while world.rows():  # the server notices an end in a moment
         assert time.monotonic() < until
-        world.janitor().turn()
+        world.cleanup().step()
     assert world.stored() == set()
-    with FileIndex(world.connect()).removal() as is_free:  # given back behind each step
+    with FileIndex(world.connect()).removal() as is_free:  # released after each step
         assert is_free
 
 
-def test_a_janitor_killed_between_content_and_row_leaves_rows_only_and_the_next_step_takes_them(
+def test_a_cleanup_killed_between_content_and_row_leaves_rows_only_and_the_next_step_removes_them(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive = world.archive(Printer())
-    archive.fetch(ORDER, [paper("shop:1"), paper("shop:2")])
+    document_cache = world.document_cache(Printer())
+    document_cache.fetch(ORDER, [paper("shop:1"), paper("shop:2")])
     world.age(31)
 
     def killed(*_: object) -> None:
@@ -361,53 +376,53 @@ def test_a_janitor_killed_between_content_and_row_leaves_rows_only_and_the_next_
     with monkeypatch.context() as patched:
         patched.setattr(FileIndex, "forget", killed)
         with pytest.raises(RuntimeError, match="killed here"):
-            world.janitor().turn()
+            world.cleanup().step()
     assert (len(world.rows()), world.stored()) == (2, set())
-    assert outcomes(archive, paper("shop:1")) == ["healed"]  # who asks meanwhile gets it
-    world.janitor().turn()
+    assert outcomes(document_cache, paper("shop:1")) == ["repaired"]  # a request meanwhile gets it
+    world.cleanup().step()
     assert len(world.rows()) == 1
-    assert world.is_whole()
+    assert world.is_consistent()
 
 
-def test_a_file_that_is_used_while_it_is_removed_keeps_its_row_and_is_healed(
+def test_a_file_that_is_used_while_it_is_removed_keeps_its_row_and_is_rendered_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive = world.archive(Printer())
-    [before] = archive.fetch(ORDER, [paper()])
+    document_cache = world.document_cache(Printer())
+    [before] = document_cache.fetch(ORDER, [paper()])
     world.age(31)
     delete = BlobStore.delete
 
     def delete_and_use(files: BlobStore, sha256: bytes) -> None:
         """A mail finds the file, and just then it goes."""
-        assert outcomes(archive, paper()) == ["found"]
+        assert outcomes(document_cache, paper()) == ["found"]
         delete(files, sha256)
 
     monkeypatch.setattr(BlobStore, "delete", delete_and_use)
-    world.janitor().turn()
+    world.cleanup().step()
     assert len(world.rows()) == 1
-    [after] = archive.fetch(ORDER, [paper()])
-    assert (after.outcome, after.pdf) == ("healed", before.pdf)
-    assert world.is_whole()
+    [after] = document_cache.fetch(ORDER, [paper()])
+    assert (after.outcome, after.pdf) == ("repaired", before.pdf)
+    assert world.is_consistent()
 
 
-def test_a_store_that_is_away_keeps_the_rows_of_what_could_not_be_removed(world: World) -> None:
-    world.archive(Printer()).fetch(ORDER, [paper("shop:1"), paper("shop:2")])
+def test_an_unavailable_store_keeps_the_rows_of_what_could_not_be_removed(world: World) -> None:
+    world.document_cache(Printer()).fetch(ORDER, [paper("shop:1"), paper("shop:2")])
     world.age(31)
-    away = world.folder.rename(world.folder.with_name("away"))
+    moved = world.folder.rename(world.folder.with_name("away"))
     world.folder.write_text("in its place")
-    world.janitor().turn()
+    world.cleanup().step()
     assert len(world.rows()) == 2
-    assert world.told.codes == ["delivery-files-unavailable"]
+    assert world.telemetry.codes == ["delivery-files-unavailable"]
     world.folder.unlink()
-    away.rename(world.folder)
-    world.janitor().turn()
+    moved.rename(world.folder)
+    world.cleanup().step()
     assert (world.rows(), world.stored()) == ([], set())
 
 
 def test_zero_days_keep_all(world: World) -> None:
-    world.archive(Printer()).fetch(ORDER, [paper()])
+    world.document_cache(Printer()).fetch(ORDER, [paper()])
     world.age(4_000)
-    world.janitor(keep_days=0).turn()
+    world.cleanup(keep_days=0).step()
     assert len(world.rows()) == 1
 
 
@@ -425,13 +440,13 @@ def test_zero_days_keep_all(world: World) -> None:
         ("used_at", "made_at - interval '1 second'"),
     ],
 )
-def test_a_row_that_says_nonsense_is_refused(world: World, column: str, wrong: str) -> None:
-    world.archive(Printer()).fetch(ORDER, [paper()])
+def test_a_malformed_row_is_refused(world: World, column: str, wrong: str) -> None:
+    world.document_cache(Printer()).fetch(ORDER, [paper()])
     with pytest.raises(psycopg.errors.IntegrityError):
         world.session.execute(f"update delivery.files set {column} = {wrong}".encode())
 
 
 def test_a_document_is_one_row(world: World) -> None:
-    world.archive(Printer()).fetch(ORDER, [paper()])
+    world.document_cache(Printer()).fetch(ORDER, [paper()])
     with pytest.raises(psycopg.errors.UniqueViolation):
         world.session.execute(b"insert into delivery.files select * from delivery.files")

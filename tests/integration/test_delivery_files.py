@@ -291,7 +291,7 @@ def test_a_design_that_stays_missing_makes_a_letter_with_its_own_code_which_can_
     assert "after 3 failures" in letter["text"]
     assert "gala" in letter["text"]
     world.design.touch()
-    world.tell(
+    world.receive(
         parse(Record(letter["topic"], 0, letter["offset"], -1, letter["key"], letter["value"], []))
     )
     world.until_sent()

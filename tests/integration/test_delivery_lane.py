@@ -35,7 +35,7 @@ def lane(database_url: str, tmp_path: Path) -> Iterator[Deliveries]:
 
 def test_a_paid_order_has_one_job_with_all_its_tickets(lane: Deliveries) -> None:
     assert [
-        type(it) for it in lane.tell(decided(ORDER, 1), issued(ORDER, 1, "Active", "Active"))
+        type(it) for it in lane.receive(decided(ORDER, 1), issued(ORDER, 1, "Active", "Active"))
     ] == [Effect, Effect]
     [job] = lane.jobs()
     assert (job["state"], job["is_held"], job["kind"]) == ("due", False, "initial")
@@ -43,9 +43,11 @@ def test_a_paid_order_has_one_job_with_all_its_tickets(lane: Deliveries) -> None
 
 
 def test_what_is_told_again_or_late_changes_nothing(lane: Deliveries) -> None:
-    lane.tell(decided(ORDER, 1), issued(ORDER, 2, "Active"))
+    lane.receive(decided(ORDER, 1), issued(ORDER, 2, "Active"))
     before = lane.jobs()
-    again = lane.tell(issued(ORDER, 2, "Active"), issued(ORDER, 1, "Cancelled"), decided(ORDER, 1))
+    again = lane.receive(
+        issued(ORDER, 2, "Active"), issued(ORDER, 1, "Cancelled"), decided(ORDER, 1)
+    )
     assert [type(it) for it in again] == [Duplicate, Superseded, Duplicate]
     assert lane.jobs() == before
 
@@ -71,7 +73,7 @@ def test_many_orders_told_in_any_order_and_any_batches_end_the_same(
     chance.shuffle(told)
     while told:
         size = chance.randint(1, 50)
-        lane.tell(*told[:size])
+        lane.receive(*told[:size])
         told = told[size:]
     assert lane.unfiled() == []
     assert {(job["state"], job["is_held"]) for job in lane.jobs()} <= {
@@ -149,7 +151,7 @@ def test_the_tick_tells_each_change_once_and_no_change_never(lane: Deliveries) -
     assert said(lane) == []
     lane.rows("update delivery.orders set dirty_since = now() returning 1")
     assert said(lane) == []  # looked at, and nothing is new
-    lane.tell(issued(ORDER, 2, "Cancelled", "Cancelled"))
+    lane.receive(issued(ORDER, 2, "Cancelled", "Cancelled"))
     [second] = said(lane)
     assert (second.sequence, [job.state for job in second.jobs]) == (2, ["cancelled"])
 
@@ -158,7 +160,7 @@ def test_a_restore_makes_the_next_word_of_a_new_generation(lane: Deliveries) -> 
     lane.paid(ORDER)
     said(lane)
     lane.rows("update runtime.generation set generation = 2 returning 1")
-    lane.tell(issued(ORDER, 2, "Active", "Active", "Active"))
+    lane.receive(issued(ORDER, 2, "Active", "Active", "Active"))
     [event] = said(lane)
     assert event.position == (2, 2)
 
@@ -190,11 +192,11 @@ def test_a_job_that_is_given_back_is_due_again_once(lane: Deliveries) -> None:
     )
     value = f'{{"job_id": "{job["job_id"]}", "order_id": "{ORDER}"}}'.encode()
     told = parse(Record(JOBS, 0, 1, -1, ORDER.encode(), value, []))
-    assert [type(it) for it in lane.tell(told, told)] == [Effect, Duplicate]
+    assert [type(it) for it in lane.receive(told, told)] == [Effect, Duplicate]
     [again] = lane.jobs()
     assert (again["state"], again["failures"]) == ("due", 0)
     assert again["next_attempt_at"] - job["filed_at"] < timedelta(hours=1)
-    assert [type(it) for it in lane.tell(told)] == [Duplicate]
+    assert [type(it) for it in lane.receive(told)] == [Duplicate]
 
 
 @pytest.mark.parametrize("value", [None, b"", b"[]", b'{"job_id": "x", "order_id": "y"}', b"{}"])
@@ -223,7 +225,7 @@ def test_lanes_stop_reading_at_the_high_mark_and_go_on_at_the_low_one(lane: Deli
 
 def test_an_address_is_the_buyers_latest(lane: Deliveries) -> None:
     lane.paid(ORDER, 1, buyer=Person(name="Ada", email="ada@exmaple.org"))
-    lane.tell(issued(ORDER, 2, "Active", buyer=Person(name="Ada", email="ada@example.org")))
+    lane.receive(issued(ORDER, 2, "Active", buyer=Person(name="Ada", email="ada@example.org")))
     assert len(lane.jobs()) == 1
     assert lane.rows("select tickets #>> '{buyer,email}' as email from delivery.orders") == [
         {"email": "ada@example.org"}
@@ -246,7 +248,7 @@ def test_an_operator_sees_what_waits_and_is_told_when_an_order_is_unknown(
     monkeypatch.setenv("DATABASE_URL", lane.database_url)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     lane.paid(ORDER, 2)
-    lane.tell(issued("shop:2", 1, "Active"))
+    lane.receive(issued("shop:2", 1, "Active"))
     assert run(["deliveries", "list", "--json"]) == 0
     listed = {job["order_id"]: job["standing"] for job in json.loads(capsys.readouterr().out)}
     assert listed == {ORDER: "due", "shop:2": "held"}

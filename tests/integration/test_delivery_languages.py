@@ -63,7 +63,7 @@ def language_of(pdf: bytes) -> str:
 
 
 def test_a_french_campaigns_ticket_is_french_and_its_mail_still_english(world: Deliveries) -> None:
-    world.tell(decided(ORDER, 1), told(1, "fr"))
+    world.receive(decided(ORDER, 1), told(1, "fr"))
     world.start()
     world.until_sent()
     [pdf] = attached(world)
@@ -91,13 +91,13 @@ def test_an_order_keeps_its_file_until_its_own_snapshot_says_the_language(
     """Applying a language changes no order that is there. Its next snapshot does, as it would with
     another venue.
     """
-    world.tell(decided(ORDER, 1), told(1, ""))
+    world.receive(decided(ORDER, 1), told(1, ""))
     world.start()
     world.until_sent()
     [english] = attached(world)
     resend(world)
     assert attached(world) == [english, english]
-    world.tell(told(2, "fr"))
+    world.receive(told(2, "fr"))
     resend(world)
     resend(world)
     [french] = set(attached(world)) - {english}

@@ -16,7 +16,7 @@ from deploy.local.mail import Mail
 from schemas.orders import Person
 from tests.support.corpus import ODD
 from tests.support.deliveries import Deliveries, SenderProcess, decided, deliveries, issued
-from tests.support.rendering import made
+from tests.support.rendering import make_design
 
 pytestmark = pytest.mark.slow
 GREEK = Person(name=ODD["Greek"], email="greek@example.org")
@@ -42,7 +42,7 @@ def paid(world: Deliveries, order_id: str, buyer: Person, design: str, campaign_
         for it in told.campaigns
     )
     tickets = tuple(it.model_copy(update={"campaign_id": campaign_id}) for it in told.tickets)
-    world.tell(
+    world.receive(
         decided(order_id, 1), told.model_copy(update={"campaigns": campaigns, "tickets": tickets})
     )
 
@@ -61,7 +61,7 @@ def test_a_text_that_eats_all_time_is_its_own_letter_and_its_neighbours_go(
 ) -> None:
     """Also those of its own campaign, and the odd ones of others."""
     monkeypatch.setenv("SENDER_PRESS_SECONDS", "2")
-    made(world.folder / "designs" / "heavy", page=(H1, H1 + MANY), style=TINY)
+    make_design(world.folder / "designs" / "heavy", page=(H1, H1 + MANY), style=TINY)
     world.start(designs_folder=world.folder / "designs", plates_folder=world.folder / "plates")
     paid(world, "shop:1", GREEK, "heavy", "gala")
     paid(world, "shop:2", LATIN, "heavy", "gala")

@@ -121,7 +121,7 @@ def test_a_mail_server_that_says_never_makes_a_letter_which_sends_when_it_is_giv
     AdminCommands(world.connection, OperatorCommand("ada", uuid4())).replay(
         DeadLetterFilter(ids=[letter["id"]])
     )
-    world.tell(parse(Record(JOBS, 0, letter["offset"], -1, letter["key"], letter["value"], [])))
+    world.receive(parse(Record(JOBS, 0, letter["offset"], -1, letter["key"], letter["value"], [])))
     world.until_sent()
     assert world.message_ids() == [f"<{job['job_id']}@localhost.localdomain>"]
 
@@ -134,7 +134,7 @@ def test_each_death_of_a_job_is_a_letter_of_its_own(world: Deliveries) -> None:
         world.until("the job is dead", lambda: world.states() == ["dead"])
         letters = world.rows("select * from runtime.dead_letters order by id")
         assert len(letters) == deaths
-        world.tell(parse(Record(JOBS, 0, 0, -1, letters[-1]["key"], letters[-1]["value"], [])))
+        world.receive(parse(Record(JOBS, 0, 0, -1, letters[-1]["key"], letters[-1]["value"], [])))
 
 
 def test_a_mail_that_fails_for_too_long_becomes_a_letter(world: Deliveries) -> None:
@@ -188,7 +188,7 @@ def test_what_is_cancelled_before_it_is_sent_is_not_sent(world: Deliveries, why:
     world.start(retry_min_ms=1_500, retry_max_ms=1_500)
     world.paid(ORDER)
     world.until("it failed once, and rests", lambda: world.jobs()[0]["failures"] == 1)
-    world.tell(
+    world.receive(
         issued(ORDER, 2, "Cancelled", "Cancelled")
         if why == "tickets"
         else decided(ORDER, 2, "cancelled")
@@ -206,7 +206,7 @@ def test_what_is_cancelled_before_it_is_sent_is_not_sent(world: Deliveries, why:
         ("cancelled", False) if why == "tickets" else ("due", True)
     )
     assert len(world.mail.mails()) == 1
-    world.tell(issued(ORDER, 3, "Active", "Active"), decided(ORDER, 3))
+    world.receive(issued(ORDER, 3, "Active", "Active"), decided(ORDER, 3))
     world.until_sent()  # restored, and never sent before
     assert len(world.mail.mails()) == 2
 
@@ -216,7 +216,7 @@ def test_what_is_cancelled_while_it_renders_is_not_sent(world: Deliveries, why: 
     sender = world.start(render_ms=1_500)
     world.paid(ORDER)
     world.until("it is rendering", lambda: world.jobs()[0]["attempts"] == 1)
-    world.tell(
+    world.receive(
         issued(ORDER, 2, "Cancelled", "Cancelled")
         if why == "tickets"
         else decided(ORDER, 2, "cancelled")
@@ -236,11 +236,11 @@ def test_the_latest_word_counts_at_the_moment_of_sending_and_who_stays_behind_is
     world: Deliveries,
 ) -> None:
     world.paid(ORDER)
-    world.tell(issued(ORDER, 2, "Cancelled", "Active"))
+    world.receive(issued(ORDER, 2, "Cancelled", "Active"))
     world.start()
     world.until_sent()
     assert [job["ticket_ids"] for job in world.jobs()] == [[ticket_id(ORDER, 2)]]
-    world.tell(issued(ORDER, 3, "Active", "Active"))
+    world.receive(issued(ORDER, 3, "Active", "Active"))
     world.until_sent()
     texts = [
         body.get_content() for mail in world.mail.mails() if (body := mail.get_body(("plain",)))
@@ -253,8 +253,8 @@ def test_a_ticket_that_was_sent_is_not_sent_again_when_it_comes_back(world: Deli
     world.start()
     world.paid(ORDER)
     world.until_sent()
-    world.tell(issued(ORDER, 2, "Cancelled", "Cancelled"))
-    world.tell(issued(ORDER, 3, "Active", "Active"))
+    world.receive(issued(ORDER, 2, "Cancelled", "Cancelled"))
+    world.receive(issued(ORDER, 3, "Active", "Active"))
     world.paid("shop:later")
     world.until_sent()
     assert len(world.mail.mails()) == 2
@@ -288,9 +288,9 @@ def test_slow_rendering_holds_up_nothing_but_itself(world: Deliveries) -> None:
     with opened(world.database_url) as stages:
         stages.apply(raffle())
         for number in range(50):
-            stages.tell(observed(f"{number}", "completed"))
+            stages.receive(observed(f"{number}", "completed"))
             world.paid(f"shop:{number}", 1)
-            world.tell(issued(f"shop:{number}", 2, "Cancelled"))
+            world.receive(issued(f"shop:{number}", 2, "Cancelled"))
         assert len(stages.tickets()) == 50
     assert (world.jobs(ORDER)[0]["state"], world.mail.mails()) == (
         "due",
@@ -337,8 +337,8 @@ def test_an_address_that_is_none_makes_a_letter_and_the_repaired_one_is_used(
     world.until("the job is dead", lambda: world.states() == ["dead"])
     [letter] = world.rows("select code, key, value from runtime.dead_letters")
     assert letter["code"] == "delivery-recipient-unusable"
-    world.tell(issued(ORDER, 2, "Active", buyer=Person(name="Ada", email="ada@example.org")))
-    world.tell(parse(Record(JOBS, 0, 0, -1, letter["key"], letter["value"], [])))
+    world.receive(issued(ORDER, 2, "Active", buyer=Person(name="Ada", email="ada@example.org")))
+    world.receive(parse(Record(JOBS, 0, 0, -1, letter["key"], letter["value"], [])))
     world.until_sent()
     assert [mail["To"] for mail in world.mail.mails()] == ["Ada <ada@example.org>"]
 

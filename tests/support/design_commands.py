@@ -29,7 +29,7 @@ Stubline = Callable[..., Answer]
 
 def made(folder: Path, *, style: str = "", **changes: Any) -> Design:
     """A design that holds for every name of a campaign, but for one change."""
-    return rendering.made(
+    return rendering.make_design(
         folder, style=f"h1 {{ overflow: hidden; font-size: 8pt }} {style}", **changes
     )
 

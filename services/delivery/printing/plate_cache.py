@@ -72,9 +72,7 @@ def libraries() -> str:
 
 
 def pango_version() -> int:
-    """Return the version of the library that WeasyPrint loads, by the same names in the
-    same order.
-    """
+    """Return the version of the library that WeasyPrint loads, found by the same names."""
     for name in PANGO:
         with suppress(OSError):
             version: int = ctypes.CDLL(name).pango_version()
@@ -89,7 +87,7 @@ def plate_key(variant: DesignVariant, facts: CampaignFacts) -> str:
         variant.design.digest,
         variant.size,
         variant.language,
-        *facts.told().values(),
+        *facts.as_context().values(),
     ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

@@ -148,7 +148,7 @@ PLATE_SCALARS = (
     "modules",
     "rare",
     "links",
-    "lacking",
+    "missing",
 )
 SPOT_SCALARS = (
     "name",

@@ -2,7 +2,7 @@
 learnt from it once.
 
 With mode, version, error level, mask and length fixed, every module is a constant XOR some of the
-data bits: Reed-Solomon is linear, and the mask is a constant. So segno is asked once for the code
+data bits: Reed-Solomon is linear, and the mask is a constant. So segno is called once for the code
 of zeros and once for each data bit alone; any other code is the first one XOR two table entries for
 each pair of characters.
 
@@ -36,7 +36,7 @@ UNKNOWN = 255
 # 58), for it judges before the format information is drawn.
 MASK = 3
 
-# 90 characters at level M: the cached strips grow with a code's area, and no ticket has a larger one.
+# 90 characters at level M: the cached strips grow with a code's area, and tickets need no more.
 VERSION_MAX = 4
 SIDE_CACHED_MAX = 17 + 4 * VERSION_MAX
 PAIR_BITS, SINGLE_BITS = 11, 6
@@ -139,8 +139,8 @@ class QrStencil:
 def learn_stencil(
     length: int, *, error: Literal["l", "m", "q", "h"] = "m", mask: int = MASK
 ) -> QrStencil:
-    """Ask segno for one code and five or six more per character, 0.1 s for 35: to be made once and
-    stored.
+    """Learn a stencil from segno: one code, and five or six more per character, 0.1 s for 35. It is
+    made once and stored.
     """
     if length < 1:
         raise ValueError(f"a stencil is for at least one character, not {length}")

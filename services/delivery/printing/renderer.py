@@ -67,8 +67,8 @@ class Renderer:
         self._writer = PdfWriter(self.plate_cache)
 
     def key(self, document: Document) -> bytes:
-        """Return 32 bytes that name everything the file depends on. Lays nothing out, and reads designs
-        from disk only once.
+        """Return 32 bytes that name everything the file depends on. Lays nothing out, and reads
+        designs from disk only once.
         """
         metadata = f"{document.title}\0{document.subject}\0{document.issued_at.isoformat()}"
         digest = hashlib.sha256(f"{versions()}\0{metadata}".encode())
@@ -153,8 +153,8 @@ class Renderer:
             raise
 
     def _cached_plate(self, key: str) -> Plate | None:
-        """Return the plate if all its faces are cached too, which then stay in memory: a plate in use
-        needs the disk no more.
+        """Return the plate if all its faces are cached too, which then stay in memory: a plate in
+        use needs the disk no more.
         """
         plate = self.plate_cache.plate(key)
         if plate is None or any(self.plate_cache.kit(face) is None for face in plate.faces):
@@ -164,8 +164,8 @@ class Renderer:
     def _stamp_with_texts(
         self, page: TicketPage, stamp: PageStamp, texts: Mapping[str, str]
     ) -> PageStamp:
-        """Return a stamp whose plate has the unstampable texts in it; the order's other tickets use it
-        too.
+        """Return a stamp whose plate has the unstampable texts in it; the order's other tickets use
+        it too.
         """
         unstampable = {}
         for name, spot in stamp.plate.spots.items():

@@ -15,7 +15,13 @@ from hypothesis.strategies import integers, sampled_from, text
 
 from schemas.orders import TicketsChanged
 from services.delivery.document_cache import CachedDocument
-from services.delivery.documents import ATTACHMENTS_MAX, DocumentScope, document, split_document
+from services.delivery.documents import (
+    ATTACHMENTS_MAX,
+    DocumentScope,
+    document,
+    split_document,
+    summary,
+)
 from services.delivery.sender.loop import combined_sha256
 from services.delivery.sender.mail import attachment_name, compose, sender_identity
 from tests.support.deliveries import issued
@@ -27,11 +33,11 @@ def order(tickets: int) -> TicketsChanged:
 
 def mailed(snapshot: TicketsChanged, *pdfs: bytes) -> EmailMessage:
     mail = compose(
-        document(snapshot, snapshot.tickets),
+        summary(document(snapshot, snapshot.tickets), snapshot.campaigns),
         pdfs,
         job_id=UUID(int=1),
         recipient="ada@example.org",
-        letterhead=sender_identity("Tickets <tickets@example.org>", ""),
+        identity=sender_identity("Tickets <tickets@example.org>", ""),
         now=datetime(2026, 11, 21, tzinfo=UTC),
     )
     return BytesParser(EmailMessage, policy=policy.default).parsebytes(mail)
@@ -42,10 +48,9 @@ def test_every_ticket_is_in_one_document_in_their_sequence(
     tickets: int, per: DocumentScope
 ) -> None:
     snapshot = order(tickets)
-    made = split_document(snapshot, snapshot.tickets, per)
-    assert [page for paper in made for page in paper.pages] == list(
-        document(snapshot, snapshot.tickets).pages
-    )
+    whole = document(snapshot, snapshot.tickets)
+    made = split_document(whole, per)
+    assert [page for part in made for page in part.pages] == list(whole.pages)
     is_each = per == "ticket" and tickets <= ATTACHMENTS_MAX
     assert len(made) == (tickets if is_each else 1)
 
@@ -53,9 +58,8 @@ def test_every_ticket_is_in_one_document_in_their_sequence(
 def test_one_ticket_is_the_same_document_whatever_one_pdf_holds() -> None:
     """So a file that was rendered one way is found the other way."""
     snapshot = order(1)
-    assert split_document(snapshot, snapshot.tickets, "order") == split_document(
-        snapshot, snapshot.tickets, "ticket"
-    )
+    alone = document(snapshot, snapshot.tickets)
+    assert split_document(alone, "order") == split_document(alone, "ticket")
 
 
 def test_one_attachment_has_the_orders_name_and_several_have_numbers() -> None:

@@ -88,7 +88,7 @@ def test_what_is_there_is_not_written_again(store: Store, monkeypatch: pytest.Mo
     def write(*_: object) -> None:
         raise AssertionError("written again")
 
-    monkeypatch.setattr(store.files._medium, "write", write)
+    monkeypatch.setattr(store.files._backend, "write", write)
     assert store.files.put(CONTENT) == SHA256
 
 
@@ -275,7 +275,7 @@ def test_a_store_that_hangs_is_waited_for_so_long_and_no_longer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fsspec.register_implementation("hanging", Hanging, clobber=True)
-    monkeypatch.setattr(module, "ANSWER_S_MAX", 0.2)
+    monkeypatch.setattr(module, "RESPONSE_S_MAX", 0.2)
     files = BlobStore("hanging://bucket", tireless())
     begun = time.monotonic()
     for ask in (

@@ -1,6 +1,4 @@
-"""The janitor looks after this machine's plates once an hour, also where files are kept for
-ever.
-"""
+"""The cleanup purges this machine's plates once an hour, also where files are kept for ever."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from services.delivery.sender.telemetry import SenderTelemetry
 from services.delivery.store import FileIndex
 
 
-class Told(SenderTelemetry):
+class RecordingTelemetry(SenderTelemetry):
     def __init__(self) -> None:
         self.removed: list[int] = []
 
@@ -25,14 +23,14 @@ class Told(SenderTelemetry):
         self.removed.append(plates)
 
 
-def no_register() -> FileIndex:
-    pytest.fail("the database is not asked")
+def no_index() -> FileIndex:
+    pytest.fail("the database is not queried")
 
 
-def test_unused_plates_go_once_an_hour_and_a_folder_that_is_away_stops_nobody(
+def test_unused_plates_are_removed_once_an_hour_and_an_unavailable_folder_stops_nothing(
     tmp_path: Path,
 ) -> None:
-    told, now, asked = Told(), [0.0], list[float]()
+    telemetry, now, purged_at = RecordingTelemetry(), [0.0], list[float]()
 
     def purge() -> Iterator[int]:
         yield 3
@@ -42,11 +40,11 @@ def test_unused_plates_go_once_an_hour_and_a_folder_that_is_away_stops_nobody(
     steps = purge()
 
     def plates() -> int:
-        asked.append(now[0])
+        purged_at.append(now[0])
         return next(steps)
 
-    janitor = FileCleanup(no_register, BlobStore(str(tmp_path)), 0, told, lambda: now[0], plates)
+    cleanup = FileCleanup(no_index, BlobStore(str(tmp_path)), 0, telemetry, lambda: now[0], plates)
     for _ in range(30):
-        janitor.turn()
+        cleanup.step()
         now[0] += PLATES_INTERVAL_S / 10
-    assert (told.removed, len(asked)) == ([3], 3)
+    assert (telemetry.removed, len(purged_at)) == ([3], 3)

@@ -117,7 +117,7 @@ def test_a_batch_at_once_is_known_when_it_comes_again(
     told = arrived[1]
     order = one_by_one(told)
     again = apply_batch(told, {ORDER: order})
-    assert set(again.verdicts) <= {SnapshotVerdict.KNOWN, SnapshotVerdict.OLDER}
+    assert set(again.verdicts) <= {SnapshotVerdict.DUPLICATE, SnapshotVerdict.SUPERSEDED}
     assert again.orders[ORDER] == order
     assert changed_jobs({ORDER: order}, again.orders) == []
 
@@ -195,7 +195,7 @@ def test_a_dead_job_stays_dead_until_it_is_given_back() -> None:
     assert [job.state for job in moved.jobs] == ["dead"]
     job_id = dead.jobs[0].job_id
     found = apply_batch([ReplayedJob(ORDER, job_id), ReplayedJob(ORDER, job_id)], {ORDER: moved})
-    assert found.verdicts == [SnapshotVerdict.APPLIED, SnapshotVerdict.KNOWN]
+    assert found.verdicts == [SnapshotVerdict.APPLIED, SnapshotVerdict.DUPLICATE]
     assert [job.state for job in found.orders[ORDER].jobs] == ["due"]
 
 
@@ -207,4 +207,4 @@ def test_positions_of_the_two_writers_are_never_compared() -> None:
     older = apply_batch(
         [issued(ORDER, 8, "Active"), issued(ORDER, 1, "Active", generation=2)], found.orders
     )
-    assert older.verdicts == [SnapshotVerdict.OLDER, SnapshotVerdict.APPLIED]
+    assert older.verdicts == [SnapshotVerdict.SUPERSEDED, SnapshotVerdict.APPLIED]

@@ -21,7 +21,7 @@ from services.issuer.rules.campaigns import CampaignDefinition
 from services.runtime.admin.cli_support import ExitCode, explained
 from services.runtime.settings import read
 from tests.support.deliveries import DRAW, issued
-from tests.support.rendering import made
+from tests.support.rendering import make_design
 
 CONTENT = {
     "campaign_id": "spring",
@@ -42,7 +42,7 @@ def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ours:
     monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", str(tmp_path / "plates"))
 
     def make(**change: Any) -> None:
-        made(tmp_path / "designs" / "door", **change)
+        make_design(tmp_path / "designs" / "door", **change)
 
     return make
 
@@ -172,7 +172,7 @@ def test_what_was_proven_once_is_not_proven_again(
 ) -> None:
     ours()
     preflight.campaign(CONTENT)
-    monkeypatch.setattr(preflight, "asked", None)  # would be called
+    monkeypatch.setattr(preflight, "run_isolated", None)  # would be called
     preflight.campaign(CONTENT)
     with pytest.raises(TypeError):
         preflight.campaign({**CONTENT, "name": "Autumn Draw"})

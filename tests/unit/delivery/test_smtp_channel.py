@@ -115,7 +115,7 @@ def channel(where: SmtpServer, **bounds: float) -> SmtpChannel:
 
 def test_a_mail_goes_as_it_is_with_its_dots_and_asks_for_reports_by_its_name() -> None:
     with Scripted([{}]) as server:
-        line = channel(server.where)
+        line = channel(server.server)
         dots: list[str] = []
         answer = line.send(PARCEL, at_final_dot=lambda: dots.append("dot"))
         line.close()
@@ -128,7 +128,7 @@ def test_a_mail_goes_as_it_is_with_its_dots_and_asks_for_reports_by_its_name() -
 
 def test_several_mails_go_by_one_connection_up_to_its_limit() -> None:
     with Scripted([{}]) as server:
-        line = channel(server.where)
+        line = channel(server.server)
         answers = [line.send(PARCEL).code for _ in range(3)]
         line.close()
     assert answers == [250, 250, 250]
@@ -137,15 +137,15 @@ def test_several_mails_go_by_one_connection_up_to_its_limit() -> None:
 
 def test_a_connection_that_was_closed_while_it_rested_says_nothing_of_the_mail() -> None:
     with Scripted([{".": "250 ok\r\n421 idle too long"}, {}]) as server:
-        line = channel(server.where)
+        line = channel(server.server)
         assert [line.send(PARCEL).code, line.send(PARCEL).code] == [250, 250]
         line.close()
     assert server.connections == 2
 
 
 STEPS = [
-    ("greeting", "connect", SendVerdict.AWAY),
-    ("EHLO", "connect", SendVerdict.AWAY),
+    ("greeting", "connect", SendVerdict.UNAVAILABLE),
+    ("EHLO", "connect", SendVerdict.UNAVAILABLE),
     ("MAIL", "mail", SendVerdict.RETRY),
     ("RCPT", "rcpt", SendVerdict.RETRY),
     ("DATA", "data", SendVerdict.RETRY),
@@ -161,7 +161,7 @@ def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(h
 
     def ended(step: str) -> SmtpReply:
         with Scripted([{step: how}]) as server:
-            return channel(server.where, timeout_s=2.5, deadline_s=4.0).send(PARCEL)
+            return channel(server.server, timeout_s=2.5, deadline_s=4.0).send(PARCEL)
 
     begun = time.monotonic()
     with ThreadPoolExecutor(len(STEPS)) as pool:
@@ -175,13 +175,17 @@ def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(h
 @pytest.mark.parametrize(
     ("script", "answer", "verdict"),
     [
-        ({"greeting": "554 no service"}, SmtpReply("connect", 554, "no service"), SendVerdict.AWAY),
-        ({"greeting": "421 later"}, SmtpReply("connect", 421, "later"), SendVerdict.AWAY),
-        ({"MAIL": "421 closing"}, SmtpReply("mail", 421, "closing"), SendVerdict.AWAY),
+        (
+            {"greeting": "554 no service"},
+            SmtpReply("connect", 554, "no service"),
+            SendVerdict.UNAVAILABLE,
+        ),
+        ({"greeting": "421 later"}, SmtpReply("connect", 421, "later"), SendVerdict.UNAVAILABLE),
+        ({"MAIL": "421 closing"}, SmtpReply("mail", 421, "closing"), SendVerdict.UNAVAILABLE),
         (
             {"MAIL": "530 login first"},
             SmtpReply("mail", 530, "login first"),
-            SendVerdict.NOT_OUR_LOGIN,
+            SendVerdict.LOGIN_REFUSED,
         ),
         (
             {"RCPT": "450 4.2.0 greylisted"},
@@ -201,7 +205,7 @@ def test_an_answer_names_its_stage_and_the_next_mail_begins_anew(
     script: dict[str, str], answer: SmtpReply, verdict: SendVerdict
 ) -> None:
     with Scripted([script, {}]) as server:
-        line = channel(server.where)
+        line = channel(server.server)
         assert line.send(PARCEL) == answer
         assert classify_reply(answer) is verdict
         assert line.send(PARCEL).code == 250
@@ -213,7 +217,7 @@ def test_an_answer_names_its_stage_and_the_next_mail_begins_anew(
 )
 def test_half_an_answer_to_the_final_dot_is_no_acceptance(half: str) -> None:
     with Scripted([{".": HALF + half}]) as server:
-        answer = channel(server.where).send(PARCEL)
+        answer = channel(server.server).send(PARCEL)
     assert (answer.stage, classify_reply(answer)) == ("end", SendVerdict.UNKNOWN)
 
 
@@ -221,16 +225,20 @@ def test_a_server_that_is_not_there_is_away() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     answer = channel(SmtpServer("127.0.0.1", port)).send(PARCEL)
-    assert (answer.stage, answer.code, classify_reply(answer)) == ("connect", 0, SendVerdict.AWAY)
+    assert (answer.stage, answer.code, classify_reply(answer)) == (
+        "connect",
+        0,
+        SendVerdict.UNAVAILABLE,
+    )
 
 
 def test_a_password_is_never_sent_to_a_server_that_offers_no_encryption() -> None:
     with Scripted([{}]) as server:
         where = SmtpServer(
-            "127.0.0.1", server.where.port, wants_starttls=True, user="u", password="secret"
+            "127.0.0.1", server.server.port, wants_starttls=True, user="u", password="secret"
         )
         answer = channel(where).send(PARCEL)
-    assert classify_reply(answer) is SendVerdict.NOT_OUR_LOGIN
+    assert classify_reply(answer) is SendVerdict.LOGIN_REFUSED
     assert not any("AUTH" in command for command in server.commands)
 
 
@@ -238,11 +246,11 @@ def test_a_wrong_password_is_not_the_recipients_fault() -> None:
     script = {"EHLO": "250-here\r\n250 AUTH PLAIN", "AUTH": "535 5.7.8 wrong"}
     with Scripted([script]) as server:
         answer = channel(
-            SmtpServer("127.0.0.1", server.where.port, user="u", password="secret")
+            SmtpServer("127.0.0.1", server.server.port, user="u", password="secret")
         ).send(PARCEL)
     assert (answer.stage, answer.code, classify_reply(answer)) == (
         "login",
         535,
-        SendVerdict.NOT_OUR_LOGIN,
+        SendVerdict.LOGIN_REFUSED,
     )
     assert "secret" not in str(answer)

@@ -64,14 +64,14 @@ def leased(**changes: object) -> LeasedJob:
         ("rcpt", 553, SendVerdict.REFUSED),
         ("end", 554, SendVerdict.REFUSED),
         ("mail", 501, SendVerdict.REFUSED),
-        ("mail", 421, SendVerdict.AWAY),
-        ("end", 421, SendVerdict.AWAY),
-        ("connect", 554, SendVerdict.AWAY),
-        ("login", 535, SendVerdict.NOT_OUR_LOGIN),
-        ("login", 454, SendVerdict.NOT_OUR_LOGIN),
-        ("mail", 530, SendVerdict.NOT_OUR_LOGIN),
-        ("connect", 0, SendVerdict.AWAY),
-        ("login", 0, SendVerdict.AWAY),
+        ("mail", 421, SendVerdict.UNAVAILABLE),
+        ("end", 421, SendVerdict.UNAVAILABLE),
+        ("connect", 554, SendVerdict.UNAVAILABLE),
+        ("login", 535, SendVerdict.LOGIN_REFUSED),
+        ("login", 454, SendVerdict.LOGIN_REFUSED),
+        ("mail", 530, SendVerdict.LOGIN_REFUSED),
+        ("connect", 0, SendVerdict.UNAVAILABLE),
+        ("login", 0, SendVerdict.UNAVAILABLE),
         ("mail", 0, SendVerdict.RETRY),
         ("rcpt", 0, SendVerdict.RETRY),
         ("data", 0, SendVerdict.RETRY),
@@ -122,9 +122,9 @@ def test_waits_grow_and_are_bounded(failures: int, chance: float) -> None:
 
 
 def test_patience_ends_by_count_or_by_age() -> None:
-    assert PATIENCE.ceiling(leased(failures=3), "451", NOW) is None
-    too_often = PATIENCE.ceiling(leased(failures=4), "451 later", NOW)
-    too_old = PATIENCE.ceiling(leased(), "451 later", NOW + timedelta(hours=96))
+    assert PATIENCE.exhausted(leased(failures=3), "451", NOW) is None
+    too_often = PATIENCE.exhausted(leased(failures=4), "451 later", NOW)
+    too_old = PATIENCE.exhausted(leased(), "451 later", NOW + timedelta(hours=96))
     for error in (too_often, too_old):
         assert error is not None
         assert error.code == "delivery-retries-exhausted"
@@ -141,8 +141,8 @@ def test_what_goes_is_decided_by_the_latest_of_both_writers() -> None:
     whole, part = plan_send(leased(), "released", both), plan_send(leased(), "released", one)
     assert isinstance(whole, SendIntent)
     assert isinstance(part, SendIntent)
-    assert whole.left_behind == frozenset()
-    assert part.left_behind == {ticket_id("shop:1", 1)}
+    assert whole.left_out == frozenset()
+    assert part.left_out == {ticket_id("shop:1", 1)}
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ class PageTemplate:
         if abs(page.width - sides[0]) > 1 or abs(page.height - sides[1]) > 1:
             raise DesignUnusable(
                 f"{self._where}: a rule for @page makes it {page.width * 25.4 / 96:.0f}mm "
-                f"{page.height * 25.4 / 96:.0f}mm, and design.toml says "
+                f"{page.height * 25.4 / 96:.0f}mm, and in design.toml it is "
                 f"{self.variant.page_size}: take `size` out of @page"
             )
 

@@ -45,7 +45,7 @@ def code_square(where: str, element: Element, box: Any) -> tuple[float, float, f
     """Return the code's place: left, top and side. Raises DesignUnusable."""
     if element.get("data-qr") != CODE:
         raise DesignUnusable(f'{where}: data-qr is `{element.get("data-qr")}`; it is "{CODE}"')
-    if box.width < 1 or abs(box.width - box.height) > 0.5:  # half a pixel is what mm leave behind
+    if box.width < 1 or abs(box.width - box.height) > 0.5:  # half a pixel is the rounding of mm
         raise DesignUnusable(
             f"{where}: the code's element is {box.width:.1f} x {box.height:.1f} px; give it equal "
             "width and height"

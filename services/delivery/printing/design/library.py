@@ -237,7 +237,7 @@ class DesignLibrary:
                 design, size or next(iter(design.manifest.sizes)), variant_language
             )
         raise DesignUnknown(
-            f"`{reference}`; there are {', '.join(self.names())}, each with `-SIZE` behind it or "
+            f"`{reference}`; there are {', '.join(self.names())}, each with `-SIZE` after it or "
             "without"
         )
 

@@ -156,8 +156,8 @@ class PdfWriter:
         self._forms: LruCache[object, list[Form]] = LruCache(entries_max=CACHED_MAX)
 
     def write(self, pages: Sequence[StampedPage], metadata: DocumentMetadata) -> bytes:
-        """Return the file. The same pages and metadata give the same bytes. Raises ValueError for no
-        page: readers refuse such a file.
+        """Return the file. The same pages and metadata give the same bytes. Raises ValueError for
+        no page: readers refuse such a file.
         """
         if not pages:
             raise ValueError("a document has one page at least")
@@ -227,7 +227,7 @@ class PdfWriter:
         fonts = b"".join(
             [b"/%b %d 0 R" % (resource_name(face), first + 1) for face, first in faces]
         )
-        number = behind = FIRST_FREE + FONT_OBJECTS * len(faces)
+        number = after_fonts = FIRST_FREE + FONT_OBJECTS * len(faces)
         known = dict[str, tuple[int, Sequence[Form]]]()
         for plate in plates:
             if plate.digest not in known:
@@ -255,7 +255,7 @@ class PdfWriter:
         body = b"".join(draft.parts)
         rows = [
             b"".join(draft.rows_of(numbers))
-            for numbers in (range(FIRST_FREE), range(behind, contents))
+            for numbers in (range(FIRST_FREE), range(after_fonts, contents))
         ]
         return FileSkeleton(
             body, (rows[0], rows[1]), faces, contents, hashlib.sha256(body).digest()
@@ -295,13 +295,13 @@ def bodies_of(pages: Sequence[StampedPage], metadata: DocumentMetadata) -> list[
     ]
 
 
-def append_stored(compressed: bytes, checksum: int, rest: bytes) -> bytes:
-    """Return a compressed stream continued by the rest as it is: a few rows are not worth a
+def append_stored(compressed: bytes, checksum: int, tail: bytes) -> bytes:
+    """Return a compressed stream continued by its tail as it is: a few rows are not worth a
     compressor.
     """
-    blocks = [rest[start : start + STORED_MAX] for start in range(0, len(rest), STORED_MAX)]
+    blocks = [tail[start : start + STORED_MAX] for start in range(0, len(tail), STORED_MAX)]
     parts = [stored(block, is_last=block is blocks[-1]) for block in blocks]
-    return b"".join([compressed, *parts, zlib.adler32(rest, checksum).to_bytes(4, "big")])
+    return b"".join([compressed, *parts, zlib.adler32(tail, checksum).to_bytes(4, "big")])
 
 
 def add_shared(draft: FileDraft, number: int, plate: Plate, fonts: bytes) -> int:

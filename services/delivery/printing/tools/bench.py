@@ -72,9 +72,8 @@ class DesignBench:
         _, unstampable = self.proof.split(self.texts(0))
         if unstampable:
             raise DesignUnusable(
-                f"{self.variant.design.name}: its sample {next(iter(unstampable.values()))[:40]!r} cannot "
-                "be stamped, for its font lacks a "
-                "letter: take a font that has it"
+                f"{self.variant.design.name}: its sample {next(iter(unstampable.values()))[:40]!r} "
+                "cannot be stamped, because its font lacks a letter: take a font that has it"
             )
 
     def figures(self, rounds: int = ROUNDS) -> list[Figure]:
@@ -167,7 +166,7 @@ class DesignBench:
             raise DesignUnusable(
                 f"{design.name}: {len(numbers)} of it in one document fill {len(document.pages)} "
                 "pages, so WeasyPrint cannot be "
-                "measured beside: place what is on the page in one element"
+                "measured: place what is on the page in one element"
             )
         pdf: bytes = document.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1")
         return pdf

@@ -57,7 +57,7 @@ class DesignCheck:
         if not NAME.fullmatch(design.name):
             yield DesignFinding(
                 "warning",
-                f"{design.name}: no campaign can name it: small letters, digits and hyphens",
+                f"{design.name}: no campaign can name it: lower-case letters, digits and hyphens",
             )
         for variant in variants:
             is_first = variant.language == variants[0].language
@@ -148,14 +148,13 @@ class DesignCheck:
     def _read(
         self, proof: DesignProof, page: Image.Image, payload: str, what: str
     ) -> Iterator[DesignFinding]:
-        codes = [code.text for code in zxingcpp.read_barcodes(page)]
-        self.codes += payload in codes
-        if payload not in codes and self._is_new("unread", ""):
+        is_read = payload in [code.text for code in zxingcpp.read_barcodes(page)]
+        self.codes += is_read
+        if not is_read and self._is_new("unread", ""):
             yield DesignFinding(
                 "fault",
-                f"{code_at(proof)}: with {what} a scanner does not read the code at {DPI} dpi: "
-                "let nothing run over it, and give it "
-                "4 modules of white on each side",
+                f"{code_at(proof)}: with {what} a scanner does not read the code at {DPI} dpi: let "
+                "nothing cover it, and give it 4 modules of white on each side",
             )
 
     def _is_new(self, what: str, place: str) -> bool:

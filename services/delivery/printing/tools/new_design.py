@@ -17,8 +17,8 @@ def create(name: str, source: str, into: Path, library: DesignLibrary) -> Path:
     """Return the new folder. Raises DesignNotMade, and DesignUnknown for the source."""
     if not NAME.fullmatch(name):
         raise DesignNotMade(
-            f"{name[:80]!r} is not a name for a design: lower-case letters, digits and hyphens, 64 at "
-            "most, no path"
+            f"{name[:80]!r} is not a name for a design: lower-case letters, digits and hyphens, 64 "
+            "at most, no path"
         )
     if name in ALIASES:
         raise DesignNotMade(

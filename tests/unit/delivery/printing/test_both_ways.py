@@ -23,15 +23,15 @@ from tests.support.corpus import LATIN, ODD
 from tests.support.pdfs import lines_of
 from tests.support.rendering import (
     ADA,
-    CUPBOARD,
-    SHEETS,
-    Press,
+    KITS,
+    VARIANTS,
+    CompiledDesign,
     about,
+    compiled_design,
     difference,
     payload,
     picture,
     picture_wide,
-    press,
     scanned,
     squeezed,
     text_of,
@@ -51,10 +51,10 @@ def spread(corpus: dict[str, str], turn: int) -> dict[str, str]:
 
 # Each text twice on each design, in another size and in another field.
 PAGES = [
-    (sheet, 9 * at + len(FIELDS) * turn) for at, sheet in enumerate(SHEETS) for turn in range(2)
+    (sheet, 9 * at + len(FIELDS) * turn) for at, sheet in enumerate(VARIANTS) for turn in range(2)
 ]
 # Each odd text in two of three fields, all sheets.
-WHOLE_PAGES = [(sheet, 3 * at) for at, sheet in enumerate(SHEETS)]
+WHOLE_PAGES = [(sheet, 3 * at) for at, sheet in enumerate(VARIANTS)]
 
 
 def odd_texts(turn: int) -> dict[str, str]:
@@ -71,14 +71,14 @@ def odd_texts(turn: int) -> dict[str, str]:
 
 @cache
 def is_cut(sheet: str, turn: int) -> bool:
-    return any(it.is_cut for it in press(sheet).odd(odd_texts(turn)).values())
+    return any(it.is_cut for it in compiled_design(sheet).unstampable(odd_texts(turn)).values())
 
 
 @cache
 def both(sheet: str, turn: int, *, is_odd: bool = False) -> tuple[bytes, bytes]:
     """Ours and WeasyPrint's. Made once for all laws."""
     texts = odd_texts(turn) if is_odd else spread(LATIN, turn)
-    return press(sheet).ours(texts), press(sheet).weasyprints(texts)
+    return compiled_design(sheet).ours(texts), compiled_design(sheet).weasyprints(texts)
 
 
 def beyond(ours: bytes, weasyprints: bytes, dpi: float) -> float:
@@ -94,7 +94,7 @@ def assert_same_picture(ours: bytes, weasyprints: bytes, *dpis: int) -> None:
 
 @pytest.mark.parametrize(("sheet", "turn"), PAGES)
 def test_what_is_stamped_looks_as_weasyprint_prints_it(sheet: str, turn: int) -> None:
-    assert press(sheet).given(spread(LATIN, turn))[1] == {}, (
+    assert compiled_design(sheet).split(spread(LATIN, turn))[1] == {}, (
         "nothing of the Latin corpus is set whole"
     )
     assert_same_picture(*both(sheet, turn), 72, 144, 300)
@@ -104,7 +104,7 @@ def test_what_is_stamped_looks_as_weasyprint_prints_it(sheet: str, turn: int) ->
 def test_every_text_in_every_field_looks_as_weasyprint_prints_it() -> None:
     """On one sheet or another."""
     for turn in range(len(LATIN)):
-        assert_same_picture(*both(SHEETS[turn % len(SHEETS)], turn), 144)
+        assert_same_picture(*both(VARIANTS[turn % len(VARIANTS)], turn), 144)
 
 
 @pytest.mark.parametrize(("sheet", "turn"), PAGES)
@@ -128,9 +128,9 @@ def test_what_is_stamped_reads_as_weasyprint_prints_it(sheet: str, turn: int) ->
 @pytest.mark.feature("SF-054")
 @pytest.mark.parametrize(("sheet", "turn"), PAGES)
 def test_a_text_that_is_not_cut_is_found_whole(sheet: str, turn: int) -> None:
-    at_work, texts = press(sheet), spread(LATIN, turn)
+    at_work, texts = compiled_design(sheet), spread(LATIN, turn)
     found = squeezed(text_of(both(sheet, turn)[0]))
-    for name, it in at_work.given(texts)[0].items():
+    for name, it in at_work.split(texts)[0].items():
         spot, lines = at_work.plate.spots[name], squeezed("".join(it.lines))
         meant = squeezed(normalized(texts[spot.field]))
         assert lines in found, name
@@ -140,38 +140,38 @@ def test_a_text_that_is_not_cut_is_found_whole(sheet: str, turn: int) -> None:
 @pytest.mark.parametrize(("sheet", "turn"), PAGES[::2])
 def test_what_was_fitted_fits_for_weasyprint_too(sheet: str, turn: int) -> None:
     """As many lines, none wider than the box: our measure is WeasyPrint's."""
-    at_work = press(sheet)
-    fitted, _ = at_work.given(spread(LATIN, turn))
-    laid_out = at_work.sheet.lay(fitted, None)
+    at_work = compiled_design(sheet)
+    fitted, _ = at_work.split(spread(LATIN, turn))
+    laid_out = at_work.template.lay_out(fitted, None)
     for name, it in fitted.items():
-        count, _, width = measure_lines(laid_out, at_work.sheet.fields[name].element)
+        count, _, width = measure_lines(laid_out, at_work.template.fields[name].element)
         assert count == len(it.lines), name
         assert width <= at_work.plate.spots[name].box.width + ROUNDING, name
 
 
-@pytest.mark.parametrize("sheet", [it for it in SHEETS if it.startswith("raffle")])
+@pytest.mark.parametrize("sheet", [it for it in VARIANTS if it.startswith("raffle")])
 def test_a_short_text_stands_where_plain_html_puts_it(sheet: str) -> None:
     """None of our lines, sizes and heights in the page: the texts written into its elements, and
     WeasyPrint alone.
     """
-    at_work = press(sheet)
-    for said in at_work.sheet.fields.values():
+    at_work = compiled_design(sheet)
+    for said in at_work.template.fields.values():
         for child in list(said.element):
             said.element.remove(child)
         said.element.text = ADA[said.name]
-    bare = at_work.sheet._page.render(
-        stylesheets=at_work.sheet._styles, font_config=at_work.sheet._fonts
+    bare = at_work.template._page.render(
+        stylesheets=at_work.template._styles, font_config=at_work.template._fonts
     )
     assert lines_of(at_work.ours(ADA)) == lines_of(bare.write_pdf())
 
 
 @pytest.mark.feature("SF-053", "SF-055")
-@pytest.mark.parametrize("sheet", SHEETS)
+@pytest.mark.parametrize("sheet", VARIANTS)
 def test_the_code_is_read_from_paper_and_from_a_phone(sheet: str) -> None:
     """At 150 dpi, which any printer has; and from a page as wide as a small phone's screen, 360
     pixels.
     """
-    at_work = press(sheet)
+    at_work = compiled_design(sheet)
     for number in range(3):
         pdf = at_work.ours(ADA, payload(number))
         assert scanned(picture(pdf, 150)) == [payload(number)]
@@ -188,30 +188,30 @@ def test_the_code_is_read_from_paper_and_from_a_phone(sheet: str) -> None:
     ],
 )
 def test_a_code_of_another_form_is_drawn_as_large_and_read(code: str) -> None:
-    at_work = press("raffle-entry-a5")
+    at_work = compiled_design("raffle-entry-a5")
     ours = at_work.ours(ADA, code)
     assert scanned(picture(ours, 150)) == [code]
     assert_same_picture(ours, at_work.weasyprints(ADA, code), 300)
 
 
 def test_a_code_drawn_without_a_stencil_is_as_large() -> None:
-    at_work = press("raffle-entry-a5")
+    at_work = compiled_design("raffle-entry-a5")
     bare = at_work.writer.write(
-        [PageStamp(at_work.plate, CUPBOARD, None).page(ADA, payload())], about()
+        [PageStamp(at_work.plate, KITS, None).page(ADA, payload())], about()
     )
     assert scanned(picture(bare, 150)) == [payload()]
 
 
 @pytest.mark.parametrize(("sheet", "turn"), WHOLE_PAGES)
 def test_what_is_set_whole_looks_as_weasyprint_prints_it(sheet: str, turn: int) -> None:
-    assert press(sheet).given(odd_texts(turn))[1], "something of it cannot be stamped"
+    assert compiled_design(sheet).split(odd_texts(turn))[1], "something of it cannot be stamped"
     assert_same_picture(*both(sheet, turn, is_odd=True), 72, 144, 300)
 
 
 @pytest.mark.slow
 def test_every_field_set_whole_looks_as_weasyprint_prints_it() -> None:
-    for at, sheet in enumerate(SHEETS[::4]):
-        at_work, texts = press(sheet), spread(ODD, 5 * at)
+    for at, sheet in enumerate(VARIANTS[::4]):
+        at_work, texts = compiled_design(sheet), spread(ODD, 5 * at)
         assert_same_picture(at_work.ours(texts), at_work.weasyprints(texts), 144)
 
 
@@ -233,12 +233,12 @@ def test_a_text_set_whole_stays_in_its_box_and_stands_where_its_rule_says(
     sheet: str, turn: int
 ) -> None:
     """Unless it is cut, which clips it; then its height stays inside all the same."""
-    at_work = press(sheet)
-    fitted, odd = at_work.given(odd_texts(turn))[0], at_work.odd(odd_texts(turn))
-    laid_out = at_work.sheet.lay({**fitted, **odd}, None)
+    at_work = compiled_design(sheet)
+    fitted, odd = at_work.split(odd_texts(turn))[0], at_work.unstampable(odd_texts(turn))
+    laid_out = at_work.template.lay_out({**fitted, **odd}, None)
     for name, it in odd.items():
         spot = at_work.plate.spots[name]
-        count, height, width = measure_lines(laid_out, at_work.sheet.fields[name].element)
+        count, height, width = measure_lines(laid_out, at_work.template.fields[name].element)
         assert count <= it.lines <= lines_max(spot.rule, spot.box, it.size / spot.box.size)
         assert it.is_cut or width <= spot.box.width + ROUNDING
         spare = spot.box.height - height
@@ -253,8 +253,8 @@ def test_a_text_set_whole_stays_in_its_box_and_stands_where_its_rule_says(
 def test_neighbours_of_a_field_set_whole_are_stamped_and_stand_where_they_stood(
     sheet: str, turn: int
 ) -> None:
-    at_work, texts = press(sheet), odd_texts(turn)
-    _, odd = at_work.given(texts)
+    at_work, texts = compiled_design(sheet), odd_texts(turn)
+    _, odd = at_work.split(texts)
     whole = at_work.whole(odd)
     assert [name for name in at_work.plate.slots if name not in odd] == list(whole.slots)
     assert whole.spots == {
@@ -267,7 +267,7 @@ def test_neighbours_of_a_field_set_whole_are_stamped_and_stand_where_they_stood(
     assert difference(with_it, without, TOLERANCE)[1] == 0
 
 
-def masked(at_work: Press, pdf: bytes, names: dict[str, str]) -> Image.Image:
+def masked(at_work: CompiledDesign, pdf: bytes, names: dict[str, str]) -> Image.Image:
     """The page without these fields' boxes."""
     shown = picture(pdf, 96)
     pen = ImageDraw.Draw(shown)
@@ -282,7 +282,7 @@ def masked(at_work: Press, pdf: bytes, names: dict[str, str]) -> Image.Image:
 
 @pytest.mark.feature("SF-053")
 def test_the_code_beside_a_field_set_whole_is_read() -> None:
-    at_work = press("event-ticket-phone")
+    at_work = compiled_design("event-ticket-phone")
     pdf = at_work.ours({**ADA, "holder": ODD["Chinese"]}, payload(7))
     assert scanned(picture(pdf, 150)) == scanned(picture_wide(pdf, 360)) == [payload(7)]
 
@@ -291,13 +291,13 @@ def test_the_code_beside_a_field_set_whole_is_read() -> None:
     "name", ["Greek", "Cyrillic", "Chinese", "Japanese", "Korean", "Devanagari", "Thai"]
 )
 def test_a_text_in_another_script_is_found_by_a_search(name: str) -> None:
-    pdf = press("e-ticket-a4").ours({**ADA, "holder": ODD[name]})
+    pdf = compiled_design("e-ticket-a4").ours({**ADA, "holder": ODD[name]})
     assert squeezed(ODD[name]) in squeezed(text_of(pdf))
 
 
 def test_the_proof_can_fail() -> None:
     """One letter, one accent, one place: each is seen at 144 dpi, and by its glyphs."""
-    at_work = press("raffle-entry-a5")
+    at_work = compiled_design("raffle-entry-a5")
     page = at_work.ours(ADA)
     for other in ("Ada Lovelaçe", "Ada Lovelac", "Ada Lovelace.", "Ada. Lovelace"):
         changed = at_work.ours({**ADA, "holder": other})

@@ -18,14 +18,14 @@ from tests.support import pdfs
 from tests.support.corpus import LATIN, ODD
 from tests.support.rendering import (
     ADA,
-    Press,
+    CompiledDesign,
     about,
+    compile_design,
     difference,
-    made,
+    make_design,
     payload,
     picture,
     png,
-    press_of,
     scanned,
     text_of,
 )
@@ -178,11 +178,13 @@ def fonts() -> dict[str, bytes]:
     }
 
 
-def held(folder: Path, style: str, page: tuple[str, str] = ("", "")) -> Press | None:
+def held(folder: Path, style: str, page: tuple[str, str] = ("", "")) -> CompiledDesign | None:
     """None for a design that is refused, which says where, and what to do."""
     try:
-        return press_of(
-            made(folder / "made", style=style + BOXES, page=page, files={**pictures(), **fonts()})
+        return compile_design(
+            make_design(
+                folder / "made", style=style + BOXES, page=page, files={**pictures(), **fonts()}
+            )
         )
     except DesignUnusable as refused:
         cause = refused.cause
@@ -191,7 +193,7 @@ def held(folder: Path, style: str, page: tuple[str, str] = ("", "")) -> Press | 
     return None
 
 
-def assert_alike(at_work: Press, texts: dict[str, str], name: str) -> None:
+def assert_alike(at_work: CompiledDesign, texts: dict[str, str], name: str) -> None:
     ours, weasyprints = at_work.ours(texts), at_work.weasyprints(texts)
     largest, beyond = difference(picture(ours, 144), picture(weasyprints, 144), TOLERANCE)
     assert beyond <= SNAPPED, (
@@ -252,8 +254,8 @@ def test_two_fields_of_one_font_have_each_its_own_features(name: str, tmp_path: 
 def test_letters_have_the_shapes_of_the_pages_language(
     language: str, text: str, tmp_path: Path
 ) -> None:
-    design = made(tmp_path / "made", manifest=('["en"]', f'["{language}"]'))
-    at_work = press_of(design)
+    design = make_design(tmp_path / "made", manifest=('["en"]', f'["{language}"]'))
+    at_work = compile_design(design)
     texts = {**ADA, "holder": text}
     shown = [pdfs.lines_of(pdf) for pdf in (at_work.ours(texts), at_work.weasyprints(texts))]
     assert [glyphs for *_, glyphs in shown[0]] == [glyphs for *_, glyphs in shown[1]]
@@ -285,6 +287,8 @@ def test_each_rule_of_fitting_is_stamped_as_weasyprint_sets_it(
             picture(at_work.ours(texts), 144), picture(at_work.weasyprints(texts), 144), TOLERANCE
         )[1]
         assert beyond <= SNAPPED, text
-        laid_out = at_work.sheet.lay({**at_work.given(texts)[0], **at_work.odd(texts)}, None)
-        said = at_work.sheet.fields["holder"]
+        laid_out = at_work.template.lay_out(
+            {**at_work.split(texts)[0], **at_work.unstampable(texts)}, None
+        )
+        said = at_work.template.fields["holder"]
         assert measure_lines(laid_out, said.element)[0] <= (said.rule.lines or 9), text

@@ -170,7 +170,9 @@ def test_a_name_of_a_campaign_that_runs_over_the_code_is_a_fault_and_says_which(
     tmp_path: Path, plates: Path
 ) -> None:
     faults = [
-        it.text for it in findings(rendering.made(tmp_path / "door"), plates) if it.kind == "fault"
+        it.text
+        for it in findings(rendering.make_design(tmp_path / "door"), plates)
+        if it.kind == "fault"
     ]
     assert len(faults) == 1
     assert faults[0].startswith(

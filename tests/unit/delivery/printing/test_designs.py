@@ -21,7 +21,7 @@ from PIL import Image
 from services.delivery.printing.design.library import DesignLibrary, read
 from services.delivery.printing.design.page import rendered_html
 from services.delivery.printing.errors import DesignUnknown, DesignUnusable
-from tests.support.rendering import SHEETS, SPRING, made, press_of, sheet_of
+from tests.support.rendering import SPRING, VARIANTS, compile_design, make_design, template_of
 
 HOLDER = '<div class="holder" data-field="holder">Ada Lovelace</div>'
 CODE = '<div class="code" data-qr="code"></div>'
@@ -441,8 +441,8 @@ PAGES = {
 def test_a_bad_design_is_refused_with_its_place_and_a_remedy(name: str, tmp_path: Path) -> None:
     bad = {**TEMPLATES, **MANIFESTS, **FIELDS, **PAGES}[name]
     with pytest.raises(DesignUnusable) as refused:
-        press_of(
-            made(
+        compile_design(
+            make_design(
                 tmp_path / "made",
                 page=bad.page,
                 manifest=bad.manifest,
@@ -458,19 +458,19 @@ def test_a_bad_design_is_refused_with_its_place_and_a_remedy(name: str, tmp_path
 
 
 def test_a_design_that_holds_is_not_refused(tmp_path: Path) -> None:
-    assert press_of(made(tmp_path / "made")).plate.title == "Spring Draw"
+    assert compile_design(make_design(tmp_path / "made")).plate.title == "Spring Draw"
 
 
 @pytest.mark.parametrize("name", ["page.html", "design.toml"])
 def test_a_file_that_is_missing_is_named(name: str, tmp_path: Path) -> None:
-    made(tmp_path / "made")
+    make_design(tmp_path / "made")
     (tmp_path / "made" / name).unlink()
     with pytest.raises(DesignUnusable, match=name):
-        press_of(read(tmp_path / "made"))
+        compile_design(read(tmp_path / "made"))
 
 
 def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
-    made(tmp_path / "made")
+    make_design(tmp_path / "made")
     (tmp_path / "secret.png").write_bytes(b"s")
     for target in (tmp_path / "secret.png", Path("/etc/hostname")):
         link = tmp_path / "made" / "logo.png"
@@ -483,7 +483,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_linked_out_of_the_folder_is_refused_or_left_out(tmp_path: Path) -> None:
-    made(tmp_path / "made")
+    make_design(tmp_path / "made")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "key.pem").write_bytes(b"secret")
     (tmp_path / "made" / "fonts").symlink_to(tmp_path / "elsewhere")
@@ -494,7 +494,7 @@ def test_a_folder_that_is_linked_out_of_the_folder_is_refused_or_left_out(tmp_pa
 
 
 def test_too_much_is_refused_and_named(tmp_path: Path) -> None:
-    made(tmp_path / "made")
+    make_design(tmp_path / "made")
     (tmp_path / "made" / "film.png").write_bytes(bytes(8_000_001))
     with pytest.raises(DesignUnusable, match=r"made/film.png: more than 8 MB"):
         read(tmp_path / "made")
@@ -509,7 +509,7 @@ def test_too_much_is_refused_and_named(tmp_path: Path) -> None:
 
 def test_editors_copies_and_hidden_files_are_no_part_of_a_design(tmp_path: Path) -> None:
     """So saving twice is no new design."""
-    before = made(tmp_path / "made").digest
+    before = make_design(tmp_path / "made").digest
     for name in (".style.css.swp", "page.html~", ".git", "preview"):
         (tmp_path / "made" / name).write_bytes(b"x")
     assert read(tmp_path / "made").digest == before
@@ -538,16 +538,16 @@ def test_an_unknown_design_is_told_with_those_that_there_are(name: str, tmp_path
 
 def test_a_word_of_the_manifest_may_be_called_as_what_tables_can_do(tmp_path: Path) -> None:
     words = ("[fields.holder]", '[text.en]\nitems = "Items"\nvalues = "Values"\n[fields.holder]')
-    design = made(
+    design = make_design(
         tmp_path / "made",
         page=(H1, "<h1>{{ text.items }} {{ text['values'] }}</h1>"),
         manifest=words,
     )
-    assert "Items Values" in rendered_html(sheet_of(design).chosen, SPRING)
+    assert "Items Values" in rendered_html(template_of(design).variant, SPRING)
 
 
 def test_a_file_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
-    made(tmp_path / "made")
+    make_design(tmp_path / "made")
     (tmp_path / "made" / os.fsdecode(b"x\xff.png")).write_bytes(b"")
     with pytest.raises(
         DesignUnusable, match=r"^delivery-design-unusable: made/'x\\udcff\.png': .* give it another"
@@ -559,12 +559,12 @@ def test_a_folder_may_be_called_as_campaigns_of_the_first_release_called_a_built
     tmp_path: Path,
 ) -> None:
     assert DesignLibrary((tmp_path,)).choose("plain").design.name == "event-ticket"
-    made(tmp_path / "plain")
+    make_design(tmp_path / "plain")
     assert DesignLibrary((tmp_path,)).choose("plain").design.manifest.title == "Test"
 
 
 def test_a_folder_of_the_operator_comes_before_the_built_in_one(tmp_path: Path) -> None:
-    own = made(tmp_path / "e-ticket")
+    own = make_design(tmp_path / "e-ticket")
     library = DesignLibrary((tmp_path,))
     assert library.choose("e-ticket").design.digest == own.digest
     assert library.choose("e-ticket-a5").size == "a5"
@@ -573,15 +573,15 @@ def test_a_folder_of_the_operator_comes_before_the_built_in_one(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("language", ["en", "de", "fr", "es", "nl"])
-@pytest.mark.parametrize("sheet", SHEETS[::3])
+@pytest.mark.parametrize("sheet", VARIANTS[::3])
 def test_a_built_in_design_holds_in_each_of_its_languages(sheet: str, language: str) -> None:
     chosen = DesignLibrary().choose(sheet, language)
-    laid_out = sheet_of(chosen.design, chosen.size, language).lay({}, None)
+    laid_out = template_of(chosen.design, chosen.size, language).lay_out({}, None)
     assert len(laid_out.document.pages) == 1
 
 
 def test_a_campaigns_words_are_text_and_no_markup_or_template(tmp_path: Path) -> None:
     """They come from the organiser; they pass through Jinja as values and are escaped."""
     for name in ("<script>x</script>", "{{ 7 * 7 }}", "</title></head><img src=x>", "A & B"):
-        sheet = sheet_of(made(tmp_path / "made"), facts=replace(SPRING, name=name))
+        sheet = template_of(make_design(tmp_path / "made"), facts=replace(SPRING, name=name))
         assert sheet.title == name

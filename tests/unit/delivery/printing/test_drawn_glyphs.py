@@ -17,7 +17,7 @@ from PIL import Image
 from services.delivery.printing.fonts import fallback, packaged
 from services.delivery.printing.fonts.fallback import EMOJI, FAMILIES, FallbackFamily
 from tests.support.outlines import differences, reference, renderers
-from tests.support.rendering import ADA, SPRING, Press, made, press_of
+from tests.support.rendering import ADA, SPRING, CompiledDesign, compile_design, make_design
 
 DPI = 200
 SIZE_PT = 22.0
@@ -55,7 +55,7 @@ def latin(*, only: str = "", leave_out: str = "") -> bytes:
     return bytes(hb.subset(hb.Face(packaged.font("SourceSansPro-Regular.ttf")), wanted).blob.data)
 
 
-Printer = Callable[..., Press]
+Printer = Callable[..., CompiledDesign]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,9 @@ def printer(tmp_path_factory: pytest.TempPathFactory) -> Printer:
     """Presses of one small design: in a weight, in a font that it names itself, for a campaign."""
 
     @cache
-    def press_with(weight: int = 400, font: str = "", campaign: str = SPRING.name) -> Press:
+    def press_with(
+        weight: int = 400, font: str = "", campaign: str = SPRING.name
+    ) -> CompiledDesign:
         style = STYLE.format(size=SIZE_PT, weight=weight)
         if font:
             style += (
@@ -76,8 +78,8 @@ def printer(tmp_path_factory: pytest.TempPathFactory) -> Printer:
                 "font-family: Latin }"
             )
         folder = tmp_path_factory.mktemp("design")
-        return press_of(
-            made(folder / "door", style=style, files={"latin.ttf": latin()}),
+        return compile_design(
+            make_design(folder / "door", style=style, files={"latin.ttf": latin()}),
             facts=replace(SPRING, name=campaign),
         )
 
@@ -160,7 +162,7 @@ def test_each_character_that_is_stamped_has_the_outline_of_its_font(
     printer: Printer, name: str
 ) -> None:
     at_work, text = printer(400, f"fonts:{name}"), "Ada Łőžåğ 27"
-    assert not at_work.given({**ADA, "holder": text})[1], "it is stamped"
+    assert not at_work.split({**ADA, "holder": text})[1], "it is stamped"
     assert_drawn(at_work.ours({**ADA, "holder": text}), FIELD, text, hb.Face(packaged.font(name)))
 
 
@@ -186,7 +188,7 @@ def test_a_family_of_two_files_is_drawn_from_both(tmp_path: Path) -> None:
     style = STYLE.format(size=SIZE_PT, weight=400) + "html { font-family: Own }"
     for file, codes in (("most.ttf", "U+0020-0077, U+007B-007E"), ("rest.ttf", "U+0078-007A")):
         style += f'@font-face {{ font-family: Own; src: url("{file}"); unicode-range: {codes} }}'
-    at_work = press_of(made(tmp_path / "door", style=style, files=parts))
+    at_work = compile_design(make_design(tmp_path / "door", style=style, files=parts))
     assert_drawn(at_work.ours({**ADA, "holder": "zyx"}), FIELD, "zyx", hb.Face(latin()))
 
 

@@ -29,14 +29,14 @@ from tests.support.corpus import LATIN, ODD
 from tests.support.rendering import (
     ADA,
     AT,
-    CUPBOARD,
+    KITS,
     SAMPLES,
-    SHEETS,
+    VARIANTS,
     about,
-    paper,
+    compiled_design,
+    document_of,
     payload,
     picture,
-    press,
     renderer,
     scanned,
     squeezed,
@@ -79,11 +79,11 @@ MIXED = (
 )
 DOCUMENTS = {
     **SAMPLES,
-    "one with accents": paper(ticket(holder=LATIN["accents"])),
-    "three": paper(*map(ticket, range(3))),
-    "a hundred and twenty": paper(*(ticket(at, holder=f"Guest {at}") for at in range(120))),
-    "mixed": paper(*MIXED),
-    "hostile": paper(
+    "one with accents": document_of(ticket(holder=LATIN["accents"])),
+    "three": document_of(*map(ticket, range(3))),
+    "a hundred and twenty": document_of(*(ticket(at, holder=f"Guest {at}") for at in range(120))),
+    "mixed": document_of(*MIXED),
+    "hostile": document_of(
         *(
             ticket(at, holder=text[:200], number=text[:64])
             for at, text in enumerate(LATIN.values())
@@ -214,7 +214,7 @@ def test_a_reader_is_told_title_language_and_standard(name: str, file: bytes) ->
     "title", ["Žluťoučký 王 ) (\\", "a" * 400, "🎟️ draw", "<b>&amp;</b> ]]>", "\\(", "тест"]
 )
 def test_a_title_of_any_letters_is_told_as_it_is(title: str) -> None:
-    at_work = press("raffle-entry-a5")
+    at_work = compiled_design("raffle-entry-a5")
     pdf = at_work.writer.write(
         [at_work.stamp.page(ADA, payload())], DocumentMetadata(title, title, "en", AT)
     )
@@ -232,8 +232,8 @@ def test_every_glyph_on_a_page_is_in_its_font_with_its_width_and_its_meaning(fil
                 if not font.is_plain:
                     continue
                 assert font.widths[glyph] == pytest.approx(font.advance(glyph), abs=0.51)
-                assert glyph in font.says, f"{name} {glyph:04x} cannot be copied"
-                assert font.has_outline(glyph) or not font.says[glyph].strip(), (
+                assert glyph in font.texts, f"{name} {glyph:04x} cannot be copied"
+                assert font.has_outline(glyph) or not font.texts[glyph].strip(), (
                     f"{name} {glyph:04x} is empty"
                 )
 
@@ -241,27 +241,28 @@ def test_every_glyph_on_a_page_is_in_its_font_with_its_width_and_its_meaning(fil
 def test_a_page_of_letters_without_accents_carries_only_those(at_work: Renderer) -> None:
     """Fonts come in parts; the parts with other letters are left out."""
     plain, accented = (
-        at_work.render(paper(ticket(holder=name))) for name in ("Ada Lovelace", LATIN["accents"])
+        at_work.render(document_of(ticket(holder=name)))
+        for name in ("Ada Lovelace", LATIN["accents"])
     )
     with pdfs.opened(plain) as document:
         says = {
             text
             for font in pdfs.fonts_of(document.pages[0]).values()
-            for text in font.says.values()
+            for text in font.texts.values()
         }
         assert "ž" not in says
     assert len(plain) < len(accented)
 
 
-@pytest.mark.parametrize("sheet", SHEETS)
+@pytest.mark.parametrize("sheet", VARIANTS)
 def test_a_file_of_one_ticket_is_smaller_than_40_kb(sheet: str) -> None:
     """Whatever Latin name it says in each of its fields, and with names of half of Europe at
     once.
     """
-    at_work = press(sheet)
+    at_work = compiled_design(sheet)
     names = {"holder": " ".join(ACCENTED[::2]), "purchaser": " ".join(ACCENTED[1::2])}
     for texts in (ADA, {**ADA, **names}, *(dict.fromkeys(ADA, name) for name in ACCENTED)):
-        assert at_work.given(texts)[1] == {}, "all of it is stamped"
+        assert at_work.split(texts)[1] == {}, "all of it is stamped"
         assert len(at_work.ours(texts)) < FILE_BYTES_MAX
 
 
@@ -287,7 +288,7 @@ def test_a_font_program_is_a_sound_font(at_work: Renderer) -> None:
         for tag, table in reader.tables.items():
             told = reader[tag] if tag != "head" else reader[tag][:8] + bytes(4) + reader[tag][12:]
             assert table.checkSum == calcChecksum(told), f"{name} {tag}"
-        glyphs = {glyph: outline(font.program, font.name_of(glyph)) for glyph in font.says}
+        glyphs = {glyph: outline(font.program, font.name_of(glyph)) for glyph in font.texts}
         assert any(
             all(
                 outline(file, file.getGlyphOrder()[glyph]) == shape
@@ -307,7 +308,7 @@ def test_a_strangers_text_is_no_operator(text: str) -> None:
     """Whatever it says, its page has the operators of a page that says something harmless, and
     shows the text.
     """
-    at_work = press("raffle-entry-a5")
+    at_work = compiled_design("raffle-entry-a5")
     texts = dict.fromkeys(ADA, text[:300])
     ours = at_work.ours(texts)
     with pdfs.opened(ours) as document:
@@ -315,7 +316,7 @@ def test_a_strangers_text_is_no_operator(text: str) -> None:
     with pdfs.opened(at_work.ours(ADA)) as document:
         harmless = {operator for operator, _ in pdfs.operators(document.pages[0])}
     assert ours_said == harmless
-    first = at_work.given(texts)[0]["holder"].lines
+    first = at_work.split(texts)[0]["holder"].lines
     assert squeezed("".join(first)) in squeezed(text_of(ours))
 
 
@@ -323,7 +324,7 @@ def test_a_strangers_text_is_no_operator(text: str) -> None:
     "text", ["<script>", ") Tj ET", "{{ 7 }} 王", "</div> محمد <img src=x>", "]]> ab"]
 )
 def test_a_strangers_text_set_whole_is_no_markup(text: str) -> None:
-    at_work = press("raffle-entry-a5")
+    at_work = compiled_design("raffle-entry-a5")
     said = squeezed(text_of(at_work.ours({**ADA, "holder": text + " Я"})))
     assert squeezed(text.split(maxsplit=1)[0]) in said
     assert "49" not in said
@@ -430,12 +431,12 @@ def test_two_files_have_two_identifiers_and_one_file_has_one(at_work: Renderer) 
 
 def test_nothing_of_one_order_is_in_anothers_file(at_work: Renderer) -> None:
     """The holder of one order is in no other's file."""
-    first = at_work.render(paper(ticket(holder="Zebedee Quux"), order="1"))
-    second = at_work.render(paper(ticket(holder="Ada Lovelace"), order="2"))
+    first = at_work.render(document_of(ticket(holder="Zebedee Quux"), order="1"))
+    second = at_work.render(document_of(ticket(holder="Ada Lovelace"), order="2"))
     assert "Zebedee" in text_of(first)
     assert "Zebedee" not in text_of(second)
 
 
 def test_a_document_without_a_page_is_no_file() -> None:
     with pytest.raises(ValueError, match="one page at least"):
-        PdfWriter(CUPBOARD).write([], about())
+        PdfWriter(KITS).write([], about())

@@ -13,7 +13,7 @@ from services.delivery.printing.documents import Document
 from services.delivery.printing.renderer import Renderer
 from tests.support import pdfs
 from tests.support.deliveries import DRAW, issued
-from tests.support.rendering import made, paper, renderer, text_of, ticket
+from tests.support.rendering import document_of, make_design, renderer, text_of, ticket
 
 
 def french(at: Renderer, language: str = "fr") -> Document:
@@ -41,7 +41,7 @@ def test_pages_of_another_language_than_the_files_say_so_and_the_others_nothing(
     pages = tuple(
         ticket(at, language=language) for at, language in enumerate(("fr", "de", "fr", ""))
     )
-    pdf = renderer(shelf_folder, *pages).render(paper(*pages))
+    pdf = renderer(shelf_folder, *pages).render(document_of(*pages))
     with pdfs.opened(pdf) as opened:
         assert opened.Root.Lang == "fr"
         [whole] = opened.Root.StructTreeRoot.K
@@ -54,7 +54,7 @@ def test_pages_of_another_language_than_the_files_say_so_and_the_others_nothing(
 
 def test_another_language_is_another_file(shelf_folder: Path) -> None:
     """Each alone, with the very same texts on the page."""
-    one = paper(ticket(language="en"))
+    one = document_of(ticket(language="en"))
     other = replace(one, pages=(ticket(language="nl"),))
     at = renderer(shelf_folder, *one.pages, *other.pages)
     assert at.key(one) != at.key(other)
@@ -78,7 +78,7 @@ def test_words_are_in_the_language_in_which_the_design_is_printed(
 def test_a_design_in_german_alone_has_german_dates_whatever_its_campaign_says(
     tmp_path: Path, shelf_folder: Path
 ) -> None:
-    made(tmp_path / "tor", manifest=('languages = ["en"]', 'languages = ["de"]'))
+    make_design(tmp_path / "tor", manifest=('languages = ["en"]', 'languages = ["de"]'))
     at = renderer(shelf_folder, library=DesignLibrary((tmp_path,)))
     for asked in ("", "de", "fr"):
         assert at.language("tor", asked) == "de"

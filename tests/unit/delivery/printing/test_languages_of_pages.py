@@ -17,10 +17,10 @@ from services.delivery.printing.tools.samples import texts
 from tests.support.rendering import (
     ADA,
     SPRING,
+    compile_design,
     difference,
-    made,
+    make_design,
     picture,
-    press_of,
     squeezed,
     text_of,
 )
@@ -32,7 +32,7 @@ WHEN = "الأربعاء، 30 سبتمبر 2026 في 7:30 م (Europe/Vienna)"
 def in_language(
     language: str, folder: Path, *, style: str = "", page: tuple[str, str] = ("", "")
 ) -> Design:
-    return made(folder, manifest=('["en"]', f'["{language}"]'), style=style, page=page)
+    return make_design(folder, manifest=('["en"]', f'["{language}"]'), style=style, page=page)
 
 
 def proven(design: Design, facts: CampaignFacts, folder: Path) -> list[str]:
@@ -50,11 +50,11 @@ def proven(design: Design, facts: CampaignFacts, folder: Path) -> list[str]:
 def test_a_turkish_page_is_stamped_with_the_letters_of_its_language(
     language: str, tmp_path: Path
 ) -> None:
-    press = press_of(
+    press = compile_design(
         in_language(language, tmp_path / "made", style=".holder { text-transform: uppercase }")
     )
     said = ADA | {"holder": "Deniz I\u015f\u0131k İpek fi"}
-    fitted, odd = press.given(said)
+    fitted, odd = press.split(said)
     assert odd == {}
     assert fitted["holder"].lines == ("DENİZ IŞIK İPEK Fİ",)
     ours, theirs = press.ours(said), press.weasyprints(said)
@@ -63,7 +63,7 @@ def test_a_turkish_page_is_stamped_with_the_letters_of_its_language(
 
 
 def test_greek_capitals_without_accents_are_left_to_weasyprint(tmp_path: Path) -> None:
-    press = press_of(
+    press = compile_design(
         in_language("el", tmp_path / "made", style=".holder { text-transform: uppercase }")
     )
     with pytest.raises(NotStampable, match="capitals"):
@@ -83,7 +83,7 @@ def test_a_bracket_that_is_mirrored_reads_as_it_was_written(tmp_path: Path) -> N
     )
     facts = CampaignFacts("gala", "Gala", WHEN, "", "#8c1d40")
     design = in_language("ar", tmp_path / "made", page=page)
-    press = press_of(design, facts=facts)
+    press = compile_design(design, facts=facts)
     ours, theirs = text_of(press.ours(ADA)), text_of(press.weasyprints(ADA))
     assert squeezed(ours) == squeezed(theirs)
     assert proven(design, facts, tmp_path / "shelf") == []
@@ -102,9 +102,9 @@ def test_a_font_that_lacks_a_letter_and_a_name_that_is_cut_are_no_fault(tmp_path
         '@font-face { font-family: Plex; src: url("fonts:IBMPlexSansArabic-Regular.ttf") } '
         "html { font-family: Plex }"
     )
-    design = made(tmp_path / "made", style=style)
-    press = press_of(design)
+    design = make_design(tmp_path / "made", style=style)
+    press = compile_design(design)
     assert [
-        what for what, said in texts(design) if press.given({**ADA, **said})[1]
+        what for what, said in texts(design) if press.split({**ADA, **said})[1]
     ] != []  # some are set whole
     assert proven(design, SPRING, tmp_path / "shelf") == []

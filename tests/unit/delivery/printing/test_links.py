@@ -14,7 +14,15 @@ from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.stamping import PageStamp
 from tests.support import pdfs
 from tests.support.corpus import ODD
-from tests.support.rendering import ADA, CUPBOARD, Press, about, made, payload, press_of
+from tests.support.rendering import (
+    ADA,
+    KITS,
+    CompiledDesign,
+    about,
+    compile_design,
+    make_design,
+    payload,
+)
 
 CODE = '<div class="code" data-qr="code"></div>'
 STATIC = '<a class="terms" href="https://shop.example/terms?a=1&amp;b=(2)">Terms of sale</a>'
@@ -24,10 +32,10 @@ OWN = (
 AT = ".terms { position: absolute; top: 150mm } .own { position: absolute; top: 160mm }"
 
 
-def linking(folder: Path, *links: str, style: str = AT) -> Press:
+def linking(folder: Path, *links: str, style: str = AT) -> CompiledDesign:
     manifest = ("[fields.number]", '[fields.order]\nsample = "7001"\n[fields.number]')
-    return press_of(
-        made(folder, page=(CODE, CODE + "".join(links)), style=style, manifest=manifest)
+    return compile_design(
+        make_design(folder, page=(CODE, CODE + "".join(links)), style=style, manifest=manifest)
     )
 
 
@@ -103,7 +111,7 @@ def test_a_strangers_text_stays_one_part_of_the_address(text: str, tmp_path: Pat
     press = linking(
         tmp_path / "made", '<a class="own" data-link="https://shop.example/o/{order}/end">Order</a>'
     )
-    stamped = PageStamp(press.plate, CUPBOARD, press.stamp.stencil).page(
+    stamped = PageStamp(press.plate, KITS, press.stamp.stencil).page(
         ADA | {"order": text.encode("utf-8", "replace").decode()}, payload()
     )
     (address,) = stamped.links

@@ -28,14 +28,14 @@ from tests.support.pdfs import opened
 from tests.support.rendering import (
     ADA,
     SPRING,
-    Press,
+    CompiledDesign,
+    compile_template,
+    compiled_design,
     difference,
-    made,
+    make_design,
     picture,
-    press,
-    pressed,
-    sheet_of,
     squeezed,
+    template_of,
     text_of,
 )
 
@@ -86,17 +86,17 @@ def fonts_of(pdf: bytes) -> set[str]:
         return {str(font.BaseFont).rpartition("+")[2] for font in fonts}
 
 
-def anew() -> Press:
-    return pressed(PageTemplate(DesignLibrary().choose(SHEET), SPRING))
+def anew() -> CompiledDesign:
+    return compile_template(PageTemplate(DesignLibrary().choose(SHEET), SPRING))
 
 
 @pytest.mark.feature("SF-054")
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_name_in_another_script_has_letters_of_ours(script: str) -> None:
     name, family = SCRIPTS[script]
-    at_work, texts = press(SHEET), {**ADA, "holder": name}
+    at_work, texts = compiled_design(SHEET), {**ADA, "holder": name}
     pdf = at_work.ours(texts)
-    assert at_work.whole({"holder": name}).lacking == ""
+    assert at_work.whole({"holder": name}).missing == ""
     fonts = fonts_of(pdf)
     assert any(font.startswith(f"Stubline-{family}") for font in fonts)
     assert [font for font in fonts if not re.match(r"Stubline-|Source-?Sans-?Pro", font)] == []
@@ -113,7 +113,7 @@ def test_the_proof_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without our fonts no font has the letters: those of the machine are not used."""
     monkeypatch.setattr(fallback, "needed", lambda _: ())
     at_work = anew()
-    assert set(ODD["Chinese"]) <= set(at_work.whole({"holder": ODD["Chinese"]}).lacking)
+    assert set(ODD["Chinese"]) <= set(at_work.whole({"holder": ODD["Chinese"]}).missing)
     assert not any(
         font.startswith("Stubline-")
         for font in fonts_of(at_work.ours({**ADA, "holder": ODD["Hebrew"]}))
@@ -122,9 +122,10 @@ def test_the_proof_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_ticket_with_a_name_in_another_script_is_small() -> None:
     for script in ("Chinese", "Korean", "Devanagari", "emoji", "mixed"):
-        assert len(press(SHEET).ours({**ADA, "holder": SCRIPTS[script][0]})) < TICKET_BYTES_MAX, (
-            script
-        )
+        assert (
+            len(compiled_design(SHEET).ours({**ADA, "holder": SCRIPTS[script][0]}))
+            < TICKET_BYTES_MAX
+        ), script
 
 
 def test_what_was_printed_before_changes_nothing() -> None:
@@ -161,7 +162,7 @@ def test_a_machine_without_any_font_prints_the_same_bytes(tmp_path: Path) -> Non
 @pytest.mark.parametrize("script", CAMPAIGNS)
 def test_a_campaign_is_called_as_it_likes(script: str) -> None:
     name = CAMPAIGNS[script]
-    at_work = press(SHEET, replace(SPRING, name=name))
+    at_work = compiled_design(SHEET, replace(SPRING, name=name))
     pdf = at_work.ours(ADA)
     assert squeezed(name) in squeezed(text_of(pdf))
     assert difference(picture(pdf, 144), picture(at_work.weasyprints(ADA), 144), 2)[1] == 0
@@ -172,7 +173,7 @@ def test_a_campaigns_letter_that_no_font_has_is_an_error_with_a_remedy() -> None
     with pytest.raises(
         DesignUnusable, match=r"no font here has a letter: put a font that has it into the folder"
     ):
-        pressed(sheet)
+        compile_template(sheet)
 
 
 def test_a_design_may_name_our_fonts_itself(tmp_path: Path) -> None:
@@ -180,14 +181,14 @@ def test_a_design_may_name_our_fonts_itself(tmp_path: Path) -> None:
         '@font-face { font-family: Mine; src: url("fonts:NotoSansHebrew-Bold.ttf") } .holder '
         "{ font-family: Source, Mine }"
     )
-    at_work = pressed(sheet_of(made(tmp_path / "door", style=style)))
+    at_work = compile_template(template_of(make_design(tmp_path / "door", style=style)))
     fonts = fonts_of(at_work.ours({**ADA, "holder": ODD["Hebrew"]}))
     assert [font for font in fonts if font.startswith("Stubline-")] == []
 
 
 def test_a_design_that_asks_for_emoji_last_keeps_its_letters(tmp_path: Path) -> None:
     style = ".holder { font-family: Source, emoji }"
-    at_work = pressed(sheet_of(made(tmp_path / "door", style=style)))
+    at_work = compile_template(template_of(make_design(tmp_path / "door", style=style)))
     fonts = fonts_of(at_work.ours({**ADA, "holder": "Ada 🎟️ 7"}))
     assert [font for font in fonts if "Stubline-NotoSans" in font] == []
     assert any(font.startswith("Stubline-NotoEmoji") for font in fonts)
@@ -214,7 +215,7 @@ def test_a_letter_that_no_font_has_is_counted_and_told_once_without_its_text() -
     before = value_of(metrics.CHARACTERS_MISSING.name)
     with capture_logs() as lines:
         narrator = SenderLoggingTelemetry(Health())
-        narrator.lacking("event-ticket", "holder", 3)
-        narrator.lacking("event-ticket", "holder", 2)
+        narrator.missing("event-ticket", "holder", 3)
+        narrator.missing("event-ticket", "holder", 2)
     assert value_of(metrics.CHARACTERS_MISSING.name) == before + 5
     assert [(line["design"], line["field"]) for line in lines] == [("event-ticket", "holder")]

@@ -21,13 +21,13 @@ from tests.support import pdfs, verapdf
 from tests.support.corpus import LATIN, ODD
 from tests.support.rendering import (
     ADA,
-    SHEETS,
     SPRING,
-    Press,
-    made,
-    paper,
-    press,
-    press_of,
+    VARIANTS,
+    CompiledDesign,
+    compile_design,
+    compiled_design,
+    document_of,
+    make_design,
     renderer,
     text_of,
     ticket,
@@ -64,9 +64,9 @@ def cid_keyed() -> bytes:
     return bytes(hb.subset(fallback.open_face(cjk), wanted).blob.data)
 
 
-def with_own_font(folder: Path) -> Press:
+def with_own_font(folder: Path) -> CompiledDesign:
     style = '@font-face { font-family: Own; src: url("own.otf") } html { font-family: Own }'
-    return press_of(made(folder / "door", style=style, files={"own.otf": cid_keyed()}))
+    return compile_design(make_design(folder / "door", style=style, files={"own.otf": cid_keyed()}))
 
 
 @pytest.fixture(scope="module")
@@ -74,18 +74,22 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The ticket of each name, every built-in design, campaigns, many tickets in one file, a
     design's own fonts.
     """
-    told = {name: press(SHEET).ours({**ADA, "holder": text}) for name, text in NAMES.items()}
-    told |= {sheet: press(sheet).ours(ADA) for sheet in SHEETS}
+    told = {
+        name: compiled_design(SHEET).ours({**ADA, "holder": text}) for name, text in NAMES.items()
+    }
+    told |= {sheet: compiled_design(sheet).ours(ADA) for sheet in VARIANTS}
     told |= {
-        f"{sheet}, odd": press(sheet).ours({**ADA, "holder": "山田太郎", "purchaser": GOTHIC})
-        for sheet in SHEETS
+        f"{sheet}, odd": compiled_design(sheet).ours(
+            {**ADA, "holder": "山田太郎", "purchaser": GOTHIC}
+        )
+        for sheet in VARIANTS
     }
     for what, name in CAMPAIGNS.items():
-        at_work = press(SHEET, replace(SPRING, name=name))
+        at_work = compiled_design(SHEET, replace(SPRING, name=name))
         told |= {what: at_work.ours(ADA), f"{what}, odd": at_work.ours({**ADA, "holder": "김철수"})}
     own = with_own_font(tmp_path_factory.mktemp("design"))
     told |= {"own font": own.ours(ADA), "own font, odd": own.ours({**ADA, "holder": "東京 山田"})}
-    many = paper(
+    many = document_of(
         *(ticket(at, holder=text) for at, text in enumerate(NAMES.values())),
         ticket(99, design="e-ticket"),
     )
@@ -108,7 +112,7 @@ def test_every_file_is_the_pdf_ua_that_it_claims_to_be(verdicts: dict[str, list[
 
 
 def test_the_validator_finds_what_is_wrong(tmp_path: Path) -> None:
-    good = press(SHEET).ours(ADA)
+    good = compiled_design(SHEET).ours(ADA)
     packed = io.BytesIO()
     with pdfs.opened(good) as document:
         del document.Root.Lang
@@ -146,9 +150,9 @@ def test_no_glyph_is_notdef_and_no_font_is_the_machines(files: dict[str, bytes])
 
 
 def test_a_character_that_no_font_has_is_a_replacement_character_and_is_counted() -> None:
-    at_work = press(SHEET)
+    at_work = compiled_design(SHEET)
     whole = at_work.whole({"holder": f"Ada {GOTHIC}{HIEROGLYPH}{GOTHIC}"})
-    assert whole.lacking == "".join(sorted({GOTHIC, HIEROGLYPH}))
+    assert whole.missing == "".join(sorted({GOTHIC, HIEROGLYPH}))
     assert "Ada \ufffd\ufffd\ufffd" in text_of(
         at_work.ours({**ADA, "holder": f"Ada {GOTHIC}{HIEROGLYPH}{GOTHIC}"})
     )

@@ -17,6 +17,7 @@ from weasyprint.text.ffi import pango
 
 from services.delivery.printing import plate_cache, plates, qr
 from services.delivery.printing.compile.layout import PageFont
+from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.errors import PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing.fonts import faces, packaged
 from services.delivery.printing.fonts.faces import FaceKit
@@ -26,10 +27,10 @@ from services.delivery.printing.renderer import Renderer, facts_of
 from services.delivery.printing.sandbox import child as apart
 from services.delivery.printing.sandbox.limits import CompileTask
 from tests.support.corpus import ODD
-from tests.support.rendering import made, paper, press, renderer, ticket
+from tests.support.rendering import compiled_design, document_of, make_design, renderer, ticket
 
 ROOT = Path(__file__).resolve().parents[4]
-PAPER = paper(ticket(design="e-ticket"))
+PAPER = document_of(ticket(design="e-ticket"))
 KINDS = ("plate", "face", "stencil")
 Damage = Callable[[bytes], bytes]
 
@@ -84,7 +85,7 @@ def folder(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def compile_here(task: CompileTask) -> float:
-    apart.compile_and_store(task.chosen, task.facts, task.shelf, task.key)
+    apart.compile_and_store(task.variant, task.facts, task.plate_cache, task.key)
     return 0.0
 
 
@@ -119,7 +120,7 @@ def test_a_file_under_anothers_name_is_not_taken_for_it(
     """
     other = tmp_path_factory.mktemp("other")
     elsewhere = ticket(design="raffle-entry-phone")
-    renderer(other, elsewhere).render(paper(elsewhere))
+    renderer(other, elsewhere).render(document_of(elsewhere))
     (plate,) = folder.glob("*.plate")
     (foreign,) = other.glob("*.plate")
     plate.write_bytes(foreign.read_bytes())
@@ -144,7 +145,7 @@ def test_a_face_damaged_while_a_sender_runs_is_not_asked_for_again(
 
 
 def test_what_is_set_whole_needs_nothing_more_of_the_shelf(folder: Path, filled: Path) -> None:
-    odd = paper(ticket(design="e-ticket", holder=ODD["Greek"]))
+    odd = document_of(ticket(design="e-ticket", holder=ODD["Greek"]))
     assert fresh(folder).render(odd) == renderer(filled).render(odd)
 
 
@@ -166,12 +167,12 @@ def test_loading_a_plate_lays_nothing_out(folder: Path, monkeypatch: pytest.Monk
 
 COMPILE = """
 import pathlib, sys
-from tests.support.rendering import paper, ticket
+from tests.support.rendering import document_of, ticket
 from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.renderer import Renderer
 from services.delivery.printing.plate_cache import PlateCache
 sys.stdin.readline()
-file = Renderer(DesignLibrary(), PlateCache(pathlib.Path(sys.argv[1]))).render(paper(ticket(design="e-ticket")))
+file = Renderer(DesignLibrary(), PlateCache(pathlib.Path(sys.argv[1]))).render(document_of(ticket(design="e-ticket")))
 sys.stdout.buffer.write(file)
 """
 
@@ -195,14 +196,14 @@ def test_two_processes_that_compile_at_once_print_the_same_and_leave_no_litter(
 
 def test_a_plate_survives_its_bytes() -> None:
     for reference in ("raffle-entry-a4", "event-ticket-phone"):
-        plate = press(reference).plate
+        plate = compiled_design(reference).plate
         again = plates.from_bytes(plates.to_bytes(plate))
         assert again == plate
         assert plates.to_bytes(again) == plates.to_bytes(plate)
 
 
 def test_a_face_survives_its_bytes() -> None:
-    at_work = press("raffle-entry-a4")
+    at_work = compiled_design("raffle-entry-a4")
     for kit in filter(None, (at_work.stamp.kits.kit(face) for face in at_work.plate.faces)):
         again: FaceKit = faces.from_bytes(faces.to_bytes(kit))
         assert again == kit
@@ -227,7 +228,7 @@ def keys(folder: Path) -> dict[str, str]:
     page = ticket(design="e-ticket")
     facts = facts_of(page)
     chosen = library.choose("e-ticket")
-    own = made(folder / "made")
+    own = make_design(folder / "made")
     return {
         "itself": plate_key(chosen, facts),
         "another design": plate_key(library.choose("raffle-entry"), facts),
@@ -239,7 +240,7 @@ def keys(folder: Path) -> dict[str, str]:
         "another place": plate_key(chosen, facts_of(ticket(venue="there"))),
         "a date instead of a place": plate_key(chosen, facts_of(ticket(when="x", venue=""))),
         "a place instead of a date": plate_key(chosen, facts_of(ticket(when="", venue="x"))),
-        "an edit": own.digest + made(folder / "made", style=" ").digest,
+        "an edit": own.digest + make_design(folder / "made", style=" ").digest,
     }
 
 
@@ -281,8 +282,8 @@ def test_what_nobody_loaded_for_long_is_purged_and_made_anew(folder: Path, fille
     aged(folder, 91)
     (folder / "somebody.else").write_bytes(b"")
     aged(folder, 91)
-    assert at_work.shelf.purge(0) == 0
-    assert at_work.shelf.purge(90) == len([*filled.glob("*.plate"), *filled.glob("*.face")])
+    assert at_work.plate_cache.purge(0) == 0
+    assert at_work.plate_cache.purge(90) == len([*filled.glob("*.plate"), *filled.glob("*.face")])
     assert {path.suffix for path in folder.iterdir()} == {".stencil", ".else"}
     assert at_work.render(PAPER) == before, "what is loaded is used on"
     assert fresh(folder).render(PAPER) == before
@@ -313,7 +314,7 @@ def test_a_face_that_goes_as_soon_as_it_is_compiled_is_made_anew_by_the_next_try
 
     def robbed(task: CompileTask) -> float:
         compile_here(
-            CompileTask(task.chosen, task.facts, PlateCache(folder), task.key)
+            CompileTask(task.variant, task.facts, PlateCache(folder), task.key)
         )  # as the other process: a shelf of its own
         for path in folder.glob("*.face"):
             path.unlink()
@@ -354,7 +355,7 @@ def test_what_cannot_be_written_is_told_as_the_folders_fault_and_leaves_nothing_
     own = PlateCache(tmp_path / "shelf")
     (tmp_path / "shelf" / f"{'0' * 64}.plate").mkdir()
     with pytest.raises(PlatesFolderUnusable, match=r"shelf cannot be written: .*directory"):
-        own.put_plate("0" * 64, press("event-ticket-a5").plate)
+        own.put_plate("0" * 64, compiled_design("event-ticket-a5").plate)
     assert [path.suffix for path in (tmp_path / "shelf").iterdir()] == [".plate"]
     assert own.plate("0" * 64) is None
 
@@ -364,5 +365,5 @@ def test_who_may_look_into_the_folder_may_read_what_is_in_it(mode: int, tmp_path
     """A campaign may be applied by another user than the senders' own."""
     own = PlateCache(tmp_path / "shelf")
     (tmp_path / "shelf").chmod(mode)
-    own.put_plate("0" * 64, press("event-ticket-a5").plate)
+    own.put_plate("0" * 64, compiled_design("event-ticket-a5").plate)
     assert (tmp_path / "shelf" / f"{'0' * 64}.plate").stat().st_mode & 0o777 == mode & 0o666

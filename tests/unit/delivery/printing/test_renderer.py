@@ -27,8 +27,8 @@ from tests.support.corpus import ODD
 from tests.support.deliveries import DRAW, issued
 from tests.support.rendering import (
     DESIGNS,
-    made,
-    paper,
+    document_of,
+    make_design,
     payload,
     picture,
     picture_wide,
@@ -205,7 +205,7 @@ def test_rendering_complains_of_nothing(shelf: Path, caplog: pytest.LogCaptureFi
     here.
     """
     with caplog.at_level(logging.WARNING):
-        rendered(shelf, paper(ticket(), ticket(1, holder=ODD["Chinese"])))
+        rendered(shelf, document_of(ticket(), ticket(1, holder=ODD["Chinese"])))
     assert caplog.messages == []
 
 
@@ -233,7 +233,7 @@ def test_what_is_not_known_of_a_campaign_is_left_out(
 def test_a_marketplace_has_each_item_as_a_page_of_its_own_in_base64(shelf: Path) -> None:
     """Print at home: A4, one file an item. A marketplace takes it as text."""
     snapshot = designed(issued("shop:727", 1, "Active", "Active", "Active"), "e-ticket-a4")
-    for at, item in enumerate(split_document(snapshot, snapshot.tickets, "ticket")):
+    for at, item in enumerate(split_document(document(snapshot, snapshot.tickets), "ticket")):
         said = base64.b64encode(rendered(shelf, item)).decode("ascii")
         pdf = base64.b64decode(said, validate=True)
         assert pypdfium2.PdfDocument(pdf)[0].get_size() == pytest.approx(A4, abs=0.1)
@@ -245,16 +245,16 @@ def test_a_marketplace_has_each_item_as_a_page_of_its_own_in_base64(shelf: Path)
 
 @pytest.mark.feature("SF-211")
 def test_an_e_ticket_is_shown_on_a_phone(shelf: Path) -> None:
-    pdf = rendered(shelf, paper(ticket(design="e-ticket-phone")))
+    pdf = rendered(shelf, document_of(ticket(design="e-ticket-phone")))
     assert scanned(picture_wide(pdf, 360)) == [payload(0)]
 
 
 def test_metrics_hear_of_each_page_how_it_was_made(shelf: Path) -> None:
     counts = Counts()
     at_work = renderer(shelf, ticket())
-    at_work.narrator = counts
+    at_work.telemetry = counts
     at_work.render(
-        paper(
+        document_of(
             ticket(0),
             ticket(1, holder=ODD["Arabic"]),
             ticket(2, holder="Zoë"),
@@ -269,9 +269,9 @@ def test_a_letter_that_no_font_has_is_told_and_its_ticket_is_printed(shelf: Path
     """Through the helper process."""
     counts = Counts()
     at_work = renderer(shelf, ticket())
-    at_work.narrator = counts
+    at_work.telemetry = counts
     pdf = at_work.render(
-        paper(ticket(0, holder="Ada \U00013000\U00013001"), ticket(1, holder=ODD["Hebrew"]))
+        document_of(ticket(0, holder="Ada \U00013000\U00013001"), ticket(1, holder=ODD["Hebrew"]))
     )
     assert counts.letters == {("event-ticket", "holder"): 4}, "two, at two places of the design"
     assert "Ada" in words(pdf)[0]
@@ -288,8 +288,8 @@ def test_a_name_in_another_script_is_laid_out_once_for_all_tickets_of_an_order(
         asked.append(given)
         return whole(*given)  # type: ignore[arg-type]  # as they came
 
-    monkeypatch.setattr(LayoutWorker, "whole", counted)
-    pdf = at_work.render(paper(*(ticket(at, holder=ODD["Cyrillic"]) for at in range(5))))
+    monkeypatch.setattr(LayoutWorker, "set_texts", counted)
+    pdf = at_work.render(document_of(*(ticket(at, holder=ODD["Cyrillic"]) for at in range(5))))
     assert len(asked) == 1
     assert [scanned(picture(pdf, 150, at)) for at in range(5)] == [[payload(at)] for at in range(5)]
 
@@ -299,7 +299,7 @@ def test_each_page_says_its_own_holder_in_whatever_script(shelf: Path) -> None:
     """Stamped and set whole in turns, in one order."""
     names = (ODD["Greek"], "Ada Lovelace", ODD["Cyrillic"], "Zoë", ODD["Greek"])
     pages = words(
-        rendered(shelf, paper(*(ticket(at, holder=name) for at, name in enumerate(names))))
+        rendered(shelf, document_of(*(ticket(at, holder=name) for at, name in enumerate(names))))
     )
     for page, own in zip(pages, names, strict=True):
         assert [name for name in dict.fromkeys(names) if name in page] == [own]
@@ -311,55 +311,55 @@ def test_a_campaign_is_compiled_once_when_it_starts(
     """By the first who prints of it; the others find the plate."""
 
     def here(task: CompileTask) -> float:
-        apart.compile_and_store(task.chosen, task.facts, task.shelf, task.key)
+        apart.compile_and_store(task.variant, task.facts, task.plate_cache, task.key)
         return 0.5
 
-    monkeypatch.setattr(module, "compile_apart", here)
+    monkeypatch.setattr(module, "compile_in_sandbox", here)
     counts = Counts()
     at_work = Renderer(DesignLibrary(), PlateCache(tmp_path), counts)
-    at_work.render(paper(ticket(3)))
+    at_work.render(document_of(ticket(3)))
     assert counts.plates == 1
-    at_work.render(paper(ticket()))
-    Renderer(DesignLibrary(), PlateCache(tmp_path), counts).render(paper(ticket(5)))
+    at_work.render(document_of(ticket()))
+    Renderer(DesignLibrary(), PlateCache(tmp_path), counts).render(document_of(ticket(5)))
     assert counts.plates == 1
 
 
 def test_a_bad_design_is_told_at_the_campaigns_start(tmp_path: Path) -> None:
-    made(tmp_path / "bad", page=("{{ campaign.name }}</h1>", "{{ nope }}</h1>"))
+    make_design(tmp_path / "bad", page=("{{ campaign.name }}</h1>", "{{ nope }}</h1>"))
     at_work = Renderer(DesignLibrary((tmp_path,)), PlateCache(tmp_path / "shelf"))
     with pytest.raises(DesignUnusable, match=r"bad/page\.html:8: 'nope' is undefined"):
-        at_work.render(paper(ticket(design="bad")))
+        at_work.render(document_of(ticket(design="bad")))
     with pytest.raises(DesignUnknown, match="nowhere"):
-        at_work.render(paper(ticket(design="nowhere")))
+        at_work.render(document_of(ticket(design="nowhere")))
 
 
 def test_a_document_that_cannot_be_printed_harms_no_other(shelf: Path) -> None:
     at_work = renderer(shelf, ticket())
-    good = at_work.render(paper(ticket()))
+    good = at_work.render(document_of(ticket()))
     with pytest.raises(DesignUnknown):
-        at_work.render(paper(ticket(), ticket(1, design="nowhere")))
+        at_work.render(document_of(ticket(), ticket(1, design="nowhere")))
     with pytest.raises(ValueError, match=r"fit|long|large|Data"):
-        at_work.render(paper(ticket(payload="x" * 5_000)))
-    assert at_work.render(paper(ticket())) == good
+        at_work.render(document_of(ticket(payload="x" * 5_000)))
+    assert at_work.render(document_of(ticket())) == good
 
 
 def test_an_edited_design_is_another_plate_and_another_key(tmp_path: Path, shelf: Path) -> None:
-    own = made(tmp_path / "own")
+    own = make_design(tmp_path / "own")
     page = ticket(design="own")
     before = renderer(shelf, page, library=DesignLibrary((tmp_path,)))
-    key, file = before.key(paper(page)), before.render(paper(page))
-    made(tmp_path / "own", style="h1 { color: red }")
-    assert before.render(paper(page)) == file, "an order that is being printed keeps its look"
+    key, file = before.key(document_of(page)), before.render(document_of(page))
+    make_design(tmp_path / "own", style="h1 { color: red }")
+    assert before.render(document_of(page)) == file, "an order that is being printed keeps its look"
     after = renderer(shelf, page, library=DesignLibrary((tmp_path,)))
-    assert after.key(paper(page)) != key
-    assert after.render(paper(page)) != file
+    assert after.key(document_of(page)) != key
+    assert after.render(document_of(page)) != file
     assert own.digest != after.library.choose("own").design.digest
 
 
 def test_a_design_that_was_mended_is_printed_without_a_new_process(tmp_path: Path) -> None:
-    made(tmp_path / "designs" / "door", page=("{{ campaign.name }}</h1>", "{{ nope }}</h1>"))
+    make_design(tmp_path / "designs" / "door", page=("{{ campaign.name }}</h1>", "{{ nope }}</h1>"))
     at_work = Renderer(DesignLibrary((tmp_path / "designs",)), PlateCache(tmp_path / "shelf"))
     with pytest.raises(DesignUnusable, match="nope"):
-        at_work.render(paper(ticket(design="door")))
-    made(tmp_path / "designs" / "door")
-    assert text_of(at_work.render(paper(ticket(design="door")))).startswith("Spring Draw")
+        at_work.render(document_of(ticket(design="door")))
+    make_design(tmp_path / "designs" / "door")
+    assert text_of(at_work.render(document_of(ticket(design="door")))).startswith("Spring Draw")

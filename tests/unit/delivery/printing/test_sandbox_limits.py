@@ -14,7 +14,7 @@ from services.delivery.printing.design.library import Design, DesignVariant
 from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.sandbox.limits import START_S_MAX, CompileTask, compile_in_sandbox
-from tests.support.rendering import SPRING, made
+from tests.support.rendering import SPRING, make_design
 
 H1 = "<h1>{{ campaign.name }}</h1>"
 MIB = 2**20
@@ -37,7 +37,7 @@ def test_a_refusal_in_the_other_process_is_told_as_it_is_and_our_own_limits_stay
 ) -> None:
     kinds = (resource.RLIMIT_AS, resource.RLIMIT_CPU)
     before = [resource.getrlimit(kind) for kind in kinds]
-    design = made(tmp_path / "made", page=(H1, "{{ nope }}"))
+    design = make_design(tmp_path / "made", page=(H1, "{{ nope }}"))
     assert refused(design, tmp_path / "shelf", mib_max=600).startswith(
         "made/page.html:8: 'nope' is undefined; a page sees"
     )
@@ -46,13 +46,15 @@ def test_a_refusal_in_the_other_process_is_told_as_it_is_and_our_own_limits_stay
 
 def test_a_loop_without_end_is_ended(tmp_path: Path) -> None:
     loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
-    cause = refused(made(tmp_path / "made", page=(H1, loops)), tmp_path / "shelf", seconds_max=2)
+    cause = refused(
+        make_design(tmp_path / "made", page=(H1, loops)), tmp_path / "shelf", seconds_max=2
+    )
     assert cause.startswith("made: needs more than 2 s or 1,024 MiB")
     assert "leave out what is large or nested deeply" in cause
 
 
 def test_a_page_of_gigabytes_is_ended(tmp_path: Path) -> None:
-    design = made(tmp_path / "made", page=(H1, "{{ 'x' * 1500000000 }}"))
+    design = make_design(tmp_path / "made", page=(H1, "{{ 'x' * 1500000000 }}"))
     cause = refused(design, tmp_path / "shelf", seconds_max=60, mib_max=512)
     assert cause.startswith("made: needs more than 60 s or 512 MiB")
 
@@ -81,7 +83,7 @@ def test_a_bomb_ends_as_a_plate_or_as_a_refusal_within_the_ceiling(
 ) -> None:
     """One or the other, whatever WeasyPrint makes of it; a refusal names the design."""
     work, begun = (
-        task(made(tmp_path / "made", page=(H1, BOMBS[name])), tmp_path / "shelf"),
+        task(make_design(tmp_path / "made", page=(H1, BOMBS[name])), tmp_path / "shelf"),
         time.monotonic(),
     )
     cause = ""
@@ -89,7 +91,7 @@ def test_a_bomb_ends_as_a_plate_or_as_a_refusal_within_the_ceiling(
         compile_in_sandbox(work, seconds_max=2, bytes_max=600 * MIB)
     except DesignUnusable as told:
         cause = told.cause
-    assert (work.shelf.plate(work.key) is None) == cause.startswith("made")
+    assert (work.plate_cache.plate(work.key) is None) == cause.startswith("made")
     assert (
         time.monotonic() - begun < START_S_MAX + 30
     )  # it starts, and is ended three seconds later

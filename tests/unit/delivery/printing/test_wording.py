@@ -20,7 +20,7 @@ from services.delivery.printing.design.library import (
 )
 from services.delivery.printing.tools import samples
 from tests.support.deliveries import DRAW, issued
-from tests.support.rendering import SHEETS, press
+from tests.support.rendering import VARIANTS, compiled_design
 
 SAID = {  # when, issued, status, position; title and subject of the file
     "en": (("Saturday, 6 March 2027, "
@@ -158,10 +158,10 @@ def test_samples_say_what_tickets_say(name: str) -> None:
     assert samples.facts(design, "en") == samples.facts(design)
 
 
-@pytest.mark.parametrize("sheet", SHEETS)
+@pytest.mark.parametrize("sheet", VARIANTS)
 def test_words_of_every_language_fit_into_the_built_in_designs(sheet: str) -> None:
     """The longest month, and an order of as many tickets as one may have."""
-    stamp = press(sheet).stamp
+    stamp = compiled_design(sheet).stamp
     for language, words in wording.WORDS_BY_LANGUAGE.items():
         longest = max(
             (wording.day(date(2026, month, 30), language) for month in (9, 11, 12)), key=len
