@@ -72,7 +72,7 @@ def page(proof: DesignProof, dpi: float) -> Image.Image:
 def both_ways(proof: DesignProof) -> Image.Image:
     texts, payload = samples.usual(proof.variant.design), samples.payload()
     one = pictures.raster(proof.printed(texts, payload), PROOF_DPI)
-    other = pictures.raster(proof.whole(texts, payload).pdf, PROOF_DPI)
+    other = pictures.raster(proof.reference(texts, payload).pdf, PROOF_DPI)
     return pictures.side_by_side(one, other, pictures.compare(one, other, PROOF_DPI))
 
 

@@ -228,7 +228,9 @@ def bench_design(
             {"design": target.name, "size": one.size, "language": one.language, "figures": rows}
         )
         return
-    _print(f"{target.name}, {one.size}, {one.language}; times as fast: stamped, compared with that line")
+    _print(
+        f"{target.name}, {one.size}, {one.language}; times as fast: stamped, compared with that line"
+    )
     cli_support.rows(rows, FIGURES, as_json=False)
 
 

@@ -234,7 +234,8 @@ class FileIndex:
     def unused(self, keep_days: int, files_max: int) -> list[UnusedFile]:
         parameters = {"keep_days": keep_days, "files_max": files_max}
         return [
-            UnusedFile(*row) for row in self.session.execute(SQL["find_unused"], parameters).fetchall()
+            UnusedFile(*row)
+            for row in self.session.execute(SQL["find_unused"], parameters).fetchall()
         ]
 
     def forget(self, files: Sequence[UnusedFile]) -> None:
@@ -259,7 +260,11 @@ class DeliveryQueries:
         jobs_max: int = 50,
     ) -> list[Row]:
         parameters = {"order_id": order_id, "states": states, "jobs_max": jobs_max}
-        return self.session.cursor(row_factory=dict_row).execute(SQL["list_jobs"], parameters).fetchall()
+        return (
+            self.session.cursor(row_factory=dict_row)
+            .execute(SQL["list_jobs"], parameters)
+            .fetchall()
+        )
 
     def order(self, order_id: str) -> Row | None:
         cursor = self.session.cursor(row_factory=dict_row)

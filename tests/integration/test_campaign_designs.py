@@ -98,7 +98,7 @@ def test_a_design_that_is_not_there_is_refused_and_nothing_is_written(
     assert written(database_url) == before
 
 
-def test_once_it_is_mended_the_same_file_is_applied_and_its_tickets_find_it_compiled(
+def test_once_it_is_fixed_the_same_file_is_applied_and_its_tickets_find_it_compiled(
     apply: Apply, tmp_path: Path, database_url: str
 ) -> None:
     make_design(tmp_path / "designs" / "door", style=".holder { opacity: 0.5 }")

@@ -70,16 +70,16 @@ class Whole:
             lane.kill()
             lane.wait(120)
 
-    def publish(self, *told: Snapshot) -> None:
+    def publish(self, *events: Snapshot) -> None:
         producer = Producer(
             {"bootstrap.servers": self.stack.bootstrap_servers, "partitioner": "murmur2_random"}
         )
-        for event in told:
+        for event in events:
             output = event.encode(time="2026-11-21T12:00:00Z")
             producer.produce(output.topic, output.value, output.key, headers=list(output.headers))
         assert producer.flush(20) == 0
 
-    def said(self, topic: str, seconds: float = 120.0) -> list[Any]:
+    def published(self, topic: str, seconds: float = 120.0) -> list[Any]:
         """The first records of a topic that stand there, as soon as there is one."""
         consumer = Consumer(
             {
@@ -123,13 +123,13 @@ def test_from_the_topics_to_the_mailbox_and_back_from_the_dead(whole: Whole) -> 
     world.start()
     whole.publish(issued(ORDER, 1, "Active", "Active"), decided(ORDER, 1))
     world.until("the job is dead", lambda: world.states() == ["dead"])
-    copies = whole.said("stubline.delivery.dead.v1")
+    copies = whole.published("stubline.delivery.dead.v1")
     assert [dict(copy.headers())["stubline-code"] for copy in copies] == [
         b"delivery-policy-refused"
     ]
     [first] = world.rows(LETTERS)
     whole.stubline("dead", "replay", str(first["id"]))
-    # The job is due again, which is all that its letter asked for; a job that fails again opens a
+    # The job is due again, which is all that its replay requests; a job that fails again opens a
     # letter of its own.
     states = ["resolved", "open"]
     world.until(
@@ -147,11 +147,11 @@ def test_from_the_topics_to_the_mailbox_and_back_from_the_dead(whole: Whole) -> 
 
     events = [
         DeliveriesChanged.read(record.headers(), record.value())
-        for record in whole.said(DeliveriesChanged.topic)
+        for record in whole.published(DeliveriesChanged.topic)
     ]
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     world.until(
-        "all is said",
+        "all is published",
         lambda: world.rows("select from delivery.orders where dirty_since is not null") == [],
     )
     shown = whole.stubline("deliveries", "show", ORDER)

@@ -36,14 +36,15 @@ def world(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]
 
 
 def paid(world: Deliveries, order_id: str, buyer: Person, design: str, campaign_id: str) -> None:
-    told = issued(order_id, 1, "Active", buyer=buyer)
+    snapshot = issued(order_id, 1, "Active", buyer=buyer)
     campaigns = tuple(
         it.model_copy(update={"campaign_id": campaign_id, "design": design})
-        for it in told.campaigns
+        for it in snapshot.campaigns
     )
-    tickets = tuple(it.model_copy(update={"campaign_id": campaign_id}) for it in told.tickets)
+    tickets = tuple(it.model_copy(update={"campaign_id": campaign_id}) for it in snapshot.tickets)
     world.receive(
-        decided(order_id, 1), told.model_copy(update={"campaigns": campaigns, "tickets": tickets})
+        decided(order_id, 1),
+        snapshot.model_copy(update={"campaigns": campaigns, "tickets": tickets}),
     )
 
 
@@ -56,7 +57,7 @@ def below(sender: SenderProcess) -> list[psutil.Process]:
         return []
 
 
-def test_a_text_that_eats_all_time_is_its_own_letter_and_its_neighbours_go(
+def test_a_text_that_exhausts_the_time_is_its_own_dead_letter_and_its_neighbours_are_sent(
     world: Deliveries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also those of its own campaign, and the odd ones of others."""
@@ -74,7 +75,7 @@ def test_a_text_that_eats_all_time_is_its_own_letter_and_its_neighbours_go(
     assert [job["failures"] for job in world.jobs() if job["state"] == "sent"] == [0, 0]
 
 
-def test_a_press_that_is_killed_costs_no_mail(world: Deliveries) -> None:
+def test_a_layout_worker_that_is_killed_costs_no_mail(world: Deliveries) -> None:
     sender = world.start()
     killed = set[int]()
     for at in range(4):
@@ -86,17 +87,17 @@ def test_a_press_that_is_killed_costs_no_mail(world: Deliveries) -> None:
             "spring",
         )
         world.until_sent()
-        [press] = below(sender)
-        killed.add(press.pid)
-        os.kill(press.pid, signal.SIGKILL)
+        [worker] = below(sender)
+        killed.add(worker.pid)
+        os.kill(worker.pid, signal.SIGKILL)
     assert (len(killed), len(world.mail.mails())) == (4, 4)
     assert world.rows("select code from runtime.dead_letters") == []
 
 
-def test_a_killed_sender_leaves_no_press_behind(world: Deliveries) -> None:
+def test_a_killed_sender_leaves_no_layout_worker_behind(world: Deliveries) -> None:
     sender = world.start()
     paid(world, "shop:1", GREEK, "event-ticket", "spring")
     world.until_sent()
-    [press] = below(sender)
+    [worker] = below(sender)
     sender.kill()
-    assert psutil.wait_procs([press], timeout=10)[1] == []
+    assert psutil.wait_procs([worker], timeout=10)[1] == []

@@ -18,9 +18,7 @@ from babel.dates import format_date, format_time
 
 from schemas.orders import TicketStatus
 
-PageLanguage = Callable[
-    [str, str], str
-]  # design, requested language -> language of the page
+PageLanguage = Callable[[str, str], str]  # design, requested language -> language of the page
 ENGLISH = "en"
 INTERNATIONAL = "en_GB"  # English that names no country: 6 March 2027, 19:30
 CACHED_MAX = 4_096  # dates of campaigns and days of issue are few, their tickets many

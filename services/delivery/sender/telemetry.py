@@ -34,7 +34,7 @@ JOB_STATES = ("due", "waiting", "held", "dead")
 class SenderTelemetry:
     """The points in their order. Between any two the process may die."""
 
-    def batch(self, batch: LeasedBatch) -> None:
+    def taken(self, batch: LeasedBatch) -> None:
         """Intents are recorded; nothing is rendered yet."""
 
     def stamped(self, pages: int) -> None: ...
@@ -99,7 +99,7 @@ class SenderLoggingTelemetry(SenderTelemetry):
         self._missing = set[tuple[str, str]]()
 
     @override
-    def batch(self, batch: LeasedBatch) -> None:
+    def taken(self, batch: LeasedBatch) -> None:
         self._health.beat()
         if batch.lost_leases:
             metrics.LOST_LEASES.add(batch.lost_leases)
@@ -132,8 +132,8 @@ class SenderLoggingTelemetry(SenderTelemetry):
     @override
     def rendered(self, job: LeasedJob, files: Sequence[CachedDocument], seconds: float) -> None:
         self._health.beat()
-        for outcome, files in Counter(file.outcome for file in files).items():
-            metrics.FILES.add(files, outcome=outcome)
+        for outcome, count in Counter(file.outcome for file in files).items():
+            metrics.FILES.add(count, outcome=outcome)
             metrics.FILE_BYTES.add(
                 sum(len(file.pdf) for file in files if file.outcome == outcome), outcome=outcome
             )

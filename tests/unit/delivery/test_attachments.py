@@ -45,14 +45,14 @@ def mailed(snapshot: TicketsChanged, *pdfs: bytes) -> EmailMessage:
 
 @given(integers(1, 130), sampled_from(["order", "ticket"]))
 def test_every_ticket_is_in_one_document_in_their_sequence(
-    tickets: int, per: DocumentScope
+    tickets: int, scope: DocumentScope
 ) -> None:
     snapshot = order(tickets)
-    whole = document(snapshot, snapshot.tickets)
-    made = split_document(whole, per)
-    assert [page for part in made for page in part.pages] == list(whole.pages)
-    is_each = per == "ticket" and tickets <= ATTACHMENTS_MAX
-    assert len(made) == (tickets if is_each else 1)
+    complete = document(snapshot, snapshot.tickets)
+    parts = split_document(complete, scope)
+    assert [page for part in parts for page in part.pages] == list(complete.pages)
+    is_each = scope == "ticket" and tickets <= ATTACHMENTS_MAX
+    assert len(parts) == (tickets if is_each else 1)
 
 
 def test_one_ticket_is_the_same_document_whatever_one_pdf_holds() -> None:
@@ -73,14 +73,14 @@ def test_one_attachment_has_the_orders_name_and_several_have_numbers() -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "html"])
-def test_the_mail_says_what_is_attached(kind: str) -> None:
-    for pdfs, said in (
+def test_the_mail_names_what_is_attached(kind: str) -> None:
+    for pdfs, expected in (
         ([b"a"], "in the attached PDF, one page each"),
         ([b"a", b"b"], "in the attached 2 PDFs, one each"),
     ):
         body = mailed(order(2), *pdfs).get_body((kind,))
         assert body is not None
-        assert said in " ".join(body.get_content().split())
+        assert expected in " ".join(body.get_content().split())
 
 
 @given(text(max_size=80), sampled_from([None, 1, 100]))

@@ -99,12 +99,12 @@ def test_what_was_never_put_is_missing_and_what_is_deleted_is_so_again(store: St
     store.files.delete(SHA256)
     with pytest.raises(FileMissing):
         store.files.get(SHA256)
-    store.files.delete(SHA256)  # gone already: as wished
+    store.files.delete(SHA256)  # removed already
     assert store.names() == []
 
 
 @pytest.mark.parametrize("other", [b"", CONTENT[:-1], CONTENT + b"x", b"%PDF-1.7 b ticket"])
-def test_another_content_under_the_name_is_noticed_and_never_given_and_putting_mends_it(
+def test_another_content_under_the_name_is_detected_and_never_returned_and_putting_repairs_it(
     store: Store, other: bytes
 ) -> None:
     store.files.put(CONTENT)
@@ -115,7 +115,7 @@ def test_another_content_under_the_name_is_noticed_and_never_given_and_putting_m
     assert store.files.get(SHA256) == CONTENT
 
 
-def test_many_that_put_the_same_at_once_leave_one_whole_file(store: Store) -> None:
+def test_many_that_put_the_same_at_once_leave_one_complete_file(store: Store) -> None:
     content = CONTENT * 50_000
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(lambda _: BlobStore(store.url).put(content), range(24)))) == 1
@@ -210,7 +210,7 @@ def test_what_a_killed_writer_left_goes_with_its_file(folder: Path) -> None:
     assert (left.exists(), others.exists(), young.exists()) == (False, True, True)
 
 
-def test_a_folder_that_has_gone_is_the_worlds_fault(folder: Path) -> None:
+def test_a_folder_that_was_removed_is_a_dependency_failure(folder: Path) -> None:
     files = BlobStore(str(folder), tireless())
     folder.rmdir()
     with pytest.raises(BlobStoreUnavailable):
@@ -252,7 +252,7 @@ def test_a_link_to_elsewhere_is_replaced_and_not_followed(folder: Path, tmp_path
     )
 
 
-# A store that is away.
+# A store that is unavailable.
 
 
 class Hanging(AsyncFileSystem):  # type: ignore[misc]  # fsspec ships no types
@@ -288,36 +288,36 @@ def test_a_store_that_hangs_is_waited_for_so_long_and_no_longer(
     assert time.monotonic() - begun < 60  # and not the hour for which the store hangs
 
 
-def test_a_store_that_fails_is_left_alone_for_a_while_that_doubles_and_then_asked_again(
+def test_a_store_that_fails_opens_the_circuit_breaker_for_a_delay_that_doubles_and_is_then_tried_again(
     folder: Path,
 ) -> None:
     now = 0.0
     files = BlobStore(str(folder), CircuitBreaker(1, 1.0, 60.0, lambda: now, lambda: 1.0))
-    away = folder.rename(folder.with_name("away"))
+    moved = folder.rename(folder.with_name("away"))
     folder.write_text("in its place")
-    said = []
+    is_open = []
     for second in (0.0, 0.9, 1.1, 2.9, 3.2):
         now = second
-        with pytest.raises(BlobStoreUnavailable) as told:
+        with pytest.raises(BlobStoreUnavailable) as state:
             files.get(SHA256)
-        said.append("left alone" in str(told.value))
-    assert said == [False, True, False, True, False]
+        is_open.append("circuit breaker open" in str(state.value))
+    assert is_open == [False, True, False, True, False]
     folder.unlink()
-    away.rename(folder)
+    moved.rename(folder)
     now = 20.0
     assert files.put(CONTENT) == SHA256
     assert files.get(SHA256) == CONTENT
-    folder.rename(away)
+    folder.rename(moved)
     folder.write_text("in its place")
-    for second, is_left_alone in (
+    for second, is_skipped in (
         (20.0, False),
         (20.9, True),
         (21.1, False),
-    ):  # its rests begin anew
+    ):  # its delays begin again
         now = second
-        with pytest.raises(BlobStoreUnavailable) as told:
+        with pytest.raises(BlobStoreUnavailable) as state:
             files.get(SHA256)
-        assert ("left alone" in str(told.value)) == is_left_alone
+        assert ("circuit breaker open" in str(state.value)) == is_skipped
 
 
 # Its address.
@@ -354,12 +354,12 @@ def test_an_address_may_hold_blanks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "root"), [("/var/state", "/var/state"), ("", "HOME"), ("relative", "HOME")]
+    ("state", "root"), [("/var/state", "/var/state"), ("", "HOME"), ("relative", "HOME")]
 )
 def test_without_an_address_it_is_this_users_own_folder(
-    told: str, root: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    state: str, root: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_STATE_HOME", told)
+    monkeypatch.setenv("XDG_STATE_HOME", state)
     expected = tmp_path / ".local" / "state" if root == "HOME" else Path(root)
     assert default_folder() == expected / "stubline" / "files"

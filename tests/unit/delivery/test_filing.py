@@ -31,7 +31,7 @@ def histories(draw: st.DrawFn) -> list[DeliveryInput]:
     """What both writers said of one order, in the sequence in which they said it. A ticket, once
     issued, stays.
     """
-    told: list[DeliveryInput] = []
+    inputs: list[DeliveryInput] = []
     tickets: list[str] = []
     for sequence, change in enumerate(
         draw(st.lists(st.integers(0, 30), min_size=1, max_size=6)), 1
@@ -41,18 +41,18 @@ def histories(draw: st.DrawFn) -> list[DeliveryInput]:
         else:
             at = change % len(tickets)
             tickets = [*tickets[:at], STATUSES[1 + change % 3], *tickets[at + 1 :]]
-        told.append(issued(ORDER, sequence, *tickets))
+        inputs.append(issued(ORDER, sequence, *tickets))
     states = draw(st.lists(st.sampled_from(STATES), max_size=4))
-    told += [decided(ORDER, sequence, state) for sequence, state in enumerate(states, 1)]
-    return told
+    inputs += [decided(ORDER, sequence, state) for sequence, state in enumerate(states, 1)]
+    return inputs
 
 
 arrivals = histories().flatmap(
-    lambda told: st.tuples(
-        st.just(told),
-        st.permutations(told),
-        st.lists(st.sampled_from(told), max_size=6).flatmap(
-            lambda more: st.permutations([*told, *more])
+    lambda inputs: st.tuples(
+        st.just(inputs),
+        st.permutations(inputs),
+        st.lists(st.sampled_from(inputs), max_size=6).flatmap(
+            lambda more: st.permutations([*inputs, *more])
         ),
     )
 )
@@ -65,8 +65,8 @@ def lived(batches: Sequence[Sequence[DeliveryInput]]) -> DeliveryOrder:
     return order
 
 
-def one_by_one(told: Sequence[DeliveryInput]) -> DeliveryOrder:
-    return lived([[one] for one in told])
+def one_by_one(inputs: Sequence[DeliveryInput]) -> DeliveryOrder:
+    return lived([[one] for one in inputs])
 
 
 def filings(order: DeliveryOrder) -> Counter[UUID]:
@@ -89,10 +89,10 @@ def due(order: DeliveryOrder) -> set[UUID]:
 def test_each_active_ticket_is_in_exactly_one_initial_job(
     arrived: tuple[Sequence[DeliveryInput], ...], size: int
 ) -> None:
-    for told in arrived:
+    for inputs in arrived:
         for order in (
-            one_by_one(told),
-            lived([told[at : at + size] for at in range(0, len(told), size)]),
+            one_by_one(inputs),
+            lived([inputs[at : at + size] for at in range(0, len(inputs), size)]),
         ):
             assert {
                 count for ticket, count in filings(order).items() if ticket in order.active
@@ -104,7 +104,7 @@ def test_each_active_ticket_is_in_exactly_one_initial_job(
 def test_the_same_facts_in_any_order_make_the_same_tickets_due(
     arrived: tuple[Sequence[DeliveryInput], ...],
 ) -> None:
-    ends = [one_by_one(told) for told in arrived]
+    ends = [one_by_one(inputs) for inputs in arrived]
     assert len({(frozenset(due(end)), end.active, end.decision) for end in ends}) == 1
     holds = {frozenset(job.is_held for job in end.jobs if job.state == "due") for end in ends}
     assert len(holds) == 1
@@ -114,9 +114,9 @@ def test_the_same_facts_in_any_order_make_the_same_tickets_due(
 def test_a_batch_at_once_is_known_when_it_comes_again(
     arrived: tuple[Sequence[DeliveryInput], ...],
 ) -> None:
-    told = arrived[1]
-    order = one_by_one(told)
-    again = apply_batch(told, {ORDER: order})
+    inputs = arrived[1]
+    order = one_by_one(inputs)
+    again = apply_batch(inputs, {ORDER: order})
     assert set(again.verdicts) <= {SnapshotVerdict.DUPLICATE, SnapshotVerdict.SUPERSEDED}
     assert again.orders[ORDER] == order
     assert changed_jobs({ORDER: order}, again.orders) == []
@@ -124,9 +124,9 @@ def test_a_batch_at_once_is_known_when_it_comes_again(
 
 @given(histories())
 def test_one_snapshot_is_one_job_and_names_it_the_same_after_a_restore(
-    told: list[DeliveryInput],
+    inputs: list[DeliveryInput],
 ) -> None:
-    one, other = one_by_one(told[:1]), one_by_one(told[:1])
+    one, other = one_by_one(inputs[:1]), one_by_one(inputs[:1])
     assert len(one.jobs) == 1
     assert [job.job_id for job in one.jobs] == [job.job_id for job in other.jobs]
 
@@ -142,9 +142,9 @@ def with_states(order: DeliveryOrder, *states: str) -> DeliveryOrder:
 
 
 def test_a_job_whose_tickets_are_all_cancelled_is_cancelled_and_comes_back_with_them() -> None:
-    told: list[DeliveryInput] = [decided(ORDER, 1), issued(ORDER, 1, "Active", "Active")]
-    told.append(issued(ORDER, 2, "Cancelled", "Cancelled"))
-    cancelled = one_by_one(told)
+    inputs: list[DeliveryInput] = [decided(ORDER, 1), issued(ORDER, 1, "Active", "Active")]
+    inputs.append(issued(ORDER, 2, "Cancelled", "Cancelled"))
+    cancelled = one_by_one(inputs)
     assert [job.state for job in cancelled.jobs] == ["cancelled"]
     back = apply_batch([issued(ORDER, 3, "Active", "Cancelled")], {ORDER: cancelled}).orders[ORDER]
     assert [(job.job_id, job.state) for job in back.jobs] == [(cancelled.jobs[0].job_id, "due")]
@@ -164,11 +164,11 @@ def test_a_ticket_more_is_a_job_of_its_own() -> None:
     assert [job.ticket_ids for job in order.jobs] == [{ticket_id(ORDER, 1)}, {ticket_id(ORDER, 2)}]
 
 
-def test_a_ticket_left_behind_by_its_mail_is_filed_anew() -> None:
+def test_a_ticket_left_out_of_its_mail_is_filed_again() -> None:
     """As the sender leaves it: the mail went without ticket 2, which then stands in no job."""
     order = one_by_one([decided(ORDER, 1), issued(ORDER, 1, "Active", "Active")])
     job = order.jobs[0]
-    gone = Job(
+    cancelled_job = Job(
         job.job_id,
         ORDER,
         "initial",
@@ -176,7 +176,9 @@ def test_a_ticket_left_behind_by_its_mail_is_filed_anew() -> None:
         is_held=False,
         ticket_ids=frozenset({ticket_id(ORDER, 1)}),
     )
-    left = DeliveryOrder(ORDER, order.tickets, order.active, order.decided, order.decision, (gone,))
+    left = DeliveryOrder(
+        ORDER, order.tickets, order.active, order.decided, order.decision, (cancelled_job,)
+    )
     again = file_jobs(left)
     assert [it.ticket_ids for it in again.jobs] == [{ticket_id(ORDER, 1)}, {ticket_id(ORDER, 2)}]
     assert again.jobs[1].job_id != job.job_id
@@ -189,7 +191,7 @@ def test_an_order_that_is_not_released_holds_its_jobs() -> None:
     assert [(job.state, job.is_held) for job in released.jobs] == [("due", False)]
 
 
-def test_a_dead_job_stays_dead_until_it_is_given_back() -> None:
+def test_a_dead_job_stays_dead_until_it_is_replayed() -> None:
     dead = with_states(one_by_one([decided(ORDER, 1), issued(ORDER, 1, "Active")]), "dead")
     moved = apply_batch([issued(ORDER, 2, "Won")], {ORDER: dead}).orders[ORDER]
     assert [job.state for job in moved.jobs] == ["dead"]

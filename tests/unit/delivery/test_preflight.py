@@ -1,5 +1,5 @@
 """A campaign whose design cannot be printed is refused before it is applied, and one that can
-leaves its plate on the shelf.
+leaves its plate in the plate cache.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def plates(tmp_path: Path) -> list[str]:
     return [path.stem for path in (tmp_path / "plates").glob("*.plate")]
 
 
-def test_a_design_that_cannot_be_printed_is_told_with_campaign_file_and_line(
+def test_a_design_that_cannot_be_printed_is_refused_with_campaign_file_and_line(
     ours: Ours, tmp_path: Path
 ) -> None:
     ours(style=".holder { opacity: 0.5 }")
@@ -82,8 +82,8 @@ def test_a_design_that_can_be_printed_is_compiled_for_the_tickets_to_come(
     )
     page = documents.document(snapshot, snapshot.tickets).pages[0]
     renderer: Renderer = printer.renderer(read(DeliverySettings))
-    chosen = renderer.library.choose(page.design)
-    assert plates(tmp_path) == [plate_key(chosen, facts_of(page))]
+    variant = renderer.library.choose(page.design)
+    assert plates(tmp_path) == [plate_key(variant, facts_of(page))]
 
 
 def test_a_language_that_the_design_lacks_is_refused_with_those_that_it_has(
@@ -110,7 +110,7 @@ def test_the_plate_is_in_the_campaigns_language(ours: Ours, tmp_path: Path) -> N
     assert plates(tmp_path) == [plate_key(renderer.library.choose("door", "fr"), facts_of(page))]
 
 
-def test_what_the_issuer_tells_is_what_orders_will_say() -> None:
+def test_what_the_issuer_publishes_is_what_orders_will_carry() -> None:
     definition = CampaignDefinition.model_validate(
         {
             "id": "spring",
@@ -121,8 +121,8 @@ def test_what_the_issuer_tells_is_what_orders_will_say() -> None:
             "time": "19:30",
         }
     )
-    told = CampaignSnapshot.model_validate({"version": 1, **definition.said()})
-    assert (told.campaign_id, told.starts_on, told.starts_at) == (
+    snapshot = CampaignSnapshot.model_validate({"version": 1, **definition.said()})
+    assert (snapshot.campaign_id, snapshot.starts_on, snapshot.starts_at) == (
         "spring",
         date(2027, 3, 6),
         "19:30",
@@ -131,7 +131,7 @@ def test_what_the_issuer_tells_is_what_orders_will_say() -> None:
 
 
 @pytest.mark.parametrize("folder", ["relative/plates", "/proc/plates", "/dev/null/plates"])
-def test_a_folder_for_plates_that_cannot_be_is_told_by_its_name(
+def test_a_folder_for_plates_that_cannot_be_is_refused_by_its_name(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", folder)

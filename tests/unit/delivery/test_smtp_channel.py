@@ -60,7 +60,7 @@ class Scripted:
             thread.join(60)
 
     @property
-    def where(self) -> SmtpServer:
+    def server(self) -> SmtpServer:
         return SmtpServer("127.0.0.1", self._listener.getsockname()[1])
 
     def _accept(self) -> None:
@@ -106,20 +106,20 @@ class Scripted:
         return True
 
 
-def channel(where: SmtpServer, **bounds: float) -> SmtpChannel:
+def channel(server: SmtpServer, **bounds: float) -> SmtpChannel:
     given = {"timeout_s": 30.0, "deadline_s": 60.0, **bounds}
     return SmtpChannel(
-        where, timeout_s=given["timeout_s"], deadline_s=given["deadline_s"], mails_max=2
+        server, timeout_s=given["timeout_s"], deadline_s=given["deadline_s"], mails_max=2
     )
 
 
-def test_a_mail_goes_as_it_is_with_its_dots_and_asks_for_reports_by_its_name() -> None:
+def test_a_mail_is_sent_as_it_is_with_its_dots_and_requests_reports_by_its_name() -> None:
     with Scripted([{}]) as server:
         line = channel(server.server)
         dots: list[str] = []
-        answer = line.send(PARCEL, at_final_dot=lambda: dots.append("dot"))
+        reply = line.send(PARCEL, at_final_dot=lambda: dots.append("dot"))
         line.close()
-    assert answer == SmtpReply("end", 250, "2.0.0 kept")
+    assert reply == SmtpReply("end", 250, "2.0.0 kept")
     assert server.bodies == [b"Subject: x\r\n\r\n..dot\r\nend\r\n"]
     assert dots == ["dot"]
     assert any("ENVID=job-1" in command and "RET=HDRS" in command for command in server.commands)
@@ -135,7 +135,7 @@ def test_several_mails_go_by_one_connection_up_to_its_limit() -> None:
     assert server.connections == 2
 
 
-def test_a_connection_that_was_closed_while_it_rested_says_nothing_of_the_mail() -> None:
+def test_a_connection_that_was_closed_while_it_was_idle_says_nothing_of_the_mail() -> None:
     with Scripted([{".": "250 ok\r\n421 idle too long"}, {}]) as server:
         line = channel(server.server)
         assert [line.send(PARCEL).code, line.send(PARCEL).code] == [250, 250]
@@ -201,13 +201,13 @@ def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(h
         ({".": "452 4.3.1 full"}, SmtpReply("end", 452, "4.3.1 full"), SendVerdict.RETRY),
     ],
 )
-def test_an_answer_names_its_stage_and_the_next_mail_begins_anew(
-    script: dict[str, str], answer: SmtpReply, verdict: SendVerdict
+def test_a_reply_names_its_stage_and_the_next_mail_begins_again(
+    script: dict[str, str], reply: SmtpReply, verdict: SendVerdict
 ) -> None:
     with Scripted([script, {}]) as server:
         line = channel(server.server)
-        assert line.send(PARCEL) == answer
-        assert classify_reply(answer) is verdict
+        assert line.send(PARCEL) == reply
+        assert classify_reply(reply) is verdict
         assert line.send(PARCEL).code == 250
         line.close()
 
@@ -217,15 +217,15 @@ def test_an_answer_names_its_stage_and_the_next_mail_begins_anew(
 )
 def test_half_an_answer_to_the_final_dot_is_no_acceptance(half: str) -> None:
     with Scripted([{".": HALF + half}]) as server:
-        answer = channel(server.server).send(PARCEL)
-    assert (answer.stage, classify_reply(answer)) == ("end", SendVerdict.UNKNOWN)
+        reply = channel(server.server).send(PARCEL)
+    assert (reply.stage, classify_reply(reply)) == ("end", SendVerdict.UNKNOWN)
 
 
-def test_a_server_that_is_not_there_is_away() -> None:
+def test_a_server_that_does_not_exist_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    answer = channel(SmtpServer("127.0.0.1", port)).send(PARCEL)
-    assert (answer.stage, answer.code, classify_reply(answer)) == (
+    reply = channel(SmtpServer("127.0.0.1", port)).send(PARCEL)
+    assert (reply.stage, reply.code, classify_reply(reply)) == (
         "connect",
         0,
         SendVerdict.UNAVAILABLE,
@@ -233,24 +233,24 @@ def test_a_server_that_is_not_there_is_away() -> None:
 
 
 def test_a_password_is_never_sent_to_a_server_that_offers_no_encryption() -> None:
-    with Scripted([{}]) as server:
-        where = SmtpServer(
-            "127.0.0.1", server.server.port, wants_starttls=True, user="u", password="secret"
+    with Scripted([{}]) as scripted:
+        server = SmtpServer(
+            "127.0.0.1", scripted.server.port, wants_starttls=True, user="u", password="secret"
         )
-        answer = channel(where).send(PARCEL)
-    assert classify_reply(answer) is SendVerdict.LOGIN_REFUSED
-    assert not any("AUTH" in command for command in server.commands)
+        reply = channel(server).send(PARCEL)
+    assert classify_reply(reply) is SendVerdict.LOGIN_REFUSED
+    assert not any("AUTH" in command for command in scripted.commands)
 
 
 def test_a_wrong_password_is_not_the_recipients_fault() -> None:
     script = {"EHLO": "250-here\r\n250 AUTH PLAIN", "AUTH": "535 5.7.8 wrong"}
     with Scripted([script]) as server:
-        answer = channel(
+        reply = channel(
             SmtpServer("127.0.0.1", server.server.port, user="u", password="secret")
         ).send(PARCEL)
-    assert (answer.stage, answer.code, classify_reply(answer)) == (
+    assert (reply.stage, reply.code, classify_reply(reply)) == (
         "login",
         535,
         SendVerdict.LOGIN_REFUSED,
     )
-    assert "secret" not in str(answer)
+    assert "secret" not in str(reply)

@@ -86,14 +86,14 @@ def test_an_answer_means(stage: Stage, code: int, verdict: SendVerdict) -> None:
 def test_only_a_yes_to_the_final_dot_is_acceptance_and_no_answer_kills_a_job(
     stage: Stage, code: int
 ) -> None:
-    answer = SmtpReply(stage, code, "")
-    verdict = classify_reply(answer)
+    reply = SmtpReply(stage, code, "")
+    verdict = classify_reply(reply)
     assert (verdict is SendVerdict.ACCEPTED) == (
         200 <= code < 300 and stage not in {"connect", "login"}
     )
     if code in {0, 421} or stage in {"connect", "login"}:
         assert verdict is not SendVerdict.REFUSED
-    assert counts_against_server(answer, verdict) >= (code == 0)
+    assert counts_against_server(reply, verdict) >= (code == 0)
 
 
 @pytest.mark.parametrize(

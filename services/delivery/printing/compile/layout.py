@@ -83,7 +83,7 @@ class LaidOutPage:
     shape: tuple[tuple[object, ...], ...]  # every box outside of fields: what must not move
     families: frozenset[str]  # the first that each of its texts names
     is_stampable: bool  # it holds only the design's own text and what can be stamped
-    missing_characters: str = ""  # characters of its texts that no font has, shown as U+FFFD
+    missing: str = ""  # characters of its texts that no font has, shown as U+FFFD
 
 
 class PageTemplate:

@@ -63,7 +63,7 @@ class FieldSpec:
     """A field as its element declares it. `lines` 0: as many as its box holds."""
 
     name: FieldName
-    fitting_rule: FittingRule
+    rule: FittingRule
     at: str  # `page.html:12`, for messages
     element: Element
 

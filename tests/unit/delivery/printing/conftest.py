@@ -1,4 +1,4 @@
-"""One shelf for all tests of a run: a plate is compiled once."""
+"""One plate cache for all tests of a run: a plate is compiled once."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def shelf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plates_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shelf")

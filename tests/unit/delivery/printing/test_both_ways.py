@@ -43,42 +43,46 @@ ROUNDING = 0.02  # CSS pixels by which a line may seem wider than its box
 FIELDS = tuple(ADA)
 
 
-def spread(corpus: dict[str, str], turn: int) -> dict[str, str]:
+def spread(corpus: dict[str, str], shift: int) -> dict[str, str]:
     """Another text into each field; with each turn, each text moves to the next field."""
-    told = list(corpus.values())
-    return {name: told[(at + turn) % len(told)] for at, name in enumerate(FIELDS)}
+    texts = list(corpus.values())
+    return {name: texts[(at + shift) % len(texts)] for at, name in enumerate(FIELDS)}
 
 
 # Each text twice on each design, in another size and in another field.
 PAGES = [
-    (sheet, 9 * at + len(FIELDS) * turn) for at, sheet in enumerate(VARIANTS) for turn in range(2)
+    (variant, 9 * at + len(FIELDS) * shift)
+    for at, variant in enumerate(VARIANTS)
+    for shift in range(2)
 ]
-# Each odd text in two of three fields, all sheets.
-WHOLE_PAGES = [(sheet, 3 * at) for at, sheet in enumerate(VARIANTS)]
+# Each unstampable text in two of three fields, all variants.
+UNSTAMPABLE_PAGES = [(variant, 3 * at) for at, variant in enumerate(VARIANTS)]
 
 
-def odd_texts(turn: int) -> dict[str, str]:
+def unstampable_texts(shift: int) -> dict[str, str]:
     """Three texts that cannot be stamped, the rest as ever."""
-    told = list(ODD.values())
+    texts = list(ODD.values())
     return {
         **ADA,
         **{
-            name: told[(turn + at) % len(told)]
+            name: texts[(shift + at) % len(texts)]
             for at, name in enumerate(("holder", "purchaser", "email"))
         },
     }
 
 
 @cache
-def is_cut(sheet: str, turn: int) -> bool:
-    return any(it.is_cut for it in compiled_design(sheet).unstampable(odd_texts(turn)).values())
+def is_cut(variant: str, shift: int) -> bool:
+    return any(
+        it.is_cut for it in compiled_design(variant).unstampable(unstampable_texts(shift)).values()
+    )
 
 
 @cache
-def both(sheet: str, turn: int, *, is_odd: bool = False) -> tuple[bytes, bytes]:
+def both(variant: str, shift: int, *, is_unstampable: bool = False) -> tuple[bytes, bytes]:
     """Ours and WeasyPrint's. Made once for all laws."""
-    texts = odd_texts(turn) if is_odd else spread(LATIN, turn)
-    return compiled_design(sheet).ours(texts), compiled_design(sheet).weasyprints(texts)
+    texts = unstampable_texts(shift) if is_unstampable else spread(LATIN, shift)
+    return compiled_design(variant).ours(texts), compiled_design(variant).weasyprints(texts)
 
 
 def beyond(ours: bytes, weasyprints: bytes, dpi: float) -> float:
@@ -92,25 +96,25 @@ def assert_same_picture(ours: bytes, weasyprints: bytes, *dpis: int) -> None:
         assert beyond(ours, weasyprints, dpi) == 0, f"pixels differ at {dpi} dpi"
 
 
-@pytest.mark.parametrize(("sheet", "turn"), PAGES)
-def test_what_is_stamped_looks_as_weasyprint_prints_it(sheet: str, turn: int) -> None:
-    assert compiled_design(sheet).split(spread(LATIN, turn))[1] == {}, (
-        "nothing of the Latin corpus is set whole"
+@pytest.mark.parametrize(("variant", "shift"), PAGES)
+def test_what_is_stamped_looks_as_weasyprint_prints_it(variant: str, shift: int) -> None:
+    assert compiled_design(variant).split(spread(LATIN, shift))[1] == {}, (
+        "nothing of the Latin corpus is laid out"
     )
-    assert_same_picture(*both(sheet, turn), 72, 144, 300)
+    assert_same_picture(*both(variant, shift), 72, 144, 300)
 
 
 @pytest.mark.slow
 def test_every_text_in_every_field_looks_as_weasyprint_prints_it() -> None:
     """On one sheet or another."""
-    for turn in range(len(LATIN)):
-        assert_same_picture(*both(VARIANTS[turn % len(VARIANTS)], turn), 144)
+    for shift in range(len(LATIN)):
+        assert_same_picture(*both(VARIANTS[shift % len(VARIANTS)], shift), 144)
 
 
-@pytest.mark.parametrize(("sheet", "turn"), PAGES)
-def test_each_line_has_the_same_glyphs_at_the_same_place(sheet: str, turn: int) -> None:
+@pytest.mark.parametrize(("variant", "shift"), PAGES)
+def test_each_line_has_the_same_glyphs_at_the_same_place(variant: str, shift: int) -> None:
     """Whatever a rasteriser makes of it."""
-    ours, weasyprints = map(lines_of, both(sheet, turn))
+    ours, weasyprints = map(lines_of, both(variant, shift))
     assert [glyphs for _, _, glyphs in ours] == [glyphs for _, _, glyphs in weasyprints]
     for (x, y, _), (same_x, same_y, _) in zip(ours, weasyprints, strict=True):
         assert abs(x - same_x) < PLACE
@@ -118,18 +122,18 @@ def test_each_line_has_the_same_glyphs_at_the_same_place(sheet: str, turn: int) 
 
 
 @pytest.mark.feature("SF-054")
-@pytest.mark.parametrize(("sheet", "turn"), PAGES)
-def test_what_is_stamped_reads_as_weasyprint_prints_it(sheet: str, turn: int) -> None:
+@pytest.mark.parametrize(("variant", "shift"), PAGES)
+def test_what_is_stamped_reads_as_weasyprint_prints_it(variant: str, shift: int) -> None:
     """By a search, by the clipboard: the same words in the same order."""
-    ours, weasyprints = map(text_of, both(sheet, turn))
+    ours, weasyprints = map(text_of, both(variant, shift))
     assert ours == weasyprints
 
 
 @pytest.mark.feature("SF-054")
-@pytest.mark.parametrize(("sheet", "turn"), PAGES)
-def test_a_text_that_is_not_cut_is_found_whole(sheet: str, turn: int) -> None:
-    at_work, texts = compiled_design(sheet), spread(LATIN, turn)
-    found = squeezed(text_of(both(sheet, turn)[0]))
+@pytest.mark.parametrize(("variant", "shift"), PAGES)
+def test_a_text_that_is_not_truncated_is_found_completely(variant: str, shift: int) -> None:
+    at_work, texts = compiled_design(variant), spread(LATIN, shift)
+    found = squeezed(text_of(both(variant, shift)[0]))
     for name, it in at_work.split(texts)[0].items():
         spot, lines = at_work.plate.spots[name], squeezed("".join(it.lines))
         meant = squeezed(normalized(texts[spot.field]))
@@ -137,11 +141,11 @@ def test_a_text_that_is_not_cut_is_found_whole(sheet: str, turn: int) -> None:
         assert it.is_cut or lines == (meant.upper() if spot.upper else meant), name
 
 
-@pytest.mark.parametrize(("sheet", "turn"), PAGES[::2])
-def test_what_was_fitted_fits_for_weasyprint_too(sheet: str, turn: int) -> None:
+@pytest.mark.parametrize(("variant", "shift"), PAGES[::2])
+def test_what_was_fitted_fits_for_weasyprint_too(variant: str, shift: int) -> None:
     """As many lines, none wider than the box: our measure is WeasyPrint's."""
-    at_work = compiled_design(sheet)
-    fitted, _ = at_work.split(spread(LATIN, turn))
+    at_work = compiled_design(variant)
+    fitted, _ = at_work.split(spread(LATIN, shift))
     laid_out = at_work.template.lay_out(fitted, None)
     for name, it in fitted.items():
         count, _, width = measure_lines(laid_out, at_work.template.fields[name].element)
@@ -149,16 +153,16 @@ def test_what_was_fitted_fits_for_weasyprint_too(sheet: str, turn: int) -> None:
         assert width <= at_work.plate.spots[name].box.width + ROUNDING, name
 
 
-@pytest.mark.parametrize("sheet", [it for it in VARIANTS if it.startswith("raffle")])
-def test_a_short_text_stands_where_plain_html_puts_it(sheet: str) -> None:
+@pytest.mark.parametrize("variant", [it for it in VARIANTS if it.startswith("raffle")])
+def test_a_short_text_stands_where_plain_html_puts_it(variant: str) -> None:
     """None of our lines, sizes and heights in the page: the texts written into its elements, and
     WeasyPrint alone.
     """
-    at_work = compiled_design(sheet)
-    for said in at_work.template.fields.values():
-        for child in list(said.element):
-            said.element.remove(child)
-        said.element.text = ADA[said.name]
+    at_work = compiled_design(variant)
+    for spec in at_work.template.fields.values():
+        for child in list(spec.element):
+            spec.element.remove(child)
+        spec.element.text = ADA[spec.name]
     bare = at_work.template._page.render(
         stylesheets=at_work.template._styles, font_config=at_work.template._fonts
     )
@@ -166,12 +170,12 @@ def test_a_short_text_stands_where_plain_html_puts_it(sheet: str) -> None:
 
 
 @pytest.mark.feature("SF-053", "SF-055")
-@pytest.mark.parametrize("sheet", VARIANTS)
-def test_the_code_is_read_from_paper_and_from_a_phone(sheet: str) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_code_is_read_from_paper_and_from_a_phone(variant: str) -> None:
     """At 150 dpi, which any printer has; and from a page as wide as a small phone's screen, 360
     pixels.
     """
-    at_work = compiled_design(sheet)
+    at_work = compiled_design(variant)
     for number in range(3):
         pdf = at_work.ours(ADA, payload(number))
         assert scanned(picture(pdf, 150)) == [payload(number)]
@@ -202,41 +206,46 @@ def test_a_code_drawn_without_a_stencil_is_as_large() -> None:
     assert scanned(picture(bare, 150)) == [payload()]
 
 
-@pytest.mark.parametrize(("sheet", "turn"), WHOLE_PAGES)
-def test_what_is_set_whole_looks_as_weasyprint_prints_it(sheet: str, turn: int) -> None:
-    assert compiled_design(sheet).split(odd_texts(turn))[1], "something of it cannot be stamped"
-    assert_same_picture(*both(sheet, turn, is_odd=True), 72, 144, 300)
+@pytest.mark.parametrize(("variant", "shift"), UNSTAMPABLE_PAGES)
+def test_what_is_laid_out_looks_as_weasyprint_prints_it(variant: str, shift: int) -> None:
+    assert compiled_design(variant).split(unstampable_texts(shift))[1], (
+        "something of it cannot be stamped"
+    )
+    assert_same_picture(*both(variant, shift, is_unstampable=True), 72, 144, 300)
 
 
 @pytest.mark.slow
-def test_every_field_set_whole_looks_as_weasyprint_prints_it() -> None:
-    for at, sheet in enumerate(VARIANTS[::4]):
-        at_work, texts = compiled_design(sheet), spread(ODD, 5 * at)
+def test_every_laid_out_field_looks_as_weasyprint_prints_it() -> None:
+    for at, variant in enumerate(VARIANTS[::4]):
+        at_work, texts = compiled_design(variant), spread(ODD, 5 * at)
         assert_same_picture(at_work.ours(texts), at_work.weasyprints(texts), 144)
 
 
 @pytest.mark.feature("SF-054")
-@pytest.mark.parametrize(("sheet", "turn"), WHOLE_PAGES)
-def test_what_is_set_whole_reads_as_weasyprint_prints_it(sheet: str, turn: int) -> None:
+@pytest.mark.parametrize(("variant", "shift"), UNSTAMPABLE_PAGES)
+def test_what_is_laid_out_reads_as_weasyprint_prints_it(variant: str, shift: int) -> None:
     """Where it is not cut: WeasyPrint lets the ellipsis stand for all that it cut off, and for that
     of the field before.
     """
-    ours, weasyprints = map(text_of, both(sheet, turn, is_odd=True))
-    if not is_cut(sheet, turn):
+    ours, weasyprints = map(text_of, both(variant, shift, is_unstampable=True))
+    if not is_cut(variant, shift):
         assert ours == weasyprints
     for stamped in ("number", "order", "status"):
         assert squeezed(ADA[stamped]) in squeezed(ours)
 
 
-@pytest.mark.parametrize(("sheet", "turn"), WHOLE_PAGES)
-def test_a_text_set_whole_stays_in_its_box_and_stands_where_its_rule_says(
-    sheet: str, turn: int
+@pytest.mark.parametrize(("variant", "shift"), UNSTAMPABLE_PAGES)
+def test_a_laid_out_text_stays_in_its_box_and_stands_where_its_rule_puts_it(
+    variant: str, shift: int
 ) -> None:
     """Unless it is cut, which clips it; then its height stays inside all the same."""
-    at_work = compiled_design(sheet)
-    fitted, odd = at_work.split(odd_texts(turn))[0], at_work.unstampable(odd_texts(turn))
-    laid_out = at_work.template.lay_out({**fitted, **odd}, None)
-    for name, it in odd.items():
+    at_work = compiled_design(variant)
+    fitted, unstampable = (
+        at_work.split(unstampable_texts(shift))[0],
+        at_work.unstampable(unstampable_texts(shift)),
+    )
+    laid_out = at_work.template.lay_out({**fitted, **unstampable}, None)
+    for name, it in unstampable.items():
         spot = at_work.plate.spots[name]
         count, height, width = measure_lines(laid_out, at_work.template.fields[name].element)
         assert count <= it.lines <= lines_max(spot.rule, spot.box, it.size / spot.box.size)
@@ -249,20 +258,25 @@ def test_a_text_set_whole_stays_in_its_box_and_stands_where_its_rule_says(
         assert spot.rule.shrink * spot.box.size - 0.01 <= it.size <= spot.box.size + 0.01
 
 
-@pytest.mark.parametrize(("sheet", "turn"), WHOLE_PAGES[::4])
-def test_neighbours_of_a_field_set_whole_are_stamped_and_stand_where_they_stood(
-    sheet: str, turn: int
+@pytest.mark.parametrize(("variant", "shift"), UNSTAMPABLE_PAGES[::4])
+def test_neighbours_of_a_laid_out_field_are_stamped_and_stand_where_they_stood(
+    variant: str, shift: int
 ) -> None:
-    at_work, texts = compiled_design(sheet), odd_texts(turn)
-    _, odd = at_work.split(texts)
-    whole = at_work.whole(odd)
-    assert [name for name in at_work.plate.slots if name not in odd] == list(whole.slots)
-    assert whole.spots == {
-        name: spot for name, spot in at_work.plate.spots.items() if name not in odd
+    at_work, texts = compiled_design(variant), unstampable_texts(shift)
+    _, unstampable = at_work.split(texts)
+    with_texts = at_work.plate_with_texts_of(unstampable)
+    assert [name for name in at_work.plate.slots if name not in unstampable] == list(
+        with_texts.slots
+    )
+    assert with_texts.spots == {
+        name: spot for name, spot in at_work.plate.spots.items() if name not in unstampable
     }
-    stamped = at_work.ours({**texts, **{at_work.plate.spots[name].field: "" for name in odd}})
+    stamped = at_work.ours(
+        {**texts, **{at_work.plate.spots[name].field: "" for name in unstampable}}
+    )
     with_it, without = (
-        masked(at_work, pdf, odd) for pdf in (both(sheet, turn, is_odd=True)[0], stamped)
+        masked(at_work, pdf, unstampable)
+        for pdf in (both(variant, shift, is_unstampable=True)[0], stamped)
     )
     assert difference(with_it, without, TOLERANCE)[1] == 0
 
@@ -281,7 +295,7 @@ def masked(at_work: CompiledDesign, pdf: bytes, names: dict[str, str]) -> Image.
 
 
 @pytest.mark.feature("SF-053")
-def test_the_code_beside_a_field_set_whole_is_read() -> None:
+def test_the_code_beside_a_laid_out_field_is_read() -> None:
     at_work = compiled_design("event-ticket-phone")
     pdf = at_work.ours({**ADA, "holder": ODD["Chinese"]}, payload(7))
     assert scanned(picture(pdf, 150)) == scanned(picture_wide(pdf, 360)) == [payload(7)]

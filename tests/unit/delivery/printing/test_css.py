@@ -103,7 +103,7 @@ RULES = {
     "the code turned": ".code { transform: rotate(10deg) }",
     "the code transparent": ".code { opacity: 0.5 }",
     "the code hidden": ".code { visibility: hidden }",
-    "the code gone": ".code { display: none }",
+    "the code not displayed": ".code { display: none }",
     "a page's margin box": "@page { @top-left { content: 'head' } }",
     "crop marks": "@page { marks: crop; bleed: 3mm }",
     "a page's background": "html { background: #eef url(logo.png) no-repeat }",
@@ -197,7 +197,7 @@ def assert_alike(at_work: CompiledDesign, texts: dict[str, str], name: str) -> N
     ours, weasyprints = at_work.ours(texts), at_work.weasyprints(texts)
     largest, beyond = difference(picture(ours, 144), picture(weasyprints, 144), TOLERANCE)
     assert beyond <= SNAPPED, (
-        f"{name}: {beyond} pixels differ, by {largest} of 255, and nobody was told"
+        f"{name}: {beyond} pixels differ, by {largest} of 255, and nothing was reported"
     )
     assert "".join(text_of(ours).split()) == "".join(text_of(weasyprints).split())
 
@@ -275,7 +275,7 @@ def test_each_rule_of_fitting_is_stamped_as_weasyprint_sets_it(
 ) -> None:
     style = (
         f".holder {{ height: 23mm; line-height: {height}; text-align: right; letter-spacing: "
-        "0.2px }}"
+        "0.2px }"
     )
     at_work = held(tmp_path, style, ('data-field="holder"', f'data-field="holder" {attributes}'))
     assert at_work is not None
@@ -290,5 +290,5 @@ def test_each_rule_of_fitting_is_stamped_as_weasyprint_sets_it(
         laid_out = at_work.template.lay_out(
             {**at_work.split(texts)[0], **at_work.unstampable(texts)}, None
         )
-        said = at_work.template.fields["holder"]
-        assert measure_lines(laid_out, said.element)[0] <= (said.rule.lines or 9), text
+        spec = at_work.template.fields["holder"]
+        assert measure_lines(laid_out, spec.element)[0] <= (spec.rule.lines or 9), text

@@ -1,5 +1,5 @@
-"""Laws of `stubline design check`: what is wrong is told with file, line and remedy, and what a
-scanner will mind is a warning.
+"""Laws of `stubline design check`: what is wrong is reported with file, line and remedy, and what a
+campaign would refuse ends with 1.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def only_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "texts", lambda *of: islice(texts(*of), 1))
 
 
-def test_a_design_that_holds_ends_with_0_and_says_what_was_looked_at(
+def test_a_sound_design_ends_with_0_and_lists_what_was_checked(
     stubline: Stubline, tmp_path: Path
 ) -> None:
     made(tmp_path / "door", page=("</body>", f"{SAYS_ALL}</body>"), manifest=("", MORE_FIELDS))
@@ -53,7 +53,7 @@ SAYS_ALL = '<p style="position:absolute;top:128mm;margin:0">{{ campaign.when }}<
     for name, top in PLACES.items()
 )
 MORE_FIELDS = "".join(f'[fields.{name}]\nsample = "Some {name}"\n' for name in PLACES)
-# what is wrong: how, where it is told, and a word of the remedy
+# what is wrong: how, where it is reported, and a word of the remedy
 FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "broken template": ({"page": ("<h1>{{ campaign.name }}", "<h1>{% if %}")}, "page.html:8: ", "Expected an expression"),
     "unknown word": ({"page": ("<h1>{{ campaign.name }}", "<h1>{{ campaign.nme }}")}, "page.html:8: ", "nme"),
@@ -82,9 +82,9 @@ def test_a_fault_is_one_line_that_names_file_line_and_remedy(
     what: str, tmp_path: Path, plates: Path
 ) -> None:
     change, place, remedy = FAULTS[what]
-    told = list(in_process("check", made(tmp_path / "door", **change), tmp_path, plates))
-    faults = [it["text"] for it in told if it.get("kind") == "fault"]
-    assert len(faults) == 1, told
+    events = list(in_process("check", made(tmp_path / "door", **change), tmp_path, plates))
+    faults = [it["text"] for it in events if it.get("kind") == "fault"]
+    assert len(faults) == 1, events
     assert faults[0].startswith(f"door/{place}" if place else "door"), faults
     assert remedy in faults[0]
     assert "\n" not in faults[0]
@@ -93,20 +93,20 @@ def test_a_fault_is_one_line_that_names_file_line_and_remedy(
 def in_process(
     work: str, design: Design, folder: Path, plates: Path, **more: object
 ) -> Iterator[dict[str, Any]]:
-    """What the process with ceilings would tell, and without them."""
+    """Yield what the isolated process would report, without its limits."""
     task = {
         "name": design.name,
         "folder": str(folder / design.name),
-        "shelf": str(plates),
+        "plate_cache": str(plates),
         "size": None,
         "language": None,
     }
-    told: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
     try:
-        isolated.WORK[work](task | more, told.append)
+        isolated.WORK[work](task | more, events.append)
     except DesignUnusable as error:
-        told.append({"kind": "fault", "text": error.cause})
-    yield from told
+        events.append({"kind": "fault", "text": error.cause})
+    yield from events
 
 
 WARNINGS: dict[str, tuple[dict[str, Any], str]] = {
@@ -161,12 +161,12 @@ def test_a_heavy_file_is_a_warning(tmp_path: Path, plates: Path) -> None:
 
 
 @pytest.mark.usefixtures("only_usual")
-def test_a_folder_that_no_campaign_can_name_is_told(tmp_path: Path, plates: Path) -> None:
+def test_a_folder_that_no_campaign_can_name_is_reported(tmp_path: Path, plates: Path) -> None:
     found = findings(made(tmp_path / "My Door"), plates)
     assert "no campaign can name it" in found[0].text
 
 
-def test_a_name_of_a_campaign_that_runs_over_the_code_is_a_fault_and_says_which(
+def test_a_name_of_a_campaign_that_runs_over_the_code_is_a_fault_that_names_it(
     tmp_path: Path, plates: Path
 ) -> None:
     faults = [
@@ -180,7 +180,7 @@ def test_a_name_of_a_campaign_that_runs_over_the_code_is_a_fault_and_says_which(
     )
 
 
-def test_a_stamp_that_says_something_else_is_seen_and_told_once_for_each_place(
+def test_a_stamp_with_another_text_is_found_and_reported_once_for_each_place(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, plates: Path
 ) -> None:
     """Five kinds of texts differ, and two campaigns more: one line."""
@@ -201,14 +201,16 @@ def test_a_stamp_that_says_something_else_is_seen_and_told_once_for_each_place(
     )
 
 
-def test_what_is_the_same_in_all_sizes_and_languages_is_told_once_and_faults_come_first() -> None:
-    told = [
+def test_what_is_the_same_in_all_sizes_and_languages_is_reported_once_and_faults_come_first() -> (
+    None
+):
+    events = [
         {"kind": kind, "text": text, "size": size, "language": language}
         for kind, text in (("warning", "w"), ("fault", "f"))
         for size in ("a4", "a5")
         for language in ("de", "en")
     ]
-    assert cli_design.merge_findings(told) == [
+    assert cli_design.merge_findings(events) == [
         {"kind": kind, "text": kind[0], "sizes": ["a4", "a5"], "languages": ["de", "en"]}
         for kind in ("fault", "warning")
     ]
@@ -265,7 +267,7 @@ def test_the_comparison_sees_a_letter_that_is_missing_and_minds_no_edge(
         variants_of(design, None, None)[0], samples.facts(design), PlateCache(plates)
     )
     code, texts = samples.payload(), samples.usual(design)
-    whole = pictures.raster(proof.whole(texts, code).pdf, 150)
+    whole = pictures.raster(proof.reference(texts, code).pdf, 150)
     same = pictures.compare(pictures.raster(proof.printed(texts, code), 150), whole, 150)
     other = pictures.compare(
         pictures.raster(proof.printed(texts | {"holder": "Ada Lovelac"}, code), 150), whole, 150

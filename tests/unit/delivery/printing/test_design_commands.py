@@ -37,17 +37,17 @@ def test_a_new_design_is_a_copy_with_a_title_of_its_own_that_campaigns_can_name(
     assert DesignLibrary((tmp_path / "designs",)).choose("door-pass-a4").design == ours
 
 
-def test_it_tells_the_next_steps_and_where_senders_must_look(
+def test_it_prints_the_next_steps_and_the_setting_of_senders(
     stubline: Stubline, tmp_path: Path
 ) -> None:
-    said = stubline("new", "door-pass").out
+    output = stubline("new", "door-pass").out
     for step in (
         "stubline design preview door-pass --watch",
         "stubline design check door-pass",
         'design = "door-pass"',
     ):
-        assert step in said
-    assert f"STUBLINE_DELIVERY_DESIGNS_FOLDER={tmp_path}" in said
+        assert step in output
+    assert f"STUBLINE_DELIVERY_DESIGNS_FOLDER={tmp_path}" in output
 
 
 def test_it_is_made_where_senders_look_if_that_is_set(
@@ -89,7 +89,7 @@ def test_a_name_that_is_none_makes_nothing_anywhere(name: str, tmp_path: Path) -
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_path_for_a_name_ends_with_1_and_says_what_a_name_is(
+def test_a_path_for_a_name_ends_with_1_and_explains_what_a_name_is(
     stubline: Stubline, tmp_path: Path
 ) -> None:
     answer = stubline("new", "../x")
@@ -158,12 +158,21 @@ def test_a_preview_has_both_ways_and_what_differs(stubline: Stubline, tmp_path: 
     out = tmp_path / "door" / "preview"
     names = {
         f"a5-en-{name}"
-        for name in ("stamped.pdf", "stamped.png", "whole.pdf", "whole.png", "both.png")
+        for name in (
+            "stamped.pdf",
+            "stamped.png",
+            "weasyprint.pdf",
+            "weasyprint.png",
+            "side-by-side.png",
+        )
     }
     assert {path.name for path in out.iterdir()} == names
-    for name in ("stamped", "whole"):
+    for name in ("stamped", "weasyprint"):
         assert len(pypdfium2.PdfDocument(out / f"a5-en-{name}.pdf")) == 1
-    with Image.open(out / "a5-en-stamped.png") as one, Image.open(out / "a5-en-both.png") as both:
+    with (
+        Image.open(out / "a5-en-stamped.png") as one,
+        Image.open(out / "a5-en-side-by-side.png") as both,
+    ):
         assert both.width > 3 * one.width
     assert read(tmp_path / "door").digest == before  # pictures of it are no part of it
 
@@ -173,7 +182,7 @@ def test_pictures_are_never_made_part_of_the_design(stubline: Stubline, tmp_path
     assert stubline("preview", "door", "--out", "door/pictures").code == 2
     assert not (tmp_path / "door" / "pictures").exists()
     assert stubline("preview", "door", "--out", "elsewhere").code == 0
-    assert (tmp_path / "elsewhere" / "a5-en-both.png").is_file()
+    assert (tmp_path / "elsewhere" / "a5-en-side-by-side.png").is_file()
 
 
 @pytest.mark.slow
@@ -242,7 +251,7 @@ def test_a_fault_does_not_end_watching_and_ctrl_c_does(
     assert answer.code == 0
     assert "door/page.html:8" in answer.out
     assert answer.out.index("1 fault") < answer.out.index("no faults")
-    assert (tmp_path / "door" / "preview" / "a5-en-both.png").is_file()
+    assert (tmp_path / "door" / "preview" / "a5-en-side-by-side.png").is_file()
 
 
 # bench
@@ -251,7 +260,11 @@ def test_a_fault_does_not_end_watching_and_ctrl_c_does(
 def test_stamping_is_faster_than_weasyprint_on_the_same_pages(tmp_path: Path, plates: Path) -> None:
     design = made(tmp_path / "door")
     bench = DesignBench(
-        variants_of(design, None, None)[0], PlateCache(plates), pile=5, ones=20, alone=2
+        variants_of(design, None, None)[0],
+        PlateCache(plates),
+        batch=5,
+        singles=20,
+        reference_singles=2,
     )
     figures = {figure.what: figure for figure in bench.figures(rounds=1)}
     alone, many = figures["stamped, one order a ticket"], figures["stamped, 5 in one document"]
@@ -264,8 +277,8 @@ def test_the_pages_that_weasyprint_is_measured_with_are_the_same_pages(
     tmp_path: Path, plates: Path
 ) -> None:
     design = made(tmp_path / "door")
-    bench = DesignBench(variants_of(design, None, None)[0], PlateCache(plates), pile=3)
-    stamped, whole = bench._stamped_pile(0), bench._laid_out_pile(0)
+    bench = DesignBench(variants_of(design, None, None)[0], PlateCache(plates), batch=3)
+    stamped, whole = bench._stamped_batch(0), bench._reference_batch(0)
     for page in range(3):
         assert (
             pictures.compare(

@@ -31,25 +31,25 @@ Change = tuple[str, str]  # what stood there, what stands there
 
 @dataclass(frozen=True)
 class Bad:
-    """`said`: what the message has to have in it, behind the name of the design."""
+    """`words`: what the message has to contain, after the name of the design."""
 
-    said: tuple[str, ...]
+    words: tuple[str, ...]
     page: Change = ("", "")
     manifest: Change = ("", "")
     style: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def on_page(old: str, new: str, *said: str) -> Bad:
-    return Bad(said, page=(old, new))
+def on_page(old: str, new: str, *words: str) -> Bad:
+    return Bad(words, page=(old, new))
 
 
-def in_manifest(old: str, new: str, *said: str) -> Bad:
-    return Bad(said, manifest=(old, new))
+def in_manifest(old: str, new: str, *words: str) -> Bad:
+    return Bad(words, manifest=(old, new))
 
 
-def styled(style: str, *said: str) -> Bad:
-    return Bad(said, style=style)
+def styled(style: str, *words: str) -> Bad:
+    return Bad(words, style=style)
 
 
 def bomb(width: int, height: int) -> bytes:
@@ -452,7 +452,7 @@ def test_a_bad_design_is_refused_with_its_place_and_a_remedy(name: str, tmp_path
         )
     cause = refused.value.cause
     assert cause.startswith("made")
-    assert [word for word in bad.said if word not in cause] == [], cause
+    assert [word for word in bad.words if word not in cause] == [], cause
     assert len(cause) < 1_000
     assert "Traceback" not in cause
 
@@ -530,7 +530,7 @@ def test_editors_copies_and_hidden_files_are_no_part_of_a_design(tmp_path: Path)
         "e-ticket/../x",
     ],
 )
-def test_an_unknown_design_is_told_with_those_that_there_are(name: str, tmp_path: Path) -> None:
+def test_an_unknown_design_is_refused_with_those_that_exist(name: str, tmp_path: Path) -> None:
     with pytest.raises(DesignUnknown) as unknown:
         DesignLibrary((tmp_path,)).choose(name)
     assert "raffle-entry" in unknown.value.cause or "no name" in unknown.value.cause
@@ -546,7 +546,7 @@ def test_a_word_of_the_manifest_may_be_called_as_what_tables_can_do(tmp_path: Pa
     assert "Items Values" in rendered_html(template_of(design).variant, SPRING)
 
 
-def test_a_file_whose_name_is_no_text_is_told(tmp_path: Path) -> None:
+def test_a_file_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
     make_design(tmp_path / "made")
     (tmp_path / "made" / os.fsdecode(b"x\xff.png")).write_bytes(b"")
     with pytest.raises(
@@ -575,8 +575,8 @@ def test_a_folder_of_the_operator_comes_before_the_built_in_one(tmp_path: Path) 
 @pytest.mark.parametrize("language", ["en", "de", "fr", "es", "nl"])
 @pytest.mark.parametrize("sheet", VARIANTS[::3])
 def test_a_built_in_design_holds_in_each_of_its_languages(sheet: str, language: str) -> None:
-    chosen = DesignLibrary().choose(sheet, language)
-    laid_out = template_of(chosen.design, chosen.size, language).lay_out({}, None)
+    variant = DesignLibrary().choose(sheet, language)
+    laid_out = template_of(variant.design, variant.size, language).lay_out({}, None)
     assert len(laid_out.document.pages) == 1
 
 

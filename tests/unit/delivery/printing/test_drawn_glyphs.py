@@ -70,7 +70,7 @@ def printer(tmp_path_factory: pytest.TempPathFactory) -> Printer:
         if font:
             style += (
                 f'@font-face {{ font-family: Own; src: url("{font}") }} .holder {{ '
-                "font-family: Own }}"
+                "font-family: Own }"
             )
         else:
             style += (
@@ -101,13 +101,13 @@ def sample(family: FallbackFamily) -> str:
         and unicodedata.normalize("NFKC", chr(code)) == chr(code)
     ]
     letters = [code for code in own if unicodedata.category(chr(code)) in {"Lo", "Ll"}]
-    chosen = (
+    sample = (
         letters
         if len(letters) >= SAMPLE_CHARS
         else [it for it in own if unicodedata.category(chr(it)) == "So"]
     )
     return "".join(
-        chr(chosen[at * (len(chosen) - 1) // (SAMPLE_CHARS - 1)]) for at in range(SAMPLE_CHARS)
+        chr(sample[at * (len(sample) - 1) // (SAMPLE_CHARS - 1)]) for at in range(SAMPLE_CHARS)
     )
 
 

@@ -95,17 +95,17 @@ DOCUMENTS = {
 
 
 @pytest.fixture(scope="session")
-def at_work(shelf_folder: Path) -> Renderer:
+def at_work(plates_folder: Path) -> Renderer:
     pages = {
         (page.design, page.campaign_id): page for it in DOCUMENTS.values() for page in it.pages
     }
-    return renderer(shelf_folder, *pages.values())
+    return renderer(plates_folder, *pages.values())
 
 
 @pytest.fixture(scope="session", params=DOCUMENTS)
 def name(request: pytest.FixtureRequest) -> str:
-    told: str = request.param
-    return told
+    values: str = request.param
+    return values
 
 
 @pytest.fixture(scope="session")
@@ -171,18 +171,18 @@ def test_each_pages_elements_hang_in_the_order_of_the_pages(file: bytes) -> None
         [whole] = document.Root.StructTreeRoot.K
         assert whole.S == "/Document"
         order = [pdfs.id_of(page) for page in document.pages]
-        told = [pdfs.id_of(kid.Pg) for kid in pdfs.kids(whole)]
-        assert list(dict.fromkeys(told)) == order
+        values = [pdfs.id_of(kid.Pg) for kid in pdfs.kids(whole)]
+        assert list(dict.fromkeys(values)) == order
 
 
-def test_each_code_is_a_figure_that_says_what_it_is(name: str, file: bytes) -> None:
+def test_each_code_is_a_figure_with_a_description(name: str, file: bytes) -> None:
     with pdfs.opened(file) as document:
         figures = [it for it in pdfs.elements(document.Root.StructTreeRoot) if it.S == "/Figure"]
         assert len(figures) == len(DOCUMENTS[name].pages)
         assert all(str(it.Alt) for it in figures)
 
 
-def test_a_reader_is_told_title_language_and_standard(name: str, file: bytes) -> None:
+def test_a_file_has_title_language_and_standard(name: str, file: bytes) -> None:
     title = DOCUMENTS[name].title
     with pdfs.opened(file) as document:
         assert bool(document.Root.MarkInfo.Marked)
@@ -197,8 +197,8 @@ def test_a_reader_is_told_title_language_and_standard(name: str, file: bytes) ->
             "/ModDate",
         }
         assert str(document.docinfo["/CreationDate"]) == "D:20261121233000Z"
-        assert pdfs.told(document, "dc:title") == title
-        assert pdfs.told(document, "pdfuaid:part") == "1"
+        assert pdfs.metadata_text(document, "dc:title") == title
+        assert pdfs.metadata_text(document, "pdfuaid:part") == "1"
         assert set(document.Root.keys()) == {
             "/Type",
             "/Pages",
@@ -213,17 +213,17 @@ def test_a_reader_is_told_title_language_and_standard(name: str, file: bytes) ->
 @pytest.mark.parametrize(
     "title", ["Žluťoučký 王 ) (\\", "a" * 400, "🎟️ draw", "<b>&amp;</b> ]]>", "\\(", "тест"]
 )
-def test_a_title_of_any_letters_is_told_as_it_is(title: str) -> None:
+def test_a_title_of_any_letters_is_written_as_it_is(title: str) -> None:
     at_work = compiled_design("raffle-entry-a5")
     pdf = at_work.writer.write(
         [at_work.stamp.page(ADA, payload())], DocumentMetadata(title, title, "en", AT)
     )
     with pdfs.opened(pdf) as document:
         assert str(document.docinfo["/Title"]) == str(document.docinfo["/Subject"]) == title
-        assert pdfs.told(document, "dc:title") == title
+        assert pdfs.metadata_text(document, "dc:title") == title
 
 
-def test_every_glyph_on_a_page_is_in_its_font_with_its_width_and_its_meaning(file: bytes) -> None:
+def test_every_glyph_on_a_page_is_in_its_font_with_its_width_and_its_text(file: bytes) -> None:
     with pdfs.opened(file) as document:
         for page in document.pages[:6]:
             fonts = pdfs.fonts_of(page)
@@ -245,18 +245,18 @@ def test_a_page_of_letters_without_accents_carries_only_those(at_work: Renderer)
         for name in ("Ada Lovelace", LATIN["accents"])
     )
     with pdfs.opened(plain) as document:
-        says = {
+        texts = {
             text
             for font in pdfs.fonts_of(document.pages[0]).values()
             for text in font.texts.values()
         }
-        assert "ž" not in says
+        assert "ž" not in texts
     assert len(plain) < len(accented)
 
 
 @pytest.mark.parametrize("sheet", VARIANTS)
 def test_a_file_of_one_ticket_is_smaller_than_40_kb(sheet: str) -> None:
-    """Whatever Latin name it says in each of its fields, and with names of half of Europe at
+    """Whatever Latin name it has in each of its fields, and with names of half of Europe at
     once.
     """
     at_work = compiled_design(sheet)
@@ -274,7 +274,7 @@ def outline(font: TTFont, name: str) -> list[object]:
 
 
 def test_a_font_program_is_a_sound_font(at_work: Renderer) -> None:
-    """Its tables have the sums that they say, and each glyph is the one of the font file, point by
+    """Its tables have their checksums, and each glyph is the one of the font file, point by
     point.
     """
     with pdfs.opened(at_work.render(DOCUMENTS["one with accents"])) as document:
@@ -286,8 +286,8 @@ def test_a_font_program_is_a_sound_font(at_work: Renderer) -> None:
         reader = font.program.reader
         assert calcChecksum(reader.file.getvalue()) == 0xB1B0AFBA, "of the whole file"
         for tag, table in reader.tables.items():
-            told = reader[tag] if tag != "head" else reader[tag][:8] + bytes(4) + reader[tag][12:]
-            assert table.checkSum == calcChecksum(told), f"{name} {tag}"
+            values = reader[tag] if tag != "head" else reader[tag][:8] + bytes(4) + reader[tag][12:]
+            assert table.checkSum == calcChecksum(values), f"{name} {tag}"
         glyphs = {glyph: outline(font.program, font.name_of(glyph)) for glyph in font.texts}
         assert any(
             all(
@@ -304,8 +304,8 @@ def test_a_hundred_tickets_are_a_few_kb_each(at_work: Renderer) -> None:
 
 
 @pytest.mark.parametrize("text", LATIN.values(), ids=LATIN)
-def test_a_strangers_text_is_no_operator(text: str) -> None:
-    """Whatever it says, its page has the operators of a page that says something harmless, and
+def test_a_customers_text_is_no_operator(text: str) -> None:
+    """Whatever it is, its page has the operators of a page with a harmless text, and
     shows the text.
     """
     at_work = compiled_design("raffle-entry-a5")
@@ -323,11 +323,11 @@ def test_a_strangers_text_is_no_operator(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["<script>", ") Tj ET", "{{ 7 }} 王", "</div> محمد <img src=x>", "]]> ab"]
 )
-def test_a_strangers_text_set_whole_is_no_markup(text: str) -> None:
+def test_a_customers_laid_out_text_is_no_markup(text: str) -> None:
     at_work = compiled_design("raffle-entry-a5")
-    said = squeezed(text_of(at_work.ours({**ADA, "holder": text + " Я"})))
-    assert squeezed(text.split(maxsplit=1)[0]) in said
-    assert "49" not in said
+    texts = squeezed(text_of(at_work.ours({**ADA, "holder": text + " Я"})))
+    assert squeezed(text.split(maxsplit=1)[0]) in texts
+    assert "49" not in texts
 
 
 SCRIPT = """
@@ -348,12 +348,12 @@ def in_another_process(shelf: Path, seed: str, *names: str) -> list[list[str]]:
     done = subprocess.run(
         command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True
     )
-    told: list[list[str]] = json.loads(done.stdout)
-    return told
+    values: list[list[str]] = json.loads(done.stdout)
+    return values
 
 
 @pytest.mark.slow
-def test_the_same_document_is_the_same_bytes_in_another_process_and_on_another_shelf(
+def test_the_same_document_is_the_same_bytes_in_another_process_and_with_another_plate_cache(
     at_work: Renderer, tmp_path: Path
 ) -> None:
     """Another hash seed; a shelf that is empty, then one that is filled; and another order of
@@ -369,9 +369,9 @@ def test_the_same_document_is_the_same_bytes_in_another_process_and_on_another_s
 
 
 def test_the_same_document_is_the_same_bytes_whatever_was_printed_before(
-    at_work: Renderer, shelf_folder: Path
+    at_work: Renderer, plates_folder: Path
 ) -> None:
-    fresh = renderer(shelf_folder)
+    fresh = renderer(plates_folder)
     for name in reversed(DOCUMENTS):
         assert fresh.render(DOCUMENTS[name]) == at_work.render(DOCUMENTS[name])
 
@@ -379,7 +379,7 @@ def test_the_same_document_is_the_same_bytes_whatever_was_printed_before(
 def changed() -> dict[str, Document]:
     one = DOCUMENTS["one"]
     [page] = one.pages
-    said = {
+    texts = {
         name: replace(one, pages=(replace(page, **{name: "other"}),))
         for name in (
             "number",
@@ -392,23 +392,23 @@ def changed() -> dict[str, Document]:
             "position",
         )
     }
-    said["payload"] = replace(one, pages=(replace(page, payload=payload(1)),))
-    said["purchaser"], said["email"] = (
+    texts["payload"] = replace(one, pages=(replace(page, payload=payload(1)),))
+    texts["purchaser"], texts["email"] = (
         replace(one, purchaser="Eve"),
         replace(one, email="e@example.org"),
     )
-    said["order"], said["issued_at"] = (
+    texts["order"], texts["issued_at"] = (
         replace(one, order="7002"),
         replace(one, issued_at=AT.replace(year=2027)),
     )
-    said["twice"] = replace(one, pages=(page, page))
-    return said
+    texts["twice"] = replace(one, pages=(page, page))
+    return texts
 
 
 @pytest.mark.parametrize("what", changed())
-def test_another_text_is_another_key_and_other_bytes(what: str, shelf_folder: Path) -> None:
+def test_another_text_is_another_key_and_other_bytes(what: str, plates_folder: Path) -> None:
     other = changed()[what]
-    fresh = renderer(shelf_folder, *other.pages)
+    fresh = renderer(plates_folder, *other.pages)
     assert fresh.key(other) != fresh.key(DOCUMENTS["one"])
     assert fresh.render(other) != fresh.render(DOCUMENTS["one"])
 

@@ -103,10 +103,10 @@ def test_no_line_is_wider_than_its_box_and_there_are_never_more_than_allowed(
 @given(LETTERS.map(plain), rules(), boxes())
 def test_nothing_is_lost_unless_it_is_cut(text: str, rule: FittingRule, box: FieldBox) -> None:
     fitted = fit(text, rule, box, measure)
-    said = "".join(fitted.lines).replace(" ", "")
+    expected = "".join(fitted.lines).replace(" ", "")
     if not fitted.is_cut:
-        assert said == text.replace(" ", "")
-    assert text.replace(" ", "").startswith(said.removesuffix(ELLIPSIS))
+        assert expected == text.replace(" ", "")
+    assert text.replace(" ", "").startswith(expected.removesuffix(ELLIPSIS))
 
 
 @given(LETTERS.map(plain), rules(), boxes())
@@ -120,7 +120,7 @@ def test_what_lost_something_ends_with_an_ellipsis_and_is_called_cut(
 
 
 @given(LETTERS.map(plain), rules(), boxes())
-def test_it_has_the_largest_size_at_which_it_is_whole(
+def test_it_has_the_largest_size_at_which_it_fits_completely(
     text: str, rule: FittingRule, box: FieldBox
 ) -> None:
     fitted = fit(text, rule, box, measure)
@@ -136,13 +136,13 @@ def test_it_has_the_largest_size_at_which_it_is_whole(
 
 @given(rules())
 def test_sizes_fall_from_its_own_to_the_smallest_allowed(rule: FittingRule) -> None:
-    told = sizes(rule)
-    assert told[0] == 1.0
-    assert all(0 < larger - smaller < 0.051 for larger, smaller in pairwise(told)), (
+    found = sizes(rule)
+    assert found[0] == 1.0
+    assert all(0 < larger - smaller < 0.051 for larger, smaller in pairwise(found)), (
         "no more than 5 % at once"
     )
-    assert list(told) == sorted(set(told), reverse=True)
-    assert min(told) >= rule.shrink - 1e-9 if rule.fit == "shrink" else told == (1.0,)
+    assert list(found) == sorted(set(found), reverse=True)
+    assert min(found) >= rule.shrink - 1e-9 if rule.fit == "shrink" else found == (1.0,)
 
 
 @given(st.lists(st.text("abi", min_size=1, max_size=6), max_size=30), rules(), boxes())
@@ -174,11 +174,11 @@ def test_it_stands_at_the_top_in_the_middle_or_at_the_bottom(
 def test_where_it_stands_does_not_decide_how_it_is_divided(
     text: str, rule: FittingRule, box: FieldBox
 ) -> None:
-    told = {
+    found = {
         fit(text, replace(rule, valign=valign), box, measure).lines
         for valign in ("top", "middle", "bottom")
     }
-    assert len(told) == 1
+    assert len(found) == 1
 
 
 @given(LETTERS.map(plain), rules(), boxes(), st.floats(1.0, 3.0))
@@ -207,7 +207,7 @@ def test_it_comes_to_an_end_with_anything_in_any_box(
 
 @pytest.mark.parametrize("text", ["word " * 2_000, "x" * 10_000, "a-b" * 3_400])
 def test_ten_thousand_letters_are_measured_some_hundred_times(text: str) -> None:
-    """At all sizes together: a stranger's long name costs no more than that."""
+    """At all sizes together: a customer's long name costs no more than that."""
     calls = [0]
 
     def counted(words: str, scale: float) -> float:
@@ -226,7 +226,7 @@ def test_ten_thousand_letters_are_measured_some_hundred_times(text: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "width", "lines", "said"),
+    ("text", "width", "lines", "expected"),
     [
         ("Ada Lovelace", 60, 1, ("Ada Lovelace",)),
         ("Ada Lovelace", 40, 2, ("Ada", "Lovelace")),
@@ -240,7 +240,7 @@ def test_ten_thousand_letters_are_measured_some_hundred_times(text: str) -> None
     ],
 )
 def test_names_are_divided_where_a_reader_expects_it(
-    text: str, width: float, lines: int, said: tuple[str, ...]
+    text: str, width: float, lines: int, expected: tuple[str, ...]
 ) -> None:
     fitted = fit(
         text,
@@ -248,7 +248,7 @@ def test_names_are_divided_where_a_reader_expects_it(
         FieldBox(width, 100, SIZE, 12, pitch_scales=True),
         measure,
     )
-    assert fitted.lines == said
+    assert fitted.lines == expected
 
 
 @pytest.mark.parametrize(("pitch_scales", "lines"), [(True, 2), (False, 1)])

@@ -1,4 +1,4 @@
-"""A file says in which language it is, and so does each page that is in another one."""
+"""A file names its language, and so does each page that is in another one."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def french(at: Renderer, language: str = "fr") -> Document:
     return document(snapshot, snapshot.tickets, at.language)
 
 
-def test_a_french_campaign_gives_a_french_file(shelf_folder: Path) -> None:
-    order = french(renderer(shelf_folder))
-    pdf = renderer(shelf_folder, *order.pages).render(order)
-    said = " ".join(text_of(pdf).split())
+def test_a_french_campaign_gives_a_french_file(plates_folder: Path) -> None:
+    order = french(renderer(plates_folder))
+    pdf = renderer(plates_folder, *order.pages).render(order)
+    shown = " ".join(text_of(pdf).split())
     for words in ("Titulaire", "samedi 6 mars 2027", "21 novembre 2026", "Valable", "1 sur 2"):
-        assert words.casefold() in said.casefold()
+        assert words.casefold() in shown.casefold()
     with pdfs.opened(pdf) as opened:
         assert opened.Root.Lang == "fr"
         assert str(opened.docinfo["/Title"]) == "Spring Draw\u00a0: commande 727"
@@ -35,50 +35,55 @@ def test_a_french_campaign_gives_a_french_file(shelf_folder: Path) -> None:
         assert b"<rdf:li>fr</rdf:li>" in opened.Root.Metadata.read_bytes()
 
 
-def test_pages_of_another_language_than_the_files_say_so_and_the_others_nothing(
-    shelf_folder: Path,
+def test_pages_of_another_language_than_the_files_name_it_and_the_others_do_not(
+    plates_folder: Path,
 ) -> None:
     pages = tuple(
         ticket(at, language=language) for at, language in enumerate(("fr", "de", "fr", ""))
     )
-    pdf = renderer(shelf_folder, *pages).render(document_of(*pages))
+    pdf = renderer(plates_folder, *pages).render(document_of(*pages))
     with pdfs.opened(pdf) as opened:
         assert opened.Root.Lang == "fr"
         [whole] = opened.Root.StructTreeRoot.K
-        told = dict[object, set[str]]()
+        languages = dict[object, set[str]]()
         for kid in pdfs.kids(whole):
-            told.setdefault(pdfs.id_of(kid.Pg), set()).add(str(kid.get("/Lang", "")))
-        assert [told[pdfs.id_of(page)] for page in opened.pages] == [{""}, {"de"}, {""}, {"en"}]
+            languages.setdefault(pdfs.id_of(kid.Pg), set()).add(str(kid.get("/Lang", "")))
+        assert [languages[pdfs.id_of(page)] for page in opened.pages] == [
+            {""},
+            {"de"},
+            {""},
+            {"en"},
+        ]
         assert opened.check_pdf_syntax() == []
 
 
-def test_another_language_is_another_file(shelf_folder: Path) -> None:
+def test_another_language_is_another_file(plates_folder: Path) -> None:
     """Each alone, with the very same texts on the page."""
     one = document_of(ticket(language="en"))
     other = replace(one, pages=(ticket(language="nl"),))
-    at = renderer(shelf_folder, *one.pages, *other.pages)
+    at = renderer(plates_folder, *one.pages, *other.pages)
     assert at.key(one) != at.key(other)
     assert at.render(one) != at.render(other)
 
 
-def test_no_language_is_the_designs_first_and_the_same_file(shelf_folder: Path) -> None:
-    at = renderer(shelf_folder, *french(renderer(shelf_folder), "").pages)
+def test_no_language_is_the_designs_first_and_the_same_file(plates_folder: Path) -> None:
+    at = renderer(plates_folder, *french(renderer(plates_folder), "").pages)
     assert at.key(french(at, "")) == at.key(french(at, "en"))
     assert at.render(french(at, "")) == at.render(french(at, "en"))
 
 
-@pytest.mark.parametrize(("asked", "printed"), [("fr-CA", "fr-CA"), ("it", "en"), ("", "en")])
+@pytest.mark.parametrize(("requested", "printed"), [("fr-CA", "fr-CA"), ("it", "en"), ("", "en")])
 def test_words_are_in_the_language_in_which_the_design_is_printed(
-    asked: str, printed: str, shelf_folder: Path
+    requested: str, printed: str, plates_folder: Path
 ) -> None:
     """Never a page of two languages: what the design lacks, delivery does not write either."""
-    assert renderer(shelf_folder).language("event-ticket", asked) == printed
+    assert renderer(plates_folder).language("event-ticket", requested) == printed
 
 
-def test_a_design_in_german_alone_has_german_dates_whatever_its_campaign_says(
-    tmp_path: Path, shelf_folder: Path
+def test_a_design_in_german_alone_has_german_dates_whatever_its_campaign_requests(
+    tmp_path: Path, plates_folder: Path
 ) -> None:
     make_design(tmp_path / "tor", manifest=('languages = ["en"]', 'languages = ["de"]'))
-    at = renderer(shelf_folder, library=DesignLibrary((tmp_path,)))
-    for asked in ("", "de", "fr"):
-        assert at.language("tor", asked) == "de"
+    at = renderer(plates_folder, library=DesignLibrary((tmp_path,)))
+    for requested in ("", "de", "fr"):
+        assert at.language("tor", requested) == "de"

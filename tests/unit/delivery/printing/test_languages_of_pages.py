@@ -39,10 +39,10 @@ def proven(design: Design, facts: CampaignFacts, folder: Path) -> list[str]:
     """Faults of a campaign's start, by what they say; none, and its plate is on the shelf as
     proven.
     """
-    chosen = DesignVariant(design, next(iter(design.manifest.sizes)), design.manifest.languages[0])
+    variant = DesignVariant(design, next(iter(design.manifest.sizes)), design.manifest.languages[0])
     check = DesignCheck(PlateCache(folder), lambda _: None)
-    faults = [it.text for it in check.campaign(chosen, facts) if it.kind == "fault"]
-    assert PlateCache(folder).is_proven(plate_key(chosen, facts)) == (not faults)
+    faults = [it.text for it in check.campaign(variant, facts) if it.kind == "fault"]
+    assert PlateCache(folder).is_proven(plate_key(variant, facts)) == (not faults)
     return faults
 
 
@@ -50,30 +50,34 @@ def proven(design: Design, facts: CampaignFacts, folder: Path) -> list[str]:
 def test_a_turkish_page_is_stamped_with_the_letters_of_its_language(
     language: str, tmp_path: Path
 ) -> None:
-    press = compile_design(
+    printed = compile_design(
         in_language(language, tmp_path / "made", style=".holder { text-transform: uppercase }")
     )
-    said = ADA | {"holder": "Deniz I\u015f\u0131k İpek fi"}
-    fitted, odd = press.split(said)
-    assert odd == {}
+    texts_of_ticket = ADA | {"holder": "Deniz I\u015f\u0131k İpek fi"}
+    fitted, unstampable = printed.split(texts_of_ticket)
+    assert unstampable == {}
     assert fitted["holder"].lines == ("DENİZ IŞIK İPEK Fİ",)
-    ours, theirs = press.ours(said), press.weasyprints(said)
+    ours, theirs = printed.ours(texts_of_ticket), printed.weasyprints(texts_of_ticket)
     assert difference(picture(ours, 144), picture(theirs, 144), 2) == (0, 0)
     assert squeezed(text_of(ours)) == squeezed(text_of(theirs))
 
 
 def test_greek_capitals_without_accents_are_left_to_weasyprint(tmp_path: Path) -> None:
-    press = compile_design(
+    printed = compile_design(
         in_language("el", tmp_path / "made", style=".holder { text-transform: uppercase }")
     )
     with pytest.raises(NotStampable, match="capitals"):
-        press.stamp.fitted("holder", "Ágnes")
-    said = ADA | {"holder": "Ágnes Ölçer"}
-    assert difference(picture(press.ours(said), 144), picture(press.weasyprints(said), 144), 2) == (
+        printed.stamp.fitted("holder", "Ágnes")
+    texts_of_ticket = ADA | {"holder": "Ágnes Ölçer"}
+    assert difference(
+        picture(printed.ours(texts_of_ticket), 144),
+        picture(printed.weasyprints(texts_of_ticket), 144),
+        2,
+    ) == (
         0,
         0,
     )
-    assert press.stamp.fitted("holder", "Agnes").lines == ("AGNES",)
+    assert printed.stamp.fitted("holder", "Agnes").lines == ("AGNES",)
 
 
 def test_a_bracket_that_is_mirrored_reads_as_it_was_written(tmp_path: Path) -> None:
@@ -83,8 +87,8 @@ def test_a_bracket_that_is_mirrored_reads_as_it_was_written(tmp_path: Path) -> N
     )
     facts = CampaignFacts("gala", "Gala", WHEN, "", "#8c1d40")
     design = in_language("ar", tmp_path / "made", page=page)
-    press = compile_design(design, facts=facts)
-    ours, theirs = text_of(press.ours(ADA)), text_of(press.weasyprints(ADA))
+    printed = compile_design(design, facts=facts)
+    ours, theirs = text_of(printed.ours(ADA)), text_of(printed.weasyprints(ADA))
     assert squeezed(ours) == squeezed(theirs)
     assert proven(design, facts, tmp_path / "shelf") == []
 
@@ -92,9 +96,9 @@ def test_a_bracket_that_is_mirrored_reads_as_it_was_written(tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("reference", ["event-ticket-a4", "event-ticket-a5", "raffle-entry-phone"])
 def test_a_campaign_with_emoji_in_its_name_may_start(reference: str, tmp_path: Path) -> None:
-    chosen = DesignLibrary().choose(reference)
+    variant = DesignLibrary().choose(reference)
     check = DesignCheck(PlateCache(tmp_path / "shelf"), lambda _: None)
-    assert [it.text for it in check.campaign(chosen, EMOJI) if it.kind == "fault"] == []
+    assert [it.text for it in check.campaign(variant, EMOJI) if it.kind == "fault"] == []
 
 
 def test_a_font_that_lacks_a_letter_and_a_name_that_is_cut_are_no_fault(tmp_path: Path) -> None:
@@ -103,8 +107,10 @@ def test_a_font_that_lacks_a_letter_and_a_name_that_is_cut_are_no_fault(tmp_path
         "html { font-family: Plex }"
     )
     design = make_design(tmp_path / "made", style=style)
-    press = compile_design(design)
+    printed = compile_design(design)
     assert [
-        what for what, said in texts(design) if press.split({**ADA, **said})[1]
+        what
+        for what, texts_of_ticket in texts(design)
+        if printed.split({**ADA, **texts_of_ticket})[1]
     ] != []  # some are set whole
     assert proven(design, SPRING, tmp_path / "shelf") == []

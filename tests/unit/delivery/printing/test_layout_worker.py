@@ -1,5 +1,5 @@
-"""The press: what cannot be stamped is set in a process of its own, with the same bytes, and under
-a ceiling; none is left behind.
+"""The layout worker: what cannot be stamped is laid out in a process of its own, with the same
+bytes, under limits; no process is left behind.
 """
 
 from __future__ import annotations
@@ -49,16 +49,20 @@ TINY = (
 
 
 class Bench:
-    """A design ready for the press, beside what the same texts become when they are set here."""
+    """A design ready for the worker, beside what the same texts become when they are set in this
+    process.
+    """
 
     def __init__(self, design: Design, folder: Path, size: str = "a5") -> None:
-        chosen = DesignVariant(design, size, "en")
-        self.task = CompileTask(chosen, SPRING, PlateCache(folder), plate_key(chosen, SPRING))
-        self._sheet = PageTemplate(chosen, SPRING)
-        self.plate = compile_template(self._sheet).plate
+        variant = DesignVariant(design, size, "en")
+        self.task = CompileTask(variant, SPRING, PlateCache(folder), plate_key(variant, SPRING))
+        self._template = PageTemplate(variant, SPRING)
+        self.plate = compile_template(self._template).plate
 
     def here(self, unstampable: dict[str, str]) -> Plate:
-        return plate_with_texts(self._sheet, self.plate, unstampable, self.task.plate_cache.kit_of)
+        return plate_with_texts(
+            self._template, self.plate, unstampable, self.task.plate_cache.kit_of
+        )
 
     def by(self, worker: LayoutWorker, text: str = ODD["Greek"]) -> Plate:
         return worker.set_texts(self.task, self.plate, {"holder": text})
@@ -141,8 +145,8 @@ def test_one_process_sets_many_texts_in_many_designs(
     assert worker.pid == pid
 
 
-def test_a_sender_that_meets_no_unstampable_text_starts_no_process(shelf_folder: Path) -> None:
-    at_work = renderer(shelf_folder, ticket())
+def test_a_sender_that_meets_no_unstampable_text_starts_no_process(plates_folder: Path) -> None:
+    at_work = renderer(plates_folder, ticket())
     is_started = list[bool]()
     for name in ("Zoë Łukasz", ODD["Greek"]):
         at_work.render(document_of(ticket(holder=name)))
@@ -155,9 +159,9 @@ def test_a_text_that_takes_too_long_is_refused_and_the_next_one_is_set(
     heavy: Bench, bench: Bench
 ) -> None:
     worker = LayoutWorker(SandboxLimits(seconds_max=1, wait_s_max=600, bytes_max=1_024 * MIB))
-    with pytest.raises(TextUnprintable) as told:
+    with pytest.raises(TextUnprintable) as refused:
         heavy.by(worker)
-    assert told.value.cause == "heavy: holder: needs more than 1 s or 1,024 MiB to be laid out"
+    assert refused.value.cause == "heavy: holder: needs more than 1 s or 1,024 MiB to be laid out"
     assert worker.pid is None
     assert bench.by(worker) == bench.here({"holder": ODD["Greek"]})
     worker.close()
@@ -215,12 +219,12 @@ def test_killed_each_time_it_is_the_texts_fault(
     bench: Bench, worker: LayoutWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[int] = []
-    ask = SandboxProcess.request
+    request = SandboxProcess.request
 
-    def killed(self: SandboxProcess, said: WireMessage) -> WireMessage:
+    def killed(self: SandboxProcess, message: WireMessage) -> WireMessage:
         started.append(self.pid)
         os.kill(self.pid, signal.SIGKILL)
-        return ask(self, said)
+        return request(self, message)
 
     with monkeypatch.context() as patched:
         patched.setattr(SandboxProcess, "request", killed)
@@ -271,7 +275,7 @@ def test_one_that_has_grown_is_ended(bench: Bench) -> None:
 
 
 def test_a_face_that_was_removed_is_made_again(tmp_path: Path, worker: LayoutWorker) -> None:
-    """The press remembers it, and does not write it again."""
+    """The worker has cached it, and does not write it again."""
     bench = Bench(make_design(tmp_path / "made"), tmp_path / "shelf")
     bench.by(worker)
     for path in (tmp_path / "shelf").glob("*.face"):
@@ -303,11 +307,11 @@ threading.Event().wait()
 @pytest.mark.slow
 @pytest.mark.parametrize("state", ["idle", "at work"])
 def test_a_killed_parent_leaves_no_process_behind(
-    state: str, tmp_path: Path, shelf_folder: Path
+    state: str, tmp_path: Path, plates_folder: Path
 ) -> None:
     """Not even one that is in the middle of a job."""
     make_design(tmp_path / "heavy", page=(H1, H1 + HEAVY), style=TINY)
-    command = [sys.executable, "-c", PARENT, str(tmp_path), str(shelf_folder), state]
+    command = [sys.executable, "-c", PARENT, str(tmp_path), str(plates_folder), state]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
@@ -354,13 +358,13 @@ def test_what_is_no_reply_is_none(written: bytes) -> None:
     os.close(source)
 
 
-def test_the_worker_uses_the_senders_library(tmp_path: Path, shelf_folder: Path) -> None:
+def test_the_worker_uses_the_senders_library(tmp_path: Path, plates_folder: Path) -> None:
     """What was chosen is laid out, whatever stands in its folder by now."""
     make_design(tmp_path / "own")
     page = ticket(design="own", holder=ODD["Greek"])
     at_work = Renderer(
         DesignLibrary((tmp_path,)),
-        renderer(shelf_folder, page, library=DesignLibrary((tmp_path,))).plate_cache,
+        renderer(plates_folder, page, library=DesignLibrary((tmp_path,))).plate_cache,
     )
     before = at_work.render(document_of(page))
     make_design(tmp_path / "own", style="h1 { color: red }")

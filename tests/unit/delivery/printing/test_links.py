@@ -45,31 +45,31 @@ def links_of(page: pikepdf.Page) -> Iterator[tuple[str, str]]:
 
 
 def test_a_link_of_the_design_is_on_each_page_where_weasyprint_has_it(tmp_path: Path) -> None:
-    press = linking(tmp_path / "made", STATIC)
+    printed = linking(tmp_path / "made", STATIC)
     texts = ADA | {"holder": "Grace"}
-    both = press.ours(texts), press.weasyprints(texts)
-    told = []
+    both = printed.ours(texts), printed.weasyprints(texts)
+    found = []
     for pdf in both:
         with pdfs.opened(pdf) as document:
             (annotation,) = document.pages[0].obj.Annots
-            told.append((str(annotation.A.URI), [float(side) for side in annotation.Rect]))
-    assert told[0][0] == told[1][0] == "https://shop.example/terms?a=1&b=(2)"
-    assert told[0][1] == pytest.approx(told[1][1], abs=1e-4)
+            found.append((str(annotation.A.URI), [float(side) for side in annotation.Rect]))
+    assert found[0][0] == found[1][0] == "https://shop.example/terms?a=1&b=(2)"
+    assert found[0][1] == pytest.approx(found[1][1], abs=1e-4)
 
 
 def test_a_link_leads_each_holder_to_its_own_address(tmp_path: Path) -> None:
-    press = linking(tmp_path / "made", OWN, STATIC)
+    printed = linking(tmp_path / "made", OWN, STATIC)
     crowd = [
         ADA | {"order": "A 1/2", "holder": "Zoë & Co?"},
         ADA | {"order": "A2", "holder": ""},
         ADA,
     ]
-    pages = [press.stamp.page(texts, payload(at)) for at, texts in enumerate(crowd)]
-    with pdfs.opened(press.writer.write(pages, about())) as document:
+    pages = [printed.stamp.page(texts, payload(at)) for at, texts in enumerate(crowd)]
+    with pdfs.opened(printed.writer.write(pages, about())) as document:
         found = [list(links_of(page)) for page in document.pages]
         assert not document.check_pdf_syntax()
-        with document.open_metadata() as said:
-            assert said["dc:title"] == str(document.docinfo.Title) == "Spring Draw: order 7001"
+        with document.open_metadata() as words:
+            assert words["dc:title"] == str(document.docinfo.Title) == "Spring Draw: order 7001"
     terms = ("https://shop.example/terms?a=1&b=(2)", "https://shop.example/terms?a=1&b=(2)")
     assert found == [
         [
@@ -84,9 +84,9 @@ def test_a_link_leads_each_holder_to_its_own_address(tmp_path: Path) -> None:
 def test_a_link_is_an_element_of_the_tagged_page_and_each_annotation_has_its_own(
     tmp_path: Path,
 ) -> None:
-    press = linking(tmp_path / "made", OWN, STATIC)
-    pages = [press.stamp.page(ADA, payload(at)) for at in range(3)]
-    with pdfs.opened(press.writer.write(pages, about())) as document:
+    printed = linking(tmp_path / "made", OWN, STATIC)
+    pages = [printed.stamp.page(ADA, payload(at)) for at in range(3)]
+    with pdfs.opened(printed.writer.write(pages, about())) as document:
         numbers = document.Root.StructTreeRoot.ParentTree.Nums
         owner = {int(numbers[at]): numbers[at + 1] for at in range(0, len(numbers), 2)}
         annotations = [it for page in document.pages for it in page.obj.Annots]
@@ -95,10 +95,10 @@ def test_a_link_is_an_element_of_the_tagged_page_and_each_annotation_has_its_own
 
 
 @pytest.mark.parametrize("name", ["Chinese", "Arabic", "emoji"])
-def test_a_page_that_is_set_whole_has_the_same_links(name: str, tmp_path: Path) -> None:
-    press = linking(tmp_path / "made", OWN)
+def test_a_page_that_is_laid_out_has_the_same_links(name: str, tmp_path: Path) -> None:
+    printed = linking(tmp_path / "made", OWN)
     texts = ADA | {"holder": ODD[name]}
-    with pdfs.opened(press.ours(texts)) as document:
+    with pdfs.opened(printed.ours(texts)) as document:
         ((_, address),) = links_of(document.pages[0])
     assert address.isascii()
     assert address.startswith("https://shop.example/orders/7001?for=%")
@@ -107,11 +107,11 @@ def test_a_page_that_is_set_whole_has_the_same_links(name: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     "text", ["../../x", "x#y", "a?b=c", "//evil.example/", ")>>/JS(app.alert(1))", "%2e%2e", "\\", "a\nb", "\udc80", "{order}"]
 )  # fmt: skip
-def test_a_strangers_text_stays_one_part_of_the_address(text: str, tmp_path: Path) -> None:
-    press = linking(
+def test_a_customers_text_stays_one_part_of_the_address(text: str, tmp_path: Path) -> None:
+    printed = linking(
         tmp_path / "made", '<a class="own" data-link="https://shop.example/o/{order}/end">Order</a>'
     )
-    stamped = PageStamp(press.plate, KITS, press.stamp.stencil).page(
+    stamped = PageStamp(printed.plate, KITS, printed.stamp.stencil).page(
         ADA | {"order": text.encode("utf-8", "replace").decode()}, payload()
     )
     (address,) = stamped.links
@@ -122,8 +122,8 @@ def test_a_strangers_text_stays_one_part_of_the_address(text: str, tmp_path: Pat
 
 
 REFUSED = {
-    "a host of a stranger's": ('<a data-link="https://{holder}/x">x</a>', "page.html:11", "host", "same for all"),
-    "a host that a stranger ends": ('<a data-link="https://shop.example{order}/x">x</a>', "host"),
+    "a host from a field": ('<a data-link="https://{holder}/x">x</a>', "page.html:11", "host", "same for all"),
+    "a host that a field ends": ('<a data-link="https://shop.example{order}/x">x</a>', "host"),
     "a name before the host": ('<a data-link="https://a@{holder}/x">x</a>', "host"),
     "a script": ('<a data-link="javascript:alert({order})">x</a>', "page.html:11", "https://"),
     "a field that nobody knows": ('<a data-link="https://shop.example/{seat}">x</a>', "seat", "holder"),
@@ -146,7 +146,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_link_that_leads_astray_is_refused_with_its_remedy(name: str, tmp_path: Path) -> None:
-    link, *said = REFUSED[name]
+    link, *words = REFUSED[name]
     with pytest.raises(DesignUnusable) as refused:
         linking(tmp_path / "made", link, style="")
-    assert [word for word in said if word not in refused.value.cause] == [], refused.value.cause
+    assert [word for word in words if word not in refused.value.cause] == [], refused.value.cause

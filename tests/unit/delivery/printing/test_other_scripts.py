@@ -41,7 +41,7 @@ from tests.support.rendering import (
 
 ROOT = Path(__file__).resolve().parents[4]
 SHEET = "event-ticket-a5"
-# Text -> the family that has its letters; where a glyph stands for several characters, pdfium tells
+# Text -> the family that has its letters; where a glyph stands for several characters, pdfium reports
 # them in its own sequence.
 SCRIPTS = {
     "Chinese": (ODD["Chinese"], "NotoSansCJKjp"),
@@ -74,9 +74,9 @@ NOBODYS = "\U00013000"  # a hieroglyph
 TICKET_BYTES_MAX = 60_000
 PRINTING = """
 import hashlib, sys
-from tests.support.rendering import ADA, press
+from tests.support.rendering import ADA, compiled_design
 for name in sys.argv[1:]:
-    print(hashlib.sha256(press("event-ticket-a5").ours({**ADA, "holder": name})).hexdigest())
+    print(hashlib.sha256(compiled_design("event-ticket-a5").ours({**ADA, "holder": name})).hexdigest())
 """
 
 
@@ -86,7 +86,7 @@ def fonts_of(pdf: bytes) -> set[str]:
         return {str(font.BaseFont).rpartition("+")[2] for font in fonts}
 
 
-def anew() -> CompiledDesign:
+def compiled_again() -> CompiledDesign:
     return compile_template(PageTemplate(DesignLibrary().choose(SHEET), SPRING))
 
 
@@ -96,15 +96,15 @@ def test_a_name_in_another_script_has_letters_of_ours(script: str) -> None:
     name, family = SCRIPTS[script]
     at_work, texts = compiled_design(SHEET), {**ADA, "holder": name}
     pdf = at_work.ours(texts)
-    assert at_work.whole({"holder": name}).missing == ""
+    assert at_work.plate_with_texts_of({"holder": name}).missing == ""
     fonts = fonts_of(pdf)
     assert any(font.startswith(f"Stubline-{family}") for font in fonts)
     assert [font for font in fonts if not re.match(r"Stubline-|Source-?Sans-?Pro", font)] == []
-    said = squeezed(text_of(pdf))
+    text_shown = squeezed(text_of(pdf))
     if script in UNORDERED:
-        assert {letter for letter in name if letter.isalpha()} <= set(said)
+        assert {letter for letter in name if letter.isalpha()} <= set(text_shown)
     else:
-        assert squeezed(name) in said
+        assert squeezed(name) in text_shown
     one, other = picture(pdf, 144), picture(at_work.weasyprints(texts), 144)
     assert difference(one, other, 2)[1] == 0
 
@@ -112,8 +112,10 @@ def test_a_name_in_another_script_has_letters_of_ours(script: str) -> None:
 def test_the_proof_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without our fonts no font has the letters: those of the machine are not used."""
     monkeypatch.setattr(fallback, "needed", lambda _: ())
-    at_work = anew()
-    assert set(ODD["Chinese"]) <= set(at_work.whole({"holder": ODD["Chinese"]}).missing)
+    at_work = compiled_again()
+    assert set(ODD["Chinese"]) <= set(
+        at_work.plate_with_texts_of({"holder": ODD["Chinese"]}).missing
+    )
     assert not any(
         font.startswith("Stubline-")
         for font in fonts_of(at_work.ours({**ADA, "holder": ODD["Hebrew"]}))
@@ -132,12 +134,12 @@ def test_what_was_printed_before_changes_nothing() -> None:
     """A helper process lays out one text after another, and reads a font when the first of them
     needs it.
     """
-    used = anew()
+    used = compiled_again()
     for name, _ in SCRIPTS.values():
-        used.whole({"holder": name})
+        used.plate_with_texts_of({"holder": name})
     for script in ("Chinese", "Hebrew", "emoji", "mixed"):
         texts = {**ADA, "holder": SCRIPTS[script][0]}
-        assert anew().ours(texts) == used.ours(texts), script
+        assert compiled_again().ours(texts) == used.ours(texts), script
 
 
 @pytest.mark.feature("SF-055")
@@ -186,7 +188,7 @@ def test_a_design_may_name_our_fonts_itself(tmp_path: Path) -> None:
     assert [font for font in fonts if font.startswith("Stubline-")] == []
 
 
-def test_a_design_that_asks_for_emoji_last_keeps_its_letters(tmp_path: Path) -> None:
+def test_a_design_that_names_emoji_last_keeps_its_letters(tmp_path: Path) -> None:
     style = ".holder { font-family: Source, emoji }"
     at_work = compile_template(template_of(make_design(tmp_path / "door", style=style)))
     fonts = fonts_of(at_work.ours({**ADA, "holder": "Ada 🎟️ 7"}))
@@ -194,7 +196,7 @@ def test_a_design_that_asks_for_emoji_last_keeps_its_letters(tmp_path: Path) -> 
     assert any(font.startswith("Stubline-NotoEmoji") for font in fonts)
 
 
-def test_what_is_asked_for_is_what_is_there() -> None:
+def test_every_font_that_is_needed_exists() -> None:
     for name in fallback.names():
         family, _ = fallback.family_and_weight(name)
         assert family.name in name
@@ -211,11 +213,11 @@ def test_a_common_text_reads_no_font_of_another_script() -> None:
     )
 
 
-def test_a_letter_that_no_font_has_is_counted_and_told_once_without_its_text() -> None:
+def test_a_letter_that_no_font_has_is_counted_and_logged_once_without_its_text() -> None:
     before = value_of(metrics.CHARACTERS_MISSING.name)
     with capture_logs() as lines:
-        narrator = SenderLoggingTelemetry(Health())
-        narrator.missing("event-ticket", "holder", 3)
-        narrator.missing("event-ticket", "holder", 2)
+        telemetry = SenderLoggingTelemetry(Health())
+        telemetry.characters_missing("event-ticket", "holder", 3)
+        telemetry.characters_missing("event-ticket", "holder", 2)
     assert value_of(metrics.CHARACTERS_MISSING.name) == before + 5
     assert [(line["design"], line["field"]) for line in lines] == [("event-ticket", "holder")]

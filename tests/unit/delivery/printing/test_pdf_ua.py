@@ -45,8 +45,8 @@ NAMES = {
     "several slices": "中文 山田太郎 김철수",
     "signs": "⌘ ☃ ✓ ♥ ★",
     "Gothic": f"Ada {GOTHIC} 7",
-    "lacking beside Chinese": f"王{HIEROGLYPH}明",
-    "lacking alone": HIEROGLYPH,
+    "missing beside Chinese": f"王{HIEROGLYPH}明",
+    "missing alone": HIEROGLYPH,
     "controls": CONTROLS,
 }
 CAMPAIGNS = {"Japanese campaign": "東京音楽祭と花火大会", "emoji campaign": "🎄 Christmas Gala"}
@@ -74,28 +74,34 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The ticket of each name, every built-in design, campaigns, many tickets in one file, a
     design's own fonts.
     """
-    told = {
+    files = {
         name: compiled_design(SHEET).ours({**ADA, "holder": text}) for name, text in NAMES.items()
     }
-    told |= {sheet: compiled_design(sheet).ours(ADA) for sheet in VARIANTS}
-    told |= {
-        f"{sheet}, odd": compiled_design(sheet).ours(
+    files |= {sheet: compiled_design(sheet).ours(ADA) for sheet in VARIANTS}
+    files |= {
+        f"{sheet}, unstampable": compiled_design(sheet).ours(
             {**ADA, "holder": "山田太郎", "purchaser": GOTHIC}
         )
         for sheet in VARIANTS
     }
     for what, name in CAMPAIGNS.items():
         at_work = compiled_design(SHEET, replace(SPRING, name=name))
-        told |= {what: at_work.ours(ADA), f"{what}, odd": at_work.ours({**ADA, "holder": "김철수"})}
+        files |= {
+            what: at_work.ours(ADA),
+            f"{what}, unstampable": at_work.ours({**ADA, "holder": "김철수"}),
+        }
     own = with_own_font(tmp_path_factory.mktemp("design"))
-    told |= {"own font": own.ours(ADA), "own font, odd": own.ours({**ADA, "holder": "東京 山田"})}
+    files |= {
+        "own font": own.ours(ADA),
+        "own font, unstampable": own.ours({**ADA, "holder": "東京 山田"}),
+    }
     many = document_of(
         *(ticket(at, holder=text) for at, text in enumerate(NAMES.values())),
         ticket(99, design="e-ticket"),
     )
     pages = {page.design: page for page in many.pages}
-    told["many tickets"] = renderer(tmp_path_factory.mktemp("shelf"), *pages.values()).render(many)
-    return told
+    files["many tickets"] = renderer(tmp_path_factory.mktemp("shelf"), *pages.values()).render(many)
+    return files
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +124,9 @@ def test_the_validator_finds_what_is_wrong(tmp_path: Path) -> None:
         del document.Root.Lang
         del document.Root.MarkInfo
         document.save(packed)
-    told = verapdf.faults({"good": good, "bad": packed.getvalue()}, tmp_path)
-    assert told["good"] == []
-    assert told["bad"]
+    files = verapdf.faults({"good": good, "bad": packed.getvalue()}, tmp_path)
+    assert files["good"] == []
+    assert files["bad"]
 
 
 @pytest.mark.slow
@@ -151,7 +157,7 @@ def test_no_glyph_is_notdef_and_no_font_is_the_machines(files: dict[str, bytes])
 
 def test_a_character_that_no_font_has_is_a_replacement_character_and_is_counted() -> None:
     at_work = compiled_design(SHEET)
-    whole = at_work.whole({"holder": f"Ada {GOTHIC}{HIEROGLYPH}{GOTHIC}"})
+    whole = at_work.plate_with_texts_of({"holder": f"Ada {GOTHIC}{HIEROGLYPH}{GOTHIC}"})
     assert whole.missing == "".join(sorted({GOTHIC, HIEROGLYPH}))
     assert "Ada \ufffd\ufffd\ufffd" in text_of(
         at_work.ours({**ADA, "holder": f"Ada {GOTHIC}{HIEROGLYPH}{GOTHIC}"})
@@ -160,9 +166,9 @@ def test_a_character_that_no_font_has_is_a_replacement_character_and_is_counted(
 
 PRINTING = """
 import hashlib, sys
-from tests.support.rendering import ADA, press
+from tests.support.rendering import ADA, compiled_design
 for name in sys.argv[1:]:
-    print(hashlib.sha256(press("event-ticket-a5").ours({**ADA, "holder": name})).hexdigest())
+    print(hashlib.sha256(compiled_design("event-ticket-a5").ours({**ADA, "holder": name})).hexdigest())
 """
 
 

@@ -1,5 +1,5 @@
-"""The shelf: what is not what was written is made anew, with the same bytes; processes share it
-without harm.
+"""The plate cache: what is not what was written is made again, with the same bytes; processes share
+it without harm.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ DAMAGES: dict[str, Damage] = {
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A shelf with all that PAPER needs."""
+    """A plate cache with all that PAPER needs."""
     folder = tmp_path_factory.mktemp("filled")
     renderer(folder, *PAPER.pages).render(PAPER)
     return folder
@@ -75,7 +75,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy. What is missing on it is compiled here: the laws are the shelf's, not the other
+    """A copy. What is missing in it is compiled here: the laws are the cache's, not the other
     process's.
     """
     for path in filled.iterdir():
@@ -95,18 +95,18 @@ def fresh(folder: Path) -> Renderer:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_made_anew_and_prints_the_same_bytes(
+def test_a_damaged_file_is_made_again_and_prints_the_same_bytes(
     kind: str, damage: str, folder: Path, filled: Path
 ) -> None:
     for path in folder.glob(f"*.{kind}"):
         path.write_bytes(DAMAGES[damage](path.read_bytes()))
     assert fresh(folder).render(PAPER) == renderer(filled).render(PAPER)
     for path in filled.glob(f"*.{kind}"):
-        assert (folder / path.name).read_bytes() == path.read_bytes(), "mended on the shelf too"
+        assert (folder / path.name).read_bytes() == path.read_bytes(), "repaired in the cache too"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_missing_file_is_made_anew(kind: str, folder: Path, filled: Path) -> None:
+def test_a_missing_file_is_made_again(kind: str, folder: Path, filled: Path) -> None:
     for path in folder.glob(f"*.{kind}"):
         path.unlink()
     assert fresh(folder).render(PAPER) == renderer(filled).render(PAPER)
@@ -134,9 +134,7 @@ def test_a_file_under_anothers_name_is_not_taken_for_it(
     assert fresh(folder).render(PAPER) == renderer(filled).render(PAPER)
 
 
-def test_a_face_damaged_while_a_sender_runs_is_not_asked_for_again(
-    folder: Path, filled: Path
-) -> None:
+def test_a_face_damaged_while_a_sender_runs_is_not_read_again(folder: Path, filled: Path) -> None:
     at_work = fresh(folder)
     before = at_work.render(PAPER)
     for path in folder.iterdir():
@@ -144,9 +142,9 @@ def test_a_face_damaged_while_a_sender_runs_is_not_asked_for_again(
     assert at_work.render(PAPER) == before == renderer(filled).render(PAPER)
 
 
-def test_what_is_set_whole_needs_nothing_more_of_the_shelf(folder: Path, filled: Path) -> None:
-    odd = document_of(ticket(design="e-ticket", holder=ODD["Greek"]))
-    assert fresh(folder).render(odd) == renderer(filled).render(odd)
+def test_what_is_laid_out_needs_nothing_more_of_the_plate_cache(folder: Path, filled: Path) -> None:
+    unstampable = document_of(ticket(design="e-ticket", holder=ODD["Greek"]))
+    assert fresh(folder).render(unstampable) == renderer(filled).render(unstampable)
 
 
 def test_loading_a_plate_lays_nothing_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,31 +225,31 @@ def keys(folder: Path) -> dict[str, str]:
     library = DesignLibrary()
     page = ticket(design="e-ticket")
     facts = facts_of(page)
-    chosen = library.choose("e-ticket")
+    variant = library.choose("e-ticket")
     own = make_design(folder / "made")
     return {
-        "itself": plate_key(chosen, facts),
+        "itself": plate_key(variant, facts),
         "another design": plate_key(library.choose("raffle-entry"), facts),
         "another size": plate_key(library.choose("e-ticket-phone"), facts),
         "another language": plate_key(library.choose("e-ticket", "de"), facts),
-        "another campaign": plate_key(chosen, facts_of(ticket(campaign_id="autumn"))),
-        "another name": plate_key(chosen, facts_of(ticket(campaign="Autumn"))),
-        "another date": plate_key(chosen, facts_of(ticket(when="now"))),
-        "another place": plate_key(chosen, facts_of(ticket(venue="there"))),
-        "a date instead of a place": plate_key(chosen, facts_of(ticket(when="x", venue=""))),
-        "a place instead of a date": plate_key(chosen, facts_of(ticket(when="", venue="x"))),
+        "another campaign": plate_key(variant, facts_of(ticket(campaign_id="autumn"))),
+        "another name": plate_key(variant, facts_of(ticket(campaign="Autumn"))),
+        "another date": plate_key(variant, facts_of(ticket(when="now"))),
+        "another place": plate_key(variant, facts_of(ticket(venue="there"))),
+        "a date instead of a place": plate_key(variant, facts_of(ticket(when="x", venue=""))),
+        "a place instead of a date": plate_key(variant, facts_of(ticket(when="", venue="x"))),
         "an edit": own.digest + make_design(folder / "made", style=" ").digest,
     }
 
 
 def test_whatever_changes_a_plate_changes_its_key(tmp_path: Path) -> None:
-    told = keys(tmp_path)
-    assert len(set(told.values())) == len(told)
+    all_keys = keys(tmp_path)
+    assert len(set(all_keys.values())) == len(all_keys)
 
 
 def test_other_bytes_of_a_packaged_font_are_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen, facts = DesignLibrary().choose("e-ticket"), facts_of(ticket())
-    own, digest = plate_key(chosen, facts), packaged.fonts_digest()
+    variant, facts = DesignLibrary().choose("e-ticket"), facts_of(ticket())
+    own, digest = plate_key(variant, facts), packaged.fonts_digest()
     real = packaged.font
     monkeypatch.setattr(
         packaged, "font", lambda name: real(name) + b"\0" * name.endswith("Bold.ttf")
@@ -259,12 +257,12 @@ def test_other_bytes_of_a_packaged_font_are_another_key(monkeypatch: pytest.Monk
     packaged.fonts_digest.cache_clear()
     try:
         assert packaged.fonts_digest() != digest
-        assert plate_key(chosen, facts) != own
+        assert plate_key(variant, facts) != own
     finally:
         packaged.fonts_digest.cache_clear()
 
 
-def test_the_shelf_is_only_the_services_own(tmp_path: Path) -> None:
+def test_the_plate_cache_is_only_the_services_own(tmp_path: Path) -> None:
     """A plate decides what is printed: nobody else may write it."""
     PlateCache(tmp_path / "new" / "shelf")
     assert (tmp_path / "new" / "shelf").stat().st_mode & 0o077 == 0
@@ -276,7 +274,7 @@ def aged(folder: Path, days: float) -> None:
         os.utime(path, (at, at))
 
 
-def test_what_nobody_loaded_for_long_is_purged_and_made_anew(folder: Path, filled: Path) -> None:
+def test_what_was_not_loaded_for_long_is_purged_and_made_again(folder: Path, filled: Path) -> None:
     at_work = fresh(folder)
     before = at_work.render(PAPER)
     aged(folder, 91)
@@ -304,7 +302,7 @@ def test_what_a_killed_process_left_half_written_is_purged(folder: Path) -> None
     assert not (folder / ".part-abcd1234").exists()
 
 
-def test_a_face_that_goes_as_soon_as_it_is_compiled_is_made_anew_by_the_next_try(
+def test_a_face_that_is_removed_as_soon_as_it_is_compiled_is_made_again_by_the_next_try(
     folder: Path, filled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A purge beside us: nothing broken is remembered."""
@@ -328,14 +326,14 @@ def test_a_face_that_goes_as_soon_as_it_is_compiled_is_made_anew_by_the_next_try
 
 
 def test_versions_are_those_of_the_libraries_that_lay_out() -> None:
-    """They are asked without WeasyPrint, and are part of every file's key."""
+    """They are read without WeasyPrint, and are part of every file's key."""
     assert plate_cache.versions().split()[1:3] == [weasyprint.VERSION, str(pango.pango_version())]
 
 
 def test_a_sender_imports_nothing_that_lays_out() -> None:
     """It would be 40 MB of each sender, and half a second of each start."""
     modules = "services.delivery.printer, services.delivery.sender.process"
-    said = subprocess.run(
+    done = subprocess.run(
         [
             sys.executable,
             "-c",
@@ -346,10 +344,10 @@ def test_a_sender_imports_nothing_that_lays_out() -> None:
         text=True,
         check=True,
     )
-    assert said.stdout == "False\n"
+    assert done.stdout == "False\n"
 
 
-def test_what_cannot_be_written_is_told_as_the_folders_fault_and_leaves_nothing_behind(
+def test_what_cannot_be_written_is_the_folders_fault_and_leaves_nothing(
     tmp_path: Path,
 ) -> None:
     own = PlateCache(tmp_path / "shelf")

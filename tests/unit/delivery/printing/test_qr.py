@@ -217,7 +217,7 @@ def sealed(body: bytes) -> bytes:
     return body + zlib.crc32(body).to_bytes(4, "big")
 
 
-def test_a_refusal_of_bytes_says_what_is_wrong_with_them() -> None:
+def test_a_refusal_of_bytes_names_what_is_wrong_with_them() -> None:
     body = made(2).to_bytes()[:-4]
     with pytest.raises(ValueError, match="of format 9, and this release reads format 1"):
         QrStencil.from_bytes(sealed(body[:4] + b"\x09" + body[5:]))

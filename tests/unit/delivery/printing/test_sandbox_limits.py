@@ -21,18 +21,18 @@ MIB = 2**20
 
 
 def task(design: Design, folder: Path) -> CompileTask:
-    chosen = DesignVariant(design, "a5", "en")
-    return CompileTask(chosen, SPRING, PlateCache(folder), plate_key(chosen, SPRING))
+    variant = DesignVariant(design, "a5", "en")
+    return CompileTask(variant, SPRING, PlateCache(folder), plate_key(variant, SPRING))
 
 
 def refused(design: Design, folder: Path, *, seconds_max: int = 20, mib_max: int = 1_024) -> str:
-    with pytest.raises(DesignUnusable) as told:
+    with pytest.raises(DesignUnusable) as refusal:
         compile_in_sandbox(task(design, folder), seconds_max=seconds_max, bytes_max=mib_max * MIB)
     assert not list(folder.glob("*.plate")), "half a plate is none"
-    return told.value.cause
+    return refusal.value.cause
 
 
-def test_a_refusal_in_the_other_process_is_told_as_it_is_and_our_own_limits_stay(
+def test_a_refusal_in_the_other_process_is_raised_as_it_is_and_our_own_limits_stay(
     tmp_path: Path,
 ) -> None:
     kinds = (resource.RLIMIT_AS, resource.RLIMIT_CPU)
@@ -89,8 +89,8 @@ def test_a_bomb_ends_as_a_plate_or_as_a_refusal_within_the_ceiling(
     cause = ""
     try:
         compile_in_sandbox(work, seconds_max=2, bytes_max=600 * MIB)
-    except DesignUnusable as told:
-        cause = told.cause
+    except DesignUnusable as refusal:
+        cause = refusal.cause
     assert (work.plate_cache.plate(work.key) is None) == cause.startswith("made")
     assert (
         time.monotonic() - begun < START_S_MAX + 30

@@ -35,22 +35,22 @@ SAID = {  # when, issued, status, position; title and subject of the file
 }  # fmt: skip
 
 
-def said(language: str, *statuses: str) -> TicketsChanged:
+def snapshot_in(language: str, *statuses: str) -> TicketsChanged:
     campaign = DRAW.model_copy(update={"language": language})
     return issued("shop:727", 1, *(statuses or ("Active", "Won"))).model_copy(
         update={"campaigns": (campaign,)}
     )
 
 
-def as_asked(_design: str, asked: str) -> str:
-    return asked or "en"
+def as_requested(_design: str, requested: str) -> str:
+    return requested or "en"
 
 
 @pytest.mark.parametrize("language", SAID)
 def test_a_document_is_in_its_campaigns_language(language: str) -> None:
     when, day, status, position, title, subject = SAID[language]
-    snapshot = said(language)
-    made = document(snapshot, snapshot.tickets, as_asked)
+    snapshot = snapshot_in(language)
+    made = document(snapshot, snapshot.tickets, as_requested)
     page = made.pages[0]
     assert page.when == f"{when} (Europe/Dublin)"
     assert (page.issued, page.status, page.position, page.language) == (
@@ -63,8 +63,8 @@ def test_a_document_is_in_its_campaigns_language(language: str) -> None:
 
 
 def test_a_language_that_we_have_no_words_of_has_its_own_dates_and_english_words() -> None:
-    snapshot = said("it")
-    page = document(snapshot, snapshot.tickets, as_asked).pages[0]
+    snapshot = snapshot_in("it")
+    page = document(snapshot, snapshot.tickets, as_requested).pages[0]
     assert page.when == "sabato 6 marzo 2027, 19:30 (Europe/Dublin)"
     assert (page.issued, page.status, page.position) == ("21 novembre 2026", "Active", "1 of 2")
 
@@ -88,7 +88,7 @@ def test_dates_go_by_the_country_and_words_by_the_language(
     assert wording.words(language).status["Active"] == status
 
 
-def test_a_time_is_told_as_the_country_tells_it_and_what_is_none_as_it_was_said() -> None:
+def test_a_time_is_written_as_the_country_writes_it_and_what_is_none_as_it_was_given() -> None:
     assert (
         wording.moment(date(2027, 3, 6), "19:30", "UTC", "fi")
         == "lauantai 6. maaliskuuta 2027 19.30 (UTC)"
@@ -116,14 +116,16 @@ def test_a_snapshot_of_the_last_release_reads_and_prints_as_it_did() -> None:
 
 
 def test_each_campaign_of_an_order_has_its_own_language_and_the_file_the_firsts() -> None:
-    snapshot = said("fr")
+    snapshot = snapshot_in("fr")
     autumn = DRAW.model_copy(update={"campaign_id": "autumn", "name": "Herbst", "language": "de"})
     tickets = [
         it.model_copy(update={"campaign_id": name})
         for it, name in zip(snapshot.tickets, ("autumn", "spring"), strict=True)
     ]
     made = document(
-        snapshot.model_copy(update={"campaigns": (*snapshot.campaigns, autumn)}), tickets, as_asked
+        snapshot.model_copy(update={"campaigns": (*snapshot.campaigns, autumn)}),
+        tickets,
+        as_requested,
     )
     assert [(page.language, page.position) for page in made.pages] == [
         ("de", "1 von 2"),
@@ -142,7 +144,7 @@ def test_the_built_in_designs_and_our_words_have_the_same_languages() -> None:
 
 
 @pytest.mark.parametrize("name", builtin_names())
-def test_samples_say_what_tickets_say(name: str) -> None:
+def test_samples_have_the_texts_of_tickets(name: str) -> None:
     design = builtin(name)
     assert {key: samples.usual(design)[key] for key in samples.written("en")} == samples.written(
         "en"
@@ -178,7 +180,7 @@ def test_words_of_every_language_fit_into_the_built_in_designs(sheet: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("asked", "has", "found"),
+    ("requested", "has", "found"),
     [
         ("de", ["en", "de"], "de"),
         ("DE", ["en", "de"], "de"),
@@ -191,9 +193,9 @@ def test_words_of_every_language_fit_into_the_built_in_designs(sheet: str) -> No
     ],
 )
 def test_a_language_is_looked_up_from_its_country_to_its_own(
-    asked: str, has: list[str], found: str | None
+    requested: str, has: list[str], found: str | None
 ) -> None:
-    assert best_language(asked, has) == found
+    assert best_language(requested, has) == found
 
 
 def test_a_language_that_a_design_lacks_is_its_first() -> None:
