@@ -94,7 +94,7 @@ def test_a_path_for_a_name_ends_with_1_and_explains_what_a_name_is(
 ) -> None:
     answer = stubline("new", "../x")
     assert answer.code == 1
-    assert "small letters, digits and hyphens" in answer.err
+    assert "lower-case letters, digits and hyphens" in answer.err
     assert list(tmp_path.iterdir()) == []
 
 
