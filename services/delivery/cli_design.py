@@ -25,6 +25,7 @@ from services.runtime.text import one_line
 if TYPE_CHECKING:
     from services.delivery.printing.design.library import DesignLibrary
     from services.delivery.printing.plate_cache import PlateCache
+    from services.delivery.printing.tools.bench import Figure
     from services.delivery.printing.tools.target import DesignTarget
 
 design = typer.Typer(
@@ -210,10 +211,22 @@ def bench_design(
         raise typer.Exit(ExitCode.REFUSED)
     with Console(stderr=True).status(f"{target.name}, {one.size}, {one.language} ..."):
         figures = DesignBench(one, _plate_cache()).figures()
+    rows = _figure_rows(figures)
+    if as_json:
+        cli_support.write_json(
+            {"design": target.name, "size": one.size, "language": one.language, "figures": rows}
+        )
+        return
+    _print(f"{target.name}, {one.size}, {one.language}; times as fast: stamping, than that line")
+    cli_support.rows(rows, FIGURES, as_json=False)
+
+
+def _figure_rows(figures: Iterable[Figure]) -> list[dict[str, Any]]:
+    measured = list(figures)
     fastest = {
-        figure.tickets: figure.seconds for figure in figures if figure.what.startswith("stamped")
+        figure.tickets: figure.seconds for figure in measured if figure.what.startswith("stamped")
     }
-    rows = [
+    return [
         {
             "what": figure.what,
             "tickets_per_second": round(1 / figure.seconds, 1),
@@ -221,17 +234,8 @@ def bench_design(
             "bytes_of_the_file": figure.bytes,
             "times_as_fast": round(figure.seconds / fastest[figure.tickets], 1),
         }
-        for figure in figures
+        for figure in measured
     ]
-    if as_json:
-        cli_support.write_json(
-            {"design": target.name, "size": one.size, "language": one.language, "figures": rows}
-        )
-        return
-    _print(
-        f"{target.name}, {one.size}, {one.language}; times as fast: stamped, compared with that line"
-    )
-    cli_support.rows(rows, FIGURES, as_json=False)
 
 
 def merge_findings(findings: Iterable[FindingRow]) -> list[FindingRow]:

@@ -234,7 +234,7 @@ def test_what_is_cancelled_while_it_renders_is_not_sent(world: Deliveries, why: 
     assert world.mail.mails() == []
 
 
-def test_the_latest_snapshot_counts_at_the_moment_of_sending_and_a_ticket_left_out_is_sent_when_it_is_active_again(
+def test_the_latest_snapshot_counts_at_sending_and_a_ticket_left_out_is_sent_when_active_again(
     world: Deliveries,
 ) -> None:
     world.paid(ORDER)

@@ -173,7 +173,7 @@ def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(h
 
 
 @pytest.mark.parametrize(
-    ("script", "answer", "verdict"),
+    ("script", "reply", "verdict"),
     [
         (
             {"greeting": "554 no service"},

@@ -70,30 +70,25 @@ def assemble(
     holes = holes_of(page, owners)
     marks, annotated = structure_of(page, holes)
     fonts = number_of(page.objects[resources]["Font"])
-    # Never empty: the page's own matrix comes first.
-    first = fixed[0] if isinstance(fixed[0], bytes) else b""
+    first = fixed[0] if isinstance(fixed[0], bytes) else b""  # the page's own matrix at least
+    shared = (
+        piece(page.objects[number], holes, fonts_at=number == fonts) for number in owners.shared
+    )
     width, height = page.page["MediaBox"][2:]
-    common = {kit.digest: kit.common for kit in kits.values()}
-    rare = sorted((face, glyph) for face, glyph in shown if glyph not in common[face])
+    common = {(kit.digest, glyph) for kit in kits.values() for glyph in kit.common}
     return Plate(
         digest="",
         title=template.title,
         language=template.variant.language,
         media=(float(width), float(height)),
-        shared=(
-            *(
-                piece(page.objects[number], holes, fonts_at=number == fonts)
-                for number in owners.shared
-            ),
-            prefix(first),
-        ),
+        shared=(*shared, prefix(first)),
         resources=owners.shared.index(resources),
         page=tuple(piece(page.objects[number], holes) for number in owners.page),
         roots=tuple(owners.page.index(number) for number in owners.roots),
         marks=marks,
         annotated=annotated,
         content=fixed[1:],
-        rare=tuple(rare),
+        rare=tuple(sorted(shown - common)),
         spots=spots,
         square=0.0,
         faces=tuple(sorted({spot.face for spot in spots.values()} | {face for face, _ in shown})),

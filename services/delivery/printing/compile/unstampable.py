@@ -71,42 +71,49 @@ class FittingTrial:
         if not self.unstampable:
             return {}
         steps = {name: sizes(self.plate.spots[name].rule) for name in self.unstampable}
+        chosen = self._largest_that_fit(steps)
+        texts = {
+            name: replace(
+                attempted_text(
+                    self.plate.spots[name],
+                    text,
+                    steps[name][min(chosen[name], len(steps[name]) - 1)],
+                ),
+                is_cut=chosen[name] >= len(steps[name]),
+            )
+            for name, text in self.unstampable.items()
+        }
+        heights = self._measured(texts)
+        if changed := self._with_fewer_lines(texts, heights):
+            texts |= changed
+            heights = self._measured(texts)
+        return {
+            name: replace(text, top=top_offset(self.plate.spots[name], heights[name][1]))
+            for name, text in texts.items()
+        }
+
+    def _largest_that_fit(self, steps: Mapping[str, tuple[float, ...]]) -> dict[str, int]:
+        """Return which size each text gets; the number of sizes, if it fits at none."""
         low = dict.fromkeys(self.unstampable, 0)
         high = {name: len(steps[name]) for name in self.unstampable}
-        size_index = dict.fromkeys(self.unstampable, 0)  # the largest that fits is in low..high
+        at = dict.fromkeys(self.unstampable, 0)  # the largest that fits is in low..high
         for _ in range(TRIES_MAX):
             tried = {
-                name: attempted_text(self.plate.spots[name], text, steps[name][size_index[name]])
+                name: attempted_text(self.plate.spots[name], text, steps[name][at[name]])
                 for name, text in self.unstampable.items()
             }
             for name, (lines, height, width) in self._measured(tried).items():
                 if fits(self.plate.spots[name], tried[name], lines, height, width):
-                    high[name] = size_index[name]
+                    high[name] = at[name]
                 else:
-                    low[name] = size_index[name] + 1
+                    low[name] = at[name] + 1
             if all(low[name] >= high[name] for name in self.unstampable):
                 break
-            size_index = {
+            at = {
                 name: min((low[name] + high[name]) // 2, len(steps[name]) - 1)
                 for name in self.unstampable
             }
-        largest = {
-            name: replace(
-                attempted_text(
-                    self.plate.spots[name], text, steps[name][min(high[name], len(steps[name]) - 1)]
-                ),
-                is_cut=high[name] >= len(steps[name]),
-            )
-            for name, text in self.unstampable.items()
-        }
-        heights = self._measured(largest)
-        if higher := self._with_fewer_lines(largest, heights):
-            largest |= higher
-            heights = self._measured(largest)
-        return {
-            name: replace(text_at_size, top=top_offset(self.plate.spots[name], heights[name][1]))
-            for name, text_at_size in largest.items()
-        }
+        return high
 
     def _with_fewer_lines(
         self, last: Mapping[str, UnstampableText], heights: Mapping[str, tuple[int, float, float]]

@@ -224,29 +224,14 @@ class PdfWriter:
             (face, number + FONT_OBJECTS * at)
             for at, face in enumerate(sorted({face for plate in plates for face in plate.faces}))
         )
-        fonts = b"".join(
-            [b"/%b %d 0 R" % (resource_name(face), first + 1) for face, first in faces]
-        )
-        number = after_fonts = FIRST_FREE + FONT_OBJECTS * len(faces)
-        known = dict[str, tuple[int, Sequence[Form]]]()
-        for plate in plates:
-            if plate.digest not in known:
-                known[plate.digest] = (
-                    number,
-                    self._forms.get_or(
-                        (plate.digest, language), partial(forms_of, plate, language)
-                    ),
-                )
-                number = add_shared(draft, number, plate, fonts)
+        after_fonts = FIRST_FREE + FONT_OBJECTS * len(faces)
+        known, number = self._add_plates(draft, plates, language, faces, after_fonts)
         starts = []
         for plate in plates:
             starts.append(number)
             number += len(plate.page)
-        streams = -(
-            -(len(draft.packed) + sum(len(plate.page) for plate in plates) + 5)
-            // PACKED_OBJECTS_MAX
-        )
-        contents = number + streams
+        waiting = len(draft.packed) + sum(len(plate.page) for plate in plates) + 5
+        contents = number - (-waiting // PACKED_OBJECTS_MAX)
         add_pages(draft, plates, known, starts, contents)
         links = sum(len(plate.links) for plate in plates)
         add_document(draft, plates, starts, language, contents + len(plates) + links + 1)
@@ -260,6 +245,29 @@ class PdfWriter:
         return FileSkeleton(
             body, (rows[0], rows[1]), faces, contents, hashlib.sha256(body).digest()
         )
+
+    def _add_plates(
+        self,
+        draft: FileDraft,
+        plates: Sequence[Plate],
+        language: str,
+        faces: Sequence[tuple[str, int]],
+        number: int,
+    ) -> tuple[dict[str, tuple[int, Sequence[Form]]], int]:
+        """Add what the pages of each plate share. Return by the plates' digests their first object
+        and their forms, and the next free number.
+        """
+        fonts = b"".join(
+            [b"/%b %d 0 R" % (resource_name(face), first + 1) for face, first in faces]
+        )
+        known = dict[str, tuple[int, Sequence[Form]]]()
+        for plate in plates:
+            if plate.digest not in known:
+                make_forms = partial(forms_of, plate, language)
+                forms = self._forms.get_or((plate.digest, language), make_forms)
+                known[plate.digest] = number, forms
+                number = add_shared(draft, number, plate, fonts)
+        return known, number
 
     def _blocks_of(
         self, skeleton: FileSkeleton, rare: frozenset[tuple[str, int]]

@@ -131,17 +131,17 @@ class DesignCheck:
             yield DesignFinding(
                 "fault",
                 f"{place}: stamped with {what} it differs from WeasyPrint's page in "
-                f"{difference.pixels} pixels, by {difference.most} of 255: `stubline design preview` "
-                "shows where; leave out what is unusual there",
+                f"{difference.pixels} pixels, by {difference.most} of 255: `stubline design "
+                "preview` shows where; leave out what is unusual there",
             )
         mine, theirs = (squeezed(pictures.text_of(pdf)) for pdf in (stamped, reference.pdf))
         # A page with unstampable texts has WeasyPrint's text on both.
         if not unstampable and mine != theirs and self._is_new("reads", ""):
             yield DesignFinding(
                 "fault",
-                f"{proof.variant.design.name}/{PAGE}: stamped with {what} it reads differently than "
-                f"WeasyPrint's page ({first_difference(mine, theirs)}): remove what turns or divides "
-                "a field's text",
+                f"{proof.variant.design.name}/{PAGE}: stamped with {what} it reads differently "
+                f"than WeasyPrint's page ({first_difference(mine, theirs)}): remove what turns or "
+                "divides a field's text",
             )
         yield from self._read(proof, one, payload, what)
 
