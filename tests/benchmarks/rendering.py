@@ -32,6 +32,8 @@ from services.delivery.printing.design.library import DesignLibrary, DesignVaria
 from services.delivery.printing.design.links import BASE
 from services.delivery.printing.design.page import draw_code, rendered_html, write_fitted
 from services.delivery.printing.documents import SCHEME, Document, TicketPage
+from services.delivery.printing.fonts import faces, packaged
+from services.delivery.printing.fonts.programs import CffProgram
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.renderer import Renderer, facts_of, texts_of
 from services.delivery.printing.sandbox.layout_worker import LayoutWorker
@@ -225,6 +227,21 @@ def codes(shop: Shop) -> Iterator[tuple[str, float]]:
     yield "segno", each(lambda payload: segno.make(payload, error="m", micro=False))
 
 
+def font_programs() -> tuple[float, float]:
+    """Microseconds for a font program with three glyphs that are not common: ours, and HarfBuzz's
+    subset of the same file.
+    """
+    content, draw = packaged.font("SourceSansPro-Regular.ttf"), random.Random(12)
+    kit = faces.compile_kit(content, 0, "Source Sans Pro", "", frozenset())
+    rare = sorted(kit.glyphs.keys() - kit.common)
+    wanted = [draw.sample(rare, 3) for _ in range(200)]
+    ours, subset = (
+        seconds(lambda: [outlines.program(glyphs) for glyphs in wanted])  # noqa: B023 - called at once
+        for outlines in (kit.outlines, CffProgram(kit.common, content))
+    )
+    return ours / len(wanted) * 1e6, subset / len(wanted) * 1e6
+
+
 def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     shop, chosen = Shop(), DesignLibrary().choose(DESIGN)
@@ -255,6 +272,7 @@ def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
         median(values) for values in (rates, ones, hundreds, orders_ms)
     )
     us, odd_ones = dict(codes(shop)), list(odd(shop, odd_names))
+    program_us, subset_us = font_programs()
     peers = (
         f"segno {us['segno, fixed mask']:,.0f} us with a fixed mask, {us['segno']:,.0f} us "
         "choosing it"
@@ -274,6 +292,8 @@ def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
         Figure(f"memory over {tickets:,} tickets", f"{grown:+.1%}", (f"{resident:,.0f} MB "
         "resident"), "flat", grown < GROWTH_MAX),
         Figure("a code, encoded and drawn", f"{us['stencil']:,.1f} us", peers, "printed"),
+        Figure("a font program with rare letters", f"{program_us:,.0f} us",
+        f"HarfBuzz's subset {subset_us:,.0f} us", "printed"),
         Figure("a design compiled; loaded again", f"{compiled_s:,.2f} s", (f"{again_ms:,.0f} ms "
         "with the first ticket"), "printed"),
         *odd_ones,

@@ -270,7 +270,7 @@ def test_a_pause_of_delivery_holds_the_mails_and_each_goes_once_behind_it(
     sender = world.start()
     for number in range(5):
         world.paid(f"shop:{number}", 1)
-    world.until("the sender logs it", lambda: '"why": "paused"' in sender.log())
+    world.until("the sender logs it", lambda: '"reason": "paused"' in sender.log())
     assert (world.mail.mails(), {job["attempts"] for job in world.jobs()}) == ([], {0})
     AdminCommands(world.connection, OperatorCommand("ada", uuid4())).control(
         GROUP, paused=False, rate=None, reason=None
