@@ -46,33 +46,33 @@ def made_from() -> str:
     return "".join(f"{design.digest}  {name}\n" for name, design in sorted(sources().items()))
 
 
-def drawn(shelf: PlateCache) -> Iterator[tuple[str, Image.Image]]:
+def drawn(plate_cache: PlateCache) -> Iterator[tuple[str, Image.Image]]:
     for name, design in sources().items():
         sizes = [DesignVariant(design, size, "en") for size in design.manifest.sizes]
         if name == "both-ways.png":
-            yield name, both_ways(DesignProof(sizes[0], samples.facts(design), shelf))
+            yield name, both_ways(DesignProof(sizes[0], samples.facts(design), plate_cache))
         elif name == "fits.png":
-            whole = page(DesignProof(sizes[0], samples.facts(design), shelf), FITS_DPI)
+            whole = page(DesignProof(sizes[0], samples.facts(design), plate_cache), FITS_DPI)
             yield name, whole.crop((0, 0, round(FITS_MM * FITS_DPI / 25.4), whole.height))
         else:
             yield (
                 name,
                 in_a_row(
-                    [page(DesignProof(it, samples.facts(design), shelf), DPI) for it in sizes]
+                    [page(DesignProof(it, samples.facts(design), plate_cache), DPI) for it in sizes]
                 ),
             )
 
 
 def page(proof: DesignProof, dpi: float) -> Image.Image:
     return pictures.raster(
-        proof.printed(samples.usual(proof.chosen.design), samples.payload()), dpi
+        proof.printed(samples.usual(proof.variant.design), samples.payload()), dpi
     )
 
 
 def both_ways(proof: DesignProof) -> Image.Image:
-    texts, payload = samples.usual(proof.chosen.design), samples.payload()
+    texts, payload = samples.usual(proof.variant.design), samples.payload()
     one = pictures.raster(proof.printed(texts, payload), PROOF_DPI)
-    other = pictures.raster(proof.whole(texts, payload).pdf, PROOF_DPI)
+    other = pictures.raster(proof.reference(texts, payload).pdf, PROOF_DPI)
     return pictures.side_by_side(one, other, pictures.compare(one, other, PROOF_DPI))
 
 

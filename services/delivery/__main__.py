@@ -1,5 +1,5 @@
 """`python -m services.delivery`: the lane, which files jobs. Senders are processes of their own
-(services.delivery.sender).
+(`services.delivery.sender`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""E-mail addresses as SMTP takes them: one mailbox as a setting writes it, one address as a buyer
+"""E-mail addresses as SMTP takes them: a mailbox as a setting writes it, an address as a buyer
 typed it. Pure.
 """
 
@@ -21,9 +21,9 @@ MAILBOX = re.compile(
 )
 
 
-def address(text: str) -> str:
+def smtp_address(text: str) -> str:
     """Return the address as SMTP takes it, its domain in ASCII. Raises RecipientUnusable."""
-    local, _, given = text.rpartition("@")
+    local, _, domain_text = text.rpartition("@")
     if not ADDRESS.fullmatch(text) or not local.isascii():
         raise RecipientUnusable(
             "the order has no e-mail address" if not text else "the text is no e-mail address"
@@ -33,19 +33,19 @@ def address(text: str) -> str:
             "the text before the @ looks like an encoded word, which mail readers decode"
         )
     try:
-        return f"{local}@{domain(given)}"
+        return f"{local}@{ascii_domain(domain_text)}"
     except UnicodeError as error:
         raise RecipientUnusable(
             f"the domain of the e-mail address cannot be one: {error}"
         ) from None
 
 
-def domain(given: str) -> str:
-    """Return a domain in ASCII by IDNA 2008. What people type is mapped by UTS 46 before,
-    non-transitionally: an ß stays an ß and does not become ss. What is returned decodes to the
-    mapped domain. Raises UnicodeError.
+def ascii_domain(text: str) -> str:
+    """Return a domain in ASCII by IDNA 2008. What people type is mapped by UTS 46 first,
+    non-transitionally: an ß stays an ß and does not become ss. The result decodes to the mapped
+    domain. Raises UnicodeError.
     """
-    mapped = idna.uts46_remap(given, std3_rules=True, transitional=False).removesuffix(".")
+    mapped = idna.uts46_remap(text, std3_rules=True, transitional=False).removesuffix(".")
     encoded = ".".join(label if label.isascii() else _a_label(label) for label in mapped.split("."))
     if not DOMAIN.fullmatch(encoded):
         raise UnicodeError("a label is empty, too long, or has a hyphen at its end")
@@ -61,7 +61,7 @@ def _a_label(label: str) -> str:
 
 def parse_mailbox(text: str) -> tuple[str, str]:
     """Return name and address of `address`, `name <address>` or `"name" <address>`, as settings
-    write one mailbox. Raises ValueError: what could be two addresses is none.
+    write one mailbox. Raises ValueError for a text that could be two addresses.
     """
     match = MAILBOX.fullmatch(text.strip())
     if match is None:
@@ -70,7 +70,7 @@ def parse_mailbox(text: str) -> tuple[str, str]:
         match["name"] or "" if match["quoted"] is None else re.sub(r"\\(.)", r"\1", match["quoted"])
     )
     try:
-        return name, address(match["bare"] or match["address"])
+        return name, smtp_address(match["bare"] or match["address"])
     except RecipientUnusable as error:
         raise ValueError(
             f"must be one address such as `Tickets <tickets@example.org>`: {error.cause}"

@@ -1,8 +1,8 @@
-"""The content store: files by the SHA-256 of what is in them, in a folder or in a bucket.
+"""The blob store: files by the SHA-256 of their content, in a folder or in a bucket.
 
-Crash: a file is there whole or not at all under its name. Whatever is lost, cut off or changed is
-noticed when it is read, by its hash, and rendered again; so the store needs no backup, and nothing
-in it is the truth.
+Crash: a file stands complete under its name, or not at all. A file that is lost, truncated or
+changed is detected by its hash when it is read, and rendered again; so the store needs no backup,
+and it is never the only copy of anything.
 """
 
 from __future__ import annotations
@@ -30,56 +30,56 @@ from services.delivery.errors import (
     FilesUrlUnusable,
 )
 
-FILE_BYTES_MAX = 256 * 2**20  # more is not ours: the largest order has 2,000 pages of some 20 KB
+FILE_BYTES_MAX = 256 * 2**20  # the largest order has 2,000 pages of some 20 KB
 SHA256_BYTES = 32
 PART_AGE_S = 3_600.0
-ANSWER_S_MAX = 10.0  # of a bucket; a folder answers as fast as its disk
-REST_MIN_S, REST_MAX_S = 1.0, 60.0
+RESPONSE_S_MAX = 10.0  # of a bucket; a folder responds as fast as its disk
+RETRY_MIN_S, RETRY_MAX_S = 1.0, 60.0
 
 
 class BlobBackend(Protocol):
-    """Where bytes stand by name. Any error but these two is the world's."""
+    """Where bytes are stored by name. An error but FileNotFoundError means unavailable."""
 
     def read(self, name: str, bytes_max: int) -> bytes:
-        """The first bytes of it. Raises FileNotFoundError."""
+        """Return the first bytes of the file. Raises FileNotFoundError."""
 
     def write(self, name: str, content: bytes) -> None:
-        """All of it, or nothing under that name; what stood there before is replaced."""
+        """Write all of the content, or nothing, under that name; an existing file is replaced."""
 
     def remove(self, name: str) -> None:
-        """Gone, and whatever a write that died left of it. What was not there is no error."""
+        """Remove the file, and whatever an interrupted write left of it. A missing file is no
+        error.
+        """
 
 
 class BlobStore:
-    """Names are made of hashes and of nothing else: no text from outside ever becomes part of a
-    path.
-    """
+    """Files by their hashes. No text from outside ever becomes part of a path."""
 
     def __init__(self, url: str, breaker: CircuitBreaker | None = None) -> None:
-        self._medium = medium(url)
+        self._backend = backend_of(url)
         self._breaker = breaker or CircuitBreaker(
-            1, REST_MIN_S, REST_MAX_S, time.monotonic, random.random
+            1, RETRY_MIN_S, RETRY_MAX_S, time.monotonic, random.random
         )
 
     def put(self, content: bytes) -> bytes:
-        """Its SHA-256, which is its name. Already there: nothing is written; damaged there: it is
-        written anew.
+        """Return the content's SHA-256, which is its name. A file that exists is not written again,
+        unless it is damaged.
         """
         sha256 = hashlib.sha256(content).digest()
         with suppress(FileMissing, FileDamaged):
             self.get(sha256)
             return sha256
-        name = name_of(sha256)
+        name = blob_path(sha256)
         with self._reached():
-            self._medium.write(name, content)
+            self._backend.write(name, content)
         return sha256
 
     def get(self, sha256: bytes) -> bytes:
         """Raises FileMissing, FileDamaged, BlobStoreUnavailable."""
-        name = name_of(sha256)
+        name = blob_path(sha256)
         with self._reached():
             try:
-                content = self._medium.read(name, FILE_BYTES_MAX)
+                content = self._backend.read(name, FILE_BYTES_MAX)
             except FileNotFoundError:
                 content = None
         if content is None:
@@ -89,19 +89,19 @@ class BlobStore:
         return content
 
     def delete(self, sha256: bytes) -> None:
-        """Raises BlobStoreUnavailable. What is not there is gone already."""
-        name = name_of(sha256)
+        """Remove a file; a missing one is no error. Raises BlobStoreUnavailable."""
+        name = blob_path(sha256)
         with self._reached():
-            self._medium.remove(name)
+            self._backend.remove(name)
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
-        """Each library of a store has errors of its own; here they all say the same. A store that
-        fails is left alone for a while that doubles: mails do not wait for its time limit one by
-        one.
+        """Translate the errors of a store's library to BlobStoreUnavailable, and count them. A
+        store that fails is not asked again before a delay that doubles: mails do not wait for its
+        time limit one by one.
         """
         if not self._breaker.allows(1):
-            raise BlobStoreUnavailable("left alone for a while, because it failed")
+            raise BlobStoreUnavailable("circuit breaker open, because the store failed")
         try:
             yield
         except Exception as error:  # noqa: BLE001 - boto's, aiohttp's and fsspec's have no parent in common
@@ -110,8 +110,10 @@ class BlobStore:
         self._breaker.succeeded()
 
 
-def name_of(sha256: bytes) -> str:
-    """A folder for each first byte: none grows too large for people and their tools."""
+def blob_path(sha256: bytes) -> str:
+    """Return a path with a folder for each first byte: none grows too large for people and their
+    tools.
+    """
     if len(sha256) != SHA256_BYTES:
         raise ValueError("a file's name is a SHA-256")
     text = sha256.hex()
@@ -119,82 +121,82 @@ def name_of(sha256: bytes) -> str:
 
 
 class FolderBackend:
-    """Nobody but us reads it: tickets hold names, and codes that open doors."""
+    """A folder that only this user can read: tickets hold names, and codes that open doors."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def read(self, name: str, bytes_max: int) -> bytes:
         with (self._root / name).open("rb") as file:
-            return file.read(
-                min(bytes_max, os.fstat(file.fileno()).st_size)
-            )  # asked for more, it would make room for more
+            # `read` allocates what it is given, so it is given no more than the file has.
+            return file.read(min(bytes_max, os.fstat(file.fileno()).st_size))
 
     def write(self, name: str, content: bytes) -> None:
-        place = self._root / name
-        place.parent.mkdir(mode=0o700, exist_ok=True)
-        part = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+        path = self._root / name
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
             handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(handle, "wb") as out:
                 out.write(content)
                 out.flush()
-                os.fsync(handle)  # a name without its content would only be noticed when it is read
-            part.replace(place)
+                os.fsync(handle)  # a name without its content would be found only at its next read
+            part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
 
     def remove(self, name: str) -> None:
-        place = self._root / name
-        for part in place.parent.glob(
-            f".{place.name}.*"
-        ):  # left by a process that was killed; a young one is at work
+        path = self._root / name
+        # Parts of a process that was killed; a young one is being written.
+        for part in path.parent.glob(f".{path.name}.*"):
             with suppress(FileNotFoundError):
                 if part.stat().st_mtime < time.time() - PART_AGE_S:
                     part.unlink()
-        place.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 class BucketBackend:
-    """Whatever fsspec reaches. An object is written whole or not at all, as S3 promises."""
+    """Whatever fsspec reaches. An object is written completely or not at all, as S3 promises."""
 
     def __init__(self, url: str) -> None:
         self._system, root = fsspec.url_to_fs(url)
         self._root = str(root).rstrip("/")
-        # By itself s3fs tries for more than nine minutes to reach a server that takes connections
-        # and answers nothing.
-        self._bound = {"timeout": ANSWER_S_MAX} if isinstance(self._system, AsyncFileSystem) else {}
+        # By default s3fs retries for more than nine minutes when a server accepts connections and
+        # does not respond.
+        self._limits = (
+            {"timeout": RESPONSE_S_MAX} if isinstance(self._system, AsyncFileSystem) else {}
+        )
 
     def read(self, name: str, bytes_max: int) -> bytes:
-        place = f"{self._root}/{name}"
+        path = f"{self._root}/{name}"
         content: bytes
         try:
-            content = self._system.cat_file(place, start=0, end=bytes_max, **self._bound)
+            content = self._system.cat_file(path, start=0, end=bytes_max, **self._limits)
         except OSError as error:
-            if error.errno != errno.EINVAL or self._system.size(place, **self._bound):
+            if error.errno != errno.EINVAL or self._system.size(path, **self._limits):
                 raise
-            return b""  # nothing in it, and S3 finds no beginning of nothing
+            return b""  # an empty object, whose first byte S3 cannot find
         return content
 
     def write(self, name: str, content: bytes) -> None:
-        self._system.pipe_file(f"{self._root}/{name}", content, **self._bound)
+        self._system.pipe_file(f"{self._root}/{name}", content, **self._limits)
 
     def remove(self, name: str) -> None:
         with suppress(FileNotFoundError):
-            self._system.rm_file(f"{self._root}/{name}", **self._bound)
+            self._system.rm_file(f"{self._root}/{name}", **self._limits)
 
 
-def medium(url: str) -> BlobBackend:
-    """Of STUBLINE_DELIVERY_FILES_URL. Raises FilesUrlUnusable, which never quotes it: it may hold a
-    secret.
+def backend_of(url: str) -> BlobBackend:
+    """Return the backend of STUBLINE_DELIVERY_FILES_URL. Raises FilesUrlUnusable, which never
+    quotes the URL: it may hold a secret.
     """
     if "://" not in url:
         try:
-            return folder(Path(url).expanduser() if url else default_folder())
+            return folder_backend(Path(url).expanduser() if url else default_folder())
         except RuntimeError:
             raise FilesUrlUnusable(
-                "this user has no home; name the folder by its whole path"
+                "this user has no home folder; give the folder's absolute path"
             ) from None
     parts = urlsplit(url)
     if parts.scheme == "file":
@@ -202,11 +204,10 @@ def medium(url: str) -> BlobBackend:
             raise FilesUrlUnusable(
                 "a folder's URL has three slashes: file:///var/lib/stubline/files"
             )
-        return folder(Path(unquote(parts.path)))
+        return folder_backend(Path(unquote(parts.path)))
     if "@" in parts.netloc or "::" in url or not (parts.netloc or parts.scheme == "memory"):
         raise FilesUrlUnusable(
-            "it names a bucket and a prefix and nothing else; credentials stand where its library "
-            "looks"
+            "it may only name a bucket and a prefix; credentials stand where its library reads them"
         )
     try:
         return BucketBackend(url)
@@ -220,26 +221,28 @@ def medium(url: str) -> BlobBackend:
         ) from None
 
 
-def folder(root: Path) -> FolderBackend:
-    """Made if need be, and then ours alone. One that was there keeps its rights: somebody chose
-    them.
+def folder_backend(root: Path) -> FolderBackend:
+    """Create the folder if need be, readable only by this user. One that exists keeps its
+    permissions: somebody chose them.
     """
     if not root.is_absolute():
-        raise FilesUrlUnusable("a folder is named by its whole path: a service's place may change")
+        raise FilesUrlUnusable(
+            "a folder is named by its absolute path: a service's working directory may change"
+        )
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise FilesUrlUnusable(f"the folder cannot be made: {error.strerror}") from None
+        raise FilesUrlUnusable(f"the folder cannot be created: {error.strerror}") from None
     if not os.access(root, os.R_OK | os.W_OK | os.X_OK):
         raise FilesUrlUnusable("the folder may not be written by this user")
     return FolderBackend(root)
 
 
 def default_folder() -> Path:
-    """As the XDG specification has it: what a program keeps on this machine; a relative path there
-    is none.
+    """Return the folder of the XDG specification for state; a relative path in its variable is
+    ignored.
     """
-    named = Path(os.environ.get("XDG_STATE_HOME", ""))
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
     return (
-        (named if named.is_absolute() else Path.home() / ".local" / "state") / "stubline" / "files"
+        (state if state.is_absolute() else Path.home() / ".local" / "state") / "stubline" / "files"
     )

@@ -1,5 +1,5 @@
-"""One server, for mails or for files, and whether it is worth asking. Open for mails, nothing is
-leased: jobs stay due and lose no attempt.
+"""A circuit breaker for one server of mails or of files. While the one for mails is open, nothing
+is leased: jobs stay due and lose no attempt.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class CircuitBreaker:
-    """Closed: all goes. Open: nothing, for a while that doubles. Then one job tries, and its end
-    decides.
+    """Closed: everything passes. Open: nothing, for a delay that doubles with each trip. Half-open:
+    one job tries, and its result decides.
     """
 
     failures_max: int
     wait_min_s: float
     wait_max_s: float
     clock: Callable[[], float]
-    chance: Callable[[], float]
+    rng: Callable[[], float]
     _failures: int = 0
     _trips: int = 0
     _until: float = 0.0
@@ -29,7 +29,7 @@ class CircuitBreaker:
 
     @property
     def openness(self) -> float:
-        """0 closed, 0.5 trying, 1 open: for the gauge."""
+        """Return 0 when closed, 0.5 when half-open, 1 when open: for the gauge."""
         if self._trips == 0:
             return 0.0
         return 1.0 if self.is_open else 0.5
@@ -47,9 +47,9 @@ class CircuitBreaker:
         self._failures = self._trips = 0
 
     def failed(self, *, at_once: bool = False) -> None:
-        """`at_once`: no second try can end otherwise, such as with a wrong password."""
+        """Count a failure. `at_once`: another try cannot succeed, as with a wrong password."""
         self._failures += 1
         if at_once or self._trips or self._failures >= self.failures_max:
             doubled = self.wait_min_s * 2.0 ** min(self._trips, 30)
-            self._until = self.clock() + min(self.wait_max_s, doubled) * (0.75 + self.chance() / 4)
+            self._until = self.clock() + min(self.wait_max_s, doubled) * (0.75 + self.rng() / 4)
             self._trips += 1

@@ -1,5 +1,5 @@
-"""`stubline deliveries`: what was sent to whom, what waits, and what was given up. Changes nothing.
-Mounts `stubline design`.
+"""`stubline deliveries`: what was sent to whom, what waits, what is a dead letter. It changes
+nothing. Mounts `stubline design`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from services.runtime.admin.cli_support import AsJson
 app = typer.Typer(no_args_is_help=True)
 deliveries = typer.Typer(
     no_args_is_help=True,
-    help=(
-        "Deliveries: what was sent, what waits, what was given up (`stubline dead` gives it back)."
-    ),
+    help="Deliveries: sent, waiting, and dead (`stubline dead replay` makes these due again).",
 )
 app.add_typer(deliveries, name="deliveries")
 app.add_typer(design, name="design")
@@ -64,16 +62,14 @@ def show(
     order: Annotated[str, typer.Argument(metavar="ORDER", help="As `source:external id`.")],
     as_json: AsJson = False,
 ) -> None:
-    """All deliveries of one order, the address that the next mail goes to, and what delivery was
-    last told.
-    """
+    """All deliveries of one order, the next mail's address, and what delivery last received."""
     with cli_support.connected() as connection:
-        reader = DeliveryQueries(connection)
-        found, jobs = reader.order(order), reader.jobs(order_id=order, jobs_max=1_000)
-    if found is None:
+        queries = DeliveryQueries(connection)
+        row, jobs = queries.order(order), queries.jobs(order_id=order, jobs_max=1_000)
+    if row is None:
         raise DeliveryOrderUnknown(order)
     if as_json:
-        cli_support.write_json({**found, "jobs": jobs})
+        cli_support.write_json({**row, "jobs": jobs})
         return
-    cli_support.rows([found], ("order_id", "decision", "tickets", "buyer_email"), as_json=False)
+    cli_support.rows([row], ("order_id", "decision", "tickets", "buyer_email"), as_json=False)
     cli_support.rows(jobs, COLUMNS[1:], as_json=False, empty="no deliveries")

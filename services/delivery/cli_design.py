@@ -1,8 +1,7 @@
-"""`stubline design`: what authors of ticket designs work with. No database and no broker is asked
-for anything.
+"""`stubline design`: what authors of ticket designs work with. It needs no database and no broker.
 
-What draws is imported where it is needed: it takes a second to load, and most commands of
-`stubline` draw nothing.
+What lays out is imported where it is needed: it takes a second to load, and most commands of
+`stubline` lay out nothing.
 """
 
 from __future__ import annotations
@@ -26,17 +25,18 @@ from services.runtime.text import one_line
 if TYPE_CHECKING:
     from services.delivery.printing.design.library import DesignLibrary
     from services.delivery.printing.plate_cache import PlateCache
+    from services.delivery.printing.tools.bench import Figure
     from services.delivery.printing.tools.target import DesignTarget
 
 design = typer.Typer(
     no_args_is_help=True,
     help="Ticket designs: make one, look at it, check it. Needs no database and no broker.",
 )
-LOOK_EVERY_S = 0.3
+WATCH_INTERVAL_S = 0.3
 COLUMNS = ("name", "title", "version", "sizes", "languages", "from")
 LISTS = ("sizes", "languages")
 FIGURES = ("what", "tickets_per_second", "ms_per_ticket", "bytes_of_the_file", "times_as_fast")
-Told = dict[str, Any]
+FindingRow = dict[str, Any]
 
 Which = Annotated[
     str,
@@ -57,7 +57,7 @@ def new_design(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="As campaigns will say it: small letters, digits, hyphens."
+            metavar="NAME", help="As campaigns will name it: lower-case letters, digits, hyphens."
         ),
     ],
     source: Annotated[
@@ -67,48 +67,46 @@ def new_design(
         Path | None,
         typer.Option(
             "--into",
-            help="Where its folder is made; else STUBLINE_DELIVERY_DESIGNS_FOLDER, or here.",
+            help="Where its folder is created; else STUBLINE_DELIVERY_DESIGNS_FOLDER, or here.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """A design of your own: a copy of one that works, with a title of its own."""
-    from services.delivery.printing.tools.making import make
+    from services.delivery.printing.tools.new_design import create
 
     own = environment.load(DeliverySettings).designs_folder
-    folder = make(name, source, into or Path(own or "."), _library())
+    folder = create(name, source, into or Path(own or "."), _library())
     if as_json:
         cli_support.write_json({"name": name, "folder": str(folder), "from": source})
         return
-    _say(f"{folder} is there: a copy of {source}. Now:")
-    steps = [
-        (
-            f"stubline design preview {folder} --watch",
-            "draws it again with each change that you save",
-        ),
-        (f"stubline design check {folder}", "says what is wrong with it, with file and line"),
-        (f'design = "{name}"', "in the campaign's file uses it; with a size: " + f'"{name}-a4"'),
-    ]
-    if not own or folder.parent.resolve() != Path(own).resolve():
-        steps.append(
-            (
-                f"STUBLINE_DELIVERY_DESIGNS_FOLDER={folder.parent.resolve()}",
-                "on each sender, and where you apply",
-            )
-        )
-    width = max(len(step) for step, _ in steps)
-    for step, why in steps:
-        _say(f"  {step:<{width}}  {why}")
+    _print(f"{folder} was created: a copy of {source}. Now:")
+    is_installed = bool(own) and folder.parent.resolve() == Path(own).resolve()
+    _print_next_steps(name, folder, is_installed=is_installed)
+
+
+def _print_next_steps(name: str, folder: Path, *, is_installed: bool) -> None:
+    steps = {
+        f"stubline design preview {folder} --watch": "draws it again at each change that you save",
+        f"stubline design check {folder}": "lists what is wrong with it, with file and line",
+        f'design = "{name}"': f'in the campaign\'s file uses it; with a size: "{name}-a4"',
+    }
+    if not is_installed:
+        setting = f"STUBLINE_DELIVERY_DESIGNS_FOLDER={folder.parent.resolve()}"
+        steps[setting] = "on each sender, and where you apply campaigns"
+    width = max(map(len, steps))
+    for step, purpose in steps.items():
+        _print(f"  {step:<{width}}  {purpose}")
 
 
 @design.command("list")
 def list_designs(*, as_json: AsJson = False) -> None:
-    """The built-in designs, and those of STUBLINE_DELIVERY_DESIGNS_FOLDER. One of your own stands
-    before a built-in one.
+    """The built-in designs, and those of STUBLINE_DELIVERY_DESIGNS_FOLDER. Your own design replaces
+    a built-in one of its name.
     """
-    from services.delivery.printing.tools.target import listed
+    from services.delivery.printing.tools.target import list_designs
 
-    rows = list(listed(_library()))
+    rows = list(list_designs(_library()))
     if not as_json:
         rows = [row | {key: ", ".join(row[key]) for key in LISTS} for row in rows]
     cli_support.rows(rows, COLUMNS, as_json=as_json)
@@ -124,24 +122,24 @@ def check_design(
     Every size and language is laid out for usual and for hard campaigns, stamped, and compared with
     WeasyPrint's own page.
     """
-    from services.delivery.printing.tools.apart import asked
+    from services.delivery.printing.tools.isolated import run_isolated
 
-    target, found, counts = _target(folder, size, language), list[Told](), Told()
+    target, findings, counts = _target(folder, size, language), list[FindingRow](), FindingRow()
     with Console(stderr=True).status(f"{target.name} ...") as status:
-        for told in asked("check", target, _shelf(), size=size, language=language):
-            if "at" in told:
-                status.update(f"{target.name}: {told['at']} ...")
-            elif "kind" in told:
-                found.append(told)
+        for event in run_isolated("check", target, _plate_cache(), size=size, language=language):
+            if "at" in event:
+                status.update(f"{target.name}: {event['at']} ...")
+            elif "kind" in event:
+                findings.append(event)
             else:
-                counts = told
-    rows = summed(found)
+                counts = event
+    rows = merge_findings(findings)
     faults = sum(row["kind"] == "fault" for row in rows)
     if as_json:
         cli_support.write_json({"design": target.name, "findings": rows, **counts})
     else:
         _show(rows)
-        _say(
+        _print(
             f"{target.name}: {_count(faults, 'fault')}, "
             f"{_count(len(rows) - faults, 'warning')}{_compared(counts)}"
         )
@@ -165,7 +163,7 @@ def preview_design(
         bool, typer.Option("--watch", help="Again with each change, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """PDF and PNG of each size: stamped, by WeasyPrint whole, and both side by side with what
+    """PDF and PNG of each size: stamped, laid out by WeasyPrint, and both side by side with what
     differs.
     """
     from services.delivery.printing.tools.watch import watch
@@ -184,10 +182,10 @@ def preview_design(
         raise typer.BadParameter(
             f"{target.name} is built in and does not change; `stubline design new` copies it"
         )
-    _say(f"watching {target.folder}; Ctrl-C ends")
+    _print(f"watching {target.folder}; Ctrl-C ends")
     watch(
         target.folder,
-        lambda: _say(f"{time.strftime('%H:%M:%S')}  {_count(draw(), 'fault')}"),
+        lambda: _print(f"{time.strftime('%H:%M:%S')}  {_count(draw(), 'fault')}"),
         _wait,
     )
 
@@ -196,50 +194,57 @@ def preview_design(
 def bench_design(
     *, folder: Which, size: Size = None, language: Language = None, as_json: AsJson = False
 ) -> None:
-    """How fast it is stamped, and WeasyPrint on the same pages in the same run: medians of three
+    """Its stamping rate, and WeasyPrint's on the same pages in the same run: medians of three
     rounds, about a minute.
     """
-    from services.delivery.printing.tools.apart import asked
     from services.delivery.printing.tools.bench import DesignBench
-    from services.delivery.printing.tools.target import chosen
+    from services.delivery.printing.tools.isolated import run_isolated
+    from services.delivery.printing.tools.target import variants_of
 
     target = _target(folder, size, language)
-    one = chosen(target.read(), size, language)[0]
-    told = list(asked("compile", target, _shelf(), size=one.size, language=one.language))
-    if faults := summed([it for it in told if "kind" in it]):
+    one = variants_of(target.read(), size, language)[0]
+    events = list(
+        run_isolated("compile", target, _plate_cache(), size=one.size, language=one.language)
+    )
+    if faults := merge_findings([event for event in events if "kind" in event]):
         _show(faults)
         raise typer.Exit(ExitCode.REFUSED)
     with Console(stderr=True).status(f"{target.name}, {one.size}, {one.language} ..."):
-        figures = DesignBench(one, _shelf()).figures()
-    best = {
-        figure.tickets: figure.seconds for figure in figures if figure.what.startswith("stamped")
-    }
-    rows = [
-        {
-            "what": figure.what,
-            "tickets_per_second": round(1 / figure.seconds, 1),
-            "ms_per_ticket": round(figure.seconds * 1_000, 3),
-            "bytes_of_the_file": figure.bytes,
-            "times_as_fast": round(figure.seconds / best[figure.tickets], 1),
-        }
-        for figure in figures
-    ]
+        figures = DesignBench(one, _plate_cache()).figures()
+    rows = _figure_rows(figures)
     if as_json:
         cli_support.write_json(
             {"design": target.name, "size": one.size, "language": one.language, "figures": rows}
         )
         return
-    _say(f"{target.name}, {one.size}, {one.language}; times as fast: stamped, beside that line")
+    _print(f"{target.name}, {one.size}, {one.language}; times as fast: stamping, than that line")
     cli_support.rows(rows, FIGURES, as_json=False)
 
 
-def summed(found: Iterable[Told]) -> list[Told]:
-    """What was found in several sizes and languages is told once. Faults come first."""
-    where: dict[tuple[str, str], tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
-    for told in found:
-        sizes, languages = where[told["kind"], told["text"]]
-        sizes.add(told.get("size", ""))
-        languages.add(told.get("language", ""))
+def _figure_rows(figures: Iterable[Figure]) -> list[dict[str, Any]]:
+    measured = list(figures)
+    fastest = {
+        figure.tickets: figure.seconds for figure in measured if figure.what.startswith("stamped")
+    }
+    return [
+        {
+            "what": figure.what,
+            "tickets_per_second": round(1 / figure.seconds, 1),
+            "ms_per_ticket": round(figure.seconds * 1_000, 3),
+            "bytes_of_the_file": figure.bytes,
+            "times_as_fast": round(figure.seconds / fastest[figure.tickets], 1),
+        }
+        for figure in measured
+    ]
+
+
+def merge_findings(findings: Iterable[FindingRow]) -> list[FindingRow]:
+    """Merge equal findings of several sizes and languages into one row. Faults come first."""
+    places: dict[tuple[str, str], tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
+    for event in findings:
+        sizes, languages = places[event["kind"], event["text"]]
+        sizes.add(event.get("size", ""))
+        languages.add(event.get("language", ""))
     rows = [
         {
             "kind": kind,
@@ -247,25 +252,27 @@ def summed(found: Iterable[Told]) -> list[Told]:
             "sizes": sorted(sizes - {""}),
             "languages": sorted(languages - {""}),
         }
-        for (kind, text), (sizes, languages) in where.items()
+        for (kind, text), (sizes, languages) in places.items()
     ]
     return sorted(rows, key=lambda row: row["kind"] != "fault")
 
 
 def _drawn(target: DesignTarget, out: Path, size: str | None, language: str | None) -> int:
-    """How many faults."""
-    from services.delivery.printing.tools.apart import asked
+    """Draw the previews. Return how many faults there are."""
+    from services.delivery.printing.tools.isolated import run_isolated
 
-    told = list(asked("preview", target, _shelf(), size=size, language=language, out=str(out)))
-    for it in told:
-        if "file" in it:
-            _say(it["file"])
-    faults = summed([it for it in told if "kind" in it])
+    events = list(
+        run_isolated("preview", target, _plate_cache(), size=size, language=language, out=str(out))
+    )
+    for event in events:
+        if "file" in event:
+            _print(event["file"])
+    faults = merge_findings([event for event in events if "kind" in event])
     _show(faults)
     return len(faults)
 
 
-def _compared(counts: Told) -> str:
+def _compared(counts: FindingRow) -> str:
     if not counts.get("pages"):
         return ""
     return (
@@ -274,7 +281,7 @@ def _compared(counts: Told) -> str:
     )
 
 
-def _show(rows: Iterable[Told]) -> None:
+def _show(rows: Iterable[FindingRow]) -> None:
     for row in rows:
         where = "; ".join(filter(None, [", ".join(row["sizes"]), ", ".join(row["languages"])]))
         style = "bold red" if row["kind"] == "fault" else "yellow"
@@ -283,7 +290,9 @@ def _show(rows: Iterable[Told]) -> None:
 
 
 def _out(target: DesignTarget, out: Path | None) -> Path:
-    """Pictures in the design's folder would be part of the design, but for those in `preview`."""
+    """Return where pictures are written. In the design's folder they would be part of the design,
+    but for those in `preview`.
+    """
     if out is None:
         return (
             target.folder / "preview" if target.folder else Path(f"{target.name}-preview").resolve()
@@ -296,16 +305,16 @@ def _out(target: DesignTarget, out: Path | None) -> Path:
     return out
 
 
-def _target(said: str, size: str | None, language: str | None) -> DesignTarget:
-    """Raises DesignUnknown for a design, size or language that is not there; a manifest that cannot
-    be read is told later.
+def _target(reference: str, size: str | None, language: str | None) -> DesignTarget:
+    """Raise DesignUnknown for a design, size or language that does not exist; a manifest that
+    cannot be read is reported later.
     """
-    from services.delivery.errors import DesignUnknown, DesignUnusable
-    from services.delivery.printing.tools.target import chosen, find
+    from services.delivery.printing.errors import DesignUnknown, DesignUnusable
+    from services.delivery.printing.tools.target import find, variants_of
 
-    target = find(said, _library())
+    target = find(reference, _library())
     try:
-        chosen(target.read(), size, language)
+        variants_of(target.read(), size, language)
     except DesignUnknown:
         raise
     except DesignUnusable:
@@ -319,24 +328,24 @@ def _library() -> DesignLibrary:
     return library(environment.load(DeliverySettings))
 
 
-def _shelf() -> PlateCache:
-    from services.delivery.printer import shelf
+def _plate_cache() -> PlateCache:
+    from services.delivery.printer import plate_cache
 
-    return shelf(environment.load(DeliverySettings))
+    return plate_cache(environment.load(DeliverySettings))
 
 
 def _wait() -> None:
-    time.sleep(LOOK_EVERY_S)
+    time.sleep(WATCH_INTERVAL_S)
 
 
 def _count(number: int, what: str) -> str:
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     _console().print(Text(one_line(text)))
 
 
 def _console() -> Console:
-    """A line stays in one piece, to be copied."""
+    """Return a console that keeps a line in one piece, to be copied."""
     return Console(highlight=False, soft_wrap=True)

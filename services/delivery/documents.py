@@ -1,6 +1,4 @@
-"""What is printed and written of an order: plain texts, made from its snapshot. No markup, no
-I/O.
-"""
+"""An order's snapshot as the plain texts that are printed and mailed. No markup, no I/O."""
 
 from __future__ import annotations
 
@@ -12,76 +10,52 @@ from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from schemas.orders import CampaignSnapshot, Person, Ticket, TicketsChanged
-from services.delivery import wording
-from services.delivery.wording import ENGLISH, Spoken, english
+from services.delivery.printing import wording
+from services.delivery.printing.documents import SCHEME, Document, TicketPage, document_title
+from services.delivery.printing.wording import ENGLISH, PageLanguage, english
 
-SCHEME = "STUBLINE:"  # upper case: with it the whole payload fits a QR code's compact alphabet
 DESIGN_DEFAULT = "plain"
 INVISIBLE_BUT_NEEDED = "\u200c\u200d"  # joiners: scripts and emoji are spelled with them
 ATTACHMENTS_MAX = 100
-Per = Literal["order", "ticket"]
+DocumentScope = Literal["order", "ticket"]  # what one PDF holds
 
 
 @dataclass(frozen=True, slots=True)
-class TicketPage:
-    """One ticket as its holder reads it."""
+class MailedTicket:
+    """One ticket as a mail lists it."""
 
     number: str
     campaign_id: str
     campaign: str
     when: str
     venue: str
-    holder: str
-    status: str
-    issued: str
-    payload: str  # of the QR code
-    design: str
-    position: str  # which of the order's tickets, as `2 of 5`
-    language: str = ""  # in which it is written; empty: in its design's first
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """One order's tickets. The same document renders to the same bytes."""
+class OrderSummary:
+    """An order as its mail lists it: in English, whatever language its tickets are in."""
 
     order: str
     purchaser: str
-    email: str
-    pages: tuple[TicketPage, ...]
-    issued_at: datetime  # the first ticket's: the document's date, so that rendering asks no clock
+    title: str
+    tickets: tuple[MailedTicket, ...]
 
     @property
     def campaigns(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(page.campaign for page in self.pages))
-
-    @property
-    def language(self) -> str:
-        """The first page's; what is said of the whole is said in it."""
-        return self.pages[0].language if self.pages else ENGLISH
-
-    @property
-    def title(self) -> str:
-        words, campaigns = wording.words(self.language), ", ".join(self.campaigns[:3])
-        named = words.more.format(campaigns=campaigns) if len(self.campaigns) > 3 else campaigns
-        return words.title.format(campaigns=named, order=self.order)
-
-    @property
-    def subject(self) -> str:
-        words, count = wording.words(self.language), len(self.pages)
-        return (words.one if count == 1 else words.many).format(count=count, order=self.order)
+        return tuple(dict.fromkeys(ticket.campaign for ticket in self.tickets))
 
 
 def document(
-    snapshot: TicketsChanged, tickets: Sequence[Ticket], spoken: Spoken = english
+    snapshot: TicketsChanged, tickets: Sequence[Ticket], language_of: PageLanguage = english
 ) -> Document:
-    """In the sequence of the snapshot. A campaign that is not said is printed by its id: a ticket
-    is never left out.
+    """Return the tickets in the order of the snapshot. A ticket whose campaign the snapshot lacks
+    is printed with the campaign's id; it is never left out.
     """
     known = {campaign.campaign_id: campaign for campaign in snapshot.campaigns}
     languages = {
-        name: spoken(known[name].design, known[name].language)
+        name: language_of(known[name].design, known[name].language)
         if name in known
-        else spoken(DESIGN_DEFAULT, "")
+        else language_of(DESIGN_DEFAULT, "")
         for name in {ticket.campaign_id for ticket in tickets}
     }
     buyer, count = snapshot.buyer, len(tickets)
@@ -102,26 +76,44 @@ def document(
     )
 
 
-def documents(
-    snapshot: TicketsChanged, tickets: Sequence[Ticket], per: Per, spoken: Spoken = english
-) -> list[Document]:
-    """One of all, or one each. A crowd is one document all the same: no mail server takes a
-    thousand attachments.
+def split_document(document: Document, scope: DocumentScope) -> list[Document]:
+    """Return one document of all tickets, or one each. More than ATTACHMENTS_MAX tickets are one
+    document all the same: no mail server takes a thousand attachments.
     """
-    whole = document(snapshot, tickets, spoken)
-    is_each = per == "ticket" and len(tickets) <= ATTACHMENTS_MAX
-    return [replace(whole, pages=(page,)) for page in whole.pages] if is_each else [whole]
+    if scope == "ticket" and len(document.pages) <= ATTACHMENTS_MAX:
+        return [replace(document, pages=(page,)) for page in document.pages]
+    return [document]
+
+
+def summary(document: Document, campaigns: Sequence[CampaignSnapshot]) -> OrderSummary:
+    """Return what the mail lists of a document whose pages may be in any language."""
+    dates = {campaign.campaign_id: when(campaign, ENGLISH) for campaign in campaigns}
+    return OrderSummary(
+        order=document.order,
+        purchaser=document.purchaser,
+        title=document_title(document.campaigns, document.order, ENGLISH),
+        tickets=tuple(
+            MailedTicket(
+                page.number,
+                page.campaign_id,
+                page.campaign,
+                dates.get(page.campaign_id, ""),
+                page.venue,
+            )
+            for page in document.pages
+        ),
+    )
 
 
 def page(
     ticket: Ticket,
     campaign: CampaignSnapshot | None,
     buyer: Person,
-    place: tuple[int, int],
+    position: tuple[int, int],
     language: str,
 ) -> TicketPage:
-    """`place`: which of how many."""
-    words, (at, count) = wording.words(language), place
+    """Return one ticket's page. `position`: which of how many it is."""
+    words, (at, count) = wording.words(language), position
     zone = zone_of(campaign.zone if campaign else "UTC")
     return TicketPage(
         number=plain(ticket.number, 64),
@@ -129,7 +121,7 @@ def page(
         campaign=plain(campaign.name, 200) if campaign else plain(ticket.campaign_id, 64),
         when=when(campaign, language) if campaign else "",
         venue=plain(campaign.venue, 200) if campaign else "",
-        holder=plain(held_by(ticket.holder, buyer), 200),
+        holder=plain(holder_name(ticket.holder, buyer), 200),
         status=words.status[ticket.status],
         issued=plain(wording.day(ticket.issued_at.astimezone(zone).date(), language), 60),
         payload=SCHEME + ticket.code,
@@ -139,8 +131,10 @@ def page(
     )
 
 
-def held_by(holder: Person, buyer: Person) -> str:
-    """Of a gift whose recipient left no name, the address: it is not the buyer's."""
+def holder_name(holder: Person, buyer: Person) -> str:
+    """Return the name to print; for a gift whose recipient left no name, the recipient's address,
+    unless it is the buyer's.
+    """
     return holder.name or (holder.email if holder.email != buyer.email else "") or buyer.name
 
 
@@ -159,8 +153,10 @@ def zone_of(name: str) -> tzinfo:
         return UTC
 
 
-def shown(character: str) -> str:
-    """Controls part words; what only formats, such as a soft hyphen, stands in the midst of one."""
+def printable_character(character: str) -> str:
+    """Return a space for a control character, which separates words, and nothing for a format
+    character such as a soft hyphen, which stands inside a word.
+    """
     category = unicodedata.category(character)
     if not category.startswith("C") or character in INVISIBLE_BUT_NEEDED:
         return character
@@ -168,9 +164,9 @@ def shown(character: str) -> str:
 
 
 def plain(text: str, chars_max: int) -> str:
-    """One line without control, format and direction characters: a name cannot turn the rest of the
-    page around.
+    """Return one line without control, format and direction characters, so that a name cannot
+    reverse the text around it.
     """
-    kept = "".join(map(shown, text[: 4 * chars_max]))
-    line = " ".join(kept.split())
+    characters = "".join(map(printable_character, text[: 4 * chars_max]))
+    line = " ".join(characters.split())
     return line if len(line) <= chars_max else line[: chars_max - 1].rstrip() + "…"

@@ -1,4 +1,4 @@
-"""Before a campaign is applied: can its design be printed? Asked by the entry point `campaign` of
+"""Before a campaign is applied: can its design be printed? The entry point `campaign` of
 `stubline.preflight`.
 """
 
@@ -12,17 +12,17 @@ from uuid import UUID
 
 from schemas.orders import CampaignSnapshot, Person, Ticket
 from services.delivery import documents, printer
-from services.delivery.errors import DesignUnusable
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.plate_cache import plate_key
 from services.delivery.printing.renderer import Renderer
-from services.delivery.printing.tools.apart import asked
+from services.delivery.printing.tools.isolated import run_isolated
 from services.delivery.printing.tools.target import by_name
 from services.delivery.settings import DeliverySettings
 from services.runtime.settings import load
 
-NOBODY = Ticket(
+SAMPLE_TICKET = Ticket(
     ticket_id=UUID(int=0),
     line_id="",
     ordinal=1,
@@ -36,45 +36,45 @@ NOBODY = Ticket(
 
 
 def campaign(content: Mapping[str, Any]) -> None:
-    """Raises DesignUnusable and DesignUnknown, with the campaign's id. Its plate is on this
-    machine's shelf then.
+    """Raise DesignUnusable or DesignUnknown, with the campaign's id, unless its tickets can be
+    printed. Its plate is in this machine's plate cache afterwards.
 
     `content`: campaign_id, name, starts_on, starts_at, zone, venue, design and language, as orders
-    will say them.
+    will carry them.
     """
-    said = CampaignSnapshot.model_validate({"version": 1, **content})
-    ticket = NOBODY.model_copy(update={"campaign_id": said.campaign_id})
+    snapshot = CampaignSnapshot.model_validate({"version": 1, **content})
+    ticket = SAMPLE_TICKET.model_copy(update={"campaign_id": snapshot.campaign_id})
     try:
         renderer = printer.renderer(load(DeliverySettings))
-        renderer.check_language(said.design, said.language)
-        language = renderer.language(said.design, said.language)
-        chosen, facts = renderer.asked(
-            documents.page(ticket, said, NOBODY.holder, (1, 1), language)
+        renderer.check_language(snapshot.design, snapshot.language)
+        language = renderer.language(snapshot.design, snapshot.language)
+        variant, facts = renderer.compile_input(
+            documents.page(ticket, snapshot, SAMPLE_TICKET.holder, (1, 1), language)
         )
-        if not renderer.shelf.is_proven(plate_key(chosen, facts)):
-            prove(chosen, facts, renderer)
+        if not renderer.plate_cache.is_proven(plate_key(variant, facts)):
+            check_plate(variant, facts, renderer)
     except DesignUnusable as error:
-        raise type(error)(f"campaign {said.campaign_id}: {error.cause}") from None
+        raise type(error)(f"campaign {snapshot.campaign_id}: {error.cause}") from None
 
 
-def prove(chosen: DesignVariant, facts: CampaignFacts, renderer: Renderer) -> None:
-    """Compiles it, and prints it both ways, in a process of its own. Raises DesignUnusable with the
-    first fault.
+def check_plate(variant: DesignVariant, facts: CampaignFacts, renderer: Renderer) -> None:
+    """Compile the plate, and print it both ways, in a process of its own. Raises DesignUnusable
+    with the first fault.
     """
-    target = by_name(chosen.design.name, renderer.library)
+    target = by_name(variant.design.name, renderer.library)
     if target is None:
-        raise DesignUnusable(f"{chosen.design.name} was there a moment ago and is gone")
-    told = asked(
+        raise DesignUnusable(f"{variant.design.name} existed a moment ago and is missing now")
+    progress = run_isolated(
         "campaign",
         target,
-        renderer.shelf,
-        size=chosen.size,
-        language=chosen.language,
+        renderer.plate_cache,
+        size=variant.size,
+        language=variant.language,
         facts=asdict(facts),
     )
-    if faults := [str(it["text"]) for it in told if it.get("kind") == "fault"]:
+    if faults := [str(row["text"]) for row in progress if row.get("kind") == "fault"]:
         more = (
-            f" (and {len(faults) - 1} more: `stubline design check` tells them)"
+            f" (and {len(faults) - 1} more: `stubline design check` lists them)"
             if len(faults) > 1
             else ""
         )

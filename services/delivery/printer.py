@@ -1,50 +1,48 @@
-"""What prints at this installation: its designs, its shelf of compiled ones, where the settings
-say.
-"""
+"""What this installation prints with: its designs and its plate cache, where the settings point."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from services.delivery.errors import PlatesFolderUnusable
 from services.delivery.printing.design.library import DesignLibrary
+from services.delivery.printing.errors import PlatesFolderUnusable
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.renderer import NoRenderTelemetry, Renderer, RenderTelemetry
 from services.delivery.settings import DeliverySettings
 
 
-def renderer(settings: DeliverySettings, narrator: RenderTelemetry | None = None) -> Renderer:
+def renderer(settings: DeliverySettings, telemetry: RenderTelemetry | None = None) -> Renderer:
     """Raises PlatesFolderUnusable."""
-    return Renderer(library(settings), shelf(settings), narrator or NoRenderTelemetry())
+    return Renderer(library(settings), plate_cache(settings), telemetry or NoRenderTelemetry())
 
 
 def library(settings: DeliverySettings) -> DesignLibrary:
     return DesignLibrary((Path(settings.designs_folder),) if settings.designs_folder else ())
 
 
-def shelf(settings: DeliverySettings) -> PlateCache:
+def plate_cache(settings: DeliverySettings) -> PlateCache:
     """Raises PlatesFolderUnusable."""
     try:
         folder = Path(settings.plates_folder) if settings.plates_folder else default_folder()
     except RuntimeError:
-        raise PlatesFolderUnusable("this user has no home") from None
+        raise PlatesFolderUnusable("this user has no home folder") from None
     if not folder.is_absolute():
         raise PlatesFolderUnusable(
-            "a folder is named by its whole path: a service's place may change"
+            "a folder is named by its absolute path: a service's working directory may change"
         )
     try:
-        made = PlateCache(folder)
+        cache = PlateCache(folder)
     except OSError as error:
-        raise PlatesFolderUnusable(f"{folder} cannot be made: {error.strerror}") from None
+        raise PlatesFolderUnusable(f"{folder} cannot be created: {error.strerror}") from None
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise PlatesFolderUnusable(f"{folder} may not be written by this user")
-    return made
+    return cache
 
 
 def default_folder() -> Path:
-    """As the XDG specification has it: what a program can do without; a relative path there is
-    none.
+    """Return the folder of the XDG specification for caches; a relative path in its variable is
+    ignored.
     """
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".cache") / "stubline" / "plates"
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "stubline" / "plates"

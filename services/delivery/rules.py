@@ -1,8 +1,8 @@
-"""Which jobs does an order need? Pure: no clock, no chance, no I/O.
+"""Which jobs does an order need? Pure: no clock, no randomness, no I/O.
 
 Filing is a function of what is known now: the tickets that are active, the decision, and the jobs
-there are. So whatever way the facts came, in whatever order and however often, each active ticket
-ends in exactly one initial job.
+that exist. So in whatever order and however often the facts arrived, each active ticket ends in
+exactly one initial job.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NOWHERE = Position(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A delivery. Initial ones are filed by rule; a resend is a person's deliberate wish."""
+    """A delivery. Initial ones are filed by rule; a resend is requested by an operator."""
 
     job_id: UUID
     order_id: str
@@ -35,9 +35,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOrder:
-    """What delivery knows of an order. `active`: tickets that are not cancelled, by the last
-    snapshot.
-    """
+    """What delivery knows of an order. `active`: tickets that the last snapshot does not cancel."""
 
     order_id: str
     tickets: Position = NOWHERE
@@ -49,7 +47,7 @@ class DeliveryOrder:
 
 @dataclass(frozen=True, slots=True)
 class ReplayedJob:
-    """A dead job that an operator gives back."""
+    """A dead job that an operator replays."""
 
     order_id: str
     job_id: UUID
@@ -59,103 +57,104 @@ class ReplayedJob:
         return self.order_id
 
 
-Told = TicketsChanged | OrderDecided | ReplayedJob
+DeliveryInput = TicketsChanged | OrderDecided | ReplayedJob
 
 
 class SnapshotVerdict(Enum):
-    APPLIED = auto()  # the last word of its writer so far, or a dead job that lives again
-    KNOWN = auto()  # heard before; or the job is not dead any more
-    OLDER = auto()  # something newer of the same writer was heard before
+    APPLIED = auto()  # the newest of its writer so far, or a dead job that is due again
+    DUPLICATE = auto()  # received before; or the job is not dead any more
+    SUPERSEDED = auto()  # a newer one of the same writer was received before
 
 
 @dataclass(slots=True)
 class FilingResult:
-    """In the sequence of what was told, and what the orders are behind it."""
+    """A verdict per input, in their order, and the orders after all of them."""
 
     verdicts: list[SnapshotVerdict]
     orders: dict[str, DeliveryOrder]
-    snapshots: dict[str, TicketsChanged] = field(
-        default_factory=dict
-    )  # by order: the tickets' last, if it is new
+    # By order: the tickets' latest snapshot, where this batch brought a newer one.
+    snapshots: dict[str, TicketsChanged] = field(default_factory=dict)
 
 
-def place(position: Position, last: Position) -> SnapshotVerdict:
+def classify_position(position: Position, last: Position) -> SnapshotVerdict:
     if position == last:
-        return SnapshotVerdict.KNOWN
-    return SnapshotVerdict.APPLIED if position > last else SnapshotVerdict.OLDER
+        return SnapshotVerdict.DUPLICATE
+    return SnapshotVerdict.APPLIED if position > last else SnapshotVerdict.SUPERSEDED
 
 
-def live(snapshot: TicketsChanged) -> frozenset[UUID]:
-    """Tickets that a door would let in: active or won."""
+def active_ticket_ids(snapshot: TicketsChanged) -> frozenset[UUID]:
+    """Return the tickets that admit somebody: active or won."""
     return frozenset(
         ticket.ticket_id for ticket in snapshot.tickets if ticket.status != "Cancelled"
     )
 
 
-def tell(order: DeliveryOrder, told: Told) -> tuple[DeliveryOrder, SnapshotVerdict]:
-    """What the order is behind one thing that was told. Positions of the two writers are never
-    compared.
-    """
-    match told:
+def apply_input(
+    order: DeliveryOrder, received: DeliveryInput
+) -> tuple[DeliveryOrder, SnapshotVerdict]:
+    """Return the order after one input. Positions of the two writers are never compared."""
+    match received:
         case TicketsChanged():
-            verdict = place(told.position, order.tickets)
-            return replace(
-                order, tickets=told.position, active=live(told)
-            ) if verdict is SnapshotVerdict.APPLIED else order, (verdict)
+            verdict = classify_position(received.position, order.tickets)
+            newer = replace(order, tickets=received.position, active=active_ticket_ids(received))
+            return newer if verdict is SnapshotVerdict.APPLIED else order, verdict
         case OrderDecided():
-            verdict = place(told.position, order.decided)
-            newer = replace(order, decided=told.position, decision=told.state)
+            verdict = classify_position(received.position, order.decided)
+            newer = replace(order, decided=received.position, decision=received.state)
             return newer if verdict is SnapshotVerdict.APPLIED else order, verdict
         case ReplayedJob():
-            if not any(job.job_id == told.job_id and job.state == "dead" for job in order.jobs):
-                return order, SnapshotVerdict.KNOWN
-            woken = (
-                replace(job, state="due") if job.job_id == told.job_id else job
-                for job in order.jobs
-            )
-            return replace(order, jobs=tuple(woken)), SnapshotVerdict.APPLIED
+            return replay_job(order, received.job_id)
 
 
-def judge(batch: Sequence[Told], orders: Mapping[str, DeliveryOrder]) -> FilingResult:
-    """Each sees what those before it left; jobs follow from what is known behind the last."""
-    found = FilingResult([], dict(orders))
-    for told in batch:
-        found.orders[told.key], verdict = tell(found.orders[told.key], told)
-        found.verdicts.append(verdict)
-        if verdict is SnapshotVerdict.APPLIED and isinstance(told, TicketsChanged):
-            found.snapshots[told.key] = told
-    found.orders = {
-        key: file(order) if order != orders[key] else order for key, order in found.orders.items()
+def replay_job(order: DeliveryOrder, job_id: UUID) -> tuple[DeliveryOrder, SnapshotVerdict]:
+    if not any(job.job_id == job_id and job.state == "dead" for job in order.jobs):
+        return order, SnapshotVerdict.DUPLICATE
+    jobs = (replace(job, state="due") if job.job_id == job_id else job for job in order.jobs)
+    return replace(order, jobs=tuple(jobs)), SnapshotVerdict.APPLIED
+
+
+def apply_batch(
+    batch: Sequence[DeliveryInput], orders: Mapping[str, DeliveryOrder]
+) -> FilingResult:
+    """Apply the inputs one after another; jobs follow from what is known after the last."""
+    result = FilingResult([], dict(orders))
+    for received in batch:
+        result.orders[received.key], verdict = apply_input(result.orders[received.key], received)
+        result.verdicts.append(verdict)
+        if verdict is SnapshotVerdict.APPLIED and isinstance(received, TicketsChanged):
+            result.snapshots[received.key] = received
+    result.orders = {
+        key: file_jobs(order) if order != orders[key] else order
+        for key, order in result.orders.items()
     }
-    return found
+    return result
 
 
-def file(order: DeliveryOrder) -> DeliveryOrder:
-    """All active tickets that are in no initial job become one. What is sent or dead stays as it
-    is.
-    """
-    jobs = [standing(job, order) for job in order.jobs]
+def file_jobs(order: DeliveryOrder) -> DeliveryOrder:
+    """File one job for all active tickets that are in no initial job. Sent and dead jobs stay."""
+    jobs = [with_current_state(job, order) for job in order.jobs]
     filed = {ticket_id for job in jobs if job.kind == "initial" for ticket_id in job.ticket_ids}
     if unfiled := order.active - filed:
-        jobs.append(standing(initial(order.order_id, unfiled), order))
+        jobs.append(with_current_state(initial_job(order.order_id, unfiled), order))
     return replace(order, jobs=tuple(jobs))
 
 
-def initial(order_id: str, ticket_ids: Iterable[UUID]) -> Job:
-    """Named by what it is filed with, so that filing it anew, after a restore from a backup, names
-    its mail the same.
+def initial_job(order_id: str, ticket_ids: Iterable[UUID]) -> Job:
+    """Return a due job whose id is derived from its content: filed again, after a restore from a
+    backup, its mail has the same Message-ID.
     """
     filed = frozenset(ticket_ids)
     name = "/".join(["initial", order_id, *sorted(map(str, filed))])
     return Job(uuid5(JOB_IDS, name), order_id, "initial", "due", is_held=False, ticket_ids=filed)
 
 
-def standing(job: Job, order: DeliveryOrder) -> Job:
-    """Unsent, a job is due while one of its tickets is active, and cancelled otherwise; it comes
-    back with its tickets.
+def with_current_state(job: Job, order: DeliveryOrder) -> Job:
+    """Return the job in the state that follows from its order. A job that was not sent is due while
+    one of its tickets is active, and cancelled otherwise; it is due again when a ticket is active
+    again.
 
-    Tickets of an order that is not released wait: one of the two writers is ahead of the other, and
-    nobody knows which.
+    Tickets of an order that is not released are held: one of the two writers is ahead of the other,
+    and it cannot be known which.
     """
     if job.state in {"sent", "dead"}:
         return job
@@ -167,7 +166,9 @@ def standing(job: Job, order: DeliveryOrder) -> Job:
 def changed_jobs(
     before: Mapping[str, DeliveryOrder], after: Mapping[str, DeliveryOrder]
 ) -> list[Job]:
-    """Those to be written, in the sequence in which everybody locks."""
+    """Return the jobs to be written, in lock order: by order, then by job."""
     known = {job.job_id: job for order in before.values() for job in order.jobs}
-    found = [job for order in after.values() for job in order.jobs if known.get(job.job_id) != job]
-    return sorted(found, key=lambda job: (job.order_id, job.job_id))
+    changed = [
+        job for order in after.values() for job in order.jobs if known.get(job.job_id) != job
+    ]
+    return sorted(changed, key=lambda job: (job.order_id, job.job_id))

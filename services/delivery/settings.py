@@ -1,5 +1,5 @@
-"""The bounds of filing and sending. One class for lane and sender: they share a prefix, and so one
-list of known names.
+"""The bounds of filing and sending. Lane and sender share one class, because they share a prefix,
+and so one list of known names.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.delivery.addresses import parse_mailbox
-from services.delivery.documents import Per
+from services.delivery.documents import DocumentScope
 from services.runtime.settings import LaneSettings
 
 
@@ -24,44 +24,42 @@ class DeliverySettings(LaneSettings):
     )
 
     tick_interval_ms: int = Field(
-        200, ge=50, le=60_000, description="How often changed deliveries are told."
+        200, ge=50, le=60_000, description="How often changed deliveries are published."
     )
     dirty_orders_max: int = Field(
         1_000,
         ge=1,
         le=10_000,
-        description="Orders whose deliveries one tick tells. The rest waits for the next.",
+        description="Orders whose deliveries one tick publishes. The others wait for the next.",
     )
     backlog_high_jobs: int = Field(
         20_000,
         ge=10,
         le=10_000_000,
-        description="From so many open jobs the lanes stop reading; Kafka keeps the rest.",
+        description="From so many open jobs on the lanes stop reading; Kafka holds the records.",
     )
     backlog_low_jobs: int = Field(
         15_000,
         ge=1,
         le=10_000_000,
-        description="At so few open jobs they read on. Below the high mark.",
+        description="At so few open jobs the lanes read again. Below the high mark.",
     )
 
     smtp_url: str = Field(
         "",
         repr=False,
-        description="Where senders hand mails over: `smtp://[user:password@]host:port`, "
-        "`smtps://...`; `?starttls=required` "
-        "encrypts. A password is only sent encrypted, or to this machine itself.",
+        description="The mail server: `smtp://[user:password@]host:port`, `smtps://...`; "
+        "`?starttls=required` encrypts. A password is only sent encrypted, or to this machine "
+        "itself.",
     )
     sender_address: str = Field(
         "Tickets <tickets@localhost.localdomain>",
-        description=(
-            "From whom mails come; its domain names Message-IDs. Change it once, before "
-            "the first mail."
-        ),
+        description="From whom mails come; Message-IDs have its domain. Change it once, before "
+        "the first mail.",
     )
-    reply_to: str = Field("", description="Where answers go, if elsewhere.")
+    reply_to: str = Field("", description="Where replies go, if elsewhere.")
     smtp_timeout_ms: int = Field(
-        10_000, ge=200, le=300_000, description="Longest wait for one answer of the mail server."
+        10_000, ge=200, le=300_000, description="Longest wait for one reply of the mail server."
     )
     mail_deadline_ms: int = Field(
         30_000,
@@ -73,24 +71,21 @@ class DeliverySettings(LaneSettings):
         100,
         ge=1,
         le=10_000,
-        description="A connection is closed after so many: some servers insist.",
+        description="A connection is closed after so many mails: some servers require it.",
     )
     lease_jobs_max: int = Field(
         4,
         ge=1,
         le=200,
-        description=(
-            "Jobs a sender takes at once. More saves round trips, and holds more when it dies."
-        ),
+        description="Jobs a sender leases at once. More saves round trips, and delays more when "
+        "the sender dies.",
     )
     lease_ms: int = Field(
         60_000,
         ge=1_000,
         le=3_600_000,
-        description=(
-            "After so long without a sign of life a sender's jobs are another's. Longer "
-            "than a mail's deadline."
-        ),
+        description="A lease that is not renewed for so long expires, and another sender may take "
+        "the job. Longer than a mail's deadline.",
     )
     render_deadline_ms: int = Field(
         600_000,
@@ -101,45 +96,38 @@ class DeliverySettings(LaneSettings):
     files_url: str = Field(
         "",
         repr=False,
-        description="Where rendered files are kept, the same for all senders: a folder by its "
-        "whole path, or `s3://BUCKET/PREFIX`. "
-        "Empty: `stubline/files` under $XDG_STATE_HOME or ~/.local/state.",
+        description="Where rendered files are stored, the same for all senders: a folder by its "
+        "absolute path, or `s3://BUCKET/PREFIX`. Empty: `stubline/files` under $XDG_STATE_HOME or "
+        "~/.local/state.",
     )
     files_keep_days: int = Field(
         30,
         ge=0,
         le=3_650,
-        description="A file that nobody used for so long is removed, and rendered again should "
-        "somebody ask: the same bytes. "
-        "0 keeps all.",
+        description="A file that was not used for so long is removed, and rendered again when it "
+        "is needed: the same bytes. 0 keeps all.",
     )
     designs_folder: str = Field(
         "",
-        description=(
-            "Your ticket designs, a folder each, the same on all senders. Empty: only the "
-            "built-in ones."
-        ),
+        description="Your ticket designs, a folder each, the same on all senders. Empty: only the "
+        "built-in ones.",
     )
     plates_folder: str = Field(
         "",
-        description="Where this machine keeps compiled designs. Lost, they are compiled again. "
-        "Empty: `stubline/plates` under "
-        "$XDG_CACHE_HOME or ~/.cache.",
+        description="Where this machine stores compiled designs. If they are lost, they are "
+        "compiled again. Empty: `stubline/plates` under $XDG_CACHE_HOME or ~/.cache.",
     )
     plates_keep_days: int = Field(
         90,
         ge=0,
         le=3_650,
         description="A compiled design that no process on this machine loaded for so long is "
-        "removed, and compiled again should "
-        "somebody ask. 0 keeps all.",
+        "removed, and compiled again when it is needed. 0 keeps all.",
     )
-    document: Per = Field(
+    document: DocumentScope = Field(
         "order",
-        description=(
-            "`order`: one PDF with all tickets. `ticket`: one each, all attached; more "
-            "than 100 are one PDF all the same."
-        ),
+        description="`order`: one PDF with all tickets. `ticket`: one each, all attached; more "
+        "than 100 are one PDF all the same.",
     )
     idle_wait_ms: int = Field(
         250, ge=10, le=60_000, description="How often an idle sender looks for jobs."
@@ -148,45 +136,46 @@ class DeliverySettings(LaneSettings):
         30_000,
         ge=50,
         le=3_600_000,
-        description="First wait after a failure; doubles with each. Jitter is added.",
+        description="First delay after a failure; doubles with each. Jitter is added.",
     )
     retry_max_ms: int = Field(
-        3_600_000, ge=50, le=86_400_000, description="Longest wait between two attempts."
+        3_600_000, ge=50, le=86_400_000, description="Longest delay between two attempts."
     )
     failures_max: int = Field(
         20,
         ge=1,
         le=1_000,
-        description="So many failures of one mail, and it is a dead letter. A server away is none.",
+        description="After so many failures a mail is a dead letter. An unavailable server is no "
+        "failure of the mail.",
     )
     age_max_hours: int = Field(
         96,
         ge=1,
         le=720,
-        description="A failure of a job this old makes it a dead letter, however few there were.",
+        description="A job of this age becomes a dead letter at its next failure, however few it "
+        "had.",
     )
     breaker_failures: int = Field(
         3,
         ge=1,
         le=100,
-        description="Failures of the server in a row at which senders leave it alone.",
+        description="Failures of the mail server in a row that open the circuit breaker.",
     )
     breaker_min_ms: int = Field(
         1_000,
         ge=50,
         le=600_000,
-        description="First rest of a server that fails; doubles with each vain try.",
+        description="How long the circuit breaker is open at first; doubles with each failed try.",
     )
     breaker_max_ms: int = Field(
-        60_000, ge=50, le=3_600_000, description="Longest rest of a server that fails."
+        60_000, ge=50, le=3_600_000, description="Longest time that the breaker is open."
     )
     sender_health_port: int = Field(
         0,
         ge=0,
         le=65_535,
-        description=(
-            "As HEALTH_PORT, for a sender. 0 takes a free port; the first log line says which."
-        ),
+        description="As HEALTH_PORT, for a sender. 0 takes a free port, which the first log line "
+        "names.",
     )
 
     @field_validator("sender_address")

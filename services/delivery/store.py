@@ -1,5 +1,5 @@
-"""Delivery's tables in SQL. One method, one statement, one round trip, whatever the size of the
-batch.
+"""Delivery's tables in SQL. One method is one statement and one round trip, whatever the size of
+the batch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DeliveryOrderRow:
 
 @dataclass(frozen=True, slots=True)
 class PublishedSnapshot:
-    """What was last said of an order, and in which generation the next word would be."""
+    """What was last published of an order, and the generation that the next snapshot would have."""
 
     order_id: str
     generation: int
@@ -80,7 +80,7 @@ class DeliveryStore:
         ]
 
     def load(self, order_ids: Sequence[str]) -> dict[str, DeliveryOrder]:
-        """The orders as they stand, locked. Three statements."""
+        """Return the orders, locked. Three statements."""
         self.add_orders(order_ids)
         rows = self.lock_orders(order_ids)
         jobs: dict[str, list[Job]] = {}
@@ -147,25 +147,25 @@ class DeliveryStore:
         cursor = self.session.cursor(row_factory=class_row(PublishedSnapshot))
         return cursor.execute(SQL["lock_dirty"], {"orders_max": orders_max}).fetchall()
 
-    def find_said(self, order_ids: Sequence[str]) -> dict[str, list[JobSnapshot]]:
+    def find_job_snapshots(self, order_ids: Sequence[str]) -> dict[str, list[JobSnapshot]]:
         cursor = self.session.cursor(row_factory=dict_row)
         found: dict[str, list[JobSnapshot]] = {}
         for row in cursor.execute(SQL["find_job_snapshots"], {"order_ids": order_ids}):
             found.setdefault(row.pop("order_id"), []).append(JobSnapshot.model_validate(row))
         return found
 
-    def take_unsaid_letters(self, order_ids: Sequence[str]) -> list[JobDeadLetter]:
+    def take_unpublished_dead_letters(self, order_ids: Sequence[str]) -> list[JobDeadLetter]:
         rows = self.session.execute(
             SQL["take_unpublished_dead_letters"], {"order_ids": order_ids}
         ).fetchall()
         return [JobDeadLetter(*row) for row in rows]
 
-    def save_said(self, said: Sequence[PublishedSnapshot]) -> None:
+    def save_published(self, published: Sequence[PublishedSnapshot]) -> None:
         columns = {
-            "order_ids": [it.order_id for it in said],
-            "generations": [it.generation for it in said],
-            "sequences": [it.sequence for it in said],
-            "digests": [it.digest for it in said],
+            "order_ids": [snapshot.order_id for snapshot in published],
+            "generations": [snapshot.generation for snapshot in published],
+            "sequences": [snapshot.sequence for snapshot in published],
+            "digests": [snapshot.digest for snapshot in published],
         }
         self.session.execute(SQL["save_published"], columns)
 
@@ -184,7 +184,7 @@ class IndexedFile(NamedTuple):
 
 
 class UnusedFile(NamedTuple):
-    """A file that nobody used for long. `is_last`: no other document needs its content."""
+    """A file that has not been used for long. `is_last`: no other document needs its content."""
 
     document_key: bytes
     sha256: bytes
@@ -194,49 +194,50 @@ class UnusedFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileIndex:
-    """Which document is which file. Each method is one statement and, outside a transaction, one of
-    its own.
+    """Which document is which file. Each method is one statement and, outside a transaction, one
+    transaction.
     """
 
     session: Session
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """document_key -> SHA-256, of those that have been rendered before."""
+        """Return document_key -> SHA-256, of documents that were rendered before."""
         return dict(
             self.session.execute(SQL["find_files"], {"document_keys": list(keys)}).fetchall()
         )
 
     def name(
-        self, order_id: str, named: Sequence[IndexedFile], lost: Iterable[bytes]
+        self, order_id: str, files: Sequence[IndexedFile], lost: Iterable[bytes]
     ) -> dict[bytes, bytes]:
-        """What each document is now: what another sender named first stays, unless its content is
-        lost.
+        """Return what each document is now: what another sender recorded first stays, unless its
+        content is lost.
         """
         columns = {
             "order_id": order_id,
-            "document_keys": [it.document_key for it in named],
-            "sha256s": [it.sha256 for it in named],
-            "sizes": [it.size for it in named],
-            "pages": [it.pages for it in named],
+            "document_keys": [file.document_key for file in files],
+            "sha256s": [file.sha256 for file in files],
+            "sizes": [file.size for file in files],
+            "pages": [file.pages for file in files],
             "lost": list(lost),
         }
         return dict(self.session.execute(SQL["index_files"], columns).fetchall())
 
     @contextmanager
     def removal(self) -> Iterator[bool]:
-        """Whether it is our turn to remove what is unused: one sender's at a time."""
+        """Yield whether this sender may remove unused files: one at a time."""
         row = self.session.execute(SQL["lock_removal"]).fetchone()
         is_ours = bool(row and row[0])
         try:
             yield is_ours
         finally:
-            if is_ours and not self.session.closed:  # a session that is gone has no lock
+            if is_ours and not self.session.closed:  # a closed session has no lock
                 self.session.execute(SQL["unlock_removal"])
 
     def unused(self, keep_days: int, files_max: int) -> list[UnusedFile]:
-        asked = {"keep_days": keep_days, "files_max": files_max}
+        parameters = {"keep_days": keep_days, "files_max": files_max}
         return [
-            UnusedFile(*row) for row in self.session.execute(SQL["find_unused"], asked).fetchall()
+            UnusedFile(*row)
+            for row in self.session.execute(SQL["find_unused"], parameters).fetchall()
         ]
 
     def forget(self, files: Sequence[UnusedFile]) -> None:
@@ -260,8 +261,12 @@ class DeliveryQueries:
         states: Sequence[str] | None = None,
         jobs_max: int = 50,
     ) -> list[Row]:
-        asked = {"order_id": order_id, "states": states, "jobs_max": jobs_max}
-        return self.session.cursor(row_factory=dict_row).execute(SQL["list_jobs"], asked).fetchall()
+        parameters = {"order_id": order_id, "states": states, "jobs_max": jobs_max}
+        return (
+            self.session.cursor(row_factory=dict_row)
+            .execute(SQL["list_jobs"], parameters)
+            .fetchall()
+        )
 
     def order(self, order_id: str) -> Row | None:
         cursor = self.session.cursor(row_factory=dict_row)

@@ -1,4 +1,4 @@
-"""The lane: what was told in, jobs filed; and the tick, which tells what became of them."""
+"""The lane: it files jobs for the tickets that arrive; its timer publishes what became of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from uuid import UUID
 
 from schemas.envelope import NotAnEvent, Output
 from schemas.orders import DeliveriesChanged, JobSnapshot, OrderDecided, TicketsChanged, order_of
-from services.delivery.rules import ReplayedJob, SnapshotVerdict, Told, changed_jobs, judge
+from services.delivery.rules import (
+    DeliveryInput,
+    ReplayedJob,
+    SnapshotVerdict,
+    apply_batch,
+    changed_jobs,
+)
 from services.delivery.settings import DeliverySettings
 from services.delivery.store import DeliveryStore, JobDeadLetter, PublishedSnapshot
 from services.runtime.loop import dead_letters
@@ -20,41 +26,41 @@ from services.runtime.records import Duplicate, Effect, Event, Outcome, Record, 
 from services.runtime.service import Service
 
 GROUP = "stubline.delivery"
-TOPICS = (
-    TicketsChanged.topic,
-    OrderDecided.topic,
-)  # the first one's partition 0 owns the timer: never reorder
-JOBS = "@jobs"  # where a job's dead letter says that it comes from
+# Partition 0 of the first topic owns the timer: never reorder.
+TOPICS = (TicketsChanged.topic, OrderDecided.topic)
+JOBS = "@jobs"  # the topic that a job's dead letter names as its origin
 FILED = "stubline_delivery_jobs_filed_total"
 
 
-def parse(record: Record) -> Told:
-    """Before any transaction. A job's letter comes back by the replay topic, and names itself by
-    its topic.
+def parse(record: Record) -> DeliveryInput:
+    """Parse a record before any transaction. A replayed job arrives by the replay topic; its origin
+    is `@jobs`.
     """
     if record.topic == JOBS:
-        return job_again(record)
+        return parse_replayed_job(record)
     kind = TicketsChanged if record.topic == TicketsChanged.topic else OrderDecided
     return kind.read(record.headers, record.value)
 
 
-def job_again(record: Record) -> ReplayedJob:
+def parse_replayed_job(record: Record) -> ReplayedJob:
     try:
-        told = json.loads(record.value or b"")
-        return ReplayedJob(str(told["order_id"]), UUID(told["job_id"]))
+        body = json.loads(record.value or b"")
+        return ReplayedJob(str(body["order_id"]), UUID(body["job_id"]))
     except (ValueError, KeyError, TypeError) as error:
-        raise NotAnEvent(f"not the letter of a job: {error}") from None
+        raise NotAnEvent(f"not the dead letter of a job: {error}") from None
 
 
-def handle(batch: Sequence[Told], session: Session) -> list[Outcome]:
-    """One outcome for each, in order. Six round trips for any size; three when nothing was news."""
+def handle(batch: Sequence[DeliveryInput], session: Session) -> list[Outcome]:
+    """Return one outcome per input, in their order. Six round trips for a batch of any size; three
+    when nothing in it was new.
+    """
     store = DeliveryStore(session)
-    before = store.load(sorted({told.key for told in batch}))
-    found = judge(batch, before)
+    before = store.load(sorted({received.key for received in batch}))
+    result = apply_batch(batch, before)
     filed = 0
-    if changed := [order for key, order in sorted(found.orders.items()) if order != before[key]]:
-        jobs = changed_jobs(before, found.orders)
-        store.save_orders(changed, found.snapshots, {job.order_id for job in jobs})
+    if changed := [order for key, order in sorted(result.orders.items()) if order != before[key]]:
+        jobs = changed_jobs(before, result.orders)
+        store.save_orders(changed, result.snapshots, {job.order_id for job in jobs})
         if jobs:
             known = {job.job_id for order in before.values() for job in order.jobs}
             new = [job for job in jobs if job.job_id not in known]
@@ -62,28 +68,30 @@ def handle(batch: Sequence[Told], session: Session) -> list[Outcome]:
             if new:
                 store.add_job_tickets(new)
             filed = len(new)
-    return outcomes(found.verdicts, filed)
+    return outcomes(result.verdicts, filed)
 
 
 def outcomes(verdicts: Sequence[SnapshotVerdict], filed: int) -> list[Outcome]:
-    """What changed is told by the tick. The first effect carries the batch's count."""
-    told: list[Outcome] = []
+    """Return the outcomes without outputs, for the timer publishes. The first effect carries the
+    batch's count of filed jobs.
+    """
+    found: list[Outcome] = []
     for verdict in verdicts:
         match verdict:
             case SnapshotVerdict.APPLIED:
-                told.append(Effect(counts={FILED: filed} if filed else None))
+                found.append(Effect(counts={FILED: filed} if filed else None))
                 filed = 0
-            case SnapshotVerdict.KNOWN:
-                told.append(Duplicate())
-            case SnapshotVerdict.OLDER:
-                told.append(Superseded())
-    return told
+            case SnapshotVerdict.DUPLICATE:
+                found.append(Duplicate())
+            case SnapshotVerdict.SUPERSEDED:
+                found.append(Superseded())
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetteredJob:
-    """A job's dead letter as the record for the dead topic. Its row was written by the sender that
-    gave it up.
+    """A job's dead letter as the record for the dead topic. The sender that dead-lettered the job
+    wrote its row.
     """
 
     row: JobDeadLetter
@@ -96,65 +104,65 @@ class DeadLetteredJob:
 
 
 def tick(_now: datetime, session: Session, orders_max: int) -> list[Event]:
-    """What deliveries of orders are like now, for those that changed; and copies of new letters. At
-    most four round trips.
+    """Publish the deliveries of the orders that changed, and copies of new dead letters. At most
+    four round trips.
     """
     store = DeliveryStore(session)
     dirty = store.lock_dirty(orders_max)
     if not dirty:
         return []
-    order_ids = [spoken.order_id for spoken in dirty]
-    jobs = store.find_said(order_ids)
-    buried = [DeadLetteredJob(row) for row in store.take_unsaid_letters(order_ids)]
+    order_ids = [published.order_id for published in dirty]
+    jobs = store.find_job_snapshots(order_ids)
+    dead = [DeadLetteredJob(row) for row in store.take_unpublished_dead_letters(order_ids)]
     events: list[Event] = []
-    said: list[PublishedSnapshot] = []
-    for spoken in dirty:
-        after, event = speak(spoken, jobs.get(spoken.order_id, ()))
-        said.append(after)
+    published: list[PublishedSnapshot] = []
+    for last in dirty:
+        newest, event = next_snapshot(last, jobs.get(last.order_id, ()))
+        published.append(newest)
         if event is not None:
             events.append(event)
-    store.save_said(said)
-    return [*events, *buried]
+    store.save_published(published)
+    return [*events, *dead]
 
 
-def speak(
-    spoken: PublishedSnapshot, jobs: Sequence[JobSnapshot]
+def next_snapshot(
+    last: PublishedSnapshot, jobs: Sequence[JobSnapshot]
 ) -> tuple[PublishedSnapshot, DeliveriesChanged | None]:
-    """The next word of an order, if it differs from the last."""
+    """Return the next snapshot of an order, and its event if it differs from the last one."""
     event = DeliveriesChanged(
-        key=spoken.order_id,
-        generation=spoken.generation,
-        sequence=spoken.sequence + 1,
+        key=last.order_id,
+        generation=last.generation,
+        sequence=last.sequence + 1,
         jobs=tuple(jobs),
     )
     digest = event.digest()
-    if digest == spoken.digest:
-        return spoken, None
-    return replace(spoken, sequence=spoken.sequence + 1, digest=digest), event
+    if digest == last.digest:
+        return last, None
+    return replace(last, sequence=last.sequence + 1, digest=digest), event
 
 
-def backlog(settings: DeliverySettings) -> Callable[[Session], str | None]:
-    """Stops reading at the high mark, and reads on at the low one: Kafka holds a flood, the tables
-    do not.
+def backlog_limit(settings: DeliverySettings) -> Callable[[Session], str | None]:
+    """Return a check that pauses the lanes at the high mark and resumes them at the low one: Kafka
+    holds a flood, the tables do not.
     """
     is_full = False
 
-    def ask(session: Session) -> str | None:
+    def reason_to_pause(session: Session) -> str | None:
         nonlocal is_full
         mark = settings.backlog_low_jobs if is_full else settings.backlog_high_jobs
         is_full = DeliveryStore(session).count_open_jobs(mark) >= mark
         return f"{mark} or more jobs are open; senders have to catch up" if is_full else None
 
-    return ask
+    return reason_to_pause
 
 
-def service(settings: DeliverySettings) -> Service[Told, Session]:
+def service(settings: DeliverySettings) -> Service[DeliveryInput, Session]:
     return Service(
         group=GROUP,
         topics=TOPICS,
         parse=parse,
         handle=handle,
         tick=lambda now, session: tick(now, session, settings.dirty_orders_max),
-        backlog=backlog(settings),
+        backlog=backlog_limit(settings),
         subject=lambda record: order_of(record.key),
     )

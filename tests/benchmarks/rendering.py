@@ -23,15 +23,17 @@ import psutil
 import segno
 from weasyprint import HTML
 
-from services.delivery.documents import SCHEME, Document, TicketPage
 from services.delivery.printing import qr
 from services.delivery.printing.compile.fetching import DesignFetcher
-from services.delivery.printing.compile.layout import Sheet
-from services.delivery.printing.compile.whole_page import set_whole
+from services.delivery.printing.compile.layout import PageTemplate
+from services.delivery.printing.compile.unstampable import plate_with_texts
 from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import DesignLibrary, DesignVariant
 from services.delivery.printing.design.links import BASE
-from services.delivery.printing.design.page import draw, filled, write
+from services.delivery.printing.design.page import draw_code, rendered_html, write_fitted
+from services.delivery.printing.documents import SCHEME, Document, TicketPage
+from services.delivery.printing.fonts import faces, packaged
+from services.delivery.printing.fonts.programs import CffProgram
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.renderer import Renderer, facts_of, texts_of
 from services.delivery.printing.sandbox.layout_worker import LayoutWorker
@@ -109,7 +111,7 @@ class Shop:
 def by_weasyprint(chosen: DesignVariant, order: Document) -> bytes:
     """All pages of an order in one document, from nothing."""
     page = HTML(
-        string=filled(chosen, facts_of(order.pages[0])),
+        string=rendered_html(chosen, facts_of(order.pages[0])),
         base_url=BASE,
         url_fetcher=DesignFetcher(chosen.design),
     )
@@ -133,13 +135,13 @@ def by_weasyprint(chosen: DesignVariant, order: Document) -> bytes:
 def fill(section: Element, texts: dict[str, str], payload: str) -> None:
     for element in list(section.iter()):
         if (name := element.get("data-field")) is not None:
-            write(element, FittedText((texts[name],), 1.0, 0.0, 0.0))
+            write_fitted(element, FittedText((texts[name],), 1.0, 0.0, 0.0))
         if element.get("data-qr") is not None:
             code = segno.make(payload, error="m", micro=False)
             matrix = int(
                 "".join("".join("1" if dark else "0" for dark in row) for row in code.matrix), 2
             )
-            draw(element, qr.svg_path(matrix, len(code.matrix)), len(code.matrix), "QR code")
+            draw_code(element, qr.svg_path(matrix, len(code.matrix)), len(code.matrix), "QR code")
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -170,8 +172,11 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
     before there was one.
     """
     with tempfile.TemporaryDirectory() as folder:
-        press, shelf = LayoutWorker(jobs_max=max(1, names // 4 - 1)), PlateCache(Path(folder))
-        renderer = Renderer(DesignLibrary(), shelf, press=press)
+        press, plate_cache = (
+            LayoutWorker(requests_max=max(1, names // 4 - 1)),
+            PlateCache(Path(folder)),
+        )
+        renderer = Renderer(DesignLibrary(), plate_cache, layout_worker=press)
         renderer.render(shop.order(1, shop.odd_name()))
         own, at, largest, begun = psutil.Process(), list[float](), 0, time.perf_counter()
         for number in range(1, names + 1):
@@ -184,13 +189,14 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
         press.close()
         order = shop.order(1).pages[0]
         chosen, facts = DesignLibrary().choose(DESIGN), facts_of(order)
-        sheet, plate = Sheet(chosen, facts), shelf.plate(plate_key(chosen, facts))
+        sheet, plate = PageTemplate(chosen, facts), plate_cache.plate(plate_key(chosen, facts))
         assert plate is not None
         texts = [shop.odd_name() for _ in range(HERE)]
         fields = ("holder", "purchaser")
         here_s = seconds(
             lambda: [
-                set_whole(sheet, plate, dict.fromkeys(fields, text), shelf.kit_of) for text in texts
+                plate_with_texts(sheet, plate, dict.fromkeys(fields, text), plate_cache.kit_of)
+                for text in texts
             ]
         )
     grown = at[-1] / at[0] - 1
@@ -208,17 +214,32 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
 def codes(shop: Shop) -> Iterator[tuple[str, float]]:
     """Microseconds a code: our stencil, segno with a fixed mask, and segno choosing it."""
     payloads = [shop.order(1).pages[0].payload for _ in range(300)]
-    stencil = qr.stencil(len(payloads[0]))
+    stencil = qr.learn_stencil(len(payloads[0]))
 
     def each(work: Callable[[str], object]) -> float:
         return seconds(lambda: [work(payload) for payload in payloads]) / len(payloads) * 1e6
 
-    yield "stencil", each(lambda payload: qr.path(stencil.matrix(payload), stencil.side))
+    yield "stencil", each(lambda payload: qr.pdf_path(stencil.matrix(payload), stencil.side))
     yield (
         "segno, fixed mask",
         each(lambda payload: segno.make(payload, error="m", micro=False, mask=qr.MASK)),
     )
     yield "segno", each(lambda payload: segno.make(payload, error="m", micro=False))
+
+
+def font_programs() -> tuple[float, float]:
+    """Microseconds for a font program with three glyphs that are not common: ours, and HarfBuzz's
+    subset of the same file.
+    """
+    content, draw = packaged.font("SourceSansPro-Regular.ttf"), random.Random(12)
+    kit = faces.compile_kit(content, 0, "Source Sans Pro", "", frozenset())
+    rare = sorted(kit.glyphs.keys() - kit.common)
+    wanted = [draw.sample(rare, 3) for _ in range(200)]
+    ours, subset = (
+        seconds(lambda: [outlines.program(glyphs) for glyphs in wanted])  # noqa: B023 - called at once
+        for outlines in (kit.outlines, CffProgram(kit.common, content))
+    )
+    return ours / len(wanted) * 1e6, subset / len(wanted) * 1e6
 
 
 def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
@@ -251,6 +272,7 @@ def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
         median(values) for values in (rates, ones, hundreds, orders_ms)
     )
     us, odd_ones = dict(codes(shop)), list(odd(shop, odd_names))
+    program_us, subset_us = font_programs()
     peers = (
         f"segno {us['segno, fixed mask']:,.0f} us with a fixed mask, {us['segno']:,.0f} us "
         "choosing it"
@@ -270,6 +292,8 @@ def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
         Figure(f"memory over {tickets:,} tickets", f"{grown:+.1%}", (f"{resident:,.0f} MB "
         "resident"), "flat", grown < GROWTH_MAX),
         Figure("a code, encoded and drawn", f"{us['stencil']:,.1f} us", peers, "printed"),
+        Figure("a font program with rare letters", f"{program_us:,.0f} us",
+        f"HarfBuzz's subset {subset_us:,.0f} us", "printed"),
         Figure("a design compiled; loaded again", f"{compiled_s:,.2f} s", (f"{again_ms:,.0f} ms "
         "with the first ticket"), "printed"),
         *odd_ones,

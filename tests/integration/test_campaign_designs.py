@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from services.console import cli
-from tests.support.rendering import made
+from tests.support.rendering import make_design
 
 FILE = """\
 [[campaign]]
@@ -77,7 +77,7 @@ def written(database_url: str) -> dict[str, Any]:
 def test_a_design_that_cannot_be_printed_is_refused_and_nothing_is_written(
     apply: Apply, tmp_path: Path, database_url: str
 ) -> None:
-    made(tmp_path / "designs" / "door", style=".holder { opacity: 0.5 }")
+    make_design(tmp_path / "designs" / "door", style=".holder { opacity: 0.5 }")
     before = written(database_url)
     answer = apply("door")
     assert answer.code == 1
@@ -98,12 +98,12 @@ def test_a_design_that_is_not_there_is_refused_and_nothing_is_written(
     assert written(database_url) == before
 
 
-def test_once_it_is_mended_the_same_file_is_applied_and_its_tickets_find_it_compiled(
+def test_once_it_is_fixed_the_same_file_is_applied_and_its_tickets_find_it_compiled(
     apply: Apply, tmp_path: Path, database_url: str
 ) -> None:
-    made(tmp_path / "designs" / "door", style=".holder { opacity: 0.5 }")
+    make_design(tmp_path / "designs" / "door", style=".holder { opacity: 0.5 }")
     assert apply("door").code == 1
-    made(tmp_path / "designs" / "door")
+    make_design(tmp_path / "designs" / "door")
     answer = apply("door")
     assert (answer.code, answer.err) == (0, "")
     assert "spring added, version 1; gala added, version 1" in answer.out

@@ -15,7 +15,7 @@ import pytest
 
 from deploy.local.mail import Mail
 from schemas.orders import Person
-from services.delivery.blob_store import name_of
+from services.delivery.blob_store import blob_path
 from services.delivery.worker import parse
 from services.runtime.records import Record
 from tests.support.deliveries import Deliveries, deliveries, ticket_id
@@ -32,7 +32,7 @@ def world(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]
 
 def resend(world: Deliveries, order_id: str = ORDER, tickets: int = 2) -> None:
     """As a person asks for it: another job, with the same tickets."""
-    told = {
+    columns = {
         "job_id": uuid4(),
         "order_id": order_id,
         "ids": [ticket_id(order_id, at) for at in range(1, tickets + 1)],
@@ -43,14 +43,14 @@ def resend(world: Deliveries, order_id: str = ORDER, tickets: int = 2) -> None:
                 "insert into delivery.jobs (job_id, order_id, kind, state) values (%(job_id)s, "
                 "%(order_id)s, 'resend', 'due')"
             ),
-            told,
+            columns,
         )
         world.connection.execute(
             (
                 "insert into delivery.job_tickets (job_id, kind, ticket_id) select %(job_id)s, "
                 "'resend', unnest(%(ids)s::uuid[])"
             ),
-            told,
+            columns,
         )
 
 
@@ -113,7 +113,7 @@ def test_a_document_is_rendered_once_however_many_mails_retries_and_senders_ask(
         2,
         ORDER,
     )
-    assert stored(world) == {name_of(digest): content}
+    assert stored(world) == {blob_path(digest): content}
     assert sha256s(world) == {digest}
 
 
@@ -138,7 +138,7 @@ def test_a_resend_is_the_same_file_byte_for_byte_even_when_nothing_is_left_of_th
 
 
 @pytest.mark.parametrize("what", ["removed", "cut off", "changed", "empty"])
-def test_a_file_that_is_lost_or_damaged_is_never_sent_and_is_healed_with_the_same_hash(
+def test_a_file_that_is_lost_or_damaged_is_never_sent_and_is_repaired_with_the_same_hash(
     world: Deliveries, what: str
 ) -> None:
     sender = world.start()
@@ -182,25 +182,25 @@ def test_a_sender_killed_around_the_store_leaves_no_file_that_no_row_names_and_t
     assert rows(world) == [row]
     [(_, content)] = attached(world)
     assert row["sha256"] == hashlib.sha256(content).digest()
-    assert stored(world) == {name_of(hashlib.sha256(content).digest()): content}
+    assert stored(world) == {blob_path(hashlib.sha256(content).digest()): content}
     assert len(world.rendered()) == (2 if point == "named" else 1)
 
 
-def test_a_store_that_is_away_holds_up_no_mail_and_keeps_again_when_it_is_back(
+def test_an_unavailable_store_holds_up_no_mail_and_stores_again_when_it_is_back(
     world: Deliveries,
 ) -> None:
     world.paid("shop:1")
     sender = world.start()
     world.until_sent()
-    away = world.files.rename(world.folder / "away")
+    moved = world.files.rename(world.folder / "away")
     world.files.write_text("in its place")
     world.paid(ORDER)
     resend(world, "shop:1")
     world.until_sent()
-    assert "delivery-files-away" in sender.log()
+    assert "delivery-files-unavailable" in sender.log()
     assert world.jobs(ORDER)[0]["failures"] == 0
     world.files.unlink()
-    away.rename(world.files)
+    moved.rename(world.files)
 
     def keeps_again() -> bool:
         resend(world)
@@ -213,7 +213,9 @@ def test_a_store_that_is_away_holds_up_no_mail_and_keeps_again_when_it_is_back(
     assert len({content for _, content in attached(world)}) == 2
 
 
-def test_a_database_that_is_away_while_it_renders_costs_the_job_nothing(world: Deliveries) -> None:
+def test_a_database_that_is_unavailable_while_it_renders_costs_the_job_nothing(
+    world: Deliveries,
+) -> None:
     world.start(render_ms=1_000)
     world.paid(ORDER)
     world.until("it is rendering", lambda: world.jobs()[0]["attempts"] == 1)
@@ -227,7 +229,7 @@ def test_a_database_that_is_away_while_it_renders_costs_the_job_nothing(world: D
     assert world.rows("select from runtime.dead_letters") == []
 
 
-def test_one_pdf_a_ticket_where_that_is_asked_for_each_rendered_once(world: Deliveries) -> None:
+def test_one_pdf_a_ticket_where_that_is_set_each_rendered_once(world: Deliveries) -> None:
     world.start(document="ticket")
     world.paid(ORDER, 3)
     world.paid("shop:728", 1)
@@ -278,7 +280,7 @@ def test_an_order_whose_design_is_missing_waits_and_goes_by_itself_when_it_is_th
     world.until_sent()
 
 
-def test_a_design_that_stays_missing_makes_a_letter_with_its_own_code_which_can_be_given_back(
+def test_a_design_that_stays_missing_makes_a_dead_letter_with_its_own_code_which_can_be_replayed(
     world: Deliveries,
 ) -> None:
     world.paid(ORDER, 1, buyer=Person(name="undesigned", email="ada@example.org"))
@@ -291,7 +293,7 @@ def test_a_design_that_stays_missing_makes_a_letter_with_its_own_code_which_can_
     assert "after 3 failures" in letter["text"]
     assert "gala" in letter["text"]
     world.design.touch()
-    world.tell(
+    world.receive(
         parse(Record(letter["topic"], 0, letter["offset"], -1, letter["key"], letter["value"], []))
     )
     world.until_sent()
@@ -306,7 +308,7 @@ def test_a_sender_without_a_place_for_files_does_not_start(world: Deliveries) ->
         assert "secret" not in sender.log()
 
 
-def test_what_nobody_used_for_long_is_removed_and_a_resend_is_still_the_same_file(
+def test_what_was_not_used_for_long_is_removed_and_a_resend_is_still_the_same_file(
     world: Deliveries,
 ) -> None:
     first = world.start()

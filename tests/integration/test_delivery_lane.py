@@ -1,4 +1,6 @@
-"""The lane on a real database: jobs filed once, events told once, senders' deaths given back."""
+"""The lane on a real database: jobs filed once, events published once, dead letters of senders
+replayed.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,10 @@ import pytest
 from deploy.local.mail import Mail
 from schemas.orders import DeliveriesChanged, Person
 from services.console.cli import run
-from services.delivery.rules import Told
+from services.delivery.rules import DeliveryInput
 from services.delivery.settings import DeliverySettings
 from services.delivery.store import DeliveryStore
-from services.delivery.worker import JOBS, backlog, handle, parse
+from services.delivery.worker import JOBS, backlog_limit, handle, parse
 from services.runtime.records import Duplicate, Effect, Record, Superseded
 from tests.support.deliveries import Deliveries, decided, deliveries, issued, ticket_id
 
@@ -35,44 +37,46 @@ def lane(database_url: str, tmp_path: Path) -> Iterator[Deliveries]:
 
 def test_a_paid_order_has_one_job_with_all_its_tickets(lane: Deliveries) -> None:
     assert [
-        type(it) for it in lane.tell(decided(ORDER, 1), issued(ORDER, 1, "Active", "Active"))
+        type(it) for it in lane.receive(decided(ORDER, 1), issued(ORDER, 1, "Active", "Active"))
     ] == [Effect, Effect]
     [job] = lane.jobs()
     assert (job["state"], job["is_held"], job["kind"]) == ("due", False, "initial")
     assert job["ticket_ids"] == sorted([ticket_id(ORDER, 1), ticket_id(ORDER, 2)])
 
 
-def test_what_is_told_again_or_late_changes_nothing(lane: Deliveries) -> None:
-    lane.tell(decided(ORDER, 1), issued(ORDER, 2, "Active"))
+def test_what_arrives_again_or_late_changes_nothing(lane: Deliveries) -> None:
+    lane.receive(decided(ORDER, 1), issued(ORDER, 2, "Active"))
     before = lane.jobs()
-    again = lane.tell(issued(ORDER, 2, "Active"), issued(ORDER, 1, "Cancelled"), decided(ORDER, 1))
+    again = lane.receive(
+        issued(ORDER, 2, "Active"), issued(ORDER, 1, "Cancelled"), decided(ORDER, 1)
+    )
     assert [type(it) for it in again] == [Duplicate, Superseded, Duplicate]
     assert lane.jobs() == before
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_many_orders_told_in_any_order_and_any_batches_end_the_same(
+def test_many_orders_received_in_any_order_and_any_batches_end_the_same(
     lane: Deliveries, seed: int
 ) -> None:
-    chance = random.Random(seed)
-    told: list[Told] = []
+    rng = random.Random(seed)
+    inputs: list[DeliveryInput] = []
     for number in range(40):
         order_id = f"shop:{number}"
-        told += [
+        inputs += [
             decided(order_id, 1, "gated"),
             decided(order_id, 2),
             issued(order_id, 1, "Active", "Active"),
         ]
-        told += [
+        inputs += [
             issued(order_id, 2, "Active", "Cancelled"),
             issued(order_id, 3, "Active", "Cancelled", "Active"),
         ]
-    told += chance.choices(told, k=60)
-    chance.shuffle(told)
-    while told:
-        size = chance.randint(1, 50)
-        lane.tell(*told[:size])
-        told = told[size:]
+    inputs += rng.choices(inputs, k=60)
+    rng.shuffle(inputs)
+    while inputs:
+        size = rng.randint(1, 50)
+        lane.receive(*inputs[:size])
+        inputs = inputs[size:]
     assert lane.unfiled() == []
     assert {(job["state"], job["is_held"]) for job in lane.jobs()} <= {
         ("due", False),
@@ -101,7 +105,9 @@ def test_a_ticket_cannot_stand_in_two_initial_jobs(lane: Deliveries) -> None:
         )
 
 
-def test_a_job_cannot_be_dead_without_its_letter_or_sent_without_its_time(lane: Deliveries) -> None:
+def test_a_job_cannot_be_dead_without_its_dead_letter_or_sent_without_its_time(
+    lane: Deliveries,
+) -> None:
     lane.paid(ORDER, 1)
     for state in ("dead", "sent"):
         with pytest.raises(psycopg.errors.CheckViolation):
@@ -110,14 +116,14 @@ def test_a_job_cannot_be_dead_without_its_letter_or_sent_without_its_time(lane: 
 
 def test_a_batch_takes_the_same_round_trips_whatever_its_size(lane: Deliveries) -> None:
     def statements(orders: range) -> int:
-        told = [
+        inputs = [
             it
             for n in orders
             for it in (decided(f"shop:{n}", 1), issued(f"shop:{n}", 1, "Active", "Active"))
         ]
         counted = Counting(lane.connection)
         with lane.connection.transaction():
-            handle(told, counted)  # type: ignore[arg-type]  # a connection that counts
+            handle(inputs, counted)  # type: ignore[arg-type]  # a connection that counts
         return counted.statements
 
     assert statements(range(1)) == statements(range(1, 300)) == 6
@@ -138,28 +144,28 @@ class Counting:
         return self._connection.cursor(**options)
 
 
-def said(lane: Deliveries) -> list[DeliveriesChanged]:
+def published(lane: Deliveries) -> list[DeliveriesChanged]:
     return [event for event in lane.tick() if isinstance(event, DeliveriesChanged)]
 
 
-def test_the_tick_tells_each_change_once_and_no_change_never(lane: Deliveries) -> None:
+def test_the_tick_publishes_each_change_once_and_no_change_never(lane: Deliveries) -> None:
     lane.paid(ORDER)
-    [first] = said(lane)
+    [first] = published(lane)
     assert (first.key, first.sequence, [job.state for job in first.jobs]) == (ORDER, 1, ["due"])
-    assert said(lane) == []
+    assert published(lane) == []
     lane.rows("update delivery.orders set dirty_since = now() returning 1")
-    assert said(lane) == []  # looked at, and nothing is new
-    lane.tell(issued(ORDER, 2, "Cancelled", "Cancelled"))
-    [second] = said(lane)
+    assert published(lane) == []  # looked at, and nothing is new
+    lane.receive(issued(ORDER, 2, "Cancelled", "Cancelled"))
+    [second] = published(lane)
     assert (second.sequence, [job.state for job in second.jobs]) == (2, ["cancelled"])
 
 
 def test_a_restore_makes_the_next_word_of_a_new_generation(lane: Deliveries) -> None:
     lane.paid(ORDER)
-    said(lane)
+    published(lane)
     lane.rows("update runtime.generation set generation = 2 returning 1")
-    lane.tell(issued(ORDER, 2, "Active", "Active", "Active"))
-    [event] = said(lane)
+    lane.receive(issued(ORDER, 2, "Active", "Active", "Active"))
+    [event] = published(lane)
     assert event.position == (2, 2)
 
 
@@ -175,7 +181,7 @@ def test_a_tick_is_bounded_and_the_longest_waiting_go_first(lane: Deliveries) ->
     assert len(lane.tick(2)) == 1
 
 
-def test_a_job_that_is_given_back_is_due_again_once(lane: Deliveries) -> None:
+def test_a_job_that_is_replayed_is_due_again_once(lane: Deliveries) -> None:
     lane.paid(ORDER, 1)
     [job] = lane.jobs()
     lane.rows(
@@ -183,29 +189,29 @@ def test_a_job_that_is_given_back_is_due_again_once(lane: Deliveries) -> None:
         'partition, "offset", value_sha256,'
         " headers, stage, code, text, code_version) values ('stubline.delivery', '@jobs', 'x', 0, "
         "1, sha256(''), '', 'job',"
-        " 'delivery-gave-up', '', '1') returning id)"
+        " 'delivery-retries-exhausted', '', '1') returning id)"
         " update delivery.jobs set state = 'dead', failures = 9, next_attempt_at = now() + "
         "interval '1 day', dead_letter_id = id"
         " from letter returning 1"
     )
     value = f'{{"job_id": "{job["job_id"]}", "order_id": "{ORDER}"}}'.encode()
-    told = parse(Record(JOBS, 0, 1, -1, ORDER.encode(), value, []))
-    assert [type(it) for it in lane.tell(told, told)] == [Effect, Duplicate]
+    inputs = parse(Record(JOBS, 0, 1, -1, ORDER.encode(), value, []))
+    assert [type(it) for it in lane.receive(inputs, inputs)] == [Effect, Duplicate]
     [again] = lane.jobs()
     assert (again["state"], again["failures"]) == ("due", 0)
     assert again["next_attempt_at"] - job["filed_at"] < timedelta(hours=1)
-    assert [type(it) for it in lane.tell(told)] == [Duplicate]
+    assert [type(it) for it in lane.receive(inputs)] == [Duplicate]
 
 
 @pytest.mark.parametrize("value", [None, b"", b"[]", b'{"job_id": "x", "order_id": "y"}', b"{}"])
-def test_a_letter_that_names_no_job_is_no_event(value: bytes | None) -> None:
+def test_a_dead_letter_that_names_no_job_is_no_event(value: bytes | None) -> None:
     with pytest.raises(ValueError, match="letter of a job"):
         parse(Record(JOBS, 0, 1, -1, None, value, []))
 
 
 def test_lanes_stop_reading_at_the_high_mark_and_go_on_at_the_low_one(lane: Deliveries) -> None:
     settings = DeliverySettings(backlog_high_jobs=12, backlog_low_jobs=5)
-    ask = backlog(settings)
+    ask = backlog_limit(settings)
     for number in range(11):
         lane.paid(f"shop:{number}", 1)
     assert ask(lane.connection) is None
@@ -223,14 +229,14 @@ def test_lanes_stop_reading_at_the_high_mark_and_go_on_at_the_low_one(lane: Deli
 
 def test_an_address_is_the_buyers_latest(lane: Deliveries) -> None:
     lane.paid(ORDER, 1, buyer=Person(name="Ada", email="ada@exmaple.org"))
-    lane.tell(issued(ORDER, 2, "Active", buyer=Person(name="Ada", email="ada@example.org")))
+    lane.receive(issued(ORDER, 2, "Active", buyer=Person(name="Ada", email="ada@example.org")))
     assert len(lane.jobs()) == 1
     assert lane.rows("select tickets #>> '{buyer,email}' as email from delivery.orders") == [
         {"email": "ada@example.org"}
     ]
 
 
-def test_the_store_answers_orders_that_nobody_told_of_as_new(lane: Deliveries) -> None:
+def test_the_store_returns_unknown_orders_as_new(lane: Deliveries) -> None:
     with lane.connection.transaction():
         found = DeliveryStore(lane.connection).load(["shop:9"])
     assert (found["shop:9"].active, found["shop:9"].decision, found["shop:9"].jobs) == (
@@ -240,13 +246,13 @@ def test_the_store_answers_orders_that_nobody_told_of_as_new(lane: Deliveries) -
     )
 
 
-def test_an_operator_sees_what_waits_and_is_told_when_an_order_is_unknown(
+def test_an_operator_sees_what_waits_and_that_an_order_is_unknown(
     lane: Deliveries, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", lane.database_url)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     lane.paid(ORDER, 2)
-    lane.tell(issued("shop:2", 1, "Active"))
+    lane.receive(issued("shop:2", 1, "Active"))
     assert run(["deliveries", "list", "--json"]) == 0
     listed = {job["order_id"]: job["status"] for job in json.loads(capsys.readouterr().out)}
     assert listed == {ORDER: "due", "shop:2": "held"}

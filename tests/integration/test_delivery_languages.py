@@ -27,27 +27,27 @@ def world(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]
         yield made
 
 
-def told(sequence: int, language: str) -> TicketsChanged:
+def snapshot_in(sequence: int, language: str) -> TicketsChanged:
     campaign = DRAW.model_copy(update={"language": language, "version": sequence})
     return issued(ORDER, sequence, "Active", "Won").model_copy(update={"campaigns": (campaign,)})
 
 
 def resend(world: Deliveries) -> None:
-    asked = {"job_id": uuid4(), "order_id": ORDER, "ids": [ticket_id(ORDER, at) for at in (1, 2)]}
+    columns = {"job_id": uuid4(), "order_id": ORDER, "ids": [ticket_id(ORDER, at) for at in (1, 2)]}
     with world.connection.transaction():
         world.connection.execute(
             (
                 "insert into delivery.jobs (job_id, order_id, kind, state) values (%(job_id)s, "
                 "%(order_id)s, 'resend', 'due')"
             ),
-            asked,
+            columns,
         )
         world.connection.execute(
             (
                 "insert into delivery.job_tickets (job_id, kind, ticket_id) select %(job_id)s, "
                 "'resend', unnest(%(ids)s::uuid[])"
             ),
-            asked,
+            columns,
         )
     jobs = len(world.jobs())
     world.until("it was sent again", lambda: world.states() == ["sent"] * jobs)
@@ -63,7 +63,7 @@ def language_of(pdf: bytes) -> str:
 
 
 def test_a_french_campaigns_ticket_is_french_and_its_mail_still_english(world: Deliveries) -> None:
-    world.tell(decided(ORDER, 1), told(1, "fr"))
+    world.receive(decided(ORDER, 1), snapshot_in(1, "fr"))
     world.start()
     world.until_sent()
     [pdf] = attached(world)
@@ -85,19 +85,19 @@ def test_a_french_campaigns_ticket_is_french_and_its_mail_still_english(world: D
     assert "Saturday, 6 March 2027" in body.get_content()
 
 
-def test_an_order_keeps_its_file_until_its_own_snapshot_says_the_language(
+def test_an_order_keeps_its_file_until_its_own_snapshot_has_the_language(
     world: Deliveries,
 ) -> None:
     """Applying a language changes no order that is there. Its next snapshot does, as it would with
     another venue.
     """
-    world.tell(decided(ORDER, 1), told(1, ""))
+    world.receive(decided(ORDER, 1), snapshot_in(1, ""))
     world.start()
     world.until_sent()
     [english] = attached(world)
     resend(world)
     assert attached(world) == [english, english]
-    world.tell(told(2, "fr"))
+    world.receive(snapshot_in(2, "fr"))
     resend(world)
     resend(world)
     [french] = set(attached(world)) - {english}

@@ -85,7 +85,7 @@ def test_a_sender_killed_at_any_point_loses_no_mail_and_repeats_only_with_the_sa
     assert sum(job["unknown_attempts"] for job in jobs) == (1 if point == "recorded" else 2)
 
 
-def test_a_mail_server_that_says_not_now_gets_it_later(world: Deliveries) -> None:
+def test_a_mail_server_that_replies_not_now_gets_it_later(world: Deliveries) -> None:
     world.mail.behave("tempfail")
     world.start()
     world.paid(ORDER)
@@ -97,7 +97,7 @@ def test_a_mail_server_that_says_not_now_gets_it_later(world: Deliveries) -> Non
     assert world.jobs()[0]["unknown_attempts"] == 0
 
 
-def test_a_mail_server_that_says_never_makes_a_letter_which_sends_when_it_is_given_back(
+def test_a_mail_server_that_refuses_makes_a_dead_letter_which_is_sent_when_it_is_replayed(
     world: Deliveries,
 ) -> None:
     world.mail.behave("permfail")
@@ -121,12 +121,12 @@ def test_a_mail_server_that_says_never_makes_a_letter_which_sends_when_it_is_giv
     AdminCommands(world.connection, OperatorCommand("ada", uuid4())).replay(
         DeadLetterSelection(ids=[letter["id"]])
     )
-    world.tell(parse(Record(JOBS, 0, letter["offset"], -1, letter["key"], letter["value"], [])))
+    world.receive(parse(Record(JOBS, 0, letter["offset"], -1, letter["key"], letter["value"], [])))
     world.until_sent()
     assert world.message_ids() == [f"<{job['job_id']}@localhost.localdomain>"]
 
 
-def test_each_death_of_a_job_is_a_letter_of_its_own(world: Deliveries) -> None:
+def test_each_death_of_a_job_is_a_dead_letter_of_its_own(world: Deliveries) -> None:
     world.mail.behave("permfail")
     world.start()
     world.paid(ORDER)
@@ -134,16 +134,16 @@ def test_each_death_of_a_job_is_a_letter_of_its_own(world: Deliveries) -> None:
         world.until("the job is dead", lambda: world.states() == ["dead"])
         letters = world.rows("select * from runtime.dead_letters order by id")
         assert len(letters) == deaths
-        world.tell(parse(Record(JOBS, 0, 0, -1, letters[-1]["key"], letters[-1]["value"], [])))
+        world.receive(parse(Record(JOBS, 0, 0, -1, letters[-1]["key"], letters[-1]["value"], [])))
 
 
-def test_a_mail_that_fails_for_too_long_becomes_a_letter(world: Deliveries) -> None:
+def test_a_mail_that_fails_for_too_long_becomes_a_dead_letter(world: Deliveries) -> None:
     world.mail.behave("tempfail")
     world.start(failures_max=3)
     world.paid(ORDER)
     world.until("the job is dead", lambda: world.states() == ["dead"])
     [letter] = world.rows("select code, text from runtime.dead_letters")
-    assert letter["code"] == "delivery-gave-up"
+    assert letter["code"] == "delivery-retries-exhausted"
     assert "after 3 failures" in letter["text"]
     assert "451" in letter["text"]
 
@@ -162,15 +162,17 @@ def test_no_answer_to_the_final_dot_is_an_unknown_end_and_tried_again_with_the_s
     assert set(ids) == {f"<{world.jobs()[0]['job_id']}@localhost.localdomain>"}
     assert len(ids) >= (
         2 if behaviour == "swallow" else 1
-    )  # swallowed ones had been kept: the server told nobody
+    )  # swallowed ones had been accepted: the sender never learnt of it
 
 
-def test_a_mail_server_that_is_away_is_left_alone_and_no_job_pays_for_it(world: Deliveries) -> None:
+def test_an_unavailable_mail_server_opens_the_circuit_breaker_and_no_job_pays_for_it(
+    world: Deliveries,
+) -> None:
     world.mail.stop(immediate=True)
     sender = world.start(lease_jobs_max=2)
     for number in range(12):
         world.paid(f"shop:{number}", 1)
-    world.until("the breaker opened", lambda: "mail server is left alone" in sender.log())
+    world.until("the breaker opened", lambda: "circuit breaker opened" in sender.log())
     world.mail.start()
     world.until_sent()
     jobs = world.jobs()
@@ -178,7 +180,7 @@ def test_a_mail_server_that_is_away_is_left_alone_and_no_job_pays_for_it(world: 
     assert [job["failures"] for job in jobs] == [0] * 12
     assert (
         sum(job["attempts"] for job in jobs) < 12 + 12
-    )  # not each job asked a server that was away
+    )  # not each job tried the unavailable server
     assert world.rows("select from runtime.dead_letters") == []
 
 
@@ -188,7 +190,7 @@ def test_what_is_cancelled_before_it_is_sent_is_not_sent(world: Deliveries, why:
     world.start(retry_min_ms=1_500, retry_max_ms=1_500)
     world.paid(ORDER)
     world.until("it failed once, and rests", lambda: world.jobs()[0]["failures"] == 1)
-    world.tell(
+    world.receive(
         issued(ORDER, 2, "Cancelled", "Cancelled")
         if why == "tickets"
         else decided(ORDER, 2, "cancelled")
@@ -206,7 +208,7 @@ def test_what_is_cancelled_before_it_is_sent_is_not_sent(world: Deliveries, why:
         ("cancelled", False) if why == "tickets" else ("due", True)
     )
     assert len(world.mail.mails()) == 1
-    world.tell(issued(ORDER, 3, "Active", "Active"), decided(ORDER, 3))
+    world.receive(issued(ORDER, 3, "Active", "Active"), decided(ORDER, 3))
     world.until_sent()  # restored, and never sent before
     assert len(world.mail.mails()) == 2
 
@@ -216,7 +218,7 @@ def test_what_is_cancelled_while_it_renders_is_not_sent(world: Deliveries, why: 
     sender = world.start(render_ms=1_500)
     world.paid(ORDER)
     world.until("it is rendering", lambda: world.jobs()[0]["attempts"] == 1)
-    world.tell(
+    world.receive(
         issued(ORDER, 2, "Cancelled", "Cancelled")
         if why == "tickets"
         else decided(ORDER, 2, "cancelled")
@@ -232,15 +234,15 @@ def test_what_is_cancelled_while_it_renders_is_not_sent(world: Deliveries, why: 
     assert world.mail.mails() == []
 
 
-def test_the_latest_word_counts_at_the_moment_of_sending_and_who_stays_behind_is_sent_when_it_comes_back(
+def test_the_latest_snapshot_counts_at_sending_and_a_ticket_left_out_is_sent_when_active_again(
     world: Deliveries,
 ) -> None:
     world.paid(ORDER)
-    world.tell(issued(ORDER, 2, "Cancelled", "Active"))
+    world.receive(issued(ORDER, 2, "Cancelled", "Active"))
     world.start()
     world.until_sent()
     assert [job["ticket_ids"] for job in world.jobs()] == [[ticket_id(ORDER, 2)]]
-    world.tell(issued(ORDER, 3, "Active", "Active"))
+    world.receive(issued(ORDER, 3, "Active", "Active"))
     world.until_sent()
     texts = [
         body.get_content() for mail in world.mail.mails() if (body := mail.get_body(("plain",)))
@@ -253,8 +255,8 @@ def test_a_ticket_that_was_sent_is_not_sent_again_when_it_comes_back(world: Deli
     world.start()
     world.paid(ORDER)
     world.until_sent()
-    world.tell(issued(ORDER, 2, "Cancelled", "Cancelled"))
-    world.tell(issued(ORDER, 3, "Active", "Active"))
+    world.receive(issued(ORDER, 2, "Cancelled", "Cancelled"))
+    world.receive(issued(ORDER, 3, "Active", "Active"))
     world.paid("shop:later")
     world.until_sent()
     assert len(world.mail.mails()) == 2
@@ -263,12 +265,12 @@ def test_a_ticket_that_was_sent_is_not_sent_again_when_it_comes_back(world: Deli
 def test_a_pause_of_delivery_holds_the_mails_and_each_goes_once_behind_it(
     world: Deliveries,
 ) -> None:
-    desk = AdminCommands(world.connection, OperatorCommand("ada", uuid4()))
-    desk.control(GROUP, paused=True, rate=None, reason="mail trouble")
+    commands = AdminCommands(world.connection, OperatorCommand("ada", uuid4()))
+    commands.control(GROUP, paused=True, rate=None, reason="mail trouble")
     sender = world.start()
     for number in range(5):
         world.paid(f"shop:{number}", 1)
-    world.until("the sender says so", lambda: '"why": "paused"' in sender.log())
+    world.until("the sender logs it", lambda: '"reason": "paused"' in sender.log())
     assert (world.mail.mails(), {job["attempts"] for job in world.jobs()}) == ([], {0})
     AdminCommands(world.connection, OperatorCommand("ada", uuid4())).control(
         GROUP, paused=False, rate=None, reason=None
@@ -280,7 +282,7 @@ def test_a_pause_of_delivery_holds_the_mails_and_each_goes_once_behind_it(
 @pytest.mark.feature("SF-016")
 def test_slow_rendering_holds_up_nothing_but_itself(world: Deliveries) -> None:
     """It is a process of its own: orders are approved, issued and filed while one PDF takes ten
-    seconds, which is longer than a lease: the heart keeps it alive.
+    seconds, which is longer than a lease: the renewer keeps it alive.
     """
     world.start(render_ms=10_000, lease_jobs_max=1)
     world.paid(ORDER)
@@ -290,7 +292,7 @@ def test_slow_rendering_holds_up_nothing_but_itself(world: Deliveries) -> None:
         for number in range(50):
             stages.tell(observed(f"{number}", "completed"))
             world.paid(f"shop:{number}", 1)
-            world.tell(issued(f"shop:{number}", 2, "Cancelled"))
+            world.receive(issued(f"shop:{number}", 2, "Cancelled"))
         assert len(stages.tickets()) == 50
     assert (world.jobs(ORDER)[0]["state"], world.mail.mails()) == (
         "due",
@@ -310,7 +312,7 @@ def test_senders_share_the_work_and_no_mail_goes_twice(world: Deliveries) -> Non
     assert {job["attempts"] for job in world.jobs()} == {1}
 
 
-def test_a_sender_that_is_asked_to_stop_finishes_its_mail_and_gives_the_rest_back(
+def test_a_sender_that_is_stopped_finishes_its_mail_and_releases_the_others(
     world: Deliveries,
 ) -> None:
     sender = world.start(lease_jobs_max=20, render_ms=200)
@@ -329,7 +331,7 @@ def test_a_sender_that_is_asked_to_stop_finishes_its_mail_and_gives_the_rest_bac
     "email",
     ["", "nobody", "a b@example.org", "ada@example.org\r\nBcc: eve@example.org", "ada@-\x7f.org"],
 )
-def test_an_address_that_is_none_makes_a_letter_and_the_repaired_one_is_used(
+def test_an_address_that_is_none_makes_a_dead_letter_and_the_corrected_one_is_used(
     world: Deliveries, email: str
 ) -> None:
     world.start()
@@ -337,13 +339,13 @@ def test_an_address_that_is_none_makes_a_letter_and_the_repaired_one_is_used(
     world.until("the job is dead", lambda: world.states() == ["dead"])
     [letter] = world.rows("select code, key, value from runtime.dead_letters")
     assert letter["code"] == "delivery-recipient-unusable"
-    world.tell(issued(ORDER, 2, "Active", buyer=Person(name="Ada", email="ada@example.org")))
-    world.tell(parse(Record(JOBS, 0, 0, -1, letter["key"], letter["value"], [])))
+    world.receive(issued(ORDER, 2, "Active", buyer=Person(name="Ada", email="ada@example.org")))
+    world.receive(parse(Record(JOBS, 0, 0, -1, letter["key"], letter["value"], [])))
     world.until_sent()
     assert [mail["To"] for mail in world.mail.mails()] == ["Ada <ada@example.org>"]
 
 
-def test_an_order_that_cannot_be_rendered_is_its_own_letter_and_its_neighbours_go(
+def test_an_order_that_cannot_be_rendered_is_its_own_dead_letter_and_its_neighbours_are_sent(
     world: Deliveries,
 ) -> None:
     world.paid(ORDER, 1, buyer=Person(name="unprintable", email="ada@example.org"))
@@ -401,7 +403,9 @@ def test_a_name_is_text_and_writes_neither_headers_nor_addresses(
     ]
 
 
-def test_a_mail_that_reads_back_as_another_is_a_letter_and_is_never_sent(world: Deliveries) -> None:
+def test_a_mail_that_reads_back_as_another_is_a_dead_letter_and_is_never_sent(
+    world: Deliveries,
+) -> None:
     world.paid(ORDER, 1, buyer=Person(name="unsound", email="ada@example.org"))
     world.paid("shop:1", 1)
     world.start()
@@ -433,7 +437,7 @@ def test_a_mail_goes_to_the_domain_that_was_meant_and_both_forms_are_kept(
     )
 
 
-def test_a_letter_names_the_address_that_was_given_and_the_one_on_the_wire(
+def test_a_dead_letter_names_the_address_that_was_given_and_the_one_on_the_wire(
     world: Deliveries,
 ) -> None:
     world.mail.behave("permfail")
@@ -453,7 +457,7 @@ def test_a_letter_names_the_address_that_was_given_and_the_one_on_the_wire(
     assert (unusable["recipient"], unusable["envelope_recipient"]) == ("info@i❤.ws", "")
 
 
-def test_a_database_that_is_away_when_the_mail_was_accepted_is_told_later(
+def test_a_database_that_is_unavailable_when_the_mail_was_accepted_gets_the_result_later(
     world: Deliveries,
 ) -> None:
     """Every session is ended while the server takes its time; the sender keeps what it knows and

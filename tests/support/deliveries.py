@@ -1,5 +1,5 @@
-"""Orders as the issuer and approval tell them, and a delivery service in parts: its lane's handler,
-its senders as processes.
+"""Orders as the issuer and approval publish them, and a delivery service in parts: its lane's
+handler, its senders as processes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from deploy.local.mail import Mail
 from deploy.local.roles import as_role
 from deploy.local.stack import STATE
 from schemas.orders import CampaignSnapshot, OrderDecided, Person, Ticket, TicketsChanged
-from services.delivery.rules import Told
+from services.delivery.rules import DeliveryInput
 from services.delivery.worker import handle, tick
 from services.runtime.records import Event, Outcome
 
@@ -84,9 +84,11 @@ def issued(
     holder: Person | None = None,
     generation: int = 1,
 ) -> TicketsChanged:
-    """The issuer's snapshot: one status a ticket, by ordinal; `-` for one that was never issued."""
+    """Return the issuer's snapshot: one status a ticket, by ordinal; `-` for one that was never
+    issued.
+    """
     source, _, external = order_id.partition(":")
-    told = enumerate(statuses, 1)
+    numbered = enumerate(statuses, 1)
     return TicketsChanged(
         key=order_id,
         generation=generation,
@@ -97,7 +99,7 @@ def issued(
         buyer=buyer,
         campaigns=(DRAW,),
         tickets=tuple(
-            ticket(order_id, n, status, holder or buyer) for n, status in told if status != "-"
+            ticket(order_id, n, status, holder or buyer) for n, status in numbered if status != "-"
         ),
     )
 
@@ -177,17 +179,19 @@ class Deliveries:
 
     @property
     def design(self) -> Path:
-        """As long as it is not there, orders of an "undesigned" buyer cannot be printed."""
+        """The design of an "undesigned" buyer: while it is missing, the buyer's orders cannot be
+        printed.
+        """
         return self.folder / "design"
 
     def rendered(self) -> list[str]:
-        """A line a rendering, whoever did it: its order and its document's key."""
-        told = self.folder / "rendered"
-        return told.read_text("utf-8").splitlines() if told.exists() else []
+        """Return a line per rendering by any sender: its order and its document's key."""
+        file = self.folder / "rendered"
+        return file.read_text("utf-8").splitlines() if file.exists() else []
 
     @property
     def files(self) -> Path:
-        """Where its senders keep what they rendered."""
+        """Where its senders store what they rendered."""
         return self.folder / "files"
 
     @property
@@ -204,26 +208,26 @@ class Deliveries:
         if self._connection is not None:
             self._connection.close()
 
-    def tell(self, *told: Told) -> list[Outcome]:
-        """One batch of the lane, in one transaction."""
+    def receive(self, *inputs: DeliveryInput) -> list[Outcome]:
+        """Handle one batch of the lane, in one transaction."""
         with self.connection.transaction():
-            return handle(told, self.connection)
+            return handle(inputs, self.connection)
 
     def tick(self, orders_max: int = 1_000) -> Sequence[Event]:
         with self.connection.transaction():
             return tick(datetime.now(UTC), self.connection, orders_max)
 
     def paid(self, order_id: str, tickets: int = 2, buyer: Person = ADA) -> None:
-        """Released, with its tickets."""
-        self.tell(decided(order_id, 1), issued(order_id, 1, *["Active"] * tickets, buyer=buyer))
+        """Receive a released order with its tickets."""
+        self.receive(decided(order_id, 1), issued(order_id, 1, *["Active"] * tickets, buyer=buyer))
 
     def start(self, *, at: str = "", render_ms: int = 0, **settings: object) -> SenderProcess:
-        """`at`: as tests/protocol/toy/sabotage.py reads it, at the points of the sender's
-        telemetry.
+        """Start a sender. `at`: a switch of tests/protocol/toy/sabotage.py, at a point of the
+        sender's telemetry.
         """
         environment = {
             **os.environ,
-            "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",  # a sender never asks for it
+            "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",  # a sender never connects to it
             "DATABASE_URL": as_role(self.database_url, "delivery"),
             "STUBLINE_DELIVERY_SMTP_URL": self.mail.url,
             "STUBLINE_DELIVERY_FILES_URL": str(self.files),
@@ -264,7 +268,7 @@ class Deliveries:
         return [job["state"] for job in self.jobs()]
 
     def unfiled(self) -> list[dict[str, Any]]:
-        """Active tickets that stand in no initial job. The law says: none."""
+        """Return active tickets that stand in no initial job. The law: there are none."""
         return self.rows(
             "select order_id, ticket ->> 'ticket_id' as ticket_id"
             " from delivery.orders, jsonb_array_elements(tickets -> 'tickets') as ticket"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from services.delivery.printing.design.library import Design
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools.checks import DesignCheck, DesignFinding
-from services.delivery.printing.tools.target import chosen
+from services.delivery.printing.tools.target import variants_of
 from tests.support import rendering
 
 
@@ -29,7 +29,7 @@ Stubline = Callable[..., Answer]
 
 def made(folder: Path, *, style: str = "", **changes: Any) -> Design:
     """A design that holds for every name of a campaign, but for one change."""
-    return rendering.made(
+    return rendering.make_design(
         folder, style=f"h1 {{ overflow: hidden; font-size: 8pt }} {style}", **changes
     )
 
@@ -37,5 +37,5 @@ def made(folder: Path, *, style: str = "", **changes: Any) -> Design:
 def findings(design: Design, plates: Path, size: str | None = None) -> list[DesignFinding]:
     """As the command's process finds them, in this one."""
     return list(
-        DesignCheck(PlateCache(plates), lambda _: None).run(design, chosen(design, size, None))
+        DesignCheck(PlateCache(plates), lambda _: None).run(design, variants_of(design, size, None))
     )

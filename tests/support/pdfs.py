@@ -26,16 +26,16 @@ Line = tuple[float, float, tuple[tuple[int, int], ...]]
 
 @contextmanager
 def opened(pdf: bytes) -> Iterator[pikepdf.Pdf]:
-    """Strictly: what a lenient reader would mend is an error."""
+    """Open it strictly: what a lenient reader would repair is an error."""
     with pikepdf.open(io.BytesIO(pdf), attempt_recovery=False, suppress_warnings=False) as document:
         yield document
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A font of a page: what its glyphs say, how wide they are said to be, and its program."""
+    """A font of a page: its glyphs' texts and declared widths, and its program."""
 
-    says: dict[int, str]
+    texts: dict[int, str]
     widths: dict[int, float]
     program: TTFont
     is_plain: bool  # codes are glyphs; else it is WeasyPrint's own, for letters that no font has
@@ -87,29 +87,29 @@ def embedded(font: pikepdf.Object) -> Embedded:
 
 
 def unicode_of(cmap: bytes) -> dict[int, str]:
-    said: dict[int, str] = {}
+    texts: dict[int, str] = {}
     for block in re.findall(rb"beginbfchar(.*?)endbfchar", cmap, re.DOTALL):
-        said |= {
+        texts |= {
             int(glyph, 16): bytes.fromhex(text.decode()).decode("utf-16-be")
             for glyph, text in BFCHAR.findall(block)
         }
     for block in re.findall(rb"beginbfrange(.*?)endbfrange", cmap, re.DOTALL):
         for first, last, text in BFRANGE.findall(block):
             for at in range(int(first, 16), int(last, 16) + 1):
-                said[at] = chr(int(text, 16) + at - int(first, 16))
-    return said
+                texts[at] = chr(int(text, 16) + at - int(first, 16))
+    return texts
 
 
-def widths_of(told: list[pikepdf.Object]) -> dict[int, float]:
+def widths_of(array: list[pikepdf.Object]) -> dict[int, float]:
     """`3 [278 355]`, and `3 5 278`."""
     widths: dict[int, float] = {}
-    while told:
-        if isinstance(told[1], pikepdf.Array):
-            widths |= {int(told[0]) + at: float(width) for at, width in enumerate(told[1])}
-            told = told[2:]
+    while array:
+        if isinstance(array[1], pikepdf.Array):
+            widths |= {int(array[0]) + at: float(width) for at, width in enumerate(array[1])}
+            array = array[2:]
         else:
-            widths |= dict.fromkeys(range(int(told[0]), int(told[1]) + 1), float(told[2]))
-            told = told[3:]
+            widths |= dict.fromkeys(range(int(array[0]), int(array[1]) + 1), float(array[2]))
+            array = array[3:]
     return widths
 
 
@@ -160,7 +160,7 @@ def unmarked(page: pikepdf.Page) -> list[str]:
 
 
 def elements(root: pikepdf.Object) -> Iterator[pikepdf.Object]:
-    """All structure elements, parents first; each says who its parent is."""
+    """Return all structure elements, parents first; each names its parent."""
     waiting = [(kid, root) for kid in kids(root)]
     while waiting:
         element, parent = waiting.pop(0)
@@ -170,8 +170,8 @@ def elements(root: pikepdf.Object) -> Iterator[pikepdf.Object]:
 
 
 def kids(element: pikepdf.Object) -> list[pikepdf.Object]:
-    told = element.get("/K", pikepdf.Array())
-    every = list(told) if isinstance(told, pikepdf.Array) else [told]
+    entry = element.get("/K", pikepdf.Array())
+    every = list(entry) if isinstance(entry, pikepdf.Array) else [entry]
     return [kid for kid in every if isinstance(kid, pikepdf.Dictionary)]
 
 
@@ -220,8 +220,8 @@ def moves(parts: Any) -> Iterator[tuple[int, int]]:
             yield -1, round(1000 * float(part))
 
 
-def told(document: pikepdf.Pdf, name: str) -> str:
-    """What the metadata (XMP) says under a name."""
-    said = ET.fromstring(document.Root.Metadata.read_bytes())  # noqa: S314 - our own writer's
-    found = said.find(f".//{name}", NAMESPACES)
+def metadata_text(document: pikepdf.Pdf, name: str) -> str:
+    """Return what the metadata (XMP) has under a name."""
+    xmp = ET.fromstring(document.Root.Metadata.read_bytes())  # noqa: S314 - our own writer's
+    found = xmp.find(f".//{name}", NAMESPACES)
     return "" if found is None else "".join(found.itertext()).strip()

@@ -1,5 +1,5 @@
-"""Designs at work, both ways: stamped, and as WeasyPrint itself prints them; and what is seen on a
-page that came out.
+"""Designs, printed both ways: stamped, and as WeasyPrint itself prints them; and what can be seen
+on a page.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import pypdfium2
 import zxingcpp
 from PIL import Image, ImageChops
 
-from services.delivery.documents import Document, TicketPage
 from services.delivery.printing import qr
 from services.delivery.printing.compile import compiler
-from services.delivery.printing.compile.layout import PageFont, Sheet
-from services.delivery.printing.compile.whole_page import FittingTrial, set_whole
+from services.delivery.printing.compile.layout import PageFont, PageTemplate
+from services.delivery.printing.compile.unstampable import FittingTrial, plate_with_texts
 from services.delivery.printing.design.fitting import CHARS_MAX, FittedText
 from services.delivery.printing.design.library import Design, DesignLibrary, DesignVariant, read
 from services.delivery.printing.design.page import CampaignFacts, UnstampableText
+from services.delivery.printing.documents import Document, TicketPage
 from services.delivery.printing.fonts import faces
 from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.pdf.metadata import DocumentMetadata
@@ -30,12 +30,12 @@ from services.delivery.printing.pdf.writer import PdfWriter
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.plates import Plate
 from services.delivery.printing.renderer import Renderer, facts_of
-from services.delivery.printing.stamping import NotStampable, PageStamp, normal
+from services.delivery.printing.stamping import NotStampable, PageStamp, normalized
 from tests.support.corpus import ODD
 
 DESIGNS = ("raffle-entry", "event-ticket", "e-ticket")
 SIZES = ("a5", "a4", "phone")
-SHEETS = tuple(f"{design}-{size}" for design in DESIGNS for size in SIZES)
+VARIANTS = tuple(f"{design}-{size}" for design in DESIGNS for size in SIZES)
 AT = datetime(2026, 11, 21, 23, 30, tzinfo=UTC)
 SPRING = CampaignFacts(
     "spring",
@@ -58,14 +58,14 @@ BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 
 
 def payload(number: int = 0) -> str:
-    """A ticket's code: another for each number."""
+    """Return a ticket's payload: another for each number."""
     digits = [BASE32[(number // 32**at + 7 * at) % 32] for at in range(26)]
     return "STUBLINE:" + "".join(digits)
 
 
 @dataclass
-class Cupboard:
-    """Face kits of this process: the shelf's part that stamps ask for, without a disk."""
+class KitStore:
+    """Face kits of this process: the part of the plate cache that stamps use, without a disk."""
 
     kits: dict[str, FaceKit] = field(default_factory=dict)
 
@@ -75,72 +75,80 @@ class Cupboard:
     def kit_of(self, font: PageFont, characters: str, tags: frozenset[str]) -> FaceKit:
         digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
         if digest not in self.kits:
-            self.kits[digest] = faces.compiled(
+            self.kits[digest] = faces.compile_kit(
                 font.content, font.index, font.family, characters, tags
             )
         return self.kits[digest]
 
 
-CUPBOARD = Cupboard()
-stencil = cache(qr.stencil)
+KITS = KitStore()
+stencil = cache(qr.learn_stencil)
 
 
 @dataclass(frozen=True)
-class Press:
+class CompiledDesign:
     """One design in one size for one campaign."""
 
-    sheet: Sheet
+    template: PageTemplate
     plate: Plate
     stamp: PageStamp
     writer: PdfWriter
     tried: dict[tuple[str, ...], dict[str, UnstampableText]] = field(default_factory=dict)
 
-    def given(self, texts: Mapping[str, str]) -> tuple[dict[str, FittedText], dict[str, str]]:
-        """What is fitted for stamping, and what is not for stamping, by the names of the plate's
-        spots.
+    def split(self, texts: Mapping[str, str]) -> tuple[dict[str, FittedText], dict[str, str]]:
+        """Return what is fitted for stamping, and what cannot be stamped, by the names of the
+        plate's spots.
         """
-        fitted, odd = dict[str, FittedText](), dict[str, str]()
+        fitted, unstampable = dict[str, FittedText](), dict[str, str]()
         for name, spot in self.plate.spots.items():
             try:
-                fitted[name] = self.stamp.fitted(name, normal(texts[spot.field]))
+                fitted[name] = self.stamp.fitted(name, normalized(texts[spot.field]))
             except NotStampable:
-                odd[name] = normal(texts[spot.field])
-        return fitted, odd
+                unstampable[name] = normalized(texts[spot.field])
+        return fitted, unstampable
 
     def ours(self, texts: Mapping[str, str], code: str = payload()) -> bytes:
-        """As the sender prints it: stamped, what cannot be stamped set whole."""
-        _, odd = self.given(texts)
-        stamp = PageStamp(self.whole(odd), CUPBOARD, self.stamp.stencil) if odd else self.stamp
+        """Print as the sender does: stamped, and laid out what cannot be."""
+        _, unstampable = self.split(texts)
+        stamp = (
+            PageStamp(self.plate_with_texts_of(unstampable), KITS, self.stamp.stencil)
+            if unstampable
+            else self.stamp
+        )
         return self.writer.write([stamp.page(texts, code)], about())
 
-    def whole(self, odd: Mapping[str, str]) -> Plate:
-        return set_whole(self.sheet, self.plate, odd, CUPBOARD.kit_of)
+    def plate_with_texts_of(self, unstampable: Mapping[str, str]) -> Plate:
+        return plate_with_texts(self.template, self.plate, unstampable, KITS.kit_of)
 
     def weasyprints(self, texts: Mapping[str, str], code: str = payload()) -> bytes:
-        """The same page as WeasyPrint writes it to a file: its fonts, its operators, its objects;
-        nothing of ours.
+        """Return the same page as WeasyPrint writes it to a file: its fonts, its operators, its
+        objects; nothing of ours.
         """
-        matrix, side = qr.drawn(code, self.stamp.stencil)
+        matrix, side = qr.draw_matrix(code, self.stamp.stencil)
         square = (qr.svg_path(matrix, side), side)
-        return written(self.sheet, {**self.given(texts)[0], **self.odd(texts)}, square)
+        return written(self.template, {**self.split(texts)[0], **self.unstampable(texts)}, square)
 
-    def odd(self, texts: Mapping[str, str]) -> dict[str, UnstampableText]:
-        """Sizes and heights at which WeasyPrint sets what cannot be stamped."""
+    def unstampable(self, texts: Mapping[str, str]) -> dict[str, UnstampableText]:
+        """Return sizes and heights at which WeasyPrint sets what cannot be stamped."""
         key = tuple(texts.values())
         if key not in self.tried:
-            fitted, odd = self.given(texts)
-            short = {name: text[:CHARS_MAX] for name, text in odd.items()}
+            fitted, unstampable = self.split(texts)
+            short = {name: text[:CHARS_MAX] for name, text in unstampable.items()}
             trial = FittingTrial(
-                self.sheet, self.plate, short, fitted, compiler.blank(self.plate.modules)
+                self.template, self.plate, short, fitted, compiler.blank_square(self.plate.modules)
             )
             self.tried[key] = trial.fitted()
         return self.tried[key]
 
 
 def written(
-    sheet: Sheet, given: Mapping[str, FittedText | UnstampableText], square: tuple[str, int]
+    template: PageTemplate,
+    split: Mapping[str, FittedText | UnstampableText],
+    square: tuple[str, int],
 ) -> bytes:
-    pdf: bytes = sheet.lay(given, square).document.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1")
+    pdf: bytes = template.lay_out(split, square).document.write_pdf(
+        pdf_tags=True, pdf_variant="pdf/ua-1"
+    )
     return pdf
 
 
@@ -148,29 +156,29 @@ def about(title: str = "Spring Draw: order 7001", language: str = "en") -> Docum
     return DocumentMetadata(title, "1 ticket, order 7001", language, AT)
 
 
-def pressed(sheet: Sheet) -> Press:
-    plate = compiler.compiled(sheet, CUPBOARD.kit_of, modules=stencil(35).side)
-    return Press(sheet, plate, PageStamp(plate, CUPBOARD, stencil(35)), PdfWriter(CUPBOARD))
+def compile_template(template: PageTemplate) -> CompiledDesign:
+    plate = compiler.compile_plate(template, KITS.kit_of, modules=stencil(35).side)
+    return CompiledDesign(template, plate, PageStamp(plate, KITS, stencil(35)), PdfWriter(KITS))
 
 
 @cache
-def press(reference: str, facts: CampaignFacts = SPRING) -> Press:
-    """Of a built-in design. Compiled once a process."""
-    return pressed(Sheet(DesignLibrary().choose(reference), facts))
+def compiled_design(reference: str, facts: CampaignFacts = SPRING) -> CompiledDesign:
+    """Return a built-in design, compiled once per process."""
+    return compile_template(PageTemplate(DesignLibrary().choose(reference), facts))
 
 
-def press_of(
+def compile_design(
     design: Design, size: str = "", language: str = "", facts: CampaignFacts = SPRING
-) -> Press:
-    """Of a design that a test made. Raises what a check raises."""
-    return pressed(sheet_of(design, size, language, facts))
+) -> CompiledDesign:
+    """Compile a design that a test made. Raises what a check raises."""
+    return compile_template(template_of(design, size, language, facts))
 
 
-def sheet_of(
+def template_of(
     design: Design, size: str = "", language: str = "", facts: CampaignFacts = SPRING
-) -> Sheet:
+) -> PageTemplate:
     manifest = design.manifest
-    return Sheet(
+    return PageTemplate(
         DesignVariant(
             design, size or next(iter(manifest.sizes)), language or manifest.languages[0]
         ),
@@ -216,7 +224,7 @@ h1 { top: 10mm }
 """
 
 
-def made(
+def make_design(
     folder: Path,
     *,
     page: tuple[str, str] = ("", ""),
@@ -224,17 +232,15 @@ def made(
     manifest: tuple[str, str] = ("", ""),
     files: Mapping[str, bytes] | None = None,
 ) -> Design:
-    """A design that holds, but for one change: (what stood there, what stands there now). `style`
-    comes behind the rest.
-    """
+    """Return a sound design with one change: (old text, new text). `style` is appended."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, whole, (old, new) in (
+    for name, plate_with_texts_of, (old, new) in (
         ("page.html", PAGE, page),
         ("design.toml", MANIFEST, manifest),
         ("style.css", STYLE, ("", "")),
     ):
-        assert old in whole, f"{old!r} is not in {name}"
-        text = whole.replace(old, new, 1) if old else whole + new
+        assert old in plate_with_texts_of, f"{old!r} is not in {name}"
+        text = plate_with_texts_of.replace(old, new, 1) if old else plate_with_texts_of + new
         (folder / name).write_text(text + (style if name == "style.css" else ""), "utf-8")
     for name, content in (files or {}).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -244,7 +250,7 @@ def made(
 
 def ticket(at: int = 0, /, **changes: str) -> TicketPage:
     """One page of an order."""
-    told = {
+    texts = {
         "number": f"R-{at:06}",
         "campaign_id": SPRING.campaign_id,
         "campaign": SPRING.name,
@@ -257,10 +263,10 @@ def ticket(at: int = 0, /, **changes: str) -> TicketPage:
         "design": "event-ticket",
         "position": f"{at + 1} of 9",
     }
-    return TicketPage(**{**told, **changes})
+    return TicketPage(**{**texts, **changes})
 
 
-def paper(
+def document_of(
     *pages: TicketPage,
     order: str = "7001",
     purchaser: str = "Grace Hopper",
@@ -271,25 +277,30 @@ def paper(
 
 # One that is stamped, and one that WeasyPrint has to set, twice.
 SAMPLES = {
-    "one": paper(ticket()),
-    "all set whole": paper(
+    "one": document_of(ticket()),
+    "all set whole": document_of(
         *(ticket(at, holder=ODD[name]) for at, name in enumerate(("Cyrillic", "Greek")))
     ),
 }
 
 
 def renderer(folder: Path, *pages: TicketPage, library: DesignLibrary | None = None) -> Renderer:
-    """With the plates of these pages on its shelf: no process of its own is started for them."""
-    made = Renderer(library or DesignLibrary(), PlateCache(folder))
+    """Return a renderer with the plates of these pages in its cache: no process is started for
+    them.
+    """
+    new = Renderer(library or DesignLibrary(), PlateCache(folder))
     for page in pages:
-        chosen, facts = made.library.choose(page.design, page.language), facts_of(page)
-        key = plate_key(chosen, facts)
-        if made.shelf.plate(key) is None:
-            modules = made.shelf.stencil().side
-            made.shelf.put_plate(
-                key, compiler.compiled(Sheet(chosen, facts), made.shelf.kit_of, modules=modules)
+        variant, facts = new.library.choose(page.design, page.language), facts_of(page)
+        key = plate_key(variant, facts)
+        if new.plate_cache.plate(key) is None:
+            modules = new.plate_cache.stencil().side
+            new.plate_cache.put_plate(
+                key,
+                compiler.compile_plate(
+                    PageTemplate(variant, facts), new.plate_cache.kit_of, modules=modules
+                ),
             )
-    return made
+    return new
 
 
 def picture(pdf: bytes, dpi: float, page: int = 0) -> Image.Image:
@@ -300,12 +311,14 @@ def picture(pdf: bytes, dpi: float, page: int = 0) -> Image.Image:
 
 
 def picture_wide(pdf: bytes, pixels: int, page: int = 0) -> Image.Image:
-    """As wide as a phone's screen."""
+    """Rasterise a page as wide as a phone's screen."""
     return picture(pdf, 72 * pixels / pypdfium2.PdfDocument(pdf)[page].get_width(), page)
 
 
 def difference(one: Image.Image, other: Image.Image, tolerance: int) -> tuple[int, int]:
-    """The largest in any channel of any pixel, and how many pixels are beyond the tolerance."""
+    """Return the largest difference in any channel of any pixel, and how many pixels are beyond the
+    tolerance.
+    """
     assert one.size == other.size
     differing = ImageChops.difference(one, other)
     if (box := differing.getbbox()) is None:
@@ -318,14 +331,16 @@ def difference(one: Image.Image, other: Image.Image, tolerance: int) -> tuple[in
 
 
 def text_of(pdf: bytes, page: int = 0) -> str:
-    """As a reader's search and its clipboard see it, in the order of the page's content."""
-    said: str = pypdfium2.PdfDocument(pdf)[page].get_textpage().get_text_range()
-    return said
+    """Return the text as a reader's search and its clipboard see it, in the order of the page's
+    content.
+    """
+    text: str = pypdfium2.PdfDocument(pdf)[page].get_textpage().get_text_range()
+    return text
 
 
 def squeezed(text: str) -> str:
-    """Without what depends on where lines end: blanks, and hyphens there (pdfium tells those as
-    U+FFFE).
+    """Return the text without what depends on where lines end: blanks, and hyphens there (pdfium
+    writes those as U+FFFE).
     """
     return "".join(text.replace("\ufffe", "-").split())
 
@@ -335,7 +350,7 @@ def scanned(shown: Image.Image) -> list[str]:
 
 
 def crop(shown: Image.Image, box: Sequence[float], dpi: float) -> Image.Image:
-    """A part of a page, given in CSS pixels: left, top, right, bottom."""
+    """Return a part of a page, given in CSS pixels: left, top, right, bottom."""
     return shown.crop(tuple(round(side * dpi / 96) for side in box))  # type: ignore[arg-type]  # four of them
 
 

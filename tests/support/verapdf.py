@@ -46,10 +46,10 @@ def faults(files: Mapping[str, bytes], folder: Path) -> dict[str, list[str]]:
     assert len(found) == len(files), (
         f"veraPDF gave {len(found)} verdicts of {len(files)}:\n{done.stdout}{done.stderr}"
     )
-    names, told = list(files), dict[str, list[str]]()
+    names, failures = list(files), dict[str, list[str]]()
     for at, verdict in enumerate(found):
         end = found[at + 1].start() if at + 1 < len(found) else len(done.stdout)
         broken = RULE.findall(done.stdout, verdict.end(), end)
         assert bool(broken) == (verdict[1] == "FAIL"), done.stdout
-        told[names[int(verdict[2])]] = broken
-    return told
+        failures[names[int(verdict[2])]] = broken
+    return failures

@@ -1,13 +1,18 @@
-"""Designs become plates, plates become tickets: a design is laid out once by WeasyPrint, then only
-what differs is stamped.
+"""A library that prints tickets: WeasyPrint lays a design out once, and then only what differs is
+stamped. It imports nothing of delivery; what it prints is a `documents.Document`.
 
-design      a folder: manifest, HTML with Jinja, CSS, images, fonts (designs.py)
-plate       one design laid out for one campaign: fixed content, boxes of the fields, faces
-            (compiler.py, plates.py)
-stamp       a ticket's texts and code, as operators between the plate's (stamping.py, shaping.py,
-            qr.py)
-whole       the same page laid out by WeasyPrint with its texts in it: for what cannot be stamped,
-            and as the truth (whole.py)
+The stages, from a design to a file:
 
-Both ways are written by one writer (pdf.py). Identical input gives identical bytes.
+design      a folder: manifest, HTML with Jinja, CSS, images, fonts (design/)
+template    one design for one campaign, parsed and ready to be laid out (compile/layout.py)
+plate       a template laid out: fixed content, boxes of the fields, faces (compile/, plates.py),
+            kept on disk (plate_cache.py)
+stamp       a ticket's texts and code, as operators between the plate's (stamping.py,
+            fonts/shaping.py, qr.py)
+file        stamped pages as one PDF (pdf/)
+
+A text that cannot be stamped, such as one in a script that combines letters, is laid out by
+WeasyPrint and fixed in a plate of its own (compile/unstampable.py). Whatever is laid out is laid
+out in a process under limits (sandbox/). Both ways are written by one writer, and identical input
+gives identical bytes (renderer.py). tools/ is what authors of designs work with.
 """

@@ -1,6 +1,4 @@
-"""What is remembered because it will be asked for again, and no more of it than there is room
-for.
-"""
+"""A cache of bounded size that drops what was used longest ago."""
 
 from __future__ import annotations
 
@@ -15,14 +13,14 @@ V = TypeVar("V")
 
 @dataclass
 class LruCache(OrderedDict[K, V]):
-    """The latest so many."""
+    """The `entries_max` entries that were used last."""
 
-    most: int = 1
+    entries_max: int = 1
 
     def get_or(self, key: K, make: Callable[[], V]) -> V:
         if key not in self:
             self[key] = make()
-            if len(self) > self.most:
+            if len(self) > self.entries_max:
                 self.popitem(last=False)
         self.move_to_end(key)
         return self[key]

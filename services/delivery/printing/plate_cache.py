@@ -20,10 +20,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import uharfbuzz as hb
 
-from services.delivery.errors import LayoutUnavailable, PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing import plates, qr
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.errors import (
+    LayoutUnavailable,
+    PlatesFolderUnusable,
+    PlateUnreadable,
+)
 from services.delivery.printing.fonts import faces, fallback
 from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.fonts.packaged import fonts_digest
@@ -46,20 +50,20 @@ PANGO = (
     "libpango-1.0-0.dll",
 )
 DAY_S = 86_400.0
-OURS = re.compile(
+OWN_FILES = re.compile(
     r"[0-9a-f]{64}\.(plate|face|proven)|\.part-\w+"
-)  # what a purge may remove, whatever else stands there
+)  # a purge removes nothing else
 PAYLOAD_CHARS = 35  # of a ticket's code with its scheme
 
 
 def versions() -> str:
-    """Of all that decides what a page looks like, byte for byte."""
+    """Return the versions of all that decides what a page looks like, byte for byte."""
     return f"{FORMAT} {libraries()} {hb.__version__} {zlib.ZLIB_RUNTIME_VERSION} {fonts_digest()}"
 
 
 @cache
 def libraries() -> str:
-    """WeasyPrint is asked without being imported."""
+    """Return the libraries' versions. WeasyPrint's is read without importing it."""
     others = (
         metadata.version(name)
         for name in ("pydyf", "pillow", "fonttools", "segno", "jinja2", *fallback.PACKAGES)
@@ -68,7 +72,7 @@ def libraries() -> str:
 
 
 def pango_version() -> int:
-    """Of the library that WeasyPrint loads, by the same names in the same sequence."""
+    """Return the version of the library that WeasyPrint loads, found by the same names."""
     for name in PANGO:
         with suppress(OSError):
             version: int = ctypes.CDLL(name).pango_version()
@@ -76,27 +80,35 @@ def pango_version() -> int:
     raise LayoutUnavailable("Pango is not installed")
 
 
-def plate_key(chosen: DesignVariant, facts: CampaignFacts) -> str:
-    """Known before anything is laid out."""
-    told = [versions(), chosen.design.digest, chosen.size, chosen.language, *facts.told().values()]
-    return hashlib.sha256("\0".join(told).encode()).hexdigest()
+def plate_key(variant: DesignVariant, facts: CampaignFacts) -> str:
+    """Return the plate's key, which is known before anything is laid out."""
+    parts = [
+        versions(),
+        variant.design.digest,
+        variant.size,
+        variant.language,
+        *facts.as_context().values(),
+    ]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def seal(name: str, content: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\0" + content).digest()
 
 
-def checked(name: str, packed: bytes) -> bytes:
-    """One flipped bit would be in every ticket. Raises PlateUnreadable."""
-    told, content = packed[:SEAL_BYTES], packed[SEAL_BYTES:]
-    if told != seal(name, content):
+def unsealed(name: str, packed: bytes) -> bytes:
+    """Return the content, if it is what was written: one flipped bit would be in every ticket.
+    Raises PlateUnreadable.
+    """
+    seal_bytes, content = packed[:SEAL_BYTES], packed[SEAL_BYTES:]
+    if seal_bytes != seal(name, content):
         raise PlateUnreadable(f"{name[:12]} is not what was written under that name")
     return content
 
 
 class PlateCache:
-    """A folder. A file that is not what was written is removed, and made anew by whoever wants
-    it.
+    """A folder. A file that is not what was written is removed, and whoever needs it makes it
+    again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -108,7 +120,7 @@ class PlateCache:
         return self._load(f"{key}.plate", plates.from_bytes)
 
     def put_plate(self, key: str, plate: Plate, *, is_proven: bool = False) -> None:
-        """`is_proven`: it was printed both ways, and they looked the same."""
+        """Store a plate. `is_proven`: it was printed both ways, and they looked the same."""
         self._put(f"{key}.plate", plates.to_bytes(plate))
         if is_proven:
             self._put(f"{key}.proven", b"")
@@ -125,15 +137,15 @@ class PlateCache:
         return self._kits.get(digest)
 
     def kit_of(self, font: PageFont, characters: str, tags: frozenset[str]) -> FaceKit:
-        """Made if there is none."""
+        """Return the font's kit, compiled if there is none."""
         digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
         if (found := self.kit(digest)) is not None:
             return found
-        made = self._kits[digest] = faces.compiled(
+        kit = self._kits[digest] = faces.compile_kit(
             font.content, font.index, font.family, characters, tags
         )
-        self._put(f"{digest}.face", faces.to_bytes(made))
-        return made
+        self._put(f"{digest}.face", faces.to_bytes(kit))
+        return kit
 
     def stencil(self, length: int = PAYLOAD_CHARS) -> qr.QrStencil:
         name = f"{length}-m-{qr.MASK}.stencil"
@@ -146,21 +158,21 @@ class PlateCache:
 
         found = self._load(name, read)
         if found is None:
-            found = qr.stencil(length)
+            found = qr.learn_stencil(length)
             self._put(name, found.to_bytes())
         return found
 
     def purge(self, keep_days: int) -> int:
-        """Removes what nobody has loaded for so long, and what a killed process left half written.
-        How many files.
+        """Remove what no process has loaded for so long, and what a killed process left half
+        written. Return how many files.
 
-        Beside others at work: what they have loaded they keep, and what they then miss is made
-        anew.
+        Other processes may be at work: what they have loaded they keep, and what they then miss is
+        compiled again.
         """
         removed, before = 0, time.time() - keep_days * DAY_S
         for path in list(self.folder.iterdir()) if keep_days else ():
             with suppress(FileNotFoundError):
-                if OURS.fullmatch(path.name) and path.stat().st_mtime < before:
+                if OWN_FILES.fullmatch(path.name) and path.stat().st_mtime < before:
                     path.unlink()
                     removed += 1
         return removed
@@ -168,10 +180,10 @@ class PlateCache:
     def _load(self, name: str, read: Callable[[bytes], T]) -> T | None:
         path = self.folder / name
         try:
-            found = read(checked(name, path.read_bytes()))
+            found = read(unsealed(name, path.read_bytes()))
             if path.stat().st_mtime < time.time() - DAY_S:
-                os.utime(path)  # it is in use: `purge` looks at that
-        except OSError:  # not there, or another user's: it is made anew, and put in its place
+                os.utime(path)  # it is in use: `purge` reads this
+        except OSError:  # missing, or another user's: it is compiled again and replaced
             return None
         except PlateUnreadable:
             with suppress(FileNotFoundError):
@@ -180,16 +192,15 @@ class PlateCache:
         return found
 
     def _put(self, name: str, content: bytes) -> None:
-        """Whole or not at all: readers see the name only once everything is written. Raises
-        PlatesFolderUnusable.
+        """Write a file completely or not at all: its name appears once everything is written.
+        Raises PlatesFolderUnusable.
         """
         temporary = None
         try:
             handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".part-")
             with os.fdopen(handle, "wb") as file:
-                os.fchmod(
-                    handle, self.folder.stat().st_mode & 0o666
-                )  # whoever may look into the folder
+                # Readable for whoever may read the folder.
+                os.fchmod(handle, self.folder.stat().st_mode & 0o666)
                 file.write(seal(name, content) + content)
             Path(temporary).replace(self.folder / name)
         except OSError as error:

@@ -1,5 +1,5 @@
-"""A plate: one page compiled, as parts of a PDF with holes in them. What a stamp needs, and nothing
-of WeasyPrint.
+"""A plate: one page compiled, as parts of a PDF with holes in them. It holds what a stamp needs,
+and nothing of WeasyPrint.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import orjson
 
-from services.delivery.errors import PlateUnreadable
 from services.delivery.printing.design.fitting import FieldBox, FittingRule
+from services.delivery.printing.errors import PlateUnreadable
 
-MAGIC = b"stubline-plate-2\n"
+MAGIC = b"stubline-plate-3\n"
 
 # What stands in a hole: an object of the plate that all pages share, one that each page has of its
 # own, or of the document.
@@ -28,8 +28,8 @@ Hole = tuple[
 
 @dataclass(frozen=True, slots=True)
 class PlatePiece:
-    """An object: texts[0] hole[0] texts[1] ... texts[n]. `stream` stands behind its dictionary,
-    packed already.
+    """An object: texts[0] hole[0] texts[1] ... texts[n]. `stream` stands after its dictionary,
+    compressed already.
     """
 
     texts: tuple[bytes, ...]
@@ -49,7 +49,7 @@ class PlatePiece:
 class FieldSpot:
     """A field as the stamp sets it. Lengths in CSS pixels, as WeasyPrint draws."""
 
-    name: str  # its own; `holder.2` where a page says the holder twice
+    name: str  # its own; `holder.2` where a page has the holder twice
     field: str  # whose text it shows
     rule: FittingRule
     x: float
@@ -64,8 +64,8 @@ class FieldSpot:
     face: str  # digest of its face kit
 
     def baseline_at(self, scale: float, ascent: float, height: float) -> float:
-        """Below the top of its line: half of the leading, then the ascent. At full size it is as
-        WeasyPrint laid it out.
+        """Return the baseline below the top of its line: half of the leading, then the ascent. At
+        full size it is as WeasyPrint laid it out.
         """
         return self.baseline if scale == 1 else (self.box.pitch_at(scale) - height) / 2 + ascent
 
@@ -87,15 +87,13 @@ class Plate:
     marks: tuple[int, ...]  # marked content id -> its element in `page`
     annotated: tuple[tuple[int, int], ...]  # annotation and element, both in `page`
     content: tuple[bytes | str, ...]
-    rare: tuple[
-        tuple[str, int], ...
-    ]  # face and glyph: what the page's own text shows beside the common glyphs
+    rare: tuple[tuple[str, int], ...]  # face and glyph: uncommon ones of the page's own text
     spots: Mapping[str, FieldSpot]
     square: float  # the code's side in CSS pixels
     faces: tuple[str, ...]
     modules: int  # of the code's side in its square
     links: tuple[str, ...]  # addresses with `{field}` in them
-    lacking: str = ""  # characters of texts set in it that no font has: shown as U+FFFD
+    missing: str = ""  # characters of texts set in it that no font has: shown as U+FFFD
 
     @cached_property
     def slots(self) -> tuple[str, ...]:
@@ -104,7 +102,7 @@ class Plate:
 
 @dataclass
 class PlateBlobs:
-    """Binary parts behind a JSON head."""
+    """Binary parts after a JSON head."""
 
     parts: list[bytes] = field(default_factory=list)
 
@@ -114,8 +112,8 @@ class PlateBlobs:
 
 
 def pack(magic: bytes, head: Any, blobs: PlateBlobs) -> bytes:
-    told = orjson.dumps({"head": head, "sizes": [len(blob) for blob in blobs.parts]})
-    return b"".join([magic, b"%d\n" % len(told), told, *blobs.parts])
+    head_bytes = orjson.dumps({"head": head, "sizes": [len(blob) for blob in blobs.parts]})
+    return b"".join([magic, b"%d\n" % len(head_bytes), head_bytes, *blobs.parts])
 
 
 def unpack(magic: bytes, packed: bytes) -> tuple[Any, list[bytes]]:
@@ -124,19 +122,19 @@ def unpack(magic: bytes, packed: bytes) -> tuple[Any, list[bytes]]:
     try:
         start = packed.index(b"\n", len(magic)) + 1
         size = int(packed[len(magic) : start - 1])
-        told = orjson.loads(packed[start : start + size])
+        envelope = orjson.loads(packed[start : start + size])
         at, blobs = start + size, []
-        for length in told["sizes"]:
+        for length in envelope["sizes"]:
             blobs.append(packed[at : at + length])
             at += length
     except (ValueError, KeyError, TypeError) as error:
         raise PlateUnreadable(str(error)) from None
     if at != len(packed):
-        raise PlateUnreadable("it is cut off, or has more behind it")
-    return told["head"], blobs
+        raise PlateUnreadable("it is truncated, or has more after it")
+    return envelope["head"], blobs
 
 
-PLAIN = (
+PLATE_SCALARS = (
     "digest",
     "title",
     "language",
@@ -150,9 +148,9 @@ PLAIN = (
     "modules",
     "rare",
     "links",
-    "lacking",
+    "missing",
 )
-PLAIN_OF_SPOT = (
+SPOT_SCALARS = (
     "name",
     "field",
     "x",
@@ -170,25 +168,25 @@ PLAIN_OF_SPOT = (
 def to_bytes(plate: Plate) -> bytes:
     blobs = PlateBlobs()
 
-    def piece(it: PlatePiece) -> list[Any]:
+    def piece(piece_to_store: PlatePiece) -> list[Any]:
         return [
-            blobs.add(b"\0".join(it.texts)),
-            it.holes,
-            None if it.stream is None else blobs.add(it.stream),
+            blobs.add(b"\0".join(piece_to_store.texts)),
+            piece_to_store.holes,
+            None if piece_to_store.stream is None else blobs.add(piece_to_store.stream),
         ]
 
-    head = {name: getattr(plate, name) for name in PLAIN} | {
-        "shared": [piece(it) for it in plate.shared],
-        "page": [piece(it) for it in plate.page],
+    head = {name: getattr(plate, name) for name in PLATE_SCALARS} | {
+        "shared": [piece(piece_to_store) for piece_to_store in plate.shared],
+        "page": [piece(piece_to_store) for piece_to_store in plate.page],
         "content": [part if isinstance(part, str) else blobs.add(part) for part in plate.content],
-        "spots": [spot_told(spot) for spot in plate.spots.values()],
+        "spots": [spot_to_json(spot) for spot in plate.spots.values()],
     }
     return pack(MAGIC, head, blobs)
 
 
-def spot_told(spot: FieldSpot) -> dict[str, Any]:
+def spot_to_json(spot: FieldSpot) -> dict[str, Any]:
     rule, box = spot.rule, spot.box
-    return {name: getattr(spot, name) for name in PLAIN_OF_SPOT} | {
+    return {name: getattr(spot, name) for name in SPOT_SCALARS} | {
         "rule": [rule.fit, rule.lines, rule.shrink, rule.valign],
         "box": [box.width, box.height, box.size, box.pitch, box.pitch_scales],
     }
@@ -198,42 +196,44 @@ def from_bytes(packed: bytes) -> Plate:
     """Raises PlateUnreadable."""
     head, blobs = unpack(MAGIC, packed)
     try:
-        return plate_of(head, blobs)
+        return plate_from_json(head, blobs)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise PlateUnreadable(str(error)) from None
 
 
-def plate_of(head: dict[str, Any], blobs: list[bytes]) -> Plate:
-    def piece(told: list[Any]) -> PlatePiece:
-        texts, holes, stream = told
+def plate_from_json(head: dict[str, Any], blobs: list[bytes]) -> Plate:
+    def piece(packed_piece: list[Any]) -> PlatePiece:
+        texts, holes, stream = packed_piece
         return PlatePiece(
             tuple(blobs[texts].split(b"\0")),
             tuple((kind, at) for kind, at in holes),
             None if stream is None else blobs[stream],
         )
 
-    plain = {name: frozen(head[name]) for name in PLAIN}
+    plain = {name: as_tuples(head[name]) for name in PLATE_SCALARS}
     return Plate(
         **plain,
         shared=tuple(map(piece, head["shared"])),
         page=tuple(map(piece, head["page"])),
         content=tuple(part if isinstance(part, str) else blobs[part] for part in head["content"]),
-        spots={told["name"]: spot_of(told) for told in head["spots"]},
+        spots={
+            packed_piece["name"]: spot_from_json(packed_piece) for packed_piece in head["spots"]
+        },
     )
 
 
-def spot_of(told: dict[str, Any]) -> FieldSpot:
-    plain: dict[str, Any] = {name: frozen(told[name]) for name in PLAIN_OF_SPOT}
-    return FieldSpot(**plain, rule=FittingRule(*told["rule"]), box=FieldBox(*told["box"]))
+def spot_from_json(row: dict[str, Any]) -> FieldSpot:
+    plain: dict[str, Any] = {name: as_tuples(row[name]) for name in SPOT_SCALARS}
+    return FieldSpot(**plain, rule=FittingRule(*row["rule"]), box=FieldBox(*row["box"]))
 
 
-def frozen(value: Any) -> Any:
-    """Lists of JSON as the tuples that they were."""
-    return tuple(map(frozen, value)) if isinstance(value, list) else value
+def as_tuples(value: Any) -> Any:
+    """Return lists of JSON as the tuples that they were."""
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
 
 
-def pieces(texts: Iterable[bytes | Hole]) -> tuple[tuple[bytes, ...], tuple[Hole, ...]]:
-    """Neighbouring texts joined; a text before, between and behind all holes."""
+def join_pieces(texts: Iterable[bytes | Hole]) -> tuple[tuple[bytes, ...], tuple[Hole, ...]]:
+    """Join neighbouring texts; a text stands before, between and after all holes."""
     joined, holes = [b""], list[Hole]()
     for part in texts:
         if isinstance(part, bytes):

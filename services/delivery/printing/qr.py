@@ -2,7 +2,7 @@
 learnt from it once.
 
 With mode, version, error level, mask and length fixed, every module is a constant XOR some of the
-data bits: Reed-Solomon is linear, and the mask is a constant. So segno is asked once for the code
+data bits: Reed-Solomon is linear, and the mask is a constant. So segno is called once for the code
 of zeros and once for each data bit alone; any other code is the first one XOR two table entries for
 each pair of characters.
 
@@ -36,9 +36,9 @@ UNKNOWN = 255
 # 58), for it judges before the format information is drawn.
 MASK = 3
 
-# 90 characters at level M: what is kept grows with a code's area, and larger ones are no ticket's
+# 90 characters at level M: the cached strips grow with a code's area, and tickets need no more.
 VERSION_MAX = 4
-SIDE_KEPT_MAX = 17 + 4 * VERSION_MAX
+SIDE_CACHED_MAX = 17 + 4 * VERSION_MAX
 PAIR_BITS, SINGLE_BITS = 11, 6
 
 MAGIC, FORMAT = b"QRST", 1
@@ -52,17 +52,14 @@ RECTANGLE = b"%d %d %d 1 re\n"  # x, y, width
 
 @dataclass(frozen=True, slots=True)
 class QrStencil:
-    """All that the codes of one length share, as long as they keep to QR's alphanumeric
-    alphabet.
-    """
+    """What all codes of one length share, as long as they keep to QR's alphanumeric alphabet."""
 
     length: int
     error: str
     version: int
     mask: int
     base: int  # the code of zeros
-    # What each data bit changes, pair by pair, low bits first; at last the bits of a single
-    # character.
+    # What each data bit changes, pair by pair, low bits first; last the bits of a single character.
     basis: tuple[int, ...]
     # Two for each pair: by its number's low byte, and by the bits above.
     tables: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
@@ -80,7 +77,7 @@ class QrStencil:
         return _side(self.version)
 
     def matrix(self, payload: str) -> int:
-        """Bit for bit what segno draws. A refusal tells nothing of the payload but the one
+        """Return bit for bit what segno draws. An error quotes nothing of the payload but the one
         character that is wrong.
         """
         if len(payload) != self.length:
@@ -95,15 +92,12 @@ class QrStencil:
             raise ValueError(
                 f"character {at + 1}, {payload[at]!r}, is outside QR's alphanumeric alphabet"
             )
-        if (
-            self.length % 2
-            # a single last character stands for its value, as the second of a pair does behind a zero
-        ):
+        if self.length % 2:  # a single last character counts as the second of a pair after a zero
             values = values[:-1] + b"\0" + values[-1:]
         # All pairs in one sum, 16 bits each: 45 times the first value, and the second; no carry, it
         # is 2024 at most.
-        both = int.from_bytes(values, "little")
-        numbers = 45 * (both & self.firsts) + (both >> 8 & self.firsts)
+        pairs = int.from_bytes(values, "little")
+        numbers = 45 * (pairs & self.firsts) + (pairs >> 8 & self.firsts)
         return reduce(
             xor, map(getitem, self.tables, numbers.to_bytes(len(values), "little")), self.base
         )
@@ -115,15 +109,15 @@ class QrStencil:
 
     @staticmethod
     def from_bytes(data: bytes) -> QrStencil:
-        """One changed bit would spoil every code drawn with it, so anything but what to_bytes wrote
-        is refused.
+        """Read a stencil. Anything but what `to_bytes` wrote is refused: one changed bit would
+        spoil every code drawn with it.
         """
         if len(data) < HEAD.size or not data.startswith(MAGIC):
-            raise ValueError("these bytes are no stencil")
-        _, written, version, mask, error, length = HEAD.unpack_from(data)
-        if written != FORMAT:
+            raise ValueError("these bytes are not a stencil")
+        _, format_number, version, mask, error, length = HEAD.unpack_from(data)
+        if format_number != FORMAT:
             raise ValueError(
-                f"the stencil is of format {written}, and this release reads format {FORMAT}"
+                f"the stencil is of format {format_number}, and this release reads format {FORMAT}"
             )
         side, end = _side(version), len(data) - CRC_BYTES
         size = len(_octets(0, side))
@@ -142,68 +136,68 @@ class QrStencil:
         return QrStencil(length, error.decode(), version, mask, base, tuple(basis))
 
 
-def stencil(
+def learn_stencil(
     length: int, *, error: Literal["l", "m", "q", "h"] = "m", mask: int = MASK
 ) -> QrStencil:
-    """Asks segno for one code and five or six more a character, 0.1 s for 35: to be made once, and
-    its bytes kept.
+    """Learn a stencil from segno: one code, and five or six more per character, 0.1 s for 35. It is
+    made once and stored.
     """
     if length < 1:
         raise ValueError(f"a stencil is for at least one character, not {length}")
 
-    def made(payload: str, version: int | None) -> segno.QRCode:
+    def encode(payload: str, version: int | None) -> segno.QRCode:
         return segno.make(
             payload, error, version, mode="alphanumeric", mask=mask, micro=False, boost_error=False
         )
 
-    blank = made("0" * length, None)
+    blank = encode("0" * length, None)
     version = int(blank.version)
     if version > VERSION_MAX:
         raise ValueError(
             f"{length} characters need version {version}, and stencils go up to {VERSION_MAX}"
         )
     base = _packed(blank)
-    basis = tuple(base ^ _packed(made(payload, version)) for payload in _single_bits(length))
-    learnt = QrStencil(length, error, version, mask, base, basis)
+    basis = tuple(base ^ _packed(encode(payload, version)) for payload in _single_bits(length))
+    learnt_stencil = QrStencil(length, error, version, mask, base, basis)
     witness = (ALPHABET[::-1] * length)[:length]
-    if learnt.matrix(witness) != _packed(made(witness, version)):
+    if learnt_stencil.matrix(witness) != _packed(encode(witness, version)):
         raise RuntimeError(
             "segno's codes are no longer a constant XOR their data bits: there is no stencil of "
             "them"
         )
-    return learnt
+    return learnt_stencil
 
 
-def drawn(payload: str, by: QrStencil | None = None) -> tuple[int, int]:
-    """A matrix and its side, of any payload that fits a QR code: by the stencil if it is of its
-    form, else by segno whole.
+def draw_matrix(payload: str, stencil: QrStencil | None = None) -> tuple[int, int]:
+    """Return a matrix and its side, of any payload that fits a QR code: by the stencil where it
+    applies, else by segno.
     """
-    if by is not None:
+    if stencil is not None:
         with suppress(ValueError):
-            return by.matrix(payload), by.side
+            return stencil.matrix(payload), stencil.side
     code = segno.make(payload, error="m", micro=False, boost_error=False)
     return _packed(code), len(code.matrix)
 
 
-def path(matrix: int, side: int) -> bytes:
-    """The dark modules as PDF rectangles, each line with its end, in modules from the top left
-    downwards.
+def pdf_path(matrix: int, side: int) -> bytes:
+    """Return the dark modules as PDF rectangles, each line with its end, in modules from the top
+    left downwards.
 
-    One path to be filled at once: rectangles that touch then leave no seam. The transformation and
-    `f` are the caller's.
+    They are one path to be filled at once: rectangles that touch then leave no seam. The
+    transformation and `f` are the caller's.
     """
-    if side > SIDE_KEPT_MAX:
+    if side > SIDE_CACHED_MAX:
         return b"".join(RECTANGLE % run for run in _runs(matrix, side))
     return b"".join(map(getitem, _strips(side), _octets(matrix, side)))
 
 
 def svg_path(matrix: int, side: int) -> str:
-    """The same rectangles in the same order, for the `d` of an SVG path."""
+    """Return the same rectangles in the same order, for the `d` of an SVG path."""
     return "".join(f"M{x} {y}h{width}v1h-{width}z" for x, y, width in _runs(matrix, side))
 
 
 class _QrStrip(dict[int, bytes]):
-    """The rectangles of eight modules by their bits, kept as they occur: 256 at most."""
+    """The rectangles of eight modules by their bits, cached as they occur: 256 at most."""
 
     def __init__(self, side: int, at: int) -> None:
         self.side, self.at = side, at
@@ -221,11 +215,11 @@ def _strips(side: int) -> tuple[_QrStrip, ...]:
 
 
 def _runs(matrix: int, side: int) -> Iterator[tuple[int, int, int]]:
-    """x, y and width. A run ends with its row and with each eighth module: a strip's rectangles
-    depend on its bits alone.
+    """Yield x, y and width. A run ends with its row and with each eighth module: a strip's
+    rectangles depend on its bits alone.
 
-    One rectangle in eight is there for that: whole runs would take longer to find than the bytes
-    they save to deflate.
+    One rectangle in eight exists for that: whole runs would take longer to find than deflate saves
+    on their bytes.
     """
     for strip, bits in enumerate(_octets(matrix, side)):
         yield from _runs_of_strip(bits, 8 * strip, side)
@@ -243,8 +237,8 @@ def _runs_of_strip(bits: int, at: int, side: int) -> Iterator[tuple[int, int, in
 
 
 def _single_bits(length: int) -> Iterator[str]:
-    """Payloads in which one data bit is set: pairs are 45 times the first value and the second, in
-    binary.
+    """Yield payloads in which one data bit is set: a pair is 45 times the first value plus the
+    second, in binary.
     """
     for at in range(0, length, 2):
         size = min(2, length - at)
@@ -258,7 +252,7 @@ def _bits(length: int) -> int:
 
 
 def _sums(vectors: tuple[int, ...]) -> tuple[int, ...]:
-    """The XOR of each choice of them, by the bits of its index."""
+    """Return the XOR of each subset of the vectors, by the bits of its index."""
     sums = [0]
     for vector in vectors:
         sums += [vector ^ known for known in sums]

@@ -1,5 +1,5 @@
-"""An order's tickets as one PDF: stamped where that can be, set whole where it must be, the same
-bytes for the same order.
+"""Renders an order's tickets as one PDF: stamped where that can be, laid out where it must be, the
+same bytes for the same order.
 """
 
 from __future__ import annotations
@@ -10,202 +10,207 @@ from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Protocol
 
-from services.delivery.documents import Document, TicketPage
-from services.delivery.errors import DesignUnknown, DesignUnusable, PlateUnreadable
 from services.delivery.printing import qr
 from services.delivery.printing.design.colours import tint
-from services.delivery.printing.design.library import DesignLibrary, DesignVariant, lookup
+from services.delivery.printing.design.library import DesignLibrary, DesignVariant, best_language
 from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.documents import Document, TicketPage
+from services.delivery.printing.errors import DesignUnknown, DesignUnusable, PlateUnreadable
 from services.delivery.printing.lru_cache import LruCache
 from services.delivery.printing.pdf.metadata import DocumentMetadata
 from services.delivery.printing.pdf.writer import PdfWriter, StampedPage
 from services.delivery.printing.plate_cache import PlateCache, plate_key, versions
 from services.delivery.printing.plates import Plate
 from services.delivery.printing.sandbox.layout_worker import LayoutWorker
-from services.delivery.printing.sandbox.limits import CompileTask, compile_apart
-from services.delivery.printing.stamping import NotStampable, PageStamp, normal
+from services.delivery.printing.sandbox.limits import CompileTask, compile_in_sandbox
+from services.delivery.printing.stamping import NotStampable, PageStamp, normalized
 
-STAMPS_MAX, CHOICES_MAX = 256, 1_024
+STAMPS_CACHED_MAX, VARIANTS_CACHED_MAX = 256, 1_024
 
 
 class RenderTelemetry(Protocol):
-    """Hears how pages were made; for metrics."""
+    """Receives how pages were made; for metrics."""
 
     def stamped(self, pages: int) -> None: ...
-    def whole(self, pages: int, why: str) -> None: ...
-    def lacking(self, design: str, field: str, letters: int) -> None: ...
+    def laid_out(self, pages: int, reason: str) -> None: ...
+    def characters_missing(self, design: str, field: str, characters: int) -> None: ...
     def compiled(self, seconds: float) -> None: ...
 
 
 class NoRenderTelemetry:
+    """Ignores how pages were made."""
+
     def stamped(self, pages: int) -> None: ...
-    def whole(self, pages: int, why: str) -> None: ...
-    def lacking(self, design: str, field: str, letters: int) -> None: ...
+    def laid_out(self, pages: int, reason: str) -> None: ...
+    def characters_missing(self, design: str, field: str, characters: int) -> None: ...
     def compiled(self, seconds: float) -> None: ...
 
 
 @dataclass
 class Renderer:
-    """One process's. Not shared between threads. Raises DesignUnusable, DesignUnknown, and
+    """One process's renderer. Not shared between threads. Raises DesignUnusable, DesignUnknown, and
     TextUnprintable for one order.
     """
 
     library: DesignLibrary
-    shelf: PlateCache
-    narrator: RenderTelemetry = field(default_factory=NoRenderTelemetry)
-    press: LayoutWorker = field(default_factory=LayoutWorker)
-    _choices: dict[tuple[str, str], DesignVariant] = field(init=False, default_factory=dict)
+    plate_cache: PlateCache
+    telemetry: RenderTelemetry = field(default_factory=NoRenderTelemetry)
+    layout_worker: LayoutWorker = field(default_factory=LayoutWorker)
+    _variants: dict[tuple[str, str], DesignVariant] = field(init=False, default_factory=dict)
     _stamps: LruCache[object, PageStamp] = field(
-        init=False, default_factory=lambda: LruCache(most=STAMPS_MAX)
+        init=False, default_factory=lambda: LruCache(entries_max=STAMPS_CACHED_MAX)
     )
     _stencil: qr.QrStencil | None = field(init=False, default=None)
     _writer: PdfWriter = field(init=False)
 
     def __post_init__(self) -> None:
-        self._writer = PdfWriter(self.shelf)
+        self._writer = PdfWriter(self.plate_cache)
 
     def key(self, document: Document) -> bytes:
-        """32 bytes that name everything the file depends on. Lays nothing out, and reads designs
-        from disk only once.
+        """Return 32 bytes that name everything the file depends on. Lays nothing out, and reads
+        designs from disk only once.
         """
-        about = f"{document.title}\0{document.subject}\0{document.issued_at.isoformat()}"
-        told = hashlib.sha256(f"{versions()}\0{about}".encode())
+        metadata = f"{document.title}\0{document.subject}\0{document.issued_at.isoformat()}"
+        digest = hashlib.sha256(f"{versions()}\0{metadata}".encode())
         for page in document.pages:
-            chosen = self._chosen(page)
-            said = [
-                plate_key(chosen, facts_of(page)),
+            parts = [
+                plate_key(self._variant(page), facts_of(page)),
                 *texts_of(document, page).values(),
                 page.payload,
             ]
-            told.update("\0".join(said).encode())
-            told.update(b"\1")
-        return told.digest()
+            digest.update("\0".join(parts).encode())
+            digest.update(b"\1")
+        return digest.digest()
 
     def render(self, document: Document) -> bytes:
         pages = [self._page(document, page) for page in document.pages]
         language = pages[0].plate.language if pages else "en"
-        about = DocumentMetadata(
+        metadata = DocumentMetadata(
             document.title, document.subject, language, document.issued_at.astimezone(UTC)
         )
-        return self._writer.write(pages, about)
+        return self._writer.write(pages, metadata)
 
-    def language(self, design: str, asked: str) -> str:
-        """In which a page is written: what its campaign asks for, if the design has it; else the
+    def language(self, design: str, requested: str) -> str:
+        """Return the language of a page: what its campaign requests, if the design has it; else the
         design's first.
         """
-        chosen = self._choose(design, asked)
-        return asked if lookup(asked, chosen.design.manifest.languages) else chosen.language
+        variant = self._variant_named(design, requested)
+        return (
+            requested
+            if best_language(requested, variant.design.manifest.languages)
+            else variant.language
+        )
 
-    def check_language(self, design: str, asked: str) -> None:
-        """Raises DesignUnknown for one that the design lacks. A ticket is printed all the same:
-        this is for its campaign's start.
+    def check_language(self, design: str, requested: str) -> None:
+        """Raise DesignUnknown for a language that the design lacks. Its tickets would be printed
+        all the same: this is for the campaign's start.
         """
-        chosen = self._choose(design, asked)
-        languages = chosen.design.manifest.languages
-        if asked and lookup(asked, languages) is None:
+        variant = self._variant_named(design, requested)
+        languages = variant.design.manifest.languages
+        if requested and best_language(requested, languages) is None:
             raise DesignUnknown(
-                f"{chosen.design.name} has no language `{asked[:80]}`; it has "
+                f"{variant.design.name} has no language `{requested[:80]}`; it has "
                 f"{', '.join(languages)}"
             )
 
-    def asked(self, page: TicketPage) -> tuple[DesignVariant, CampaignFacts]:
-        """What a page is compiled from."""
-        return self._chosen(page), facts_of(page)
+    def compile_input(self, page: TicketPage) -> tuple[DesignVariant, CampaignFacts]:
+        """Return what a page is compiled from."""
+        return self._variant(page), facts_of(page)
 
     def _page(self, document: Document, page: TicketPage) -> StampedPage:
         stamp, texts = self._stamp(page), texts_of(document, page)
         try:
             stamped = stamp.page(texts, page.payload)
-        except NotStampable as odd:
-            whole = self._whole(page, stamp, texts).page(texts, page.payload)
-            self.narrator.whole(1, odd.why)
-            return whole
-        self.narrator.stamped(1)
+        except NotStampable as error:
+            laid_out = self._stamp_with_texts(page, stamp, texts).page(texts, page.payload)
+            self.telemetry.laid_out(1, error.reason)
+            return laid_out
+        self.telemetry.stamped(1)
         return stamped
 
     def _stamp(self, page: TicketPage) -> PageStamp:
-        chosen, facts = self._chosen(page), facts_of(page)
-        key = plate_key(chosen, facts)
+        variant, facts = self.compile_input(page)
+        key = plate_key(variant, facts)
 
         def make() -> PageStamp:
-            plate = self._on_shelf(key)
+            plate = self._cached_plate(key)
             if plate is None:
-                self.narrator.compiled(
-                    self._compiled(CompileTask(chosen, facts, self.shelf, key), page)
-                )
-                plate = self._on_shelf(key)
+                task = CompileTask(variant, facts, self.plate_cache, key)
+                self.telemetry.compiled(self._compile(task, page))
+                plate = self._cached_plate(key)
             if plate is None:
-                raise PlateUnreadable(f"{key[:12]} is gone as soon as it was compiled")
-            return PageStamp(plate, self.shelf, self._own_stencil())
+                raise PlateUnreadable(f"{key[:12]} was removed as soon as it was compiled")
+            return PageStamp(plate, self.plate_cache, self._code_stencil())
 
         return self._stamps.get_or(key, make)
 
-    def _compiled(self, task: CompileTask, page: TicketPage) -> float:
+    def _compile(self, task: CompileTask, page: TicketPage) -> float:
         try:
-            return compile_apart(task)
+            return compile_in_sandbox(task)
         except DesignUnusable:
-            self._choices.pop(
-                (page.design, page.language), None
-            )  # nothing was printed of it: mended, it is read anew
+            # Nothing was printed of it: once it is fixed, it is read again.
+            self._variants.pop((page.design, page.language), None)
             raise
 
-    def _on_shelf(self, key: str) -> Plate | None:
-        """With all its faces, which the shelf then remembers: a plate in use needs the disk no
-        more.
+    def _cached_plate(self, key: str) -> Plate | None:
+        """Return the plate if all its faces are cached too, which then stay in memory: a plate in
+        use needs the disk no more.
         """
-        plate = self.shelf.plate(key)
-        return (
-            None
-            if plate is None or any(self.shelf.kit(face) is None for face in plate.faces)
-            else plate
-        )
+        plate = self.plate_cache.plate(key)
+        if plate is None or any(self.plate_cache.kit(face) is None for face in plate.faces):
+            return None
+        return plate
 
-    def _whole(self, page: TicketPage, stamp: PageStamp, texts: Mapping[str, str]) -> PageStamp:
-        """A plate with the odd texts set in it; the order's other tickets use it too."""
-        odd = {}
+    def _stamp_with_texts(
+        self, page: TicketPage, stamp: PageStamp, texts: Mapping[str, str]
+    ) -> PageStamp:
+        """Return a stamp whose plate has the unstampable texts in it; the order's other tickets use
+        it too.
+        """
+        unstampable = {}
         for name, spot in stamp.plate.spots.items():
             try:
-                stamp.fitted(name, normal(texts[spot.field]))
+                stamp.fitted(name, normalized(texts[spot.field]))
             except NotStampable:
-                odd[name] = normal(texts[spot.field])
-        chosen, facts = self._chosen(page), facts_of(page)
-        key = plate_key(chosen, facts)
+                unstampable[name] = normalized(texts[spot.field])
+        variant, facts = self.compile_input(page)
+        key = plate_key(variant, facts)
 
         def make() -> PageStamp:
-            plate = self.press.whole(CompileTask(chosen, facts, self.shelf, key), stamp.plate, odd)
-            for name, text in odd.items():
-                if letters := lacking_in(text, plate):
-                    self.narrator.lacking(
-                        chosen.design.name, stamp.plate.spots[name].field, letters
-                    )
-            return PageStamp(plate, self.shelf, self._own_stencil())
+            task = CompileTask(variant, facts, self.plate_cache, key)
+            plate = self.layout_worker.set_texts(task, stamp.plate, unstampable)
+            for name, text in unstampable.items():
+                if missing := count_missing(text, plate):
+                    field = stamp.plate.spots[name].field
+                    self.telemetry.characters_missing(variant.design.name, field, missing)
+            return PageStamp(plate, self.plate_cache, self._code_stencil())
 
-        return self._stamps.get_or((key, *sorted(odd.items())), make)
+        return self._stamps.get_or((key, *sorted(unstampable.items())), make)
 
-    def _chosen(self, page: TicketPage) -> DesignVariant:
-        return self._choose(page.design, page.language)
+    def _variant(self, page: TicketPage) -> DesignVariant:
+        return self._variant_named(page.design, page.language)
 
-    def _choose(self, design: str, language: str) -> DesignVariant:
-        """Read once a process: an edit of a design is for senders that start after it, so that one
-        order has one look.
+    def _variant_named(self, design: str, language: str) -> DesignVariant:
+        """Return the variant, read once per process: an edited design is for senders that start
+        after the edit, so that one order has one appearance.
         """
-        if (design, language) not in self._choices:
-            if len(self._choices) >= CHOICES_MAX:
-                self._choices.clear()
-            self._choices[design, language] = self.library.choose(design, language)
-        return self._choices[design, language]
+        if (design, language) not in self._variants:
+            if len(self._variants) >= VARIANTS_CACHED_MAX:
+                self._variants.clear()
+            self._variants[design, language] = self.library.choose(design, language)
+        return self._variants[design, language]
 
-    def _own_stencil(self) -> qr.QrStencil:
+    def _code_stencil(self) -> qr.QrStencil:
         if self._stencil is None:
-            self._stencil = self.shelf.stencil()
+            self._stencil = self.plate_cache.stencil()
         return self._stencil
 
 
-def lacking_in(text: str, plate: Plate) -> int:
-    """How many of its letters no font has, as the field says them or in capitals."""
+def count_missing(text: str, plate: Plate) -> int:
+    """Return how many of a text's characters no font has, as they are or in capital letters."""
     return (
-        sum(letter in plate.lacking or letter.upper() in plate.lacking for letter in text)
-        if plate.lacking
+        sum(character in plate.missing or character.upper() in plate.missing for character in text)
+        if plate.missing
         else 0
     )
 
@@ -217,7 +222,7 @@ def facts_of(page: TicketPage) -> CampaignFacts:
 
 
 def texts_of(document: Document, page: TicketPage) -> dict[str, str]:
-    """By the names of fields (designs.FieldName)."""
+    """Return the texts by the names of fields (`library.FieldName`)."""
     return {
         "number": page.number,
         "holder": page.holder,

@@ -1,5 +1,5 @@
-"""A ticket's page: the plate's operators with its texts and its code between them. Microseconds,
-and no layout.
+"""Stamps a ticket's page: the plate's operators with its texts and its code between them.
+Microseconds, and no layout.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from itertools import repeat
 from services.delivery.printing import qr
 from services.delivery.printing.design.fitting import FittedText, fit
 from services.delivery.printing.design.library import CODE
-from services.delivery.printing.design.links import addressed
-from services.delivery.printing.fonts.faces import FaceKit, FaceKits, the_kit
+from services.delivery.printing.design.links import filled_address
+from services.delivery.printing.fonts.faces import FaceKit, FaceKits, require_kit
 from services.delivery.printing.fonts.shaping import UNITS, Glyphs, Spacing
-from services.delivery.printing.pdf.fonts import resource
+from services.delivery.printing.pdf.fonts import resource_name
 from services.delivery.printing.pdf.writer import StampedPage
 from services.delivery.printing.plates import FieldSpot, Plate
 
 HEX = [b"%04x" % glyph for glyph in range(65_536)]
-LINES_MAX = 8_192  # texts remembered per plate: an order's tickets say the same names
-LEVEL = 1  # of zlib: pages are small, and the fonts are packed already
+FIELDS_CACHED_MAX = 8_192  # per plate: an order's tickets have the same names
+LEVEL = 1  # of zlib: pages are small, and the fonts are compressed already
 
 
 class NotStampable(Exception):
-    """Cannot be stamped: WeasyPrint sets the field. Names why, for the metric."""
+    """The field cannot be stamped, and WeasyPrint sets it. `reason` is for the metric."""
 
-    def __init__(self, name: str, why: str) -> None:
-        super().__init__(f"{name}: {why}")
-        self.name, self.why = name, why
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name, self.reason = name, reason
 
 
-def normal(text: str) -> str:
-    """Accents joined to their letters, one line: what both ways print."""
+def normalized(text: str) -> str:
+    """Return one line with accents joined to their letters: what both ways print."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
@@ -48,12 +48,14 @@ class StampedField:
 
 @dataclass
 class PageStamp:
-    """One plate at work. Not shared between threads."""
+    """Stamps pages with one plate. Not shared between threads."""
 
     plate: Plate
     kits: FaceKits
     stencil: qr.QrStencil | None
-    _set: dict[tuple[str, str], StampedField] = field(init=False, default_factory=dict, repr=False)
+    _fields: dict[tuple[str, str], StampedField] = field(
+        init=False, default_factory=dict, repr=False
+    )
 
     def page(self, texts: Mapping[str, str], payload: str) -> StampedPage:
         """Raises NotStampable. `texts`: of all the plate's fields."""
@@ -74,12 +76,12 @@ class PageStamp:
         )
 
     def _links(self, texts: Mapping[str, str]) -> tuple[bytes, ...]:
-        return tuple(addressed(address, texts) for address in self.plate.links)
+        return tuple(filled_address(address, texts) for address in self.plate.links)
 
     def fitted(self, name: str, text: str) -> FittedText:
-        """What both ways print of a text. Raises NotStampable."""
+        """Return the lines that both ways print of a text. Raises NotStampable."""
         spot = self.plate.spots[name]
-        kit, spacing = the_kit(self.kits, spot.face), self._spacing(spot)
+        kit, spacing = require_kit(self.kits, spot.face), self._spacing(spot)
         shown = self._capitals(name, text) if spot.upper else text
         if not kit.characters.issuperset(shown):
             raise NotStampable(name, "characters")
@@ -93,8 +95,8 @@ class PageStamp:
         return fit(shown, spot.rule, spot.box, measure)
 
     def _capitals(self, name: str, text: str) -> str:
-        """Of the page's language, as CLDR has them: Turkish has two letters i, Greek leaves accents
-        out.
+        """Return the text in the capital letters of the page's language, as CLDR has them: Turkish
+        has two letters i, Greek drops accents.
         """
         language = self.plate.language.partition("-")[0].lower()
         if language == "el" and not text.isascii():
@@ -105,22 +107,24 @@ class PageStamp:
         return Spacing(self.plate.language, spot.letter, dict(spot.features))
 
     def _code(self, payload: str) -> bytes:
-        matrix, side = qr.drawn(payload, self.stencil)
-        path = qr.path(matrix, side)
+        matrix, side = qr.draw_matrix(payload, self.stencil)
+        path = qr.pdf_path(matrix, side)
         own = self.plate.modules
         return path if side == own else b"%f 0 0 %f 0 0 cm\n%b" % (own / side, own / side, path)
 
     def _field(self, spot: FieldSpot, text: str) -> StampedField:
         key = (spot.name, text)
-        found = self._set.get(key)
+        found = self._fields.get(key)
         if found is None:
-            if len(self._set) >= LINES_MAX:
-                self._set.clear()
-            found = self._set[key] = self._written(spot, self.fitted(spot.name, normal(text)))
+            if len(self._fields) >= FIELDS_CACHED_MAX:
+                self._fields.clear()
+            found = self._fields[key] = self._written(
+                spot, self.fitted(spot.name, normalized(text))
+            )
         return found
 
     def _written(self, spot: FieldSpot, fitted: FittedText) -> StampedField:
-        kit, spacing = the_kit(self.kits, spot.face), self._spacing(spot)
+        kit, spacing = require_kit(self.kits, spot.face), self._spacing(spot)
         pitch = spot.box.pitch_at(fitted.scale)
         y = spot.y + fitted.top + spot.baseline_at(fitted.scale, *kit.face.line(fitted.size))
         parts: list[bytes] = []
@@ -133,7 +137,7 @@ class PageStamp:
             x = spot.x + (
                 spare if spot.align == "right" else spare / 2 if spot.align == "center" else 0.0
             )
-            written = shown(glyphs, kit, int(fitted.size * UNITS) / UNITS)
+            written = show_glyphs(glyphs, kit, int(fitted.size * UNITS) / UNITS)
             parts.append(b"BT\n1 0 0 -1 %.6f %.6f Tm\n%bET\n" % (x, y, written))
             shown_glyphs.update(glyphs.ids)
             y += pitch
@@ -141,11 +145,11 @@ class PageStamp:
         return StampedField(b"".join(parts), rare)
 
 
-def shown(glyphs: Glyphs, kit: FaceKit, size: float) -> bytes:
-    """`/K0 12 Tf [<0024>67<0039>] TJ`."""
+def show_glyphs(glyphs: Glyphs, kit: FaceKit, size: float) -> bytes:
+    """Return operators such as `/K0 12 Tf [<0024>67<0039>] TJ`."""
     if not glyphs.ids:
         return b""
-    parts = [b"/%b %.6f Tf\n[<" % (resource(kit.digest), size)]
+    parts = [b"/%b %.6f Tf\n[<" % (resource_name(kit.digest), size)]
     befores = glyphs.before or repeat(0.0)
     for glyph, before, after in zip(glyphs.ids, befores, glyphs.after):  # noqa: B905 - `repeat` has no end
         if before:

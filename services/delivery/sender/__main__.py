@@ -1,6 +1,4 @@
-"""`python -m services.delivery.sender`: one sender, until SIGTERM. Run as many as the mails
-need.
-"""
+"""`python -m services.delivery.sender`: one sender, until SIGTERM. Run as many as needed."""
 
 from __future__ import annotations
 

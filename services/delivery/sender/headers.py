@@ -16,12 +16,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from services.delivery.errors import MailUnsound
 
 LINE_CHARS = 78
-VALUE_CHARS = LINE_CHARS - len(
-    "Reply-To: "
-)  # on the first line, after the longest name of a folded header
-WORD_BYTES = (
-    39  # of UTF-8 in one encoded word, whose line may have 76 characters: 12 of frame, 52 of Base64
-)
+# On the first line, after the longest name of a folded header.
+VALUE_CHARS = LINE_CHARS - len("Reply-To: ")
+# Of UTF-8 in one encoded word, whose line may have 76 characters: 12 of frame, 52 of Base64.
+WORD_BYTES = 39
 FOLD = "\r\n "
 PRINTABLE = re.compile(r"[ -~]*")
 BREAKS = re.compile(r"[\r\n\0]")
@@ -37,9 +35,7 @@ def unstructured(content: str) -> str:
 
 
 def mailbox(name: str, address: str) -> str:
-    """Return one mailbox. The address has been checked already: ASCII, without blanks, quotes and
-    brackets.
-    """
+    """Return one mailbox. The address was checked: ASCII, without blanks, quotes, brackets."""
     if not name:
         return address
     phrase = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -64,9 +60,7 @@ def block(headers: Iterable[Header]) -> bytes:
 
 
 def _is_plain(content: str) -> bool:
-    """Whether the text can stand as it is: a reader decodes no part of it and drops no blank of
-    it.
-    """
+    """Return whether the text can stand as it is: a reader decodes and drops no part of it."""
     return (
         PRINTABLE.fullmatch(content) is not None
         and "=?" not in content
@@ -86,7 +80,7 @@ def _lines(words: Sequence[str]) -> Iterator[str]:
 
 
 def _encoded_words(content: str) -> Iterator[str]:
-    """Each word decodes by itself: no character is divided between two words."""
+    """Yield encoded words that decode by themselves: no character is divided between two."""
     piece = b""
     for character in content:
         try:

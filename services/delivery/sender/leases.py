@@ -1,6 +1,4 @@
-"""Keeps the leases of what a sender has in hand, while a long order renders or a slow server
-answers.
-"""
+"""Renews the leases of a sender's jobs while a long order renders or a slow server answers."""
 
 from __future__ import annotations
 
@@ -17,23 +15,24 @@ from services.runtime.observability import logs
 
 
 class LeaseRenewer:
-    """A thread with a connection of its own. It beats for a job no longer than rendering may take:
-    a sender that hangs lets go of it.
+    """A thread with a connection of its own. It renews a lease no longer than rendering may take,
+    so a sender that hangs loses its jobs.
     """
 
     def __init__(
         self,
-        desk: JobQueue,
+        queue: JobQueue,
         *,
         lease_s: float,
         work_s_max: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._desk, self._lease_s, self._work_s_max, self._clock = desk, lease_s, work_s_max, clock
+        self._queue, self._lease_s, self._work_s_max = queue, lease_s, work_s_max
+        self._clock = clock
         self._held: dict[LeasedJob, float] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heart", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name="lease-renewer", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -47,9 +46,7 @@ class LeaseRenewer:
             self._held |= dict.fromkeys(jobs, self._clock())
 
     def begin(self, job: LeasedJob) -> None:
-        """Its work starts now: those that wait for their turn behind a long one do not grow old by
-        it.
-        """
+        """Start the job's time; jobs that wait behind it do not age meanwhile."""
         with self._lock:
             now = self._clock()
             self._held = dict.fromkeys(self._held, now) | {job: now}
@@ -59,8 +56,8 @@ class LeaseRenewer:
             for job in jobs:
                 self._held.pop(job, None)
 
-    def _beat(self) -> None:
-        log = logs.get("heart")
+    def _renew(self) -> None:
+        log = logs.get("leases")
         while not self._ended.wait(self._lease_s / 3):
             with self._lock:
                 now = self._clock()
@@ -68,11 +65,8 @@ class LeaseRenewer:
             if not jobs:
                 continue
             try:
-                self._desk.renew(jobs, self._lease_s)
-            except (
-                psycopg.Error,
-                Fatal,
-            ) as error:  # the sender itself meets what is fatal, and ends for it
+                self._queue.renew(jobs, self._lease_s)
+            except (psycopg.Error, Fatal) as error:  # the sender itself meets Fatal, and ends
                 log.warning("leases not renewed", error=logs.describe(error))
-                self._desk.close()
-        self._desk.close()
+                self._queue.close()
+        self._queue.close()

@@ -1,4 +1,4 @@
-"""A sender at work: take, look, render, send, write. One thread, one connection, one mail
+"""A sender at work: lease, check, render, send, record. One thread, one connection, one mail
 server.
 """
 
@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from services.delivery.addresses import address
+from services.delivery.addresses import smtp_address
 from services.delivery.breaker import CircuitBreaker
 from services.delivery.document_cache import CachedDocument, DocumentCache
-from services.delivery.documents import Per, document, documents
-from services.delivery.errors import DesignUnusable, RenderFailed
+from services.delivery.documents import DocumentScope, document, split_document, summary
+from services.delivery.errors import RenderFailed
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.sender.cleanup import FileCleanup
 from services.delivery.sender.leases import LeaseRenewer
 from services.delivery.sender.mail import SenderIdentity, compose
@@ -25,9 +26,9 @@ from services.delivery.sender.rules import (
     RetryPolicy,
     SendVerdict,
     SmtpReply,
-    judge,
-    refusal,
-    shakes_the_server,
+    classify_reply,
+    counts_against_server,
+    refusal_error,
 )
 from services.delivery.sender.smtp import OutgoingMail, SmtpChannel
 from services.delivery.sender.store import JobQueue, PlannedSend
@@ -35,260 +36,278 @@ from services.delivery.sender.telemetry import SenderTelemetry
 from services.runtime.errors import Poison, StublineError, Transient
 from services.runtime.observability import logs
 
-STANDING_INTERVAL_S = 5.0
+COUNT_INTERVAL_S = 5.0
 CONTROLS_INTERVAL_S = 0.5
+FAILURES = frozenset({SendVerdict.RETRY, SendVerdict.UNKNOWN, SendVerdict.REFUSED})
 
 
 @dataclass(frozen=True, slots=True)
 class SenderContext:
-    """What a sender works with. `per`: what one PDF holds."""
+    """What a sender works with. `document_scope`: what one PDF holds."""
 
-    desk: JobQueue
+    queue: JobQueue
     channel: SmtpChannel
     breaker: CircuitBreaker
-    heart: LeaseRenewer
-    patience: RetryPolicy
-    letterhead: SenderIdentity
+    lease_renewer: LeaseRenewer
+    retry_policy: RetryPolicy
+    identity: SenderIdentity
     telemetry: SenderTelemetry
-    archive: DocumentCache
-    janitor: FileCleanup
-    per: Per
+    documents: DocumentCache
+    cleanup: FileCleanup
+    document_scope: DocumentScope
     clock: Callable[[], float]
-    chance: Callable[[], float]
+    rng: Callable[[], float]
     lease_jobs_max: int
     lease_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class AcceptedMail:
+    """The mail server accepted the mail. `document_sha256`: what was attached."""
+
+    job: LeasedJob
+    reply: SmtpReply
+    document_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """The job was not sent, or it is not known whether it was. `error`: what its dead letter would
+    quote, if it has one at all.
+    """
+
+    job: LeasedJob
+    reply: str
+    verdict: SendVerdict
+    error: StublineError | None
+    wait_s: float
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it counts against the mail; the server's own trouble only delays it."""
+        return self.verdict in FAILURES
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedJobs:
+    """Nothing was tried: the leases end, and the attempts are not counted."""
+
+    jobs: Sequence[LeasedJob]
+
+
+AttemptResult = AcceptedMail | FailedAttempt | ReleasedJobs
+
+
 class Sender:
-    """Crash: between the intent and the answer written, the lease runs out and another sender tries
+    """Crash: between the intent and the recorded result, the lease expires and another sender tries
     again.
     """
 
-    def __init__(self, means: SenderContext, is_ending: Callable[[], bool]) -> None:
-        self._means, self._is_ending = means, is_ending
-        self._ends: deque[tuple[LeasedJob, Callable[[], None]]] = (
-            deque()
-        )  # what happened, and is not yet written
+    def __init__(self, context: SenderContext, is_ending: Callable[[], bool]) -> None:
+        self._context, self._is_ending = context, is_ending
+        self._unwritten: deque[AttemptResult] = deque()  # happened, and not yet in the database
         self._is_paused = False
-        self._controls_at = self._standing_at = float("-inf")
+        self._controls_at = self._counted_at = float("-inf")
 
-    def turn(self) -> bool:
-        """False when there is nothing to do just now. Raises what the database raises; what
-        happened is written next turn.
+    def step(self) -> bool:
+        """Lease and send some jobs. Return False when there is nothing to do now.
+
+        Raises what the database raises; results that were not written are written by the next step.
         """
-        means = self._means
-        self.write_ends()
-        self._look_around()
-        means.telemetry.server(means.channel.where.name, means.breaker.openness)
+        context = self._context
+        self.write_results()
+        self._check_controls()
+        context.telemetry.server(context.channel.server.name, context.breaker.openness)
         allowed = (
             0
             if self._is_paused or self._is_ending()
-            else means.breaker.allows(means.lease_jobs_max)
+            else context.breaker.allows(context.lease_jobs_max)
         )
-        means.telemetry.turned(
-            is_ready=means.breaker.openness < 1, why="" if allowed else self._why()
+        context.telemetry.stepped(
+            is_ready=context.breaker.openness < 1, reason="" if allowed else self._idle_reason()
         )
         if not allowed:
             return False
-        taken = means.desk.take(allowed, means.lease_s)
-        if taken.found:
-            means.telemetry.taken(taken)
-        jobs = [work.intent.job for work in taken.work]
-        means.heart.hold(jobs)
-        self._work(deque(taken.work))
-        return bool(taken.work) or bool(taken.refrained)
+        leased = context.queue.lease_due(allowed, context.lease_s)
+        if leased.found:
+            context.telemetry.taken(leased)
+        context.lease_renewer.hold([send.intent.job for send in leased.work])
+        self._work(deque(leased.work))
+        return bool(leased.work) or bool(leased.skipped)
 
     @property
     def is_settled(self) -> bool:
-        """Nothing has happened that is not written."""
-        return not self._ends
+        """Whether every result is in the database."""
+        return not self._unwritten
 
-    def _why(self) -> str:
+    def _idle_reason(self) -> str:
         if self._is_paused:
             return "paused"
-        return (
-            "stopping"
-            if self._is_ending()
-            else f"mail server {self._means.channel.where.name} is left alone for a while"
-        )
+        if self._is_ending():
+            return "stopping"
+        return f"circuit breaker open: no mail is sent to {self._context.channel.server.name}"
 
-    def _look_around(self) -> None:
-        means, now = self._means, self._means.clock()
+    def _check_controls(self) -> None:
+        context, now = self._context, self._context.clock()
         if now - self._controls_at >= CONTROLS_INTERVAL_S:
-            self._is_paused, self._controls_at = means.desk.is_paused(), now
-        if now - self._standing_at >= STANDING_INTERVAL_S:
-            means.telemetry.stands(means.desk.standing())
-            self._standing_at = now
-        means.janitor.turn()
+            self._is_paused, self._controls_at = context.queue.is_paused(), now
+        if now - self._counted_at >= COUNT_INTERVAL_S:
+            context.telemetry.jobs_counted(context.queue.count_jobs())
+            self._counted_at = now
+        context.cleanup.step()
 
     def _work(self, waiting: deque[PlannedSend]) -> None:
-        means = self._means
+        context = self._context
         try:
             while (
                 waiting
                 and not self._is_ending()
-                and means.breaker.allows(1)
+                and context.breaker.allows(1)
                 and not self._is_paused
             ):
-                work = waiting.popleft()
-                means.heart.begin(work.intent.job)
-                self._do(work)
-                self.write_ends()
-                self._look_around()
+                send = waiting.popleft()
+                context.lease_renewer.begin(send.intent.job)
+                self._attempt(send)
+                self.write_results()
+                self._check_controls()
         finally:
             if waiting:
-                self._give_back([work.intent.job for work in waiting])
-        self.write_ends()
+                self._release([send.intent.job for send in waiting])
+        self.write_results()
 
-    def _give_back(self, jobs: list[LeasedJob]) -> None:
-        def write() -> None:
-            self._means.desk.give_back(jobs)
-            self._means.heart.release(jobs)
+    def _release(self, jobs: list[LeasedJob]) -> None:
+        self._unwritten.append(ReleasedJobs(jobs))
+        self._context.telemetry.released(jobs)
 
-        self._ends.append((jobs[0], write))
-        self._means.telemetry.given_back(jobs)
-
-    def _do(self, work: PlannedSend) -> None:
-        """One job, to its end. Whatever the order's data do to the renderer is that order's letter
-        and nobody else's.
+    def _attempt(self, send: PlannedSend) -> None:
+        """Attempt one job. Whatever an order's data do to the renderer, only that order's job
+        becomes a dead letter.
         """
-        job, means = work.intent.job, self._means
+        job, context = send.intent.job, self._context
         try:
-            parcel, sha256 = self._pack(work)
+            mail, sha256 = self._compose(send)
         except psycopg.Error:
-            self._give_back([job])  # nothing was tried
+            self._release([job])  # nothing was tried
             raise
-        except (
-            DesignUnusable,
-            Transient,
-        ) as error:  # people can mend it, and none of it is this order's fault
-            means.telemetry.unprintable(job, error)
+        except (DesignUnusable, Transient) as error:
+            # An operator can fix it, and it is not this order's fault.
+            context.telemetry.unprintable(job, error)
             self._fail(job, f"not sent: {error.code}: {error.cause}", SendVerdict.RETRY, error)
             return
         except Poison as error:
             self._fail(job, f"not sent: {error.cause}", SendVerdict.REFUSED, error)
             return
-        except Exception as error:  # noqa: BLE001 - a stranger's data may do anything to a renderer
-            means.telemetry.unexpected(job, error)
-            self._fail(
-                job,
-                "not sent: it could not be rendered",
-                SendVerdict.REFUSED,
-                RenderFailed(logs.describe(error)),
-            )
+        except Exception as error:  # noqa: BLE001 - a customer's data may do anything to a renderer
+            context.telemetry.unexpected(job, error)
+            failed = RenderFailed(logs.describe(error))
+            self._fail(job, "not sent: it could not be rendered", SendVerdict.REFUSED, failed)
             return
-        if self._is_still_ours(job):
-            self._send(job, parcel, sha256)
+        if self._is_still_leased(job):
+            self._send(job, mail, sha256)
 
-    def _is_still_ours(self, job: LeasedJob) -> bool:
-        is_ours = False
+    def _is_still_leased(self, job: LeasedJob) -> bool:
+        is_leased = False
         try:
-            is_ours = self._means.desk.hold(job, self._means.lease_s)
+            is_leased = self._context.queue.confirm_lease(job, self._context.lease_s)
         finally:
-            if not is_ours:
-                self._give_back([job])  # what is another's by now is left alone
-        return is_ours
+            if not is_leased:
+                self._release([job])  # another sender may have it by now
+        return is_leased
 
-    def _send(self, job: LeasedJob, parcel: OutgoingMail, sha256: bytes) -> None:
-        means = self._means
-        begun = means.clock()
-        answer = means.channel.send(parcel, at_final_dot=lambda: means.telemetry.handed_over(job))
-        verdict = judge(answer)
-        means.telemetry.answered(job, answer, verdict, means.clock() - begun)
-        if shakes_the_server(answer, verdict):
-            means.breaker.failed(at_once=verdict is SendVerdict.NOT_OUR_LOGIN)
+    def _send(self, job: LeasedJob, mail: OutgoingMail, sha256: bytes) -> None:
+        context = self._context
+        begun = context.clock()
+        reply = context.channel.send(mail, at_final_dot=lambda: context.telemetry.handed_over(job))
+        verdict = classify_reply(reply)
+        context.telemetry.answered(job, reply, verdict, context.clock() - begun)
+        if counts_against_server(reply, verdict):
+            context.breaker.failed(at_once=verdict is SendVerdict.LOGIN_REFUSED)
         else:
-            means.breaker.succeeded()
+            context.breaker.succeeded()
         if verdict is SendVerdict.ACCEPTED:
-            self._ends.append((job, lambda: self._accept(job, answer, sha256)))
+            self._unwritten.append(AcceptedMail(job, reply, sha256))
         else:
-            self._fail(
-                job,
-                str(answer),
-                verdict,
-                refusal(answer) if verdict is SendVerdict.REFUSED else None,
-            )
+            error = refusal_error(reply) if verdict is SendVerdict.REFUSED else None
+            self._fail(job, str(reply), verdict, error)
 
-    def _pack(self, work: PlannedSend) -> tuple[OutgoingMail, bytes]:
-        job, means = work.intent.job, self._means
-        recipient = address(work.intent.recipient)
-        begun = means.clock()
-        spoken = means.archive.renderer.language
-        printed = means.archive.fetch(
-            job.order_id, documents(work.snapshot, work.intent.tickets, means.per, spoken)
-        )
-        means.telemetry.rendered(job, printed, means.clock() - begun)
-        mail = compose(
-            document(work.snapshot, work.intent.tickets),
-            [file.pdf for file in printed],
+    def _compose(self, send: PlannedSend) -> tuple[OutgoingMail, bytes]:
+        """Return the mail, and the hash of what is attached to it."""
+        job, context = send.intent.job, self._context
+        recipient = smtp_address(send.intent.recipient)
+        begun = context.clock()
+        order = document(send.snapshot, send.intent.tickets, context.documents.renderer.language)
+        files = context.documents.fetch(job.order_id, split_document(order, context.document_scope))
+        context.telemetry.rendered(job, files, context.clock() - begun)
+        content = compose(
+            summary(order, send.snapshot.campaigns),
+            [file.pdf for file in files],
             job_id=job.job_id,
             recipient=recipient,
-            letterhead=means.letterhead,
+            identity=context.identity,
             now=datetime.now(UTC),
         )
-        return OutgoingMail(means.letterhead.address, recipient, str(job.job_id), mail), digest(
-            printed
-        )
-
-    def _accept(self, job: LeasedJob, answer: SmtpReply, sha256: bytes) -> None:
-        mails, waited_s = self._means.desk.accepted(job, answer, sha256)
-        self._means.telemetry.accepted(mails, waited_s)
+        mail = OutgoingMail(context.identity.address, recipient, str(job.job_id), content)
+        return mail, combined_sha256(files)
 
     def _fail(
-        self, job: LeasedJob, said: str, verdict: SendVerdict, error: StublineError | None
+        self, job: LeasedJob, reply: str, verdict: SendVerdict, error: StublineError | None
     ) -> None:
-        """Later, or never. The server's own trouble costs the mail nothing but time. `error`: what
-        its letter says, if it has one at all.
+        context = self._context
+        if verdict in FAILURES:
+            failures = max(1, job.failures + 1)
+            wait_s = context.retry_policy.wait_s(failures, context.rng())
+        else:
+            wait_s = context.breaker.wait_s
+        self._unwritten.append(FailedAttempt(job, reply, verdict, error, wait_s))
+
+    def write_results(self) -> None:
+        """Write what happened to the database. While the database is unavailable the results stay
+        here, and their leases are renewed.
         """
-        means = self._means
-        is_failure = verdict in {SendVerdict.RETRY, SendVerdict.UNKNOWN, SendVerdict.REFUSED}
-        failures = job.failures + is_failure
-        wait_s = (
-            means.patience.wait_s(max(1, failures), means.chance())
-            if is_failure
-            else means.breaker.wait_s
-        )
+        while self._unwritten:
+            result = self._unwritten[0]
+            self._write(result)
+            self._unwritten.popleft()
+            jobs = result.jobs if isinstance(result, ReleasedJobs) else [result.job]
+            self._context.lease_renewer.release(jobs)
+            self._context.telemetry.recorded(jobs[0])
 
-        def bury(now: datetime) -> StublineError | None:
-            if verdict is SendVerdict.REFUSED:
-                return error
-            ceiling = means.patience.ceiling(job, said, now) if is_failure else None
-            return (
-                type(error)(ceiling.cause)
-                if ceiling and isinstance(error, DesignUnusable)
-                else ceiling
-            )
+    def _write(self, result: AttemptResult) -> None:
+        context = self._context
+        match result:
+            case AcceptedMail(job, reply, sha256):
+                mails, waited_s = context.queue.record_accepted(job, reply, sha256)
+                context.telemetry.accepted(mails, waited_s)
+            case FailedAttempt(job):
+                error = context.queue.record_failure(
+                    job,
+                    result.reply,
+                    wait_s=result.wait_s,
+                    is_failure=result.is_failure,
+                    is_unknown=result.verdict is SendVerdict.UNKNOWN,
+                    final_error=lambda now: self._final_error(result, now),
+                )
+                if error is not None:
+                    context.telemetry.dead_lettered(job, error)
+            case ReleasedJobs(jobs):
+                context.queue.release(jobs)
 
-        def write() -> None:
-            buried = means.desk.failed(
-                job,
-                said,
-                wait_s=wait_s,
-                is_failure=is_failure,
-                is_unknown=verdict is SendVerdict.UNKNOWN,
-                bury=bury,
-            )
-            if buried is not None:
-                means.telemetry.buried(job, buried)
-
-        self._ends.append((job, write))
-
-    def write_ends(self) -> None:
-        """What happened, into the database. While that is away it stays here, and its leases are
-        kept alive.
-        """
-        while self._ends:
-            job, write = self._ends[0]
-            write()
-            self._ends.popleft()
-            self._means.heart.release([job])
-            self._means.telemetry.recorded(job)
+    def _final_error(self, result: FailedAttempt, now: datetime) -> StublineError | None:
+        """Return the error that dead-letters the job, or None when it is tried again."""
+        if result.verdict is SendVerdict.REFUSED:
+            return result.error
+        if not result.is_failure:
+            return None
+        exhausted = self._context.retry_policy.exhausted(result.job, result.reply, now)
+        if exhausted and isinstance(result.error, DesignUnusable):
+            return type(result.error)(exhausted.cause)
+        return exhausted
 
 
-def digest(printed: Sequence[CachedDocument]) -> bytes:
-    """What was handed over: a file's SHA-256; of several, that of their SHA-256s in their
-    sequence.
+def combined_sha256(files: Sequence[CachedDocument]) -> bytes:
+    """Return the SHA-256 of the one file that was attached; of several, that of their SHA-256s in
+    their order.
     """
-    if len(printed) == 1:
-        return printed[0].sha256
-    return hashlib.sha256(b"".join(file.sha256 for file in printed)).digest()
+    if len(files) == 1:
+        return files[0].sha256
+    return hashlib.sha256(b"".join(file.sha256 for file in files)).digest()

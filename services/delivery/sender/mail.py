@@ -1,5 +1,5 @@
-"""The mail: text and HTML beside each other, the tickets attached, and the headers that a ticket's
-mail should have.
+"""The mail: text and HTML as alternatives, the tickets attached, and the headers of a transactional
+mail.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from uuid import UUID
 
 from services.delivery import templates
 from services.delivery.addresses import parse_mailbox
-from services.delivery.documents import Document, plain
+from services.delivery.documents import OrderSummary, plain
 from services.delivery.sender import headers, readback
 
 TICKETS_SHOWN_MAX = 20
 NAME_CHARS_MAX = 100
 BASE64_LINE_CHARS = 76  # RFC 2045
-WIRE = policy.SMTP.clone(cte_type="7bit")  # every server takes it, with or without 8BITMIME
+WIRE_POLICY = policy.SMTP.clone(cte_type="7bit")  # every server takes it, with or without 8BITMIME
 
 
 @dataclass(frozen=True, slots=True)
 class SenderIdentity:
-    """From whom mails come, and where answers go. Each is a name, which may be empty, and an
+    """From whom mails come, and where replies go. Each is a name, which may be empty, and an
     address.
     """
 
@@ -44,8 +44,8 @@ class SenderIdentity:
         return self.address.rpartition("@")[2]
 
 
-def letterhead(sender: str, reply_to: str) -> SenderIdentity:
-    """Of mailboxes as the settings write them. Raises ValueError."""
+def sender_identity(sender: str, reply_to: str) -> SenderIdentity:
+    """Return the identity for two mailboxes as the settings write them. Raises ValueError."""
     return SenderIdentity(_mailbox(sender), _mailbox(reply_to) if reply_to else None)
 
 
@@ -55,78 +55,79 @@ def _mailbox(text: str) -> tuple[str, str]:
 
 
 def message_id(job_id: UUID, domain: str) -> str:
-    """One a deliberate sending: the same however often it is tried, so that a mailbox can know a
+    """Return one id per job: the same however often it is tried, so that a mailbox can drop a
     repeat.
     """
     return f"<{job_id}@{domain}>"
 
 
 def compose(
-    document: Document,
+    order: OrderSummary,
     pdfs: Sequence[bytes],
     *,
     job_id: UUID,
     recipient: str,
-    letterhead: SenderIdentity,
+    identity: SenderIdentity,
     now: datetime,
 ) -> bytes:
-    """Return the mail as bytes for the wire, after they were read back. `recipient` has been
-    checked. Raises MailUnsound.
+    """Return the mail as bytes for the wire, after reading them back. `recipient` was checked.
+    Raises MailUnsound.
     """
     mailboxes = {
-        "From": letterhead.sender,
-        "To": (plain(document.purchaser, NAME_CHARS_MAX), recipient),
-        **({"Reply-To": letterhead.reply_to} if letterhead.reply_to else {}),
+        "From": identity.sender,
+        "To": (plain(order.purchaser, NAME_CHARS_MAX), recipient),
+        **({"Reply-To": identity.reply_to} if identity.reply_to else {}),
     }
-    about = subject(document)
+    subject_text = subject(order)
     head = [
-        *((name, headers.mailbox(*it)) for name, it in mailboxes.items()),
-        ("Subject", headers.unstructured(about)),
+        *((name, headers.mailbox(*mailbox)) for name, mailbox in mailboxes.items()),
+        ("Subject", headers.unstructured(subject_text)),
         ("Date", format_datetime(now)),
-        ("Message-ID", message_id(job_id, letterhead.domain)),
+        ("Message-ID", message_id(job_id, identity.domain)),
         ("Auto-Submitted", "auto-generated"),  # RFC 3834: no out-of-office note comes back
         ("X-Auto-Response-Suppress", "All"),
         ("Content-Language", "en"),
     ]
-    texts, files = bodies(document, len(pdfs)), named_files(document.order, pdfs)
-    mail = headers.block(head) + body(texts, files, boundary=boundary_of(texts))
+    texts, files = bodies(order, len(pdfs)), named_files(order.order, pdfs)
+    mail = headers.block(head) + body(texts, files, boundary=mime_boundary(texts))
     readback.check(
-        mail, readback.ExpectedMail([name for name, _ in head], mailboxes, about, texts, files)
+        mail,
+        readback.ExpectedMail([name for name, _ in head], mailboxes, subject_text, texts, files),
     )
     return mail
 
 
-def bodies(document: Document, files: int) -> tuple[str, str]:
-    """The text and the HTML of a mail."""
-    shown = document.pages[:TICKETS_SHOWN_MAX]
-    what = {
-        "document": document,
+def bodies(order: OrderSummary, files: int) -> tuple[str, str]:
+    """Return the text and the HTML of a mail."""
+    shown = order.tickets[:TICKETS_SHOWN_MAX]
+    values = {
+        "order": order,
         "shown": shown,
-        "more": len(document.pages) - len(shown),
+        "more": len(order.tickets) - len(shown),
         "files": files,
     }
-    return templates.fill("mail.txt", **what), templates.fill("mail.html", **what)
+    return templates.render("mail.txt", **values), templates.render("mail.html", **values)
 
 
 def named_files(order: str, pdfs: Sequence[bytes]) -> list[tuple[str, bytes]]:
     return [
-        (file_name(order, number if len(pdfs) > 1 else None), pdf)
+        (attachment_name(order, number if len(pdfs) > 1 else None), pdf)
         for number, pdf in enumerate(pdfs, 1)
     ]
 
 
 def body(texts: tuple[str, str], files: Sequence[tuple[str, bytes]], *, boundary: str) -> bytes:
-    """Text and HTML beside each other, and the files. Of headers it has only those that describe
+    """Return text and HTML as alternatives, and the files. Its only headers are those that describe
     it.
 
-    The library writes the texts. The files are written here: it would take twice the time of all
-    the rest for them.
+    The library writes the texts. The files are written here: the library takes twice the time of
+    everything else for them.
     """
-    beside = EmailMessage(policy=WIRE)
-    beside.set_content(texts[0])
-    beside.add_alternative(texts[1], subtype="html")
+    alternatives = EmailMessage(policy=WIRE_POLICY)
+    alternatives.set_content(texts[0])
+    alternatives.add_alternative(texts[1], subtype="html")
     parts = [
-        beside.as_bytes().removesuffix(b"\r\n"),
+        alternatives.as_bytes().removesuffix(b"\r\n"),
         *(attachment(name, content) for name, content in files),
     ]
     mark = b"--" + boundary.encode("ascii")
@@ -141,9 +142,9 @@ def body(texts: tuple[str, str], files: Sequence[tuple[str, bytes]], *, boundary
     )
 
 
-def boundary_of(texts: tuple[str, str]) -> str:
-    """A boundary that no text of the mail can hold: it would have to hold its own hash. Base64 has
-    no underscore.
+def mime_boundary(texts: tuple[str, str]) -> str:
+    """Return a boundary that no text of the mail can hold: it would have to hold its own hash.
+    Base64 has no underscore.
     """
     return "=_" + sha256("\0".join(texts).encode()).hexdigest()[:32]
 
@@ -160,19 +161,17 @@ def attachment(name: str, content: bytes) -> bytes:
     return head.encode("ascii") + lines
 
 
-def subject(document: Document) -> str:
-    count = len(document.pages)
-    about = (
-        plain(document.campaigns[0], 80)
-        if len(document.campaigns) == 1
-        else f"{len(document.campaigns)} campaigns"
+def subject(order: OrderSummary) -> str:
+    count = len(order.tickets)
+    named = (
+        plain(order.campaigns[0], 80)
+        if len(order.campaigns) == 1
+        else f"{len(order.campaigns)} campaigns"
     )
-    return (
-        f"Your {'ticket' if count == 1 else f'{count} tickets'}: {about} (order {document.order})"
-    )
+    return f"Your {'ticket' if count == 1 else f'{count} tickets'}: {named} (order {order.order})"
 
 
-def file_name(order: str, number: int | None) -> str:
-    """With a number where there are several."""
-    called = re.sub(r"[^A-Za-z0-9-]+", "-", order).strip("-")[:40] or "order"
-    return f"tickets-{called}.pdf" if number is None else f"tickets-{called}-{number}.pdf"
+def attachment_name(order: str, number: int | None) -> str:
+    """Return the file's name, with a number where there are several."""
+    slug = re.sub(r"[^A-Za-z0-9-]+", "-", order).strip("-")[:40] or "order"
+    return f"tickets-{slug}.pdf" if number is None else f"tickets-{slug}-{number}.pdf"

@@ -1,5 +1,5 @@
-"""A second look at a mail before it is sent: its bytes are parsed anew and compared with what was
-meant.
+"""Checks a mail before it is sent: its bytes are parsed again and compared with the mail that was
+composed.
 
 This module shares no code with `headers`. It accepts the few forms that `headers` writes and
 refuses everything else, so a defect of the writer becomes a dead letter and never a mail.
@@ -42,7 +42,7 @@ PART_HEADERS = {  # of each kind of part, in any order, each once
 
 @dataclass(frozen=True, slots=True)
 class ExpectedMail:
-    """What the mail is meant to be. `names`: its headers in their order, without those of the body.
+    """What the mail has to be. `names`: its headers in their order, without those of the body.
     `mailboxes`: name and address, by header.
     """
 
@@ -53,25 +53,25 @@ class ExpectedMail:
     files: Sequence[tuple[str, bytes]]
 
 
-def check(mail: bytes, meant: ExpectedMail) -> None:
-    """Raises MailUnsound unless the bytes are exactly the mail that was meant."""
+def check(mail: bytes, expected: ExpectedMail) -> None:
+    """Raise MailUnsound unless the bytes are exactly the expected mail."""
     head, separator, body = mail.partition(b"\r\n\r\n")
     if not separator or BARE.search(head):
         raise MailUnsound("the headers have no end, or hold a bare line end or NUL")
     if any(len(line) > LINE_BYTES_MAX for line in mail.split(b"\r\n")):
         raise MailUnsound(f"a line is longer than {LINE_BYTES_MAX} bytes")
     parsed = _parsed(head + separator)
-    found = parsed.keys()
+    names = parsed.keys()
     if (
-        found[: len(meant.names)] != list(meant.names)
-        or sorted(found[len(meant.names) :]) != BODY_HEADERS
+        names[: len(expected.names)] != list(expected.names)
+        or sorted(names[len(expected.names) :]) != BODY_HEADERS
     ):
-        raise MailUnsound(f"the headers are {', '.join(found)}"[:300])
-    for name, (shown, address) in meant.mailboxes.items():
+        raise MailUnsound(f"the headers are {', '.join(names)}"[:300])
+    for name, (shown, address) in expected.mailboxes.items():
         _check_mailbox(name, _unfolded(parsed, name), shown, address)
-    if _decoded(_unfolded(parsed, "Subject")) != meant.subject:
+    if _decoded(_unfolded(parsed, "Subject")) != expected.subject:
         raise MailUnsound("Subject reads as another text")
-    _check_body(_parts(parsed, body), meant)
+    _check_body(_parts(parsed, body), expected)
 
 
 def _unfolded(parsed: Message, name: str) -> str:
@@ -79,10 +79,10 @@ def _unfolded(parsed: Message, name: str) -> str:
 
 
 def _check_mailbox(name: str, value: str, shown: str, address: str) -> None:
-    """By the grammar above, and by the standard library's parser of address lists."""
+    """Check by the grammar above, and by the standard library's parser of address lists."""
     match = MAILBOX.fullmatch(value)
     if match is None or [found for _, found in getaddresses([value])] != [address]:
-        raise MailUnsound(f"{name} is not exactly the one address that was meant")
+        raise MailUnsound(f"{name} is not exactly the one address that was expected")
     if (match["bare"] or match["address"]) != address:
         raise MailUnsound(f"{name} is another address")
     if _shown(match["phrase"] or "") != shown:
@@ -106,12 +106,12 @@ def _decoded(value: str) -> str:
 
 
 def _parsed(content: bytes) -> Message:
-    """Parsed by a policy that decodes nothing by itself."""
+    """Parse by a policy that decodes nothing by itself."""
     return BytesParser(policy=policy.compat32).parsebytes(content)
 
 
 def _parts(parsed: Message, body: bytes) -> list[bytes]:
-    """Return what stands between the boundaries. Nothing may stand before the first and after the
+    """Return what stands between the boundaries. Nothing may stand before the first or after the
     last.
     """
     mark = b"--" + (parsed.get_boundary() or "").encode("ascii", "replace")
@@ -126,24 +126,24 @@ def _parts(parsed: Message, body: bytes) -> list[bytes]:
     return parts
 
 
-def _check_body(parts: Sequence[bytes], meant: ExpectedMail) -> None:
-    """multipart/alternative (plain, HTML), then the files in their order."""
-    beside = list(_parsed(parts[0]).walk())
-    if [part.get_content_type() for part in beside] != [
+def _check_body(parts: Sequence[bytes], expected: ExpectedMail) -> None:
+    """Check multipart/alternative (plain, HTML), then the files in their order."""
+    alternatives = list(_parsed(parts[0]).walk())
+    if [part.get_content_type() for part in alternatives] != [
         "multipart/alternative",
         "text/plain",
         "text/html",
     ]:
-        raise MailUnsound("the parts of the body are others")
-    if beside[0].preamble or (beside[0].epilogue or "").strip():
+        raise MailUnsound("the body has other parts than expected")
+    if alternatives[0].preamble or (alternatives[0].epilogue or "").strip():
         raise MailUnsound("something stands outside the texts of the body")
-    for part, text in zip(beside, (None, *meant.texts), strict=True):
+    for part, text in zip(alternatives, (None, *expected.texts), strict=True):
         _check_part(part)
         if text is not None and _content(part).splitlines() != text.encode().splitlines():
             raise MailUnsound("a text of the body reads differently")
-    if len(parts) != 1 + len(meant.files):
-        raise MailUnsound("the parts of the body are others")
-    for attached, (file_name, content) in zip(parts[1:], meant.files, strict=True):
+    if len(parts) != 1 + len(expected.files):
+        raise MailUnsound("the body has other parts than expected")
+    for attached, (file_name, content) in zip(parts[1:], expected.files, strict=True):
         _check_file(attached, file_name, content)
 
 
@@ -159,10 +159,10 @@ def _check_file(part: bytes, file_name: str, content: bytes) -> None:
     ):
         raise MailUnsound("an attachment has another name or form")
     try:
-        found = a2b_base64(payload.replace(b"\r\n", b""), strict_mode=True)
+        decoded = a2b_base64(payload.replace(b"\r\n", b""), strict_mode=True)
     except ValueError:
-        raise MailUnsound("an attachment is no Base64") from None
-    if found != content:
+        raise MailUnsound("an attachment is not Base64") from None
+    if decoded != content:
         raise MailUnsound("an attachment has another content")
 
 

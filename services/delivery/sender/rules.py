@@ -1,8 +1,8 @@
-"""What a sender decides: whether a job may go now, what an answer means, when to try again. Pure:
-no clock, no chance, no I/O.
+"""What a sender decides: whether a job may be sent now, what a reply means, when to try again.
+Pure: no clock, no randomness, no I/O.
 
-Answers are judged by RFC 5321 and 3463: the first digit decides, the enhanced code says whose fault
-it is.
+Replies are judged by RFC 5321 and 3463: the first digit decides, the enhanced code tells whose
+fault it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 from uuid import UUID
 
 from schemas.orders import Ticket, TicketsChanged
-from services.delivery.addresses import address
+from services.delivery.addresses import smtp_address
 from services.delivery.errors import (
     AddressRefused,
     DialogueRefused,
@@ -27,8 +27,8 @@ from services.delivery.errors import (
 )
 
 ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
-NOT_OUR_LOGIN = frozenset({432, 454, 530, 534, 535, 538})
-NO_SUCH_BOX = frozenset({521, 551, 553, 556})
+LOGIN_CODES = frozenset({432, 454, 530, 534, 535, 538})
+NO_SUCH_MAILBOX = frozenset({521, 551, 553, 556})
 NOT_UNDERSTOOD = frozenset({500, 501, 502, 503, 504, 555})
 CLOSING = 421
 OVER_QUOTA = 552
@@ -38,8 +38,8 @@ Stage = Literal["connect", "login", "mail", "rcpt", "data", "end"]
 
 @dataclass(frozen=True, slots=True)
 class LeasedJob:
-    """A job that a sender holds, as its row stood when it was taken. `attempt` names the lease: a
-    later one is another's.
+    """A job that a sender holds, as its row stood when it was leased. `attempt` identifies the
+    lease: a later attempt is another sender's.
     """
 
     job_id: UUID
@@ -51,7 +51,7 @@ class LeasedJob:
 
 
 class SkipReason(Enum):
-    """Why a job does not go, though it was due."""
+    """Why a job that was due is not sent."""
 
     HELD = auto()  # its order is not released
     CANCELLED = auto()  # none of its tickets is active
@@ -59,7 +59,7 @@ class SkipReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SendIntent:
-    """What goes, to whom. Tickets of the job that are not active stay behind and leave it."""
+    """What is sent, to whom. Tickets of the job that are not active are left out of it."""
 
     job: LeasedJob
     recipient: str
@@ -67,23 +67,25 @@ class SendIntent:
 
     @property
     def envelope_recipient(self) -> str:
-        """The address that the mail server is given; empty when the order's is none."""
+        """Return the address for the mail server; empty when the order's is unusable."""
         try:
-            return address(self.recipient)
+            return smtp_address(self.recipient)
         except RecipientUnusable:
             return ""
 
     @property
-    def left_behind(self) -> frozenset[UUID]:
+    def left_out(self) -> frozenset[UUID]:
         return self.job.ticket_ids - {ticket.ticket_id for ticket in self.tickets}
 
 
-def intend(
+def plan_send(
     job: LeasedJob, decision: str | None, snapshot: TicketsChanged
 ) -> SendIntent | SkipReason:
-    """At the moment of acting, by the latest of both writers."""
+    """Decide at the moment of sending, by the latest snapshot of both writers."""
     tickets = tuple(
-        it for it in snapshot.tickets if it.ticket_id in job.ticket_ids and it.status != "Cancelled"
+        ticket
+        for ticket in snapshot.tickets
+        if ticket.ticket_id in job.ticket_ids and ticket.status != "Cancelled"
     )
     if not tickets:
         return SkipReason.CANCELLED
@@ -96,22 +98,22 @@ class SendVerdict(Enum):
     ACCEPTED = auto()
     RETRY = auto()  # this mail, later
     REFUSED = auto()  # this mail, never
-    UNKNOWN = auto()  # it may have been accepted: again, with the same Message-ID
-    AWAY = auto()  # the server, so every mail
-    NOT_OUR_LOGIN = auto()  # the server, so every mail; somebody has to mend it
+    UNKNOWN = auto()  # it may have been accepted: try again, with the same Message-ID
+    UNAVAILABLE = auto()  # the server, so every mail
+    LOGIN_REFUSED = auto()  # the server, so every mail; an operator has to fix it
 
 
-SILENCE: dict[Stage, SendVerdict] = {
-    "connect": SendVerdict.AWAY,
-    "login": SendVerdict.AWAY,
+VERDICT_WITHOUT_REPLY: dict[Stage, SendVerdict] = {
+    "connect": SendVerdict.UNAVAILABLE,
+    "login": SendVerdict.UNAVAILABLE,
     "end": SendVerdict.UNKNOWN,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpReply:
-    """What the mail server said, and to what. Code 0: nothing, because the connection broke or a
-    wait ended.
+    """What the mail server replied, and to what. Code 0: nothing, because the connection broke or a
+    time limit passed.
     """
 
     stage: Stage
@@ -127,71 +129,72 @@ class SmtpReply:
         return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
-def judge(answer: SmtpReply) -> SendVerdict:
-    """Precedence: no answer, login, closing, the stage before any mail, then the first digit."""
+def classify_reply(reply: SmtpReply) -> SendVerdict:
+    """Classify in this precedence: no reply, login, closing, the stage before any mail, the first
+    digit.
+    """
     verdict = SendVerdict.RETRY
-    if answer.code == 0:
-        verdict = SILENCE.get(answer.stage, SendVerdict.RETRY)
-    elif answer.code in NOT_OUR_LOGIN:
-        verdict = SendVerdict.NOT_OUR_LOGIN
-    elif answer.code == CLOSING or answer.stage == "connect":
-        verdict = SendVerdict.AWAY
-    elif answer.stage == "login":
-        verdict = SendVerdict.NOT_OUR_LOGIN
-    elif answer.stage == "rcpt" and answer.code == OVER_QUOTA:
-        verdict = (
-            SendVerdict.RETRY
-        )  # old servers say it for "too many recipients" (RFC 5321, 4.5.3.1.10)
-    elif answer.code // 100 == 5:
+    if reply.code == 0:
+        verdict = VERDICT_WITHOUT_REPLY.get(reply.stage, SendVerdict.RETRY)
+    elif reply.code in LOGIN_CODES:
+        verdict = SendVerdict.LOGIN_REFUSED
+    elif reply.code == CLOSING or reply.stage == "connect":
+        verdict = SendVerdict.UNAVAILABLE
+    elif reply.stage == "login":
+        verdict = SendVerdict.LOGIN_REFUSED
+    elif reply.stage == "rcpt" and reply.code == OVER_QUOTA:
+        # Old servers send it for "too many recipients" (RFC 5321, 4.5.3.1.10).
+        verdict = SendVerdict.RETRY
+    elif reply.code // 100 == 5:
         verdict = SendVerdict.REFUSED
-    elif answer.code // 100 == 2:
+    elif reply.code // 100 == 2:
         verdict = SendVerdict.ACCEPTED
     return verdict
 
 
-def shakes_the_server(answer: SmtpReply, verdict: SendVerdict) -> bool:
-    """Whether the breaker counts it: the server's own trouble, and silence, whoever's fault that
-    is.
+def counts_against_server(reply: SmtpReply, verdict: SendVerdict) -> bool:
+    """Return whether the circuit breaker counts it: the server's own trouble, and no reply,
+    whatever its cause.
     """
-    return verdict in {SendVerdict.AWAY, SendVerdict.NOT_OUR_LOGIN} or answer.code == 0
+    return verdict in {SendVerdict.UNAVAILABLE, SendVerdict.LOGIN_REFUSED} or reply.code == 0
 
 
-def refusal(answer: SmtpReply) -> Undeliverable:
-    """Which letter a refusal makes. A 5.7 is policy and says nothing of the address, whatever the
-    basic code.
+def refusal_error(reply: SmtpReply) -> Undeliverable:
+    """Return the error of a refusal's dead letter. A 5.7 is policy and tells nothing about the
+    address, whatever the basic code.
     """
-    enhanced = answer.enhanced
+    enhanced = reply.enhanced
     if enhanced and enhanced[:2] == (5, 7):
-        return PolicyRefused(str(answer))
+        return PolicyRefused(str(reply))
     if (
-        answer.code in NO_SUCH_BOX
+        reply.code in NO_SUCH_MAILBOX
         or (enhanced and enhanced[:2] == (5, 1))
-        or (answer.code == 550 and not enhanced)
+        or (reply.code == 550 and not enhanced)
     ):
-        return AddressRefused(str(answer))
-    if answer.code in NOT_UNDERSTOOD:
-        return DialogueRefused(str(answer))
-    return MailRefused(str(answer))
+        return AddressRefused(str(reply))
+    if reply.code in NOT_UNDERSTOOD:
+        return DialogueRefused(str(reply))
+    return MailRefused(str(reply))
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """The ceilings, and the waits between attempts."""
+    """The limits of retrying, and the delays between attempts."""
 
     retry_min_s: float
     retry_max_s: float
     failures_max: int
     age_max: timedelta
 
-    def wait_s(self, failures: int, chance: float) -> float:
-        """Doubles with each failure, between half and all of it by chance, so that a crowd does not
-        come back at once.
+    def wait_s(self, failures: int, random: float) -> float:
+        """Return a delay that doubles with each failure; between half and all of it, by `random` in
+        [0, 1), so that many jobs do not come back at once.
         """
         doubled = self.retry_min_s * 2.0 ** min(failures - 1, 40)
-        return min(self.retry_max_s, doubled) * (0.5 + chance / 2)
+        return min(self.retry_max_s, doubled) * (0.5 + random / 2)
 
-    def ceiling(self, job: LeasedJob, last: str, now: datetime) -> Undeliverable | None:
-        """The letter, when this failure was one too many."""
+    def exhausted(self, job: LeasedJob, last: str, now: datetime) -> Undeliverable | None:
+        """Return the error of the dead letter, when this failure was one too many."""
         failures, age = job.failures + 1, now - job.retry_since
         if failures >= self.failures_max:
             return RetriesExhausted(f"after {failures} failures; the last: {last}")

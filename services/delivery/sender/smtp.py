@@ -1,7 +1,7 @@
-"""The dialogue with a mail server, every wait bounded. What it says comes back as an Answer,
-silence too; nothing is raised.
+"""The dialogue with a mail server, every wait bounded. Its reply is returned as an SmtpReply, no
+reply too; nothing is raised.
 
-The final dot is the moment that matters: without an answer to it, nobody knows whether the mail was
+The final dot is the moment that matters: without a reply to it, nobody knows whether the mail was
 accepted.
 """
 
@@ -20,14 +20,14 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from typing_extensions import override
 
-from services.delivery.addresses import domain
+from services.delivery.addresses import ascii_domain
 from services.delivery.errors import SmtpUrlUnusable
 from services.delivery.sender.rules import SmtpReply, Stage
 
 LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 PORTS = {"smtp": 25, "smtps": 465}
 OK = 2
-GO_ON = 354
+CONTINUE = 354
 LINE_BYTES_MAX, LINES_MAX = 2_048, 100  # RFC 5321 asks for 512
 
 
@@ -47,8 +47,10 @@ class SmtpServer:
         return f"{self.host}:{self.port}"
 
 
-def destination(url: str) -> SmtpServer:
-    """Raises SmtpUrlUnusable, without quoting the URL: it may hold a password."""
+def parse_smtp_url(url: str) -> SmtpServer:
+    """Parse STUBLINE_DELIVERY_SMTP_URL. Raises SmtpUrlUnusable, without quoting it: it may hold a
+    password.
+    """
     try:
         parts = urlsplit(url)
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
@@ -62,10 +64,10 @@ def destination(url: str) -> SmtpServer:
     if set(options) - {"starttls"} or options.get("starttls", "required") != "required":
         raise SmtpUrlUnusable("the only option is ?starttls=required")
     try:
-        host = parts.hostname if parts.hostname.isascii() else domain(parts.hostname)
+        host = parts.hostname if parts.hostname.isascii() else ascii_domain(parts.hostname)
     except UnicodeError as error:
         raise SmtpUrlUnusable(f"its host cannot be one: {error}") from None
-    found = SmtpServer(
+    server = SmtpServer(
         host,
         port or PORTS[parts.scheme],
         parts.scheme == "smtps",
@@ -73,14 +75,14 @@ def destination(url: str) -> SmtpServer:
         unquote(parts.username or ""),
         unquote(parts.password or ""),
     )
-    if found.password and not (
-        found.is_encrypted or found.wants_starttls or is_this_machine(found.host)
+    if server.password and not (
+        server.is_encrypted or server.wants_starttls or is_loopback(server.host)
     ):
         raise SmtpUrlUnusable("it would send a password in the clear")
-    return found
+    return server
 
 
-def is_this_machine(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
@@ -92,22 +94,22 @@ class OutgoingMail:
 
     sender: str
     recipient: str
-    envelope_id: str  # comes back in reports about the mail (RFC 3461)
-    mail: bytes
+    envelope_id: str  # quoted in reports about the mail (RFC 3461)
+    content: bytes
 
 
 class StrictSmtp(smtplib.SMTP):
-    """An answer counts when it is whole. The standard library takes `2` and a broken connection for
-    a code, and `25` for a line: behind a final dot that would be a mail taken for sent.
+    """Accepts complete replies only. The standard library takes `2` and a broken connection for a
+    code, and `25` for a line: after a final dot that would be a mail taken for sent.
     """
 
-    def __init__(self, where: SmtpServer, timeout_s: float) -> None:
+    def __init__(self, server: SmtpServer, timeout_s: float) -> None:
         super().__init__(timeout=timeout_s)
-        self._host = where.host  # the name that certificates are checked against
+        self._host = server.host  # the name that certificates are checked against
 
     @override
     def getreply(self) -> tuple[int, bytes]:
-        said: list[bytes] = []
+        lines: list[bytes] = []
         if self.file is None and self.sock is not None:
             self.file = self.sock.makefile("rb")
         while True:
@@ -115,11 +117,11 @@ class StrictSmtp(smtplib.SMTP):
                 line = self.file.readline(LINE_BYTES_MAX) if self.file is not None else b""
             except OSError as error:
                 raise self._broken(f"{type(error).__name__}: {error}") from None
-            if not line.endswith(b"\n") or not line[:3].isdigit() or len(said) > LINES_MAX:
+            if not line.endswith(b"\n") or not line[:3].isdigit() or len(lines) > LINES_MAX:
                 raise self._broken("cut off" if line else "closed")
-            said.append(line[4:].strip())
+            lines.append(line[4:].strip())
             if line[3:4] != b"-":
-                return int(line[:3]), b"\n".join(said)
+                return int(line[:3]), b"\n".join(lines)
 
     def _broken(self, why: str) -> smtplib.SMTPServerDisconnected:
         self.close()
@@ -127,31 +129,31 @@ class StrictSmtp(smtplib.SMTP):
 
 
 class StrictSmtpOverTls(StrictSmtp, smtplib.SMTP_SSL):
-    """The same, encrypted from its first byte."""
+    """The same, encrypted from the first byte."""
 
-    def __init__(self, where: SmtpServer, timeout_s: float) -> None:
+    def __init__(self, server: SmtpServer, timeout_s: float) -> None:
         smtplib.SMTP_SSL.__init__(self, timeout=timeout_s, context=ssl.create_default_context())
-        self._host = where.host
+        self._host = server.host
 
 
 class NoReply(Exception):
-    """No answer, or none that lets the dialogue go on."""
+    """No reply, or one that ends the dialogue."""
 
-    def __init__(self, answer: SmtpReply) -> None:
-        self.answer = answer
-        super().__init__(str(answer))
+    def __init__(self, reply: SmtpReply) -> None:
+        self.reply = reply
+        super().__init__(str(reply))
 
 
 class SmtpChannel:
-    """One connection, used for several mails. It is opened when a mail comes, and closed at the
-    first doubt.
+    """One connection, used for several mails. It is opened when a mail comes, and closed after any
+    failure.
     """
 
     def __init__(
-        self, where: SmtpServer, *, timeout_s: float, deadline_s: float, mails_max: int
+        self, server: SmtpServer, *, timeout_s: float, deadline_s: float, mails_max: int
     ) -> None:
-        self.where, self._timeout_s, self._deadline_s, self._mails_max = (
-            where,
+        self.server, self._timeout_s, self._deadline_s, self._mails_max = (
+            server,
             timeout_s,
             deadline_s,
             mails_max,
@@ -160,10 +162,10 @@ class SmtpChannel:
         self._mails = 0
 
     def send(
-        self, parcel: OutgoingMail, *, at_final_dot: Callable[[], None] = lambda: None
+        self, mail: OutgoingMail, *, at_final_dot: Callable[[], None] = lambda: None
     ) -> SmtpReply:
-        """The answer to the final dot, or the first that ended the dialogue. Silence is an answer
-        with code 0.
+        """Return the reply to the final dot, or the first reply that ended the dialogue. No reply
+        is code 0.
         """
         if self._mails >= self._mails_max:
             self.close()
@@ -171,35 +173,34 @@ class SmtpChannel:
         try:
             with self._deadline():
                 try:
-                    self._begin(parcel)
-                except NoReply as silence:
-                    if not is_reused or silence.answer.code not in {0, 421}:
+                    self._begin(mail)
+                except NoReply as ended:
+                    if not is_reused or ended.reply.code not in {0, 421}:
                         raise
-                    # it had been closed at the other end while it rested: that says nothing of this
-                    # mail
+                    # The server closed it while it was idle: that says nothing about this mail.
                     self.close()
-                    self._begin(parcel)
-                answer = self._hand_over(parcel, at_final_dot)
-        except NoReply as silence:
-            answer = silence.answer
+                    self._begin(mail)
+                reply = self._hand_over(mail, at_final_dot)
+        except NoReply as ended:
+            reply = ended.reply
         self._mails += 1
-        if answer.code // 100 != OK:
+        if reply.code // 100 != OK:
             self.close()
-        return answer
+        return reply
 
     def close(self) -> None:
         smtp, self._smtp, self._mails = self._smtp, None, 0
         if smtp is not None:
             with contextlib.suppress(OSError, smtplib.SMTPException):
                 if smtp.sock is not None:
-                    smtp.sock.settimeout(min(1.0, self._timeout_s))  # politeness may not cost more
+                    smtp.sock.settimeout(min(1.0, self._timeout_s))  # a QUIT may not cost more
                 smtp.docmd("QUIT")
             smtp.close()
 
     @contextlib.contextmanager
     def _deadline(self) -> Iterator[None]:
-        """A server that drips a byte a second keeps every single wait short, and the dialogue
-        endless: this ends it.
+        """Cut the dialogue off at its deadline: a server that sends a byte a second keeps every
+        single wait short, and the dialogue endless.
         """
 
         def cut() -> None:
@@ -215,31 +216,31 @@ class SmtpChannel:
         finally:
             timer.cancel()
 
-    def _begin(self, parcel: OutgoingMail) -> None:
-        """As far as the server's word that the mail may come."""
+    def _begin(self, mail: OutgoingMail) -> None:
+        """Speak as far as the server's 354, after which the mail may come."""
         smtp = self._opened()
-        options = [f"size={len(parcel.mail)}"] if smtp.has_extn("size") else []
-        asked = ["NOTIFY=FAILURE,DELAY"] if smtp.has_extn("dsn") else []
+        options = [f"size={len(mail.content)}"] if smtp.has_extn("size") else []
+        recipient_options = ["NOTIFY=FAILURE,DELAY"] if smtp.has_extn("dsn") else []
         if smtp.has_extn("dsn"):
-            options += ["RET=HDRS", f"ENVID={parcel.envelope_id}"]
-        self._say("mail", lambda: smtp.mail(parcel.sender, options), OK)
-        self._say("rcpt", lambda: smtp.rcpt(parcel.recipient, asked), OK)
-        self._say("data", lambda: smtp.docmd("DATA"), GO_ON // 100)
+            options += ["RET=HDRS", f"ENVID={mail.envelope_id}"]
+        self._command("mail", lambda: smtp.mail(mail.sender, options), OK)
+        self._command("rcpt", lambda: smtp.rcpt(mail.recipient, recipient_options), OK)
+        self._command("data", lambda: smtp.docmd("DATA"), CONTINUE // 100)
 
-    def _hand_over(self, parcel: OutgoingMail, at_final_dot: Callable[[], None]) -> SmtpReply:
+    def _hand_over(self, mail: OutgoingMail, at_final_dot: Callable[[], None]) -> SmtpReply:
         smtp = self._opened()
-        mail = LEADING_DOT.sub(b"..", parcel.mail)
+        content = LEADING_DOT.sub(b"..", mail.content)
         try:
-            smtp.send(mail if mail.endswith(b"\r\n") else mail + b"\r\n")
+            smtp.send(content if content.endswith(b"\r\n") else content + b"\r\n")
         except (OSError, smtplib.SMTPException) as error:
-            raise NoReply(SmtpReply("data", 0, told(error))) from None
+            raise NoReply(SmtpReply("data", 0, describe_error(error))) from None
         try:
             smtp.send(b".\r\n")
             at_final_dot()
             code, text = smtp.getreply()
         except (OSError, smtplib.SMTPException) as error:
-            raise NoReply(SmtpReply("end", 0, told(error))) from None
-        return SmtpReply("end", code, readable(text))
+            raise NoReply(SmtpReply("end", 0, describe_error(error))) from None
+        return SmtpReply("end", code, one_line(text))
 
     def _opened(self) -> smtplib.SMTP:
         smtp = self._smtp
@@ -249,53 +250,54 @@ class SmtpChannel:
         return smtp
 
     def _connected(self) -> smtplib.SMTP:
-        where = self.where
-        smtp = (StrictSmtpOverTls if where.is_encrypted else StrictSmtp)(where, self._timeout_s)
-        self._smtp = smtp  # already now: the deadline has to reach its socket
-        self._say("connect", lambda: smtp.connect(where.host, where.port), OK)
-        if (
-            smtp.sock is not None
-        ):  # else the final dot waits 40 ms for the acknowledgement of what stands before it
+        server = self.server
+        smtp = (StrictSmtpOverTls if server.is_encrypted else StrictSmtp)(server, self._timeout_s)
+        self._smtp = smtp  # before it connects: the deadline has to reach its socket
+        self._command("connect", lambda: smtp.connect(server.host, server.port), OK)
+        # Without it the final dot waits 40 ms for the acknowledgement of what precedes it.
+        if smtp.sock is not None:
             smtp.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return smtp
 
     def _login(self, smtp: smtplib.SMTP) -> None:
-        self._say("connect", smtp.ehlo, OK)
+        self._command("connect", smtp.ehlo, OK)
         try:
-            if self.where.wants_starttls:
+            if self.server.wants_starttls:
                 code, text = smtp.starttls(context=ssl.create_default_context())
                 if code // 100 != OK:
-                    raise self._ended(SmtpReply("login", code, readable(text)))
-                self._say("connect", smtp.ehlo, OK)
-            if self.where.user:
-                smtp.login(self.where.user, self.where.password)
+                    raise self._end(SmtpReply("login", code, one_line(text)))
+                self._command("connect", smtp.ehlo, OK)
+            if self.server.user:
+                smtp.login(self.server.user, self.server.password)
         except smtplib.SMTPResponseException as error:
-            raise self._ended(
-                SmtpReply("login", error.smtp_code, readable(error.smtp_error))
+            raise self._end(
+                SmtpReply("login", error.smtp_code, one_line(error.smtp_error))
             ) from None
         except smtplib.SMTPNotSupportedError as error:
-            raise self._ended(SmtpReply("login", 530, told(error))) from None
+            raise self._end(SmtpReply("login", 530, describe_error(error))) from None
         except (OSError, smtplib.SMTPException) as error:
-            raise self._ended(SmtpReply("login", 0, told(error))) from None
+            raise self._end(SmtpReply("login", 0, describe_error(error))) from None
 
-    def _say(self, stage: Stage, what: Callable[[], tuple[int, bytes]], wanted: int) -> None:
+    def _command(
+        self, stage: Stage, command: Callable[[], tuple[int, bytes]], expected: int
+    ) -> None:
         try:
-            code, text = what()
+            code, text = command()
         except (OSError, smtplib.SMTPException) as error:
-            raise self._ended(SmtpReply(stage, 0, told(error))) from None
-        if code // 100 != wanted:
-            raise self._ended(SmtpReply(stage, code, readable(text)))
+            raise self._end(SmtpReply(stage, 0, describe_error(error))) from None
+        if code // 100 != expected:
+            raise self._end(SmtpReply(stage, code, one_line(text)))
 
-    def _ended(self, answer: SmtpReply) -> NoReply:
-        self.close() if answer.code == 0 or answer.stage in {"connect", "login"} else None
-        return NoReply(answer)
-
-
-def readable(text: bytes | str) -> str:
-    """A server's words, in one line and of bounded length."""
-    said = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return " ".join(said.split())[:300]
+    def _end(self, reply: SmtpReply) -> NoReply:
+        self.close() if reply.code == 0 or reply.stage in {"connect", "login"} else None
+        return NoReply(reply)
 
 
-def told(error: Exception) -> str:
-    return readable(f"{type(error).__name__}: {error}")
+def one_line(text: bytes | str) -> str:
+    """Return a server's text in one line of bounded length."""
+    decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return " ".join(decoded.split())[:300]
+
+
+def describe_error(error: Exception) -> str:
+    return one_line(f"{type(error).__name__}: {error}")

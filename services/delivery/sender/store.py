@@ -1,4 +1,4 @@
-"""A sender's SQL: jobs taken, ends written. Each method is one transaction of its own, and short:
+"""A sender's SQL: jobs leased, results recorded. Each method is one short transaction of its own:
 no mail is sent inside one.
 """
 
@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg.rows import dict_row
 
 from schemas.orders import TicketsChanged
-from services.delivery.sender.rules import LeasedJob, SendIntent, SkipReason, SmtpReply, intend
+from services.delivery.sender.rules import LeasedJob, SendIntent, SkipReason, SmtpReply, plan_send
 from services.runtime.errors import StublineError
 from services.runtime.postgres import statements
 from services.runtime.postgres.ledger import Session
@@ -21,11 +21,11 @@ from services.runtime.text import storable
 from services.runtime.version import CODE_VERSION
 
 SQL = statements.load(__package__)
-REFRAINED = {SkipReason.HELD: ("due", True), SkipReason.CANCELLED: ("cancelled", False)}
+STATE_OF_SKIPPED = {SkipReason.HELD: ("due", True), SkipReason.CANCELLED: ("cancelled", False)}
 
 
 class PlannedSend(NamedTuple):
-    """An intent, written, and the order that it belongs to."""
+    """A recorded intent, and the order that it belongs to."""
 
     intent: SendIntent
     snapshot: TicketsChanged
@@ -33,19 +33,19 @@ class PlannedSend(NamedTuple):
 
 class LeasedBatch(NamedTuple):
     work: list[PlannedSend]
-    refrained: int
+    skipped: int
     lost_leases: int
-    found: int  # jobs that were due, whatever came of them
+    found: int  # jobs that were due, whether they are sent or not
 
 
-class OrderState(NamedTuple):
+class JobCounts(NamedTuple):
     jobs: Mapping[str, int]
     oldest_due_s: float
 
 
 @dataclass(slots=True)
 class JobQueue:
-    """One connection, which is opened when it is needed and forgotten when it fails."""
+    """The jobs of one sender. Its connection is opened when needed and dropped when it fails."""
 
     connect: Callable[[], Session]
     owner: str
@@ -63,9 +63,9 @@ class JobQueue:
             self._session.close()
         self._session = None
 
-    def take(self, jobs_max: int, lease_s: float) -> LeasedBatch:
-        """Due jobs, looked at beside their orders, with the intent to send them. At most six round
-        trips for any number.
+    def lease_due(self, jobs_max: int, lease_s: float) -> LeasedBatch:
+        """Lease due jobs, checked against their orders, with the intent to send them. At most six
+        round trips for any number.
         """
         with self.session.transaction():
             rows = self._rows("take_jobs", {"jobs_max": jobs_max})
@@ -76,53 +76,56 @@ class JobQueue:
                 row["order_id"]: row for row in self._rows("lock_free_orders", {"order_ids": ids})
             }
             work: list[PlannedSend] = []
-            refrained: list[tuple[UUID, SkipReason]] = []
+            skipped: list[tuple[UUID, SkipReason]] = []
             lost = 0
             for row in rows:
                 if (order := orders.get(row["order_id"])) is None:
-                    continue  # the lane is at it: in a moment
+                    continue  # the lane has it locked: a later lease finds it
                 lost += row["lease_owner"] is not None
                 snapshot = TicketsChanged.model_validate(order["tickets"])
-                found = intend(leased(row), order["decision"], snapshot)
-                if isinstance(found, SkipReason):
-                    refrained.append((row["job_id"], found))
+                planned = plan_send(leased_job(row), order["decision"], snapshot)
+                if isinstance(planned, SkipReason):
+                    skipped.append((row["job_id"], planned))
                 else:
-                    work.append(PlannedSend(found, snapshot))
-            self._write(work, refrained, lease_s)
-        return LeasedBatch(work, len(refrained), lost, len(rows))
+                    work.append(PlannedSend(planned, snapshot))
+            self._write(work, skipped, lease_s)
+        return LeasedBatch(work, len(skipped), lost, len(rows))
 
     def _write(
         self,
         work: Sequence[PlannedSend],
-        refrained: Sequence[tuple[UUID, SkipReason]],
+        skipped: Sequence[tuple[UUID, SkipReason]],
         lease_s: float,
     ) -> None:
         if work:
-            ids = [it.intent.job.job_id for it in work]
-            recipients = [storable(it.intent.recipient, 320) for it in work]
+            ids = [send.intent.job.job_id for send in work]
+            recipients = [storable(send.intent.recipient, 320) for send in work]
             columns = {"job_ids": ids, "recipients": recipients}
-            columns["envelope_recipients"] = [it.intent.envelope_recipient for it in work]
+            columns["envelope_recipients"] = [send.intent.envelope_recipient for send in work]
             self._do("write_intents", columns | {"lease_s": lease_s})
-        if left := [
-            (it.intent.job.job_id, ticket)
-            for it in work
-            for ticket in sorted(it.intent.left_behind)
+        if left_out := [
+            (send.intent.job.job_id, ticket)
+            for send in work
+            for ticket in sorted(send.intent.left_out)
         ]:
             self._do(
                 "drop_inactive_tickets",
-                {"job_ids": [job for job, _ in left], "ticket_ids": [it for _, it in left]},
+                {
+                    "job_ids": [job for job, _ in left_out],
+                    "ticket_ids": [ticket for _, ticket in left_out],
+                },
             )
-        if refrained:
+        if skipped:
             columns = {
-                "job_ids": [job_id for job_id, _ in refrained],
-                "states": [REFRAINED[why][0] for _, why in refrained],
-                "are_held": [REFRAINED[why][1] for _, why in refrained],
+                "job_ids": [job_id for job_id, _ in skipped],
+                "states": [STATE_OF_SKIPPED[reason][0] for _, reason in skipped],
+                "are_held": [STATE_OF_SKIPPED[reason][1] for _, reason in skipped],
             }
             self._do("skip_jobs", columns)
 
-    def hold(self, job: LeasedJob, lease_s: float) -> bool:
-        """Whether the job is still ours, and then for a whole lease."""
-        return bool(self._rows("confirm_lease", lease(job) | {"lease_s": lease_s}))
+    def confirm_lease(self, job: LeasedJob, lease_s: float) -> bool:
+        """Return whether the job is still this sender's; then it is, for a whole lease."""
+        return bool(self._rows("confirm_lease", lease_columns(job) | {"lease_s": lease_s}))
 
     def renew(self, jobs: Sequence[LeasedJob], lease_s: float) -> None:
         columns = {
@@ -131,59 +134,59 @@ class JobQueue:
         }
         self._do("renew_leases", columns | {"lease_s": lease_s})
 
-    def accepted(
-        self, job: LeasedJob, answer: SmtpReply, document_sha256: bytes
+    def record_accepted(
+        self, job: LeasedJob, reply: SmtpReply, document_sha256: bytes
     ) -> tuple[int, float]:
-        """How often its mail has been accepted by now, and how long the job took since it was
-        filed.
+        """Return how often its mail has been accepted by now, and how long the job took since it
+        was filed.
         """
         with self.session.transaction():
             self._rows("mark_order_dirty", {"order_id": job.order_id})
-            said = {
+            columns = {
                 "job_id": job.job_id,
-                "answer": storable(str(answer)),
+                "answer": storable(str(reply)),
                 "document_sha256": document_sha256,
             }
-            row = self._rows("record_accepted", said)[0]
+            row = self._rows("record_accepted", columns)[0]
         return int(row["mails"]), float(row["waited_s"])
 
-    def failed(
+    def record_failure(
         self,
         job: LeasedJob,
-        answer: str,
+        reply: str,
         *,
         wait_s: float,
         is_failure: bool,
         is_unknown: bool,
-        bury: Callable[[datetime], StublineError | None],
+        final_error: Callable[[datetime], StublineError | None],
     ) -> StublineError | None:
-        """Due again behind a wait; or, when `bury` at the database's time says so, dead with its
-        letter.
+        """Make the job due again after a delay; or, when `final_error` at the database's time
+        returns one, dead, with its dead letter.
         """
         with self.session.transaction():
             now = self._rows("mark_order_dirty", {"order_id": job.order_id})[0]["at"]
-            said = {
-                "answer": storable(answer, 500),
+            columns = {
+                "answer": storable(reply, 500),
                 "is_failure": is_failure,
                 "is_unknown": is_unknown,
             }
-            if not self._rows("record_failure", lease(job) | said | {"wait_s": wait_s}):
-                return None  # another's by now: what he does ends it
-            error = bury(now)
-            return error if error is not None and self._bury(job, error) else None
+            if not self._rows("record_failure", lease_columns(job) | columns | {"wait_s": wait_s}):
+                return None  # another sender's by now, whose result ends it
+            error = final_error(now)
+            return error if error is not None and self._dead_letter(job, error) else None
 
-    def _bury(self, job: LeasedJob, error: StublineError) -> bool:
-        told = {
+    def _dead_letter(self, job: LeasedJob, error: StublineError) -> bool:
+        columns = {
             "code": error.code,
             "text": storable(error.cause or error.code),
             "code_version": CODE_VERSION,
         }
-        letters = self._rows("add_dead_letter", lease(job) | told)
-        if letters:
-            self._do("dead_letter_job", {"job_id": job.job_id, "dead_letter_id": letters[0]["id"]})
-        return bool(letters)
+        rows = self._rows("add_dead_letter", lease_columns(job) | columns)
+        if rows:
+            self._do("dead_letter_job", {"job_id": job.job_id, "dead_letter_id": rows[0]["id"]})
+        return bool(rows)
 
-    def give_back(self, jobs: Sequence[LeasedJob]) -> None:
+    def release(self, jobs: Sequence[LeasedJob]) -> None:
         self._do(
             "release_leases",
             {"job_ids": [job.job_id for job in jobs], "attempts": [job.attempt for job in jobs]},
@@ -192,10 +195,10 @@ class JobQueue:
     def is_paused(self) -> bool:
         return bool(self._rows("is_paused", {})[0]["exists"])
 
-    def standing(self) -> OrderState:
+    def count_jobs(self) -> JobCounts:
         rows = {row["status"]: row for row in self._rows("count_jobs", {})}
         oldest = rows["due"]["oldest_s"] if "due" in rows else 0.0
-        return OrderState({name: row["jobs"] for name, row in rows.items()}, oldest)
+        return JobCounts({name: row["jobs"] for name, row in rows.items()}, oldest)
 
     def _rows(self, name: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         cursor = self.session.cursor(row_factory=dict_row)
@@ -207,12 +210,12 @@ class JobQueue:
         self.session.execute(SQL[name], {"owner": self.owner, "group": self.group, **arguments})
 
 
-def lease(job: LeasedJob) -> dict[str, Any]:
+def lease_columns(job: LeasedJob) -> dict[str, Any]:
     return {"job_id": job.job_id, "attempt": job.attempt}
 
 
-def leased(row: Mapping[str, Any]) -> LeasedJob:
-    """As it will be when the intent is written: its attempt is the next."""
+def leased_job(row: Mapping[str, Any]) -> LeasedJob:
+    """Return the job as it will be when the intent is recorded: its attempt is the next."""
     return LeasedJob(
         row["job_id"],
         row["order_id"],

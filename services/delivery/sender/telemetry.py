@@ -1,5 +1,5 @@
-"""What a sender tells while it works: points in the life of a mail. `SenderTelemetry` does nothing;
-the Narrator counts and speaks.
+"""Points in the life of a mail that a sender reports. `SenderTelemetry` does nothing;
+`SenderLoggingTelemetry` counts and logs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from services.delivery import metrics
 from services.delivery.document_cache import CachedDocument
 from services.delivery.errors import MailServerLoginRefused, MailServerUnavailable
 from services.delivery.sender.rules import LeasedJob, SendVerdict, SmtpReply
-from services.delivery.sender.store import LeasedBatch, OrderState
+from services.delivery.sender.store import JobCounts, LeasedBatch
 from services.runtime import failures
 from services.runtime.errors import StublineError
 from services.runtime.observability import logs
@@ -25,69 +25,69 @@ OUTCOMES = {
     SendVerdict.RETRY: "retry",
     SendVerdict.REFUSED: "refused",
     SendVerdict.UNKNOWN: "unknown",
-    SendVerdict.AWAY: "away",
-    SendVerdict.NOT_OUR_LOGIN: "away",
+    SendVerdict.UNAVAILABLE: "unavailable",
+    SendVerdict.LOGIN_REFUSED: "unavailable",
 }
-STANDINGS = ("due", "waiting", "held", "dead")
+JOB_STATES = ("due", "waiting", "held", "dead")
 
 
 class SenderTelemetry:
-    """Points in their sequence. Between any two the process may die."""
+    """The points in their order. Between any two the process may die."""
 
-    def taken(self, taken: LeasedBatch) -> None:
-        """Intents are written; nothing is rendered yet."""
+    def taken(self, batch: LeasedBatch) -> None:
+        """Intents are recorded; nothing is rendered yet."""
 
     def stamped(self, pages: int) -> None: ...
-    def whole(self, pages: int, why: str) -> None:
-        """Set by WeasyPrint, because a text cannot be stamped."""
+    def laid_out(self, pages: int, reason: str) -> None:
+        """WeasyPrint laid the page out, because a text of it cannot be stamped."""
 
-    def lacking(self, design: str, field: str, letters: int) -> None:
-        """Letters of a text that no font has: they are printed as U+FFFD."""
+    def characters_missing(self, design: str, field: str, characters: int) -> None:
+        """Characters of a text that no font has: they are printed as U+FFFD."""
 
     def compiled(self, seconds: float) -> None:
-        """A design, for a campaign."""
+        """A design was compiled for a campaign."""
 
     def named(self, order_id: str) -> None:
         """Rows name the files that were rendered; their contents are not in the store yet."""
 
-    def rendered(self, job: LeasedJob, printed: Sequence[CachedDocument], seconds: float) -> None:
-        """The files are there; the server has not been spoken to."""
+    def rendered(self, job: LeasedJob, files: Sequence[CachedDocument], seconds: float) -> None:
+        """The files are there; no mail server has been contacted."""
 
     def handed_over(self, job: LeasedJob) -> None:
-        """The final dot is sent; its answer has not been read."""
+        """The final dot is sent; its reply has not been read."""
 
     def answered(
-        self, job: LeasedJob, answer: SmtpReply, verdict: SendVerdict, seconds: float
+        self, job: LeasedJob, reply: SmtpReply, verdict: SendVerdict, seconds: float
     ) -> None:
-        """The answer is known here, and not yet in the database."""
+        """The reply is known here, and not yet in the database."""
 
     def recorded(self, job: LeasedJob) -> None:
-        """It is in the database."""
+        """The result is in the database."""
 
     def accepted(self, mails: int, waited_s: float) -> None: ...
-    def buried(self, job: LeasedJob, error: StublineError) -> None: ...
-    def given_back(self, jobs: Sequence[LeasedJob]) -> None: ...
+    def dead_lettered(self, job: LeasedJob, error: StublineError) -> None: ...
+    def released(self, jobs: Sequence[LeasedJob]) -> None: ...
     def server(self, destination: str, openness: float) -> None:
-        """Whether the mail server is left alone: 0 no, 0.5 one mail tries, 1 yes."""
+        """The state of the mail server's circuit breaker: 0 closed, 0.5 half-open, 1 open."""
 
-    def stands(self, standing: OrderState) -> None: ...
-    def turned(self, *, is_ready: bool, why: str) -> None: ...
+    def jobs_counted(self, state: JobCounts) -> None: ...
+    def stepped(self, *, is_ready: bool, reason: str) -> None: ...
     def trouble(self, error: BaseException, wait_s: float) -> None:
-        """The database's fault: the sender waits so many seconds."""
+        """The database is unavailable: the sender backs off for so many seconds."""
 
     def unexpected(self, job: LeasedJob, error: BaseException) -> None: ...
     def unprintable(self, job: LeasedJob, error: StublineError) -> None:
-        """Its design cannot be printed as it is; the job is tried again later."""
+        """The job's design cannot be printed as it is; the job is tried again later."""
 
     def file_trouble(self, order_id: str, error: StublineError) -> None:
-        """Something is wrong with the content store or what is in it. It was got over."""
+        """The blob store or a file in it failed. The mail is sent all the same."""
 
     def files_removed(self, files: int) -> None: ...
     def plates_removed(self, plates: int) -> None: ...
 
 
 class SenderLoggingTelemetry(SenderTelemetry):
-    """Metrics, a log line for what is worth one, and the answers of the health door. Never an
+    """Metrics, a log line for what is worth one, and the states of the health server. Never an
     address, never a code.
     """
 
@@ -95,32 +95,31 @@ class SenderLoggingTelemetry(SenderTelemetry):
         self._log, self._health = logs.get("sender"), health
         self._openness, self._repeats = 0.0, RepeatLimiter()
         self._was_ready: tuple[bool, str] | None = None
-        self._lacking = set[
-            tuple[str, str]
-        ]()  # what was told once: a design's fields are few, its texts are not
+        # Logged once each: a design's fields are few, its texts are not.
+        self._missing = set[tuple[str, str]]()
 
     @override
-    def taken(self, taken: LeasedBatch) -> None:
+    def taken(self, batch: LeasedBatch) -> None:
         self._health.beat()
-        if taken.lost_leases:
-            metrics.LOST_LEASES.add(taken.lost_leases)
-            self._log.warning("leases ran out without an answer", jobs=taken.lost_leases)
-        if taken.refrained:
-            metrics.ATTEMPTS.add(taken.refrained, outcome="given_back")
+        if batch.lost_leases:
+            metrics.LOST_LEASES.add(batch.lost_leases)
+            self._log.warning("leases ran out without an answer", jobs=batch.lost_leases)
+        if batch.skipped:
+            metrics.ATTEMPTS.add(batch.skipped, outcome="released")
 
     @override
     def stamped(self, pages: int) -> None:
         metrics.PAGES.add(pages, kind="stamped")
 
     @override
-    def whole(self, pages: int, why: str) -> None:
-        metrics.PAGES.add(pages, kind=why)
+    def laid_out(self, pages: int, reason: str) -> None:
+        metrics.PAGES.add(pages, kind=reason)
 
     @override
-    def lacking(self, design: str, field: str, letters: int) -> None:
-        metrics.LACKING.add(letters)
-        if (design, field) not in self._lacking:
-            self._lacking.add((design, field))
+    def characters_missing(self, design: str, field: str, characters: int) -> None:
+        metrics.CHARACTERS_MISSING.add(characters)
+        if (design, field) not in self._missing:
+            self._missing.add((design, field))
             self._log.warning(
                 "characters that no font has are printed as U+FFFD", design=design, field=field
             )
@@ -131,19 +130,19 @@ class SenderLoggingTelemetry(SenderTelemetry):
         self._log.info("design compiled", seconds=round(seconds, 2))
 
     @override
-    def rendered(self, job: LeasedJob, printed: Sequence[CachedDocument], seconds: float) -> None:
+    def rendered(self, job: LeasedJob, files: Sequence[CachedDocument], seconds: float) -> None:
         self._health.beat()
-        for outcome, files in Counter(file.outcome for file in printed).items():
-            metrics.FILES.add(files, outcome=outcome)
+        for outcome, count in Counter(file.outcome for file in files).items():
+            metrics.FILES.add(count, outcome=outcome)
             metrics.FILE_BYTES.add(
-                sum(len(it.pdf) for it in printed if it.outcome == outcome), outcome=outcome
+                sum(len(file.pdf) for file in files if file.outcome == outcome), outcome=outcome
             )
-        if any(file.outcome != "found" for file in printed):
+        if any(file.outcome != "found" for file in files):
             metrics.RENDER_SECONDS.observe(seconds)
 
     @override
     def answered(
-        self, job: LeasedJob, answer: SmtpReply, verdict: SendVerdict, seconds: float
+        self, job: LeasedJob, reply: SmtpReply, verdict: SendVerdict, seconds: float
     ) -> None:
         self._health.beat()
         metrics.ATTEMPTS.add(outcome=OUTCOMES[verdict])
@@ -151,56 +150,58 @@ class SenderLoggingTelemetry(SenderTelemetry):
             metrics.MAIL_SECONDS.observe(seconds)
             return
         codes = {
-            SendVerdict.AWAY: MailServerUnavailable.code,
-            SendVerdict.NOT_OUR_LOGIN: MailServerLoginRefused.code,
+            SendVerdict.UNAVAILABLE: MailServerUnavailable.code,
+            SendVerdict.LOGIN_REFUSED: MailServerLoginRefused.code,
         }
-        where = {"key": job.order_id, "job_id": str(job.job_id), "attempt": job.attempt}
+        fields = {"key": job.order_id, "job_id": str(job.job_id), "attempt": job.attempt}
         self._log.warning(
             "mail not accepted",
-            **where,
+            **fields,
             outcome=OUTCOMES[verdict],
             code=codes.get(verdict),
-            stage=answer.stage,
-            reply=answer.code,
+            stage=reply.stage,
+            reply=reply.code,
         )
 
     @override
     def accepted(self, mails: int, waited_s: float) -> None:
         metrics.WAIT_SECONDS.observe(max(0.0, waited_s))
         if mails > 1:
-            metrics.REPEATED.add()
+            metrics.MAILS_REPEATED.add()
 
     @override
-    def buried(self, job: LeasedJob, error: StublineError) -> None:
-        metrics.LETTERS.add(code=error.code)
-        self._log.error("job given up", key=job.order_id, job_id=str(job.job_id), code=error.code)
+    def dead_lettered(self, job: LeasedJob, error: StublineError) -> None:
+        metrics.DEAD_LETTERED.add(code=error.code)
+        self._log.error(
+            "job dead-lettered", key=job.order_id, job_id=str(job.job_id), code=error.code
+        )
 
     @override
-    def given_back(self, jobs: Sequence[LeasedJob]) -> None:
-        metrics.ATTEMPTS.add(len(jobs), outcome="given_back")
+    def released(self, jobs: Sequence[LeasedJob]) -> None:
+        metrics.ATTEMPTS.add(len(jobs), outcome="released")
 
     @override
     def server(self, destination: str, openness: float) -> None:
         metrics.BREAKER.set(openness, destination=destination)
         if (openness == 1) != (self._openness == 1):
             self._log.warning(
-                "mail server is left alone" if openness == 1 else "mail server is tried",
+                "circuit breaker opened" if openness == 1 else "circuit breaker no longer open",
                 destination=destination,
             )
         self._openness = openness
 
     @override
-    def stands(self, standing: OrderState) -> None:
-        metrics.JOBS.set_all({(name,): float(standing.jobs.get(name, 0)) for name in STANDINGS})
-        metrics.OLDEST_DUE.set(standing.oldest_due_s)
+    def jobs_counted(self, state: JobCounts) -> None:
+        metrics.JOBS.set_all({(name,): float(state.jobs.get(name, 0)) for name in JOB_STATES})
+        metrics.OLDEST_DUE.set(state.oldest_due_s)
 
     @override
-    def turned(self, *, is_ready: bool, why: str) -> None:
+    def stepped(self, *, is_ready: bool, reason: str) -> None:
         self._health.beat()
-        if (is_ready, why) != self._was_ready:
-            self._health.ready(is_ready, why)
-            self._log.info("ready" if is_ready else "not ready", why=why)
-            self._was_ready = (is_ready, why)
+        if (is_ready, reason) != self._was_ready:
+            self._health.ready(is_ready, reason)
+            self._log.info("ready" if is_ready else "not ready", reason=reason)
+            self._was_ready = (is_ready, reason)
 
     @override
     def trouble(self, error: BaseException, wait_s: float) -> None:
@@ -208,7 +209,7 @@ class SenderLoggingTelemetry(SenderTelemetry):
         suppressed = self._repeats.due(code)
         if suppressed is not None:
             more = {"wait_s": round(wait_s, 2), "suppressed": suppressed}
-            self._log.warning("waiting", code=code, **more, error=logs.describe(error))
+            self._log.warning("backing off", code=code, **more, error=logs.describe(error))
 
     @override
     def unexpected(self, job: LeasedJob, error: BaseException) -> None:
@@ -216,17 +217,15 @@ class SenderLoggingTelemetry(SenderTelemetry):
 
     @override
     def unprintable(self, job: LeasedJob, error: StublineError) -> None:
-        where = {"key": job.order_id, "job_id": str(job.job_id), "attempt": job.attempt}
+        fields = {"key": job.order_id, "job_id": str(job.job_id), "attempt": job.attempt}
         self._log.warning(
-            "not printed, tried again later", **where, code=error.code, error=error.cause
+            "design unusable, retrying later", **fields, code=error.code, error=error.cause
         )
 
     @override
     def file_trouble(self, order_id: str, error: StublineError) -> None:
         metrics.FILE_TROUBLES.add(code=error.code)
-        self._log.warning(
-            "trouble with a stored file", key=order_id, code=error.code, error=error.cause
-        )
+        self._log.warning("stored file failed", key=order_id, code=error.code, error=error.cause)
 
     @override
     def files_removed(self, files: int) -> None:

@@ -1,4 +1,4 @@
-"""The mail's templates, sandboxed and escaping: a stranger's name is text in them, whatever it
+"""The mail's templates, sandboxed and escaping: a customer's name is text in them, whatever it
 looks like.
 """
 
@@ -20,15 +20,15 @@ def environment() -> ImmutableSandboxedEnvironment:
         for entry in files(__package__).iterdir()
         if entry.name[-3:] != ".py" and entry.is_file()
     }
-    made = ImmutableSandboxedEnvironment(
+    sandbox = ImmutableSandboxedEnvironment(
         loader=DictLoader(texts),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=False,
     )
-    made.filters.update(tint=tint)
-    return made
+    sandbox.filters.update(tint=tint)
+    return sandbox
 
 
-def fill(name: str, **what: object) -> str:
-    return environment().get_template(name).render(**what)
+def render(name: str, **values: object) -> str:
+    return environment().get_template(name).render(**values)

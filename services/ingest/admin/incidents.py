@@ -33,6 +33,7 @@ from services.ingest.rules.incidents import (
     source_of,
 )
 from services.runtime.admin.commands import (
+    REPLAYABLE_STATES,
     AdminCommands,
     AdminQueries,
     CommandResult,

@@ -1,4 +1,4 @@
-"""`stubline design` in an empty folder, and one shelf for all its tests."""
+"""`stubline design` in an empty folder, and one plate cache for all its tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.design_commands import Answer, Stubline
 
 @pytest.fixture(scope="session")
 def plates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One shelf for all: letters of a font are cut out once."""
+    """One plate cache for all: a font's letters are cut out once."""
     return tmp_path_factory.mktemp("plates")
 
 

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.delivery.rules import (
+    DeliveryInput,
     DeliveryOrder,
     Job,
     ReplayedJob,
     SnapshotVerdict,
-    Told,
+    apply_batch,
     changed_jobs,
-    file,
-    judge,
+    file_jobs,
 )
 from tests.support.deliveries import decided, issued, ticket_id
 
@@ -27,11 +27,11 @@ STATES = ("observed", "gated", "released", "refused", "cancelled")
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[Told]:
+def histories(draw: st.DrawFn) -> list[DeliveryInput]:
     """What both writers said of one order, in the sequence in which they said it. A ticket, once
     issued, stays.
     """
-    told: list[Told] = []
+    inputs: list[DeliveryInput] = []
     tickets: list[str] = []
     for sequence, change in enumerate(
         draw(st.lists(st.integers(0, 30), min_size=1, max_size=6)), 1
@@ -41,32 +41,32 @@ def histories(draw: st.DrawFn) -> list[Told]:
         else:
             at = change % len(tickets)
             tickets = [*tickets[:at], STATUSES[1 + change % 3], *tickets[at + 1 :]]
-        told.append(issued(ORDER, sequence, *tickets))
+        inputs.append(issued(ORDER, sequence, *tickets))
     states = draw(st.lists(st.sampled_from(STATES), max_size=4))
-    told += [decided(ORDER, sequence, state) for sequence, state in enumerate(states, 1)]
-    return told
+    inputs += [decided(ORDER, sequence, state) for sequence, state in enumerate(states, 1)]
+    return inputs
 
 
 arrivals = histories().flatmap(
-    lambda told: st.tuples(
-        st.just(told),
-        st.permutations(told),
-        st.lists(st.sampled_from(told), max_size=6).flatmap(
-            lambda more: st.permutations([*told, *more])
+    lambda inputs: st.tuples(
+        st.just(inputs),
+        st.permutations(inputs),
+        st.lists(st.sampled_from(inputs), max_size=6).flatmap(
+            lambda more: st.permutations([*inputs, *more])
         ),
     )
 )
 
 
-def lived(batches: Sequence[Sequence[Told]]) -> DeliveryOrder:
+def lived(batches: Sequence[Sequence[DeliveryInput]]) -> DeliveryOrder:
     order = DeliveryOrder(ORDER)
     for batch in batches:
-        order = judge(batch, {ORDER: order}).orders[ORDER]
+        order = apply_batch(batch, {ORDER: order}).orders[ORDER]
     return order
 
 
-def one_by_one(told: Sequence[Told]) -> DeliveryOrder:
-    return lived([[one] for one in told])
+def one_by_one(inputs: Sequence[DeliveryInput]) -> DeliveryOrder:
+    return lived([[one] for one in inputs])
 
 
 def filings(order: DeliveryOrder) -> Counter[UUID]:
@@ -87,12 +87,12 @@ def due(order: DeliveryOrder) -> set[UUID]:
 
 @given(arrivals, st.integers(1, 4))
 def test_each_active_ticket_is_in_exactly_one_initial_job(
-    arrived: tuple[Sequence[Told], ...], size: int
+    arrived: tuple[Sequence[DeliveryInput], ...], size: int
 ) -> None:
-    for told in arrived:
+    for inputs in arrived:
         for order in (
-            one_by_one(told),
-            lived([told[at : at + size] for at in range(0, len(told), size)]),
+            one_by_one(inputs),
+            lived([inputs[at : at + size] for at in range(0, len(inputs), size)]),
         ):
             assert {
                 count for ticket, count in filings(order).items() if ticket in order.active
@@ -102,27 +102,31 @@ def test_each_active_ticket_is_in_exactly_one_initial_job(
 
 @given(arrivals)
 def test_the_same_facts_in_any_order_make_the_same_tickets_due(
-    arrived: tuple[Sequence[Told], ...],
+    arrived: tuple[Sequence[DeliveryInput], ...],
 ) -> None:
-    ends = [one_by_one(told) for told in arrived]
+    ends = [one_by_one(inputs) for inputs in arrived]
     assert len({(frozenset(due(end)), end.active, end.decision) for end in ends}) == 1
     holds = {frozenset(job.is_held for job in end.jobs if job.state == "due") for end in ends}
     assert len(holds) == 1
 
 
 @given(arrivals)
-def test_a_batch_at_once_is_known_when_it_comes_again(arrived: tuple[Sequence[Told], ...]) -> None:
-    told = arrived[1]
-    order = one_by_one(told)
-    again = judge(told, {ORDER: order})
-    assert set(again.verdicts) <= {SnapshotVerdict.KNOWN, SnapshotVerdict.OLDER}
+def test_a_batch_at_once_is_known_when_it_comes_again(
+    arrived: tuple[Sequence[DeliveryInput], ...],
+) -> None:
+    inputs = arrived[1]
+    order = one_by_one(inputs)
+    again = apply_batch(inputs, {ORDER: order})
+    assert set(again.verdicts) <= {SnapshotVerdict.DUPLICATE, SnapshotVerdict.SUPERSEDED}
     assert again.orders[ORDER] == order
     assert changed_jobs({ORDER: order}, again.orders) == []
 
 
 @given(histories())
-def test_one_snapshot_is_one_job_and_names_it_the_same_after_a_restore(told: list[Told]) -> None:
-    one, other = one_by_one(told[:1]), one_by_one(told[:1])
+def test_one_snapshot_is_one_job_and_names_it_the_same_after_a_restore(
+    inputs: list[DeliveryInput],
+) -> None:
+    one, other = one_by_one(inputs[:1]), one_by_one(inputs[:1])
     assert len(one.jobs) == 1
     assert [job.job_id for job in one.jobs] == [job.job_id for job in other.jobs]
 
@@ -138,18 +142,18 @@ def with_states(order: DeliveryOrder, *states: str) -> DeliveryOrder:
 
 
 def test_a_job_whose_tickets_are_all_cancelled_is_cancelled_and_comes_back_with_them() -> None:
-    told: list[Told] = [decided(ORDER, 1), issued(ORDER, 1, "Active", "Active")]
-    told.append(issued(ORDER, 2, "Cancelled", "Cancelled"))
-    cancelled = one_by_one(told)
+    inputs: list[DeliveryInput] = [decided(ORDER, 1), issued(ORDER, 1, "Active", "Active")]
+    inputs.append(issued(ORDER, 2, "Cancelled", "Cancelled"))
+    cancelled = one_by_one(inputs)
     assert [job.state for job in cancelled.jobs] == ["cancelled"]
-    back = judge([issued(ORDER, 3, "Active", "Cancelled")], {ORDER: cancelled}).orders[ORDER]
+    back = apply_batch([issued(ORDER, 3, "Active", "Cancelled")], {ORDER: cancelled}).orders[ORDER]
     assert [(job.job_id, job.state) for job in back.jobs] == [(cancelled.jobs[0].job_id, "due")]
 
 
 def test_a_ticket_that_was_sent_is_not_filed_again_when_it_is_cancelled_and_restored() -> None:
     sent = with_states(one_by_one([decided(ORDER, 1), issued(ORDER, 1, "Active")]), "sent")
     for sequence, status in enumerate(("Cancelled", "Active"), 2):
-        sent = judge([issued(ORDER, sequence, status)], {ORDER: sent}).orders[ORDER]
+        sent = apply_batch([issued(ORDER, sequence, status)], {ORDER: sent}).orders[ORDER]
     assert [job.state for job in sent.jobs] == ["sent"]
 
 
@@ -160,11 +164,11 @@ def test_a_ticket_more_is_a_job_of_its_own() -> None:
     assert [job.ticket_ids for job in order.jobs] == [{ticket_id(ORDER, 1)}, {ticket_id(ORDER, 2)}]
 
 
-def test_a_ticket_left_behind_by_its_mail_is_filed_anew() -> None:
+def test_a_ticket_left_out_of_its_mail_is_filed_again() -> None:
     """As the sender leaves it: the mail went without ticket 2, which then stands in no job."""
     order = one_by_one([decided(ORDER, 1), issued(ORDER, 1, "Active", "Active")])
     job = order.jobs[0]
-    gone = Job(
+    cancelled_job = Job(
         job.job_id,
         ORDER,
         "initial",
@@ -172,8 +176,10 @@ def test_a_ticket_left_behind_by_its_mail_is_filed_anew() -> None:
         is_held=False,
         ticket_ids=frozenset({ticket_id(ORDER, 1)}),
     )
-    left = DeliveryOrder(ORDER, order.tickets, order.active, order.decided, order.decision, (gone,))
-    again = file(left)
+    left = DeliveryOrder(
+        ORDER, order.tickets, order.active, order.decided, order.decision, (cancelled_job,)
+    )
+    again = file_jobs(left)
     assert [it.ticket_ids for it in again.jobs] == [{ticket_id(ORDER, 1)}, {ticket_id(ORDER, 2)}]
     assert again.jobs[1].job_id != job.job_id
 
@@ -181,24 +187,26 @@ def test_a_ticket_left_behind_by_its_mail_is_filed_anew() -> None:
 def test_an_order_that_is_not_released_holds_its_jobs() -> None:
     waiting = one_by_one([issued(ORDER, 1, "Active")])
     assert [(job.state, job.is_held) for job in waiting.jobs] == [("due", True)]
-    released = judge([decided(ORDER, 1)], {ORDER: waiting}).orders[ORDER]
+    released = apply_batch([decided(ORDER, 1)], {ORDER: waiting}).orders[ORDER]
     assert [(job.state, job.is_held) for job in released.jobs] == [("due", False)]
 
 
-def test_a_dead_job_stays_dead_until_it_is_given_back() -> None:
+def test_a_dead_job_stays_dead_until_it_is_replayed() -> None:
     dead = with_states(one_by_one([decided(ORDER, 1), issued(ORDER, 1, "Active")]), "dead")
-    moved = judge([issued(ORDER, 2, "Won")], {ORDER: dead}).orders[ORDER]
+    moved = apply_batch([issued(ORDER, 2, "Won")], {ORDER: dead}).orders[ORDER]
     assert [job.state for job in moved.jobs] == ["dead"]
     job_id = dead.jobs[0].job_id
-    found = judge([ReplayedJob(ORDER, job_id), ReplayedJob(ORDER, job_id)], {ORDER: moved})
-    assert found.verdicts == [SnapshotVerdict.APPLIED, SnapshotVerdict.KNOWN]
+    found = apply_batch([ReplayedJob(ORDER, job_id), ReplayedJob(ORDER, job_id)], {ORDER: moved})
+    assert found.verdicts == [SnapshotVerdict.APPLIED, SnapshotVerdict.DUPLICATE]
     assert [job.state for job in found.orders[ORDER].jobs] == ["due"]
 
 
 def test_positions_of_the_two_writers_are_never_compared() -> None:
-    found = judge([issued(ORDER, 9, "Active"), decided(ORDER, 1)], {ORDER: DeliveryOrder(ORDER)})
+    found = apply_batch(
+        [issued(ORDER, 9, "Active"), decided(ORDER, 1)], {ORDER: DeliveryOrder(ORDER)}
+    )
     assert found.verdicts == [SnapshotVerdict.APPLIED, SnapshotVerdict.APPLIED]
-    older = judge(
+    older = apply_batch(
         [issued(ORDER, 8, "Active"), issued(ORDER, 1, "Active", generation=2)], found.orders
     )
-    assert older.verdicts == [SnapshotVerdict.OLDER, SnapshotVerdict.APPLIED]
+    assert older.verdicts == [SnapshotVerdict.SUPERSEDED, SnapshotVerdict.APPLIED]

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.orders import Person
-from services.delivery.documents import document, plain
+from services.delivery.documents import document, plain, summary
 from services.delivery.errors import MailUnsound
 from services.delivery.sender import headers
 from services.delivery.sender.mail import (
@@ -68,11 +68,11 @@ def composed(
         update={"number": number, "campaigns": (draw.model_copy(update={"name": campaign}),)}
     )
     return compose(
-        document(hostile, hostile.tickets),
+        summary(document(hostile, hostile.tickets), hostile.campaigns),
         [b"%PDF a", b"%PDF b"],
         job_id=UUID(int=1),
         recipient="ada@example.org",
-        letterhead=SenderIdentity(
+        identity=SenderIdentity(
             (plain(sender, 100), "tickets@example.org"), (plain(sender, 100), "help@example.org")
         ),
         now=datetime(2026, 11, 21, tzinfo=UTC),
@@ -208,7 +208,7 @@ def test_no_value_of_a_header_holds_a_line_end_or_more_than_ascii(value: str) ->
 def test_a_mail_that_is_not_the_one_that_was_meant_is_refused(old: bytes, new: bytes) -> None:
     mail = composed("Ada")
     snapshot = issued("shop:727", 1, "Active", buyer=Person(name="Ada", email="ada@example.org"))
-    made = document(snapshot, snapshot.tickets)
+    made = summary(document(snapshot, snapshot.tickets), snapshot.campaigns)
     meant = ExpectedMail(
         HEADERS[:-2],
         {"From": ("Tickets", "tickets@example.org"), "To": ("Ada", "ada@example.org"), "Reply-To": ("Tickets", "help@example.org")},

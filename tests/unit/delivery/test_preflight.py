@@ -1,5 +1,5 @@
 """A campaign whose design cannot be printed is refused before it is applied, and one that can
-leaves its plate on the shelf.
+leaves its plate in the plate cache.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from schemas.orders import CampaignSnapshot
 from services.delivery import documents, preflight, printer
-from services.delivery.errors import DesignUnknown, DesignUnusable, PlatesFolderUnusable
+from services.delivery.printing.errors import DesignUnknown, DesignUnusable, PlatesFolderUnusable
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.renderer import Renderer, facts_of
 from services.delivery.settings import DeliverySettings
@@ -21,7 +21,7 @@ from services.issuer.rules.campaigns import CampaignDefinition
 from services.runtime.admin.cli_support import ExitCode, error_and_exit_code
 from services.runtime.settings import read
 from tests.support.deliveries import DRAW, issued
-from tests.support.rendering import made
+from tests.support.rendering import make_design
 
 CONTENT = {
     "campaign_id": "spring",
@@ -42,7 +42,7 @@ def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ours:
     monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", str(tmp_path / "plates"))
 
     def make(**change: Any) -> None:
-        made(tmp_path / "designs" / "door", **change)
+        make_design(tmp_path / "designs" / "door", **change)
 
     return make
 
@@ -51,7 +51,7 @@ def plates(tmp_path: Path) -> list[str]:
     return [path.stem for path in (tmp_path / "plates").glob("*.plate")]
 
 
-def test_a_design_that_cannot_be_printed_is_told_with_campaign_file_and_line(
+def test_a_design_that_cannot_be_printed_is_refused_with_campaign_file_and_line(
     ours: Ours, tmp_path: Path
 ) -> None:
     ours(style=".holder { opacity: 0.5 }")
@@ -82,8 +82,8 @@ def test_a_design_that_can_be_printed_is_compiled_for_the_tickets_to_come(
     )
     page = documents.document(snapshot, snapshot.tickets).pages[0]
     renderer: Renderer = printer.renderer(read(DeliverySettings))
-    chosen = renderer.library.choose(page.design)
-    assert plates(tmp_path) == [plate_key(chosen, facts_of(page))]
+    variant = renderer.library.choose(page.design)
+    assert plates(tmp_path) == [plate_key(variant, facts_of(page))]
 
 
 def test_a_language_that_the_design_lacks_is_refused_with_those_that_it_has(
@@ -110,7 +110,7 @@ def test_the_plate_is_in_the_campaigns_language(ours: Ours, tmp_path: Path) -> N
     assert plates(tmp_path) == [plate_key(renderer.library.choose("door", "fr"), facts_of(page))]
 
 
-def test_what_the_issuer_tells_is_what_orders_will_say() -> None:
+def test_what_the_issuer_publishes_is_what_orders_will_carry() -> None:
     definition = CampaignDefinition.model_validate(
         {
             "id": "spring",
@@ -121,8 +121,8 @@ def test_what_the_issuer_tells_is_what_orders_will_say() -> None:
             "time": "19:30",
         }
     )
-    told = CampaignSnapshot.model_validate({"version": 1, **definition.snapshot()})
-    assert (told.campaign_id, told.starts_on, told.starts_at) == (
+    snapshot = CampaignSnapshot.model_validate({"version": 1, **definition.snapshot()})
+    assert (snapshot.campaign_id, snapshot.starts_on, snapshot.starts_at) == (
         "spring",
         date(2027, 3, 6),
         "19:30",
@@ -131,12 +131,12 @@ def test_what_the_issuer_tells_is_what_orders_will_say() -> None:
 
 
 @pytest.mark.parametrize("folder", ["relative/plates", "/proc/plates", "/dev/null/plates"])
-def test_a_folder_for_plates_that_cannot_be_is_told_by_its_name(
+def test_a_folder_for_plates_that_cannot_be_is_refused_by_its_name(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", folder)
     with pytest.raises(PlatesFolderUnusable):
-        printer.shelf(read(DeliverySettings))
+        printer.plate_cache(read(DeliverySettings))
 
 
 def test_plates_are_kept_where_the_xdg_specification_has_caches(
@@ -144,9 +144,12 @@ def test_plates_are_kept_where_the_xdg_specification_has_caches(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "relative, so none")
-    assert printer.shelf(DeliverySettings()).folder == tmp_path / ".cache" / "stubline" / "plates"
+    assert (
+        printer.plate_cache(DeliverySettings()).folder
+        == tmp_path / ".cache" / "stubline" / "plates"
+    )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    made_there: PlateCache = printer.shelf(DeliverySettings())
+    made_there: PlateCache = printer.plate_cache(DeliverySettings())
     assert made_there.folder == tmp_path / "cache" / "stubline" / "plates"
     assert made_there.folder.stat().st_mode & 0o777 == 0o700
 
@@ -169,7 +172,7 @@ def test_what_was_proven_once_is_not_proven_again(
 ) -> None:
     ours()
     preflight.campaign(CONTENT)
-    monkeypatch.setattr(preflight, "asked", None)  # would be called
+    monkeypatch.setattr(preflight, "run_isolated", None)  # would be called
     preflight.campaign(CONTENT)
     with pytest.raises(TypeError):
         preflight.campaign({**CONTENT, "name": "Autumn Draw"})

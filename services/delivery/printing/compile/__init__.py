@@ -1,1 +1,1 @@
-"""From a design to a plate: laid out once by WeasyPrint, cut where tickets differ."""
+"""From a design to a plate: WeasyPrint lays a page out once; it is cut where tickets differ."""

@@ -1,5 +1,5 @@
-"""A plate's parts, by whose they are: of all pages, of each page, of the document. References
-become holes.
+"""Assembles a plate from a drawn page: its objects by owner (all pages, each page, the document),
+with holes for references.
 """
 
 from __future__ import annotations
@@ -17,28 +17,26 @@ from services.delivery.printing.compile.drawing import (
     DrawnPage,
     as_bytes,
     number_of,
-    reached,
+    reachable,
 )
-from services.delivery.printing.compile.layout import Sheet
+from services.delivery.printing.compile.layout import PageTemplate
 from services.delivery.printing.compile.recast import keep_used_fonts, recast
 from services.delivery.printing.design.links import STAND_IN, Link
 from services.delivery.printing.fonts.faces import FaceKit
-from services.delivery.printing.plates import FieldSpot, Hole, Plate, PlatePiece, pieces
+from services.delivery.printing.plates import FieldSpot, Hole, Plate, PlatePiece, join_pieces
 
-PREFIX = -1  # where objects are known by WeasyPrint's number: one that it did not make
+PREFIX_OBJECT = -1  # where objects are known by WeasyPrint's number: one that it did not make
 
 
 @dataclass(frozen=True, slots=True)
 class OwnAction:
-    """In an annotation, instead of its action: each page has its own."""
+    """Stands in an annotation for its action: each page has its own."""
 
-    index: int  # of the sheet's links
+    index: int  # of the template's links
 
 
 class UnreachedError(LookupError):
-    """The structure names an object that the page does not lead to: something is drawn beside
-    it.
-    """
+    """The structure names an object that the page does not lead to, drawn outside of it."""
 
 
 class ObjectHoles(dict[int, Hole]):
@@ -48,108 +46,121 @@ class ObjectHoles(dict[int, Hole]):
         raise UnreachedError(number)
 
 
-def assembled(
-    sheet: Sheet,
+@dataclass(frozen=True, slots=True)
+class ObjectOwners:
+    """WeasyPrint's object numbers: those of each page, the page itself first, and shared ones."""
+
+    page: Sequence[int]
+    shared: Sequence[int]
+    roots: Sequence[int]  # those of `page` that hang on the structure's document element
+
+
+def assemble(
+    template: PageTemplate,
     page: DrawnPage,
     slots: Mapping[tuple[int, int], str],
     spots: Mapping[str, FieldSpot],
     kits: Mapping[str, FaceKit],
 ) -> Plate:
-    """The parts by whose they are: of all pages, of each page, of the document. Without the code's
-    measures and its digest.
-    """
+    """Return the plate, without its digest and what is known of the code."""
     resources = number_of(page.page["Resources"])
-    fixed, own_glyphs = recast(content(page.operators, slots), kits, page.fonts)
+    fixed, shown = recast(content(page.operators, slots), kits, page.fonts)
     keep_used_fonts(page, resources, fixed)
-    roots = [number_of(reference) for reference in page.root["K"]]
-    page_number = page.number_of_object(page.page)
-    own = [
-        page_number,
-        *reached(page, [*roots, *map(number_of, page.page.get("Annots", []))], {page_number}),
-    ]
-    shared = list(reached(page, [resources], set(own)))
-    holes = holes_of(page, own, shared)
-    marks, annotated = tree(page, holes)
+    owners = owners_of(page, resources)
+    holes = holes_of(page, owners)
+    marks, annotated = structure_of(page, holes)
     fonts = number_of(page.objects[resources]["Font"])
-    first = (
-        fixed[0] if isinstance(fixed[0], bytes) else b""
-    )  # never empty: the page's own matrix comes before all
+    first = fixed[0] if isinstance(fixed[0], bytes) else b""  # the page's own matrix at least
+    shared = (
+        piece(page.objects[number], holes, fonts_at=number == fonts) for number in owners.shared
+    )
     width, height = page.page["MediaBox"][2:]
-    common = {kit.digest: kit.common for kit in kits.values()}
+    common = {(kit.digest, glyph) for kit in kits.values() for glyph in kit.common}
     return Plate(
         digest="",
-        title=sheet.title,
-        language=sheet.chosen.language,
+        title=template.title,
+        language=template.variant.language,
         media=(float(width), float(height)),
-        shared=(
-            *(piece(page.objects[number], holes, fonts_at=number == fonts) for number in shared),
-            prefix(first),
-        ),
-        resources=shared.index(resources),
-        page=tuple(piece(page.objects[number], holes) for number in own),
-        roots=tuple(own.index(number) for number in roots),
+        shared=(*shared, prefix(first)),
+        resources=owners.shared.index(resources),
+        page=tuple(piece(page.objects[number], holes) for number in owners.page),
+        roots=tuple(owners.page.index(number) for number in owners.roots),
         marks=marks,
         annotated=annotated,
         content=fixed[1:],
-        rare=tuple(
-            sorted((face, glyph) for face, glyph in own_glyphs if glyph not in common[face])
-        ),
+        rare=tuple(sorted(shown - common)),
         spots=spots,
         square=0.0,
-        faces=tuple(sorted({it.face for it in spots.values()} | {face for face, _ in own_glyphs})),
+        faces=tuple(sorted({spot.face for spot in spots.values()} | {face for face, _ in shown})),
         modules=0,
-        links=tuple(link.address for link in sheet.links),
+        links=tuple(link.address for link in template.links),
     )
 
 
-def cut_links(page: DrawnPage, links: Sequence[Link]) -> None:
-    """Actions that differ from ticket to ticket out of what was drawn: each page gets its own."""
-    known = {STAND_IN.format(index): (OwnAction(index), link) for index, link in enumerate(links)}
+def owners_of(page: DrawnPage, resources: int) -> ObjectOwners:
+    roots = [number_of(reference) for reference in page.root["K"]]
+    annotations = map(number_of, page.page.get("Annots", []))
+    itself = page.number_of_object(page.page)
+    own = [itself, *reachable(page, [*roots, *annotations], {itself})]
+    return ObjectOwners(own, list(reachable(page, [resources], set(own))), roots)
+
+
+def replace_links(page: DrawnPage, links: Sequence[Link]) -> None:
+    """Replace the actions that differ from ticket to ticket: each page gets its own."""
+    actions_by_address = {
+        STAND_IN.format(index): (OwnAction(index), link) for index, link in enumerate(links)
+    }
     for annotation, address in actions(page):
-        if address in known:
-            annotation["A"], link = known[address]
-            annotation["Contents"] = pydyf.String(link.said)
+        if address in actions_by_address:
+            annotation["A"], link = actions_by_address[address]
+            annotation["Contents"] = pydyf.String(link.description)
 
 
 def actions(page: DrawnPage) -> Iterator[tuple[Any, str]]:
-    for it in page.objects.values():
-        if isinstance(it, pydyf.Dictionary) and it.get("Subtype") == "/Link" and "A" in it:
-            yield it, it["A"]["URI"].string
+    for annotation in page.objects.values():
+        if (
+            isinstance(annotation, pydyf.Dictionary)
+            and annotation.get("Subtype") == "/Link"
+            and "A" in annotation
+        ):
+            yield annotation, annotation["A"]["URI"].string
 
 
-def holes_of(page: DrawnPage, own: Sequence[int], shared: Sequence[int]) -> ObjectHoles:
-    """Behind the shared ones: what is drawn before all fields."""
-    holes = ObjectHoles({number: ("shared", index) for index, number in enumerate(shared)})
-    holes |= {number: ("page", index) for index, number in enumerate(own)}
+def holes_of(page: DrawnPage, owners: ObjectOwners) -> ObjectHoles:
+    """Return the hole of each object. Shared ones come first, after them what is drawn before all
+    fields.
+    """
+    holes = ObjectHoles({number: ("shared", index) for index, number in enumerate(owners.shared)})
+    holes |= {number: ("page", index) for index, number in enumerate(owners.page)}
     holes |= {
         page.number_of_object(page.root): ("document", 0),
         number_of(page.page["Parent"]): ("pages", 0),
         number_of(page.page["Contents"]): ("content", 0),
-        PREFIX: ("shared", len(shared)),
+        PREFIX_OBJECT: ("shared", len(owners.shared)),
     }
     return holes
 
 
 def prefix(operators: bytes) -> PlatePiece:
-    """What is drawn before the first field is one object for all pages: most of a page's
-    decoration, packed once.
+    """Return what is drawn before the first field: one object for all pages, which holds most of a
+    page's decoration and is compressed once.
     """
     packed = zlib.compress(operators, 9)
     return PlatePiece((b"<</Filter/FlateDecode/Length %d>>" % len(packed),), stream=packed)
 
 
-def tree(
+def structure_of(
     page: DrawnPage, holes: ObjectHoles
 ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
-    """Which element each marked content belongs to; behind it WeasyPrint lists annotations with
-    theirs.
+    """Return the element of each marked content, and the annotations with their elements, which
+    WeasyPrint lists after these.
     """
     nums = page.tree["Nums"]
     marks = tuple(holes[number_of(reference)][1] for reference in nums[1])
     annotations = {
-        it["StructParent"]: holes[number][1]
-        for number, it in page.objects.items()
-        if isinstance(it, dict) and "StructParent" in it and number in holes
+        element["StructParent"]: holes[number][1]
+        for number, element in page.objects.items()
+        if isinstance(element, dict) and "StructParent" in element and number in holes
     }
     pairs = zip(nums[2::2], nums[3::2], strict=True)
     return marks, tuple(
@@ -162,6 +173,7 @@ def tree(
 def content(
     operators: Sequence[bytes], slots: Mapping[tuple[int, int], str]
 ) -> tuple[bytes | str, ...]:
+    """Return the operators with the slots' names between them."""
     parts: list[bytes | str] = []
     at = 0
     for (begin, end), name in sorted(slots.items()):
@@ -171,19 +183,23 @@ def content(
 
 
 def piece(value: Any, holes: ObjectHoles, *, fonts_at: bool = False) -> PlatePiece:
-    """`fonts_at`: the page's fonts, behind which a document puts those of its stamps."""
+    """Return an object as a piece. `fonts_at`: the page's font dictionary, to which a document adds
+    the fonts of its stamps.
+    """
     if isinstance(value, pydyf.Stream):
-        value.compress = "Filter" not in value.extra  # pictures come packed
+        value.compress = "Filter" not in value.extra  # pictures are compressed already
         packed = value.data
         start = packed.index(b"stream\n") + len(b"stream\n")
         body = packed[start : packed.rindex(b"\nendstream")]
-        extra = {key: it for key, it in value.extra.items() if key not in {"Length", "Filter"}}
+        extra = {
+            key: inner for key, inner in value.extra.items() if key not in {"Length", "Filter"}
+        }
         head = pydyf.Dictionary({**extra, "Length": len(body), **filter_of(packed[:start])})
-        return PlatePiece(*pieces(told(head, holes)), stream=body)
-    parts = [*told(value, holes)]
+        return PlatePiece(*join_pieces(serialized(head, holes)), stream=body)
+    parts = [*serialized(value, holes)]
     if fonts_at:
         parts[-1:] = [("fonts", 0), b">>"]  # a dictionary's last part is its end
-    return PlatePiece(*pieces(parts))
+    return PlatePiece(*join_pieces(parts))
 
 
 def filter_of(head: bytes) -> dict[str, bytes]:
@@ -191,9 +207,9 @@ def filter_of(head: bytes) -> dict[str, bytes]:
     return {} if match is None else {"Filter": match[1]}
 
 
-def told(value: Any, holes: ObjectHoles) -> Iterator[bytes | Hole]:
-    """As pydyf writes it, with holes for references. What only a document knows is left out or a
-    hole.
+def serialized(value: Any, holes: ObjectHoles) -> Iterator[bytes | Hole]:
+    """Yield a value as pydyf writes it, with holes for references. What only a document knows is
+    left out or a hole.
     """
     if isinstance(value, dict):
         yield b"<<"
@@ -201,10 +217,10 @@ def told(value: Any, holes: ObjectHoles) -> Iterator[bytes | Hole]:
             yield b"/%s " % str(key).encode()
             if key in {"StructParents", "StructParent"}:
                 yield ("struct", 0) if key == "StructParents" else ("annotation", int(inner))
-            elif key == "Contents" and PREFIX in holes and isinstance(inner, bytes):
-                yield from (b"[", holes[PREFIX], b" 0 R ", ("content", 0), b" 0 R]")
+            elif key == "Contents" and PREFIX_OBJECT in holes and isinstance(inner, bytes):
+                yield from (b"[", holes[PREFIX_OBJECT], b" 0 R ", ("content", 0), b" 0 R]")
             else:
-                yield from told(inner, holes)
+                yield from serialized(inner, holes)
         yield b">>"
     elif isinstance(value, OwnAction):
         yield ("link", value.index)
@@ -214,7 +230,7 @@ def told(value: Any, holes: ObjectHoles) -> Iterator[bytes | Hole]:
         for index, inner in enumerate(value):
             if index:
                 yield b" "
-            yield from told(inner, holes)
+            yield from serialized(inner, holes)
         yield b"]"
     elif isinstance(value, bytes) and (match := REFERENCE.fullmatch(value)):
         number = int(match[1])

@@ -1,5 +1,5 @@
-"""From a design to a plate: WeasyPrint lays the page out, we keep what it draws, and cut out what
-differs from ticket to ticket.
+"""Compiles a design to a plate: WeasyPrint lays the page out, and what it draws is kept, cut where
+tickets differ.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from dataclasses import replace
 
 import pydyf
 
-from services.delivery.errors import DesignUnusable
-from services.delivery.printing.compile.assembling import UnreachedError, assembled, cut_links
-from services.delivery.printing.compile.drawing import DrawnPage, drawn
-from services.delivery.printing.compile.layout import LaidOut, PageFont, Sheet, lacking
+from services.delivery.printing.compile.assembling import UnreachedError, assemble, replace_links
+from services.delivery.printing.compile.drawing import DrawnPage, draw_page
+from services.delivery.printing.compile.layout import (
+    LaidOutPage,
+    PageFont,
+    PageTemplate,
+    missing_characters,
+)
 from services.delivery.printing.compile.places import FieldPlacement
 from services.delivery.printing.compile.recast import FONT
 from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import CODE, PAGE
-from services.delivery.printing.design.page import place_of
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.fonts import fallback
 from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.plates import FieldSpot, Plate, to_bytes
@@ -27,100 +31,116 @@ GENERIC = frozenset(
     {"serif", "sans-serif", "monospace", "cursive", "fantasy", "system-ui", "emoji", "math"}
 )  # CSS Fonts 4
 PLACEHOLDER = "Ma"
-LOCAL = frozenset({"locl"})  # shapes that a language has of its own, such as the Turkish i
+LOCALISED_FORMS = frozenset(
+    {"locl"}
+)  # shapes that a language has of its own, such as the Turkish i
 CODE_OPERATORS_MAX = 40  # from its matrix to its outline
 KitOf = Callable[[PageFont, str, frozenset[str]], FaceKit]
 
 
-def compiled(sheet: Sheet, kit_of: KitOf, *, modules: int) -> Plate:
-    """Lays the page out twice, with short texts and with long ones: what is not a field must stand
-    where it stood.
+def compile_plate(template: PageTemplate, kit_of: KitOf, *, modules: int) -> Plate:
+    """Lay the page out twice, with short texts and with long ones, and make the plate. What is not
+    a field must stand at the same place in both.
     """
-    square = blank(modules)
-    short = sheet.lay({name: plain(PLACEHOLDER) for name in sheet.fields}, square)
-    sheet.check_found(short)
-    long = sheet.lay(
+    square = blank_square(modules)
+    short = template.lay_out({name: unfitted(PLACEHOLDER) for name in template.fields}, square)
+    template.check_found(short)
+    long = template.lay_out(
         {
-            name: plain(*["Wide and high"] * max(2, said.rule.lines))
-            for name, said in sheet.fields.items()
+            name: unfitted(*["Wide and high"] * max(2, spec.rule.lines))
+            for name, spec in template.fields.items()
         },
         square,
     )
-    check_still(sheet, short, long)
-    return pressed(sheet, short, kit_of, modules=modules)
+    check_static(template, short, long)
+    return plate_of_page(template, short, kit_of, modules=modules)
 
 
-def pressed(
-    sheet: Sheet,
-    laid_out: LaidOut,
+def plate_of_page(
+    template: PageTemplate,
+    laid_out: LaidOutPage,
     kit_of: KitOf,
     *,
     modules: int,
     fixed: Collection[str] = (),
     is_code_fixed: bool = False,
 ) -> Plate:
-    """What was drawn, as a plate. Texts of `fixed` stay in it, and so does the code if it is."""
-    design = sheet.chosen.design
-    with sheet.minded(is_strict=laid_out.is_ours) as heard:
-        page = drawn(laid_out)
-    cut_links(page, sheet.links)
+    """Return what was drawn, as a plate. Texts of `fixed` stay in it, and so does the code if it is
+    fixed.
+    """
+    name = template.variant.design.name
+    with template.collected_log(is_strict=laid_out.is_stampable) as log:
+        page = draw_page(laid_out)
+    replace_links(page, template.links)
     if laid_out.square is None:
-        raise DesignUnusable(
-            f'{design.name}/{PAGE}: has no code: add an element with data-qr="{CODE}"'
-        )
-    slots = {cut: name for name, cut in cuts(sheet, laid_out, page, fixed)}
+        raise DesignUnusable(f'{name}/{PAGE}: has no code: add an element with data-qr="{CODE}"')
+    slots = {slot: field for field, slot in field_slots(template, laid_out, page, fixed)}
+    fields = dict(slots)
     if not is_code_fixed:
-        slots[square_cut(sheet, laid_out, page, modules)] = CODE
-    used = {name: field_font(sheet, name, cut, page) for cut, name in slots.items() if name != CODE}
-    if laid_out.is_ours:
-        check_families(sheet, laid_out, page)
-    tags = LOCAL | {
-        tag for place in laid_out.places.values() for tag, value in place.features if value
-    }
-    # Not of a fallback font, unless a field asks for it by name: what it has is seldom on a ticket,
-    # and then set whole.
-    kits = {
-        key: kit_of(font, design.manifest.characters, tags)
-        for key, font in page.fonts.items()
-        if not font.is_variable and (key in used.values() or not fallback.is_ours(font.family))
-    }
+        slots[code_slot(template, laid_out, page, modules)] = CODE
+    fonts = {field: field_font(template, field, slot, page) for slot, field in fields.items()}
+    if laid_out.is_stampable:
+        check_families(template, laid_out, page)
+    kits = kits_of(template, laid_out, page, kit_of, set(fonts.values()))
     spots = {
-        name: make_spot(sheet, name, laid_out.places[name], kits[key]) for name, key in used.items()
+        field: make_spot(template, field, laid_out.places[field], kits[key])
+        for field, key in fonts.items()
     }
-    lacked = "".join(sorted({*laid_out.lacking, *lacking(heard)}))
+    missing = "".join(sorted({*laid_out.missing, *missing_characters(log)}))
     try:
-        plate = assembled(sheet, page, slots, spots, kits)
+        plate = assemble(template, page, slots, spots, kits)
     except UnreachedError:
         raise DesignUnusable(
-            f"{design.name}: draws outside of its page, such as in a margin box of @page: put it "
+            f"{name}: draws outside of its page, such as in a margin box of @page: put it "
             f"into {PAGE}"
         ) from None
-    plate = replace(plate, square=laid_out.square[2], modules=modules, lacking=lacked)
+    plate = replace(plate, square=laid_out.square[2], modules=modules, missing=missing)
     return replace(plate, digest=hashlib.sha256(to_bytes(plate)).hexdigest())
 
 
-def blank(modules: int) -> tuple[str, int]:
-    """In the code's place: one square of so many modules (SVG path, modules a side)."""
+def kits_of(
+    template: PageTemplate,
+    laid_out: LaidOutPage,
+    page: DrawnPage,
+    kit_of: KitOf,
+    field_fonts: Collection[str],
+) -> dict[str, FaceKit]:
+    """Return a kit for each font of the page. A fallback font has none, unless a field names it:
+    its characters are rare on tickets, and laid out then.
+    """
+    characters = template.variant.design.manifest.characters
+    tags = LOCALISED_FORMS | {
+        tag for placement in laid_out.places.values() for tag, value in placement.features if value
+    }
+    return {
+        key: kit_of(font, characters, tags)
+        for key, font in page.fonts.items()
+        if not font.is_variable and (key in field_fonts or not fallback.is_fallback(font.family))
+    }
+
+
+def blank_square(modules: int) -> tuple[str, int]:
+    """Return a square of so many modules in the code's place (SVG path, modules a side)."""
     return f"M0 0h{modules}v{modules}h-{modules}z", modules
 
 
-def plain(*lines: str) -> FittedText:
+def unfitted(*lines: str) -> FittedText:
     return FittedText(lines, 1.0, 0.0, 0.0)
 
 
-def check_still(sheet: Sheet, short: LaidOut, long: LaidOut) -> None:
-    where = f"{sheet.chosen.design.name}/{PAGE}"
-    for name, place in short.places.items():
+def check_static(template: PageTemplate, short: LaidOutPage, long: LaidOutPage) -> None:
+    """Raise DesignUnusable if a field's box, or what is outside of fields, moves with the texts."""
+    where = f"{template.variant.design.name}/{PAGE}"
+    for name, placement in short.places.items():
         other = long.places[name]
         if (
-            abs(place.box.height - other.box.height) > 0.01
-            or abs(place.box.width - other.box.width) > 0.01
+            abs(placement.box.height - other.box.height) > 0.01
+            or abs(placement.box.width - other.box.width) > 0.01
         ):
             raise DesignUnusable(
-                f"{sheet.chosen.design.name}/{sheet.fields[name].at}: field `{name}` grows with "
-                f"its text (from {place.box.width:.0f} x {place.box.height:.0f} to "
-                f"{other.box.width:.0f} x {other.box.height:.0f} px): give it width and height in "
-                "CSS"
+                f"{template.field_at(name)} grows with its text (from {placement.box.width:.0f} x "
+                f"{placement.box.height:.0f} to {other.box.width:.0f} x {other.box.height:.0f} "
+                "px): give it width and height in CSS"
             )
     if short.shape != long.shape:
         raise DesignUnusable(
@@ -129,14 +149,14 @@ def check_still(sheet: Sheet, short: LaidOut, long: LaidOut) -> None:
         )
 
 
-def cuts(
-    sheet: Sheet, laid_out: LaidOut, page: DrawnPage, fixed: Collection[str]
+def field_slots(
+    template: PageTemplate, laid_out: LaidOutPage, page: DrawnPage, fixed: Collection[str]
 ) -> Iterator[tuple[str, tuple[int, int]]]:
-    """From `BT` to `ET` of each field's placeholder, found by where its text begins."""
+    """Yield from `BT` to `ET` of each field's placeholder, found by where its text begins."""
     for name, (x, y) in laid_out.text_at.items():
         if name in fixed:
             continue
-        where = f"{sheet.chosen.design.name}/{sheet.fields[name].at}: field `{name}`"
+        where = template.field_at(name)
         matrix = pydyf.Stream()
         matrix.set_text_matrix(1, 0, 0, -1, x, y)
         found = [
@@ -160,10 +180,10 @@ def cuts(
         yield name, (begin, end + 1)
 
 
-def square_cut(sheet: Sheet, laid_out: LaidOut, page: DrawnPage, modules: int) -> tuple[int, int]:
-    """The placeholder's outline behind the matrix that puts the code into its place; the matrix
-    stays.
-    """
+def code_slot(
+    template: PageTemplate, laid_out: LaidOutPage, page: DrawnPage, modules: int
+) -> tuple[int, int]:
+    """Return the placeholder's outline after the code's matrix, which stays."""
     x, y, _ = laid_out.square or (0.0, 0.0, 0.0)
     matrix = pydyf.Stream()
     matrix.set_matrix(1, 0, 0, 1, x, y)
@@ -176,11 +196,9 @@ def square_cut(sheet: Sheet, laid_out: LaidOut, page: DrawnPage, modules: int) -
     )
     found = next((at for at in edges if page.operators[at] == edge), None)
     if found is None:
-        at = place_of(sheet.chosen.design, "data-qr")
         raise DesignUnusable(
-            f"{sheet.chosen.design.name}/{at}: the code is not drawn on the page itself: leave "
-            "out opacity, visibility, filters "
-            "and transforms around it"
+            f"{template.source_at('data-qr')}: the code is not drawn on the page itself: leave out "
+            "opacity, visibility, filters and transforms around it"
         )
     begin = max(at for at in range(found) if page.operators[at] == b"0 0 m")
     while page.operators[begin - 1] == b"0 0 m":
@@ -189,8 +207,8 @@ def square_cut(sheet: Sheet, laid_out: LaidOut, page: DrawnPage, modules: int) -
     return begin, end
 
 
-def field_font(sheet: Sheet, name: str, cut: tuple[int, int], page: DrawnPage) -> str:
-    where = f"{sheet.chosen.design.name}/{sheet.fields[name].at}: field `{name}`"
+def field_font(template: PageTemplate, name: str, cut: tuple[int, int], page: DrawnPage) -> str:
+    where = template.field_at(name)
     keys = {
         match[1].decode()
         for operator in page.operators[slice(*cut)]
@@ -208,40 +226,43 @@ def field_font(sheet: Sheet, name: str, cut: tuple[int, int], page: DrawnPage) -
     return key
 
 
-def check_families(sheet: Sheet, laid_out: LaidOut, page: DrawnPage) -> None:
-    """A font that is not there is replaced without a word, by another one on each machine."""
+def check_families(template: PageTemplate, laid_out: LaidOutPage, page: DrawnPage) -> None:
+    """Raise DesignUnusable for a family that does not exist: it would be replaced silently, by
+    another one on each machine.
+    """
     found = {
         family.casefold()
-        for family in (*sheet.declared, *(font.family for font in page.fonts.values()))
+        for family in (*template.declared, *(font.family for font in page.fonts.values()))
     }
     for family in sorted(laid_out.families):
         if family.casefold() in GENERIC:
             raise DesignUnusable(
-                f"{sheet.chosen.design.name}/{place_of(sheet.chosen.design, family)}: a text asks "
-                f"for `{family}` first, which is another font on each machine: name one of "
-                "the folder's by @font-face, with `font-family` on html"
+                f"{template.source_at(family)}: a text names `{family}` first, which is another "
+                "font on each machine: name one of the folder's by @font-face, with `font-family` "
+                "on html"
             )
         if family.casefold() not in found:
             raise DesignUnusable(
-                f"{sheet.chosen.design.name}/{place_of(sheet.chosen.design, family)}: font-family "
-                f"`{family[:80]}` is not there: declare it with @font-face, its file in the "
-                "design's folder"
+                f"{template.source_at(family)}: font-family `{family[:80]}` does not exist: "
+                "declare it with @font-face, its file in the design's folder"
             )
 
 
-def make_spot(sheet: Sheet, name: str, place: FieldPlacement, kit: FaceKit) -> FieldSpot:
+def make_spot(
+    template: PageTemplate, name: str, placement: FieldPlacement, kit: FaceKit
+) -> FieldSpot:
     return FieldSpot(
         name=name,
-        field=sheet.fields[name].name,
-        rule=sheet.fields[name].rule,
-        x=place.x,
-        y=place.y,
-        box=place.box,
-        baseline=place.baseline,
-        height=place.height,
-        align=place.align,
-        letter=place.letter,
-        upper=place.upper,
-        features=place.features,
+        field=template.fields[name].name,
+        rule=template.fields[name].rule,
+        x=placement.x,
+        y=placement.y,
+        box=placement.box,
+        baseline=placement.baseline,
+        height=placement.height,
+        align=placement.align,
+        letter=placement.letter,
+        upper=placement.upper,
+        features=placement.features,
         face=kit.digest,
     )

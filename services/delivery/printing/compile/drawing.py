@@ -1,4 +1,6 @@
-"""What WeasyPrint drew, before it is written: objects of a PDF, the page's operators, its fonts."""
+"""What WeasyPrint draws, before it is written: the objects of a PDF, the page's operators, its
+fonts.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from typing import Any
 
 import pydyf
 
-from services.delivery.errors import DesignUnusable
-from services.delivery.printing.compile.layout import LaidOut, PageFont, fonts_of
+from services.delivery.printing.compile.layout import LaidOutPage, PageFont, fonts_of
+from services.delivery.printing.errors import DesignUnusable
 
 REFERENCE = re.compile(rb"(\d+) 0 R")
 
@@ -27,23 +29,23 @@ class DrawnPage:
     tree: Any  # marked content -> structure
 
     def number_of_object(self, wanted: Any) -> int:
-        return next(number for number, it in self.objects.items() if it is wanted)
+        return next(number for number, item in self.objects.items() if item is wanted)
 
 
-def drawn(laid_out: LaidOut) -> DrawnPage:
-    kept: list[DrawnPage] = []
+def draw_page(laid_out: LaidOutPage) -> DrawnPage:
+    pages: list[DrawnPage] = []
 
     def keep(document: Any, pdf: Any) -> None:
-        objects = {it.number: it for it in pdf.objects if it.number}
-        for it in objects.values():
-            if isinstance(it, pydyf.Dictionary) and it.get("Subtype") == "/CIDFontType0":
-                it.pop(
+        objects = {item.number: item for item in pdf.objects if item.number}
+        for item in objects.values():
+            if isinstance(item, pydyf.Dictionary) and item.get("Subtype") == "/CIDFontType0":
+                item.pop(
                     "CIDToGIDMap", None
                 )  # stands in a CIDFontType2 only (ISO 32000-1, table 117)
         page = objects[number_of(pdf.page_references[0])]
         stream = objects[number_of(page["Contents"])]
         root = objects[number_of(pdf.catalog["StructTreeRoot"])]
-        kept.append(
+        pages.append(
             DrawnPage(
                 objects,
                 page,
@@ -55,13 +57,13 @@ def drawn(laid_out: LaidOut) -> DrawnPage:
         )
 
     laid_out.document.write_pdf(finisher=keep, pdf_tags=True, pdf_variant="pdf/ua-1")
-    return kept[0]
+    return pages[0]
 
 
 def number_of(reference: bytes) -> int:
     match = REFERENCE.fullmatch(reference)
     if match is None:
-        raise DesignUnusable(f"WeasyPrint says {reference!r} where an object is expected")
+        raise DesignUnusable(f"WeasyPrint wrote {reference!r} where an object is expected")
     return int(match[1])
 
 
@@ -75,8 +77,8 @@ def as_bytes(operator: Any) -> bytes:
     )
 
 
-def reached(page: DrawnPage, start: Sequence[int], known: set[int]) -> Iterator[int]:
-    """Objects that these refer to, themselves first; not those above them."""
+def reachable(page: DrawnPage, start: Sequence[int], known: set[int]) -> Iterator[int]:
+    """Yield the objects that these refer to, themselves first, without those above them."""
     waiting, seen = list(start), set(known)
     while waiting:
         number = waiting.pop(0)

@@ -27,8 +27,8 @@ SVG_BYTES_MAX = 1_000_000
 
 
 class FetchRefusedError(FatalURLFetchingError):  # type: ignore[misc]  # weasyprint ships no types
-    """Ends the layout: a page that lacks something is worse than none. The message is for the
-    design's author.
+    """Ends the layout: no page is better than an incomplete one. The message is for the design's
+    author.
     """
 
 
@@ -38,7 +38,7 @@ class DesignFetcher(URLFetcher):  # type: ignore[misc]  # weasyprint ships no ty
     def __init__(self, design: Design) -> None:
         super().__init__(allowed_protocols=())
         self._design = design
-        self.refused: list[str] = []  # what a picture within a picture asks for ends without a word
+        self.refused: list[str] = []  # a fetch of a picture within a picture fails silently
 
     @override
     def fetch(self, url: str, headers: Any = None) -> URLFetcherResponse:
@@ -55,37 +55,37 @@ class DesignFetcher(URLFetcher):  # type: ignore[misc]  # weasyprint ships no ty
             )
         if not url.startswith(BASE):
             raise FetchRefusedError(
-                f"asks for {url[:80]!r}: nothing is fetched from elsewhere; put the file into the "
+                f"requests {url[:80]!r}: nothing is fetched from elsewhere; put the file into the "
                 "design's folder"
             )
         path = str(PurePosixPath(unquote(urlsplit(url).path)).relative_to("/"))
         content = self._design.contents.get(path)
         if content is None:
-            raise FetchRefusedError(f"asks for `{path[:120]}`, which the folder does not hold")
+            raise FetchRefusedError(f"requests `{path[:120]}`, which the folder does not have")
         kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
         check_image(path, content, kind)
-        return URLFetcherResponse(url, readable(path, content), {"Content-Type": kind})
+        return URLFetcherResponse(url, font_by_glyph_number(path, content), {"Content-Type": kind})
 
 
-def readable(path: str, content: bytes) -> bytes:
-    """A font of the design as every reader of a PDF finds its glyphs. What is no font is left to
-    whoever asked for it.
+def font_by_glyph_number(path: str, content: bytes) -> bytes:
+    """Return a font of the design in the form in which every PDF reader finds its glyphs; other
+    files as they are.
     """
     if not content.startswith(cff.FONTS):
         return content
     try:
-        return cff.found_by_number(content)
+        return cff.keyed_by_number(content)
     except cff.OutlinesUnknownError as error:
         raise FetchRefusedError(
             f"`{path}` has outlines of an unusual kind ({error}): save the font as TrueType"
         ) from None
     except (TTLibError, OSError, ValueError, LookupError, struct.error, AssertionError):
-        return content  # WeasyPrint says that the font cannot be loaded
+        return content  # WeasyPrint reports that the font cannot be loaded
 
 
 def check_image(path: str, content: bytes, kind: str) -> None:
-    """By its header, before anything unpacks it, and whatever its name says: WeasyPrint looks at
-    the content too.
+    """Check a picture by its header before anything decodes it, whatever its name says: WeasyPrint
+    reads the content too.
     """
     is_svg = kind == "image/svg+xml"
     try:
@@ -105,14 +105,14 @@ def check_image(path: str, content: bytes, kind: str) -> None:
                 ) from None
             return
         if not kind.startswith("image/") and not isinstance(error, Image.DecompressionBombError):
-            return  # no picture, whatever it is
-        why = (
-            "cut off, or of a kind that nobody knows"
+            return  # not a picture
+        cause = (
+            "truncated, or of an unknown kind"
             if isinstance(error, UnidentifiedImageError)
             else error
         )
         raise FetchRefusedError(
-            f"`{path}` is no image that can be printed: {why}: save it as PNG or JPEG"
+            f"`{path}` is not an image that can be printed: {cause}: save it as PNG or JPEG"
         ) from None
     if width * height > PIXELS_MAX:
         raise FetchRefusedError(
@@ -122,12 +122,12 @@ def check_image(path: str, content: bytes, kind: str) -> None:
 
 
 def font(name: str) -> bytes:
-    """Of those that come with Stubline. Raises FetchRefusedError."""
+    """Return one of the fonts that come with Stubline. Raises FetchRefusedError."""
     if fallback.is_known(name):
         return fallback.font(name)
     if name not in packaged.font_names():
         raise FetchRefusedError(
-            f"asks for the font `{name[:80]}`; installed are "
+            f"requests the font `{name[:80]}`; installed are "
             f"{', '.join(sorted(packaged.font_names()))}, and those of {FONTS_OF_SCRIPTS}"
         )
     return packaged.font(name)

@@ -1,7 +1,7 @@
-"""A design's page laid out by WeasyPrint: where its fields stand, and the page as objects of a PDF.
+"""A design's page laid out by WeasyPrint: where its fields are, and the page as objects of a PDF.
 
 The one module that knows WeasyPrint's boxes, as drawing.py, assembling.py and recast.py know the
-objects that it writes: the lock file pins its version, tests hold what is used.
+objects that it writes: the lock file pins its version, and tests hold what is used.
 """
 
 from __future__ import annotations
@@ -18,32 +18,36 @@ from weasyprint import CSS, HTML
 from weasyprint.formatting_structure import boxes
 from weasyprint.text.fonts import get_hb_object_data
 
-from services.delivery.errors import DesignUnusable
 from services.delivery.printing.compile.fetching import (
     FONTS_OF_SCRIPTS,
     DesignFetcher,
     FetchRefusedError,
 )
-from services.delivery.printing.compile.places import FieldPlacement, place, walk
-from services.delivery.printing.compile.places import square as found_square
-from services.delivery.printing.compile.weasyprint_log import WeasyPrintLog, told_of
+from services.delivery.printing.compile.places import (
+    FieldPlacement,
+    code_square,
+    field_placement,
+    walk,
+)
+from services.delivery.printing.compile.weasyprint_log import WeasyPrintLog, with_line_first
 from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import PAGE, DesignVariant
 from services.delivery.printing.design.links import BASE, check_targets, links_of
 from services.delivery.printing.design.page import (
     CampaignFacts,
     UnstampableText,
-    draw,
+    draw_code,
     fields_of,
-    filled,
-    place_of,
-    write,
-    write_odd,
+    rendered_html,
+    source_line,
+    write_fitted,
+    write_unstampable,
 )
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.fonts import fallback
-from services.delivery.printing.fonts.fontconfig import SheetFonts, untagged
+from services.delivery.printing.fonts.fontconfig import DesignFonts, untagged
 
-OUR_STYLE = "[data-field]{white-space:nowrap}"
+FIELD_STYLE = "[data-field]{white-space:nowrap}"
 NO_ALT = re.compile('Image "(.*)" has no required alt description')
 NO_IMAGE = re.compile(f"Failed to load image at '{re.escape(BASE)}(.*?)'")
 NO_GLYPH = re.compile(
@@ -58,104 +62,115 @@ QR_ALT = "QR code of the ticket"
 
 @dataclass(frozen=True, slots=True)
 class PageFont:
-    """A font that the page uses: the file whole, as the shaper and the subsetter need it."""
+    """A font that the page uses: the complete file, as the shaper and the subsetter need it."""
 
     content: bytes
     index: int
     family: str
     is_variable: bool
-    says: Mapping[int, str] = field(
-        default_factory=dict, repr=False, compare=False
-    )  # glyph -> text, on this page
+    # Glyph -> text, on this page.
+    texts: Mapping[int, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
-class LaidOut:
+class LaidOutPage:
     """One page: WeasyPrint's document and what was found in it. `square` is the code's place."""
 
     document: Any
     places: Mapping[str, FieldPlacement]
-    text_at: Mapping[str, tuple[float, float]]  # where the placeholder's text begins
+    text_at: Mapping[str, tuple[float, float]]  # where a placeholder's text begins
     square: tuple[float, float, float] | None
     shape: tuple[tuple[object, ...], ...]  # every box outside of fields: what must not move
-    families: frozenset[str]  # that its texts ask for first
-    is_ours: bool  # nothing of it but the design's own text and what a plate can hold
-    lacking: str = ""  # characters of its texts that no font has, shown as U+FFFD
+    families: frozenset[str]  # the first that each of its texts names
+    is_stampable: bool  # it holds only the design's own text and what can be stamped
+    missing: str = ""  # characters of its texts that no font has, shown as U+FFFD
 
 
-class Sheet:
+class PageTemplate:
     """One design for one campaign, parsed once and laid out as often as needed. Not shared between
     threads.
     """
 
-    def __init__(self, chosen: DesignVariant, facts: CampaignFacts) -> None:
-        self.chosen = chosen
-        self._where = f"{chosen.design.name}/{PAGE}"
-        self._fonts = SheetFonts()
-        self._fetcher = DesignFetcher(chosen.design)
-        self._brought = set[str]()
-        with self.minded():
-            page = HTML(string=filled(chosen, facts), base_url=BASE, url_fetcher=self._fetcher)
+    def __init__(self, variant: DesignVariant, facts: CampaignFacts) -> None:
+        self.variant = variant
+        self._where = f"{variant.design.name}/{PAGE}"
+        self._fonts = DesignFonts()
+        self._fetcher = DesignFetcher(variant.design)
+        self._fallbacks = set[str]()
+        with self.collected_log():
+            page = HTML(
+                string=rendered_html(variant, facts), base_url=BASE, url_fetcher=self._fetcher
+            )
             self._page, self._root = page, page.etree_element
-            self._root.set("lang", chosen.language)
-            self._root.set("class", f"{self._root.get('class', '')} size-{chosen.size}".strip())
-            self.fields = fields_of(chosen, self._root)
-            self.links = links_of(chosen, self._root)
+            self._root.set("lang", variant.language)
+            self._root.set("class", f"{self._root.get('class', '')} size-{variant.size}".strip())
+            self.fields = fields_of(variant, self._root)
+            self.links = links_of(variant, self._root)
             self._check_elements()
-            self._bring("".join(self._root.itertext()))
+            self._add_fallbacks("".join(self._root.itertext()))
             self._styles = [
                 *self._own_styles(),
-                self._css(string=f"@page{{size:{chosen.page_size};margin:0}}{OUR_STYLE}"),
+                self._css(string=f"@page{{size:{variant.page_size};margin:0}}{FIELD_STYLE}"),
             ]
         self.title = next((element.text or "" for element in self._root.iter("title")), "")
         if not self.title.strip():
-            raise DesignUnusable(f"{self._where}: has no <title>; readers of the PDF are told it")
+            raise DesignUnusable(f"{self._where}: has no <title>; the PDF's title is made of it")
 
     def _check_elements(self) -> None:
         codes = [it for it in self._root.iter() if it.get("data-qr") is not None]
         if len(codes) > 1:
-            at = place_of(self.chosen.design, "data-qr", 1)
             raise DesignUnusable(
-                f"{self.chosen.design.name}/{at}: data-qr stands {len(codes)} times; a ticket has "
+                f"{self.source_at('data-qr', 1)}: data-qr stands {len(codes)} times; a ticket has "
                 "one code"
             )
         for tag in ("input", "select", "textarea", "button"):
             if next(self._root.iter(tag), None) is not None:
-                at = place_of(self.chosen.design, f"<{tag}")
                 raise DesignUnusable(
-                    f"{self.chosen.design.name}/{at}: <{tag}> is for forms; a ticket has none"
+                    f"{self.source_at(f'<{tag}')}: <{tag}> is for forms; a ticket has none"
                 )
 
-    def _bring(self, text: str) -> None:
-        """Our fonts that have its letters, behind the design's own. What stands in the page has its
-        own before any field.
+    def _add_fallbacks(self, text: str) -> None:
+        """Add the fallback fonts that have the text's characters, after the design's own. The
+        page's own text is added before any field's.
         """
         for name in fallback.needed(text):
-            if name not in self._brought:
-                self._brought.add(name)
-                self._css(string=fallback.declared(name))
+            if name not in self._fallbacks:
+                self._fallbacks.add(name)
+                self._css(string=fallback.font_face_rule(name))
+
+    def source_at(self, text: str, times_before: int = 0) -> str:
+        """Return file and line of a text of the page, for messages."""
+        design = self.variant.design
+        return f"{design.name}/{source_line(design, text, times_before)}"
+
+    def field_at(self, key: str) -> str:
+        """Return file, line and name of a field, for messages."""
+        field = self.fields[key]
+        return f"{self.variant.design.name}/{field.at}: field `{field.name}`"
 
     @property
     def declared(self) -> frozenset[str]:
-        """Families that the design's style sheets declare."""
+        """Return the families that the design's style sheets declare."""
         return frozenset(self._fonts.sources)
 
     def _css(self, **source: str) -> CSS:
         return CSS(font_config=self._fonts, url_fetcher=self._fetcher, base_url=BASE, **source)
 
     def _own_styles(self) -> Iterator[CSS]:
-        """Taken out of the page, so that they are parsed once and not for each layout."""
+        """Take the style sheets out of the page, so that they are parsed once and not for each
+        layout.
+        """
         for parent in list(self._root.iter()):
             for child in list(parent):
                 if child.tag == "link" and "stylesheet" in child.get("rel", "").split():
                     parent.remove(child)
                     path = child.get("href", "")
-                    if path not in self.chosen.design.contents:
+                    if path not in self.variant.design.contents:
                         raise DesignUnusable(
                             f"{self._where}: links `{path[:120]}`, which the folder does not hold"
                         )
-                    text = self.chosen.design.text_of(path)
-                    with self.minded(
+                    text = self.variant.design.text_of(path)
+                    with self.collected_log(
                         file=f"{path} or what it imports" if "@import" in text else path
                     ):
                         style = self._css(string=text)
@@ -164,166 +179,164 @@ class Sheet:
                     raise DesignUnusable(f"{self._where}: attaches a file: a ticket carries none")
                 elif child.tag == "style":
                     parent.remove(child)
-                    with self.minded(file=f"{PAGE}, <style>"):
+                    with self.collected_log(file=f"{PAGE}, <style>"):
                         style = self._css(string=child.text or "")
                     yield style
 
     @contextmanager
-    def minded(self, *, is_strict: bool = True, file: str = "") -> Iterator[WeasyPrintLog]:
-        """WeasyPrint goes on without what it does not understand; we do not: a page that lacks
-        something is worse than none.
+    def collected_log(self, *, is_strict: bool = True, file: str = "") -> Iterator[WeasyPrintLog]:
+        """Collect what WeasyPrint logs, and raise DesignUnusable for it: WeasyPrint skips what it
+        does not understand, and no page is better than an incomplete one.
 
-        Not `is_strict`: a stranger's text may have characters that no font has, and that is
-        nobody's mistake here.
+        Not `is_strict`: a customer's text may have characters that no font has, and that is not the
+        design's fault.
         """
-        heard = WeasyPrintLog(logging.WARNING)
+        log = WeasyPrintLog(logging.WARNING)
         logger = logging.getLogger("weasyprint")
         before = logger.propagate
-        logger.addHandler(heard)
+        logger.addHandler(log)
         logger.propagate = False
         try:
-            yield heard
+            yield log
         except RecursionError:
             raise DesignUnusable(
-                f"{self.chosen.design.name}/{file or PAGE}: elements, rules or imports are nested "
+                f"{self.variant.design.name}/{file or PAGE}: elements, rules or imports are nested "
                 "too deeply: make it flatter"
             ) from None
         except FetchRefusedError as error:
-            raise DesignUnusable(f"{self.chosen.design.name}/{file or PAGE}: {error}") from None
+            raise DesignUnusable(f"{self.variant.design.name}/{file or PAGE}: {error}") from None
         finally:
-            logger.removeHandler(heard)
+            logger.removeHandler(log)
             logger.propagate = before
         if self._fetcher.refused:
             raise DesignUnusable(
-                f"{self.chosen.design.name}/{file or PAGE}: {self._fetcher.refused[0]}"
+                f"{self.variant.design.name}/{file or PAGE}: {self._fetcher.refused[0]}"
             )
-        if heard.messages and is_strict:
-            where = self.chosen.design.name + (f"/{file}" if file else "")
-            raise DesignUnusable(self._told(where, heard.messages[0]))
+        if log.messages and is_strict:
+            where = self.variant.design.name + (f"/{file}" if file else "")
+            raise DesignUnusable(self._with_remedy(where, log.messages[0]))
 
-    def _told(self, where: str, message: str) -> str:
-        """With a remedy where WeasyPrint's own words have none."""
+    def _with_remedy(self, where: str, message: str) -> str:
+        """Return the message with a remedy where WeasyPrint's own has none."""
         if match := NO_ALT.fullmatch(message):
             return (
-                f"{self.chosen.design.name}/{place_of(self.chosen.design, match[1])}: the picture "
-                f"`{match[1]}` says nothing to those who cannot see it: give it "
-                'alt="..."; mere decoration is a background in CSS'
+                f"{self.source_at(match[1])}: the picture `{match[1]}` has no text for those who "
+                'cannot see it: give it alt="..."; mere decoration is a background in CSS'
             )
         if match := NO_GLYPH.search(message):
             return (
-                f"{where}: a text of the page has {match[1][:80]!r}, for which no font here "
-                f"has a letter: {FONTS_REMEDY}"
+                f"{where}: a text of the page has {match[1][:80]!r}, which no font here has: "
+                f"{FONTS_REMEDY}"
             )
         if match := NO_IMAGE.match(message):
-            at = place_of(self.chosen.design, match[1])
             return (
-                f"{self.chosen.design.name}/{at}: the picture `{match[1]}` cannot be drawn: "
-                "see in a browser whether it is whole, and save it as PNG or JPEG"
+                f"{self.source_at(match[1])}: the picture `{match[1]}` cannot be drawn: check in a "
+                "browser whether it is complete, and save it as PNG or JPEG"
             )
-        return f"{where}: {told_of(self._fonts.told_of(message))}"
+        return f"{where}: {with_line_first(self._fonts.with_source(message))}"
 
-    def lay(
+    def lay_out(
         self, texts: Mapping[str, FittedText | UnstampableText], code: tuple[str, int] | None
-    ) -> LaidOut:
-        """With these lines in its fields and this code (SVG path, modules a side) in its square."""
-        lacked = set[str]()
+    ) -> LaidOutPage:
+        """Lay the page out with these lines and this code (SVG path, modules a side)."""
+        missing_in_texts = set[str]()
         for name, text in texts.items():
             if isinstance(text, UnstampableText):
-                self._bring(text.text + (text.text.upper() if text.is_upper else ""))
-                shown, lacking = self._fonts.shown(text.text, is_upper=text.is_upper)
-                lacked.update(lacking)
-                write_odd(self.fields[name].element, replace(text, text=shown))
+                self._add_fallbacks(text.text + (text.text.upper() if text.is_upper else ""))
+                shown, missing = self._fonts.shown(text.text, is_upper=text.is_upper)
+                missing_in_texts.update(missing)
+                write_unstampable(self.fields[name].element, replace(text, text=shown))
             else:
-                write(self.fields[name].element, text)
+                write_fitted(self.fields[name].element, text)
         for element in self._root.iter():
             if element.get("data-qr") is not None and code is not None:
-                draw(element, *code, QR_ALT)
-        is_ours = not any(isinstance(text, UnstampableText) for text in texts.values())
-        with self.minded(is_strict=is_ours):
+                draw_code(element, *code, QR_ALT)
+        is_stampable = not any(isinstance(text, UnstampableText) for text in texts.values())
+        with self.collected_log(is_strict=is_stampable):
             document = self._page.render(stylesheets=self._styles, font_config=self._fonts)
         if len(document.pages) != 1:
             raise DesignUnusable(
-                f"{self._where}: fills {len(document.pages)} pages of {self.chosen.page_size}; "
+                f"{self._where}: fills {len(document.pages)} pages of {self.variant.page_size}; "
                 "one ticket is one page: make it lower"
             )
         self._check_size(document.pages[0])
         check_targets(self._where, document.pages[0].links)
-        return replace(self._found(document, is_ours=is_ours), lacking="".join(sorted(lacked)))
+        return replace(
+            self._found(document, is_stampable=is_stampable),
+            missing="".join(sorted(missing_in_texts)),
+        )
 
     def _check_size(self, page: Any) -> None:
         sides = [
-            float(side.removesuffix("mm")) * 96 / 25.4 for side in self.chosen.page_size.split()
+            float(side.removesuffix("mm")) * 96 / 25.4 for side in self.variant.page_size.split()
         ]
         if abs(page.width - sides[0]) > 1 or abs(page.height - sides[1]) > 1:
             raise DesignUnusable(
                 f"{self._where}: a rule for @page makes it {page.width * 25.4 / 96:.0f}mm "
-                f"{page.height * 25.4 / 96:.0f}mm, and design.toml says "
-                f"{self.chosen.page_size}: take `size` out of @page"
+                f"{page.height * 25.4 / 96:.0f}mm, and in design.toml it is "
+                f"{self.variant.page_size}: take `size` out of @page"
             )
 
-    def check_found(self, laid_out: LaidOut) -> None:
-        """Of a layout with a text in each field: all of them, and the code, stand on the page."""
+    def check_found(self, laid_out: LaidOutPage) -> None:
+        """Check that every field, and the code, stands on the page."""
         remedy = (
             "is not laid out as a block (it is inline, flex, a table's cell, of font-size 0, "
             "or not shown at all): give it `display: block`, best inside a <div>"
         )
-        for key, said in self.fields.items():
+        for key in self.fields:
             if key not in laid_out.places:
-                raise DesignUnusable(
-                    f"{self.chosen.design.name}/{said.at}: field `{said.name}` {remedy}"
-                )
+                raise DesignUnusable(f"{self.field_at(key)} {remedy}")
         if laid_out.square is None and any(
             it.get("data-qr") is not None for it in self._root.iter()
         ):
-            raise DesignUnusable(
-                f"{self.chosen.design.name}/{place_of(self.chosen.design, 'data-qr')}: the code "
-                f"{remedy}"
-            )
+            raise DesignUnusable(f"{self.source_at('data-qr')}: the code {remedy}")
 
-    def _found(self, document: Any, *, is_ours: bool) -> LaidOut:
-        keys = {said.element: key for key, said in self.fields.items()}
-        places, text_at, square = (
-            dict[str, FieldPlacement](),
-            dict[str, tuple[float, float]](),
-            None,
-        )
+    def _found(self, document: Any, *, is_stampable: bool) -> LaidOutPage:
+        keys = {spec.element: key for key, spec in self.fields.items()}
+        places = dict[str, FieldPlacement]()
+        text_at = dict[str, tuple[float, float]]()
+        square = None
         page = document.pages[0]._page_box  # noqa: SLF001 - WeasyPrint shows boxes nowhere else
-        code_at = place_of(self.chosen.design, "data-qr")
+        code_at = self.source_at("data-qr")
         families = frozenset(
-            it.style["font_family"][0] for it in walk(page) if isinstance(it, boxes.TextBox)
+            box.style["font_family"][0] for box in walk(page) if isinstance(box, boxes.TextBox)
         )
         for box in walk(page):
-            element = box.element
-            if element is None:
+            if box.element is None or not isinstance(box, boxes.BlockBox):
                 continue
-            name = keys.get(element)
-            if name is not None and isinstance(box, boxes.BlockBox):
-                said = self.fields[name]
-                line = next((it for it in walk(box) if isinstance(it, boxes.TextBox)), None)
+            key = keys.get(box.element)
+            if key is not None:
+                line = next(
+                    (inner for inner in walk(box) if isinstance(inner, boxes.TextBox)), None
+                )
                 if line is not None:
-                    places[name] = place(
-                        f"{self.chosen.design.name}/{said.at}: field `{said.name}`", box, line
-                    )
-                    text_at[name] = (line.position_x, line.position_y + line.baseline)
-            elif element.get("data-qr") is not None and isinstance(box, boxes.BlockBox):
-                square = found_square(f"{self.chosen.design.name}/{code_at}", element, box)
-        shape = (*outside(page), *linked(document.pages[0].links))
-        return LaidOut(document, places, text_at, square, shape, families, is_ours)
+                    places[key] = field_placement(self.field_at(key), box, line)
+                    text_at[key] = (line.position_x, line.position_y + line.baseline)
+            elif box.element.get("data-qr") is not None:
+                square = code_square(code_at, box.element, box)
+        shape = (*boxes_outside_fields(page), *link_rectangles(document.pages[0].links))
+        return LaidOutPage(document, places, text_at, square, shape, families, is_stampable)
 
 
-def lines_in(laid_out: LaidOut, element: Element) -> tuple[int, float, float]:
-    """Lines of a field's text, the height of all and the width of the widest, in CSS pixels."""
+def measure_lines(laid_out: LaidOutPage, element: Element) -> tuple[int, float, float]:
+    """Return how many lines a field's text has, their total height and the widest one's width, in
+    CSS pixels.
+    """
     page = laid_out.document.pages[0]._page_box  # noqa: SLF001 - as in `_found`
-    own = next(
+    field_box = next(
         box for box in walk(page) if box.element is element and isinstance(box, boxes.BlockBox)
     )
-    lines = [it for it in walk(own) if isinstance(it, boxes.LineBox)]
-    return len(lines), sum(it.height for it in lines), max((it.width for it in lines), default=0.0)
+    lines = [inner for inner in walk(field_box) if isinstance(inner, boxes.LineBox)]
+    return (
+        len(lines),
+        sum(inner.height for inner in lines),
+        max((inner.width for inner in lines), default=0.0),
+    )
 
 
-def outside(box: Any) -> Iterator[tuple[object, ...]]:
-    """Of each box that is in no field: whose it is and where. A field's own box counts, what is in
-    it does not.
+def boxes_outside_fields(box: Any) -> Iterator[tuple[object, ...]]:
+    """Yield, for each box that is in no field, its element and its place. A field's own box counts,
+    what is in it does not.
     """
     tag = None if box.element is None else box.element_tag
     sizes = (getattr(box, name, None) for name in ("position_x", "position_y", "width", "height"))
@@ -335,23 +348,23 @@ def outside(box: Any) -> Iterator[tuple[object, ...]]:
     ):
         return
     for child in getattr(box, "children", ()):
-        yield from outside(getattr(child, "_box", child))
+        yield from boxes_outside_fields(getattr(child, "_box", child))
 
 
-def linked(links: Sequence[tuple[Any, ...]]) -> Iterator[tuple[object, ...]]:
-    """Where a click leads away: it may not depend on the texts either."""
+def link_rectangles(links: Sequence[tuple[Any, ...]]) -> Iterator[tuple[object, ...]]:
+    """Yield where links are: their places may not depend on the texts either."""
     for kind, target, rectangle, _ in links:
         yield kind, target, *(round(side, 3) for side in rectangle)
 
 
-def lacking(heard: WeasyPrintLog) -> set[str]:
-    """Characters for which Pango found no glyph, although a font was said to have them."""
-    return {match[2] for message in heard.messages if (match := NO_GLYPH.search(message))}
+def missing_characters(log: WeasyPrintLog) -> set[str]:
+    """Return characters for which Pango found no glyph, although a font claimed to have them."""
+    return {match[2] for message in log.messages if (match := NO_GLYPH.search(message))}
 
 
 def fonts_of(document: Any) -> dict[str, PageFont]:
-    """Key -> font, after the PDF was made. WeasyPrint keeps the face of the file, however much it
-    cut from what it embeds.
+    """Return the fonts by key, after the PDF was made. WeasyPrint keeps the face of the file,
+    however much it cut from what it embeds.
     """
     return {
         font.hash: PageFont(

@@ -1,5 +1,5 @@
 """Where a field and the code stand on a page that WeasyPrint laid out, and how a field's texts are
-set; what cannot be stamped is refused.
+set. What cannot be stamped is refused.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from xml.etree.ElementTree import Element
 
 from weasyprint.formatting_structure import boxes
 
-from services.delivery.errors import DesignUnusable
 from services.delivery.printing.design.fitting import Align, FieldBox
 from services.delivery.printing.design.library import CODE
+from services.delivery.printing.errors import DesignUnusable
 
 NOT_STAMPED: Mapping[str, tuple[object, ...]] = {
     "text_decoration_line": ("none",),
@@ -41,11 +41,11 @@ class FieldPlacement:
     features: tuple[tuple[str, int], ...]
 
 
-def square(where: str, element: Element, box: Any) -> tuple[float, float, float]:
-    """The code's place: left, top and side. Raises DesignUnusable."""
+def code_square(where: str, element: Element, box: Any) -> tuple[float, float, float]:
+    """Return the code's place: left, top and side. Raises DesignUnusable."""
     if element.get("data-qr") != CODE:
         raise DesignUnusable(f'{where}: data-qr is `{element.get("data-qr")}`; it is "{CODE}"')
-    if box.width < 1 or abs(box.width - box.height) > 0.5:  # half a pixel is what mm leave behind
+    if box.width < 1 or abs(box.width - box.height) > 0.5:  # half a pixel is the rounding of mm
         raise DesignUnusable(
             f"{where}: the code's element is {box.width:.1f} x {box.height:.1f} px; give it equal "
             "width and height"
@@ -53,8 +53,10 @@ def square(where: str, element: Element, box: Any) -> tuple[float, float, float]
     return box.content_box_x(), box.content_box_y(), box.width
 
 
-def place(where: str, box: Any, line: Any) -> FieldPlacement:
-    """Of a field, from its own box and that of its first line's text. Raises DesignUnusable."""
+def field_placement(where: str, box: Any, line: Any) -> FieldPlacement:
+    """Return a field's placement, from its own box and that of its first line. Raises
+    DesignUnusable.
+    """
     inner = next(it for it in walk(box) if isinstance(it, boxes.LineBox))
     style = inner.style
     check_box(where, box, inner.height, style["font_size"])
@@ -92,18 +94,18 @@ def check_box(where: str, box: Any, pitch: float, size: float) -> None:
     if pitch <= 0 or size <= 0:
         raise DesignUnusable(
             f"{where}: its lines have no height (font-size {size:.1f} px, line-height {pitch:.1f} "
-            "px): nobody could read it"
+            "px): it could not be read"
         )
 
 
 def check_style(where: str, style: Any) -> None:
-    for name, plain in NOT_STAMPED.items():
-        if style[name] not in plain:
-            remedy = "say `direction: ltr` on it" if name == "direction" else "leave it out"
+    for name, allowed in NOT_STAMPED.items():
+        if style[name] not in allowed:
+            remedy = "set `direction: ltr` on it" if name == "direction" else "leave it out"
             raise DesignUnusable(f"{where}: {name.replace('_', '-')} is not stamped; {remedy}")
     if style["text_align_all"] == "justify":
         raise DesignUnusable(
-            f"{where}: text-align: justify is not stamped; say left, right or center"
+            f"{where}: text-align: justify is not stamped; use left, right or center"
         )
     if style["text_align_last"] not in {"auto", style["text_align_all"]}:
         raise DesignUnusable(f"{where}: text-align-last is not stamped; leave it out")
@@ -122,7 +124,9 @@ def walk(box: Any) -> Iterator[Any]:
 
 
 def scales(line_height: Any) -> bool:
-    """A number or `normal` goes with the size; a length stays."""
+    """Return whether a line height scales with the font size: a number or `normal` does, a length
+    does not.
+    """
     return (
         line_height == "normal"
         or isinstance(line_height, (int, float))
@@ -131,15 +135,15 @@ def scales(line_height: Any) -> bool:
 
 
 def features(style: Any, where: str) -> tuple[tuple[str, int], ...]:
-    said = style["font_feature_settings"]
-    for name, plain in (
+    settings = style["font_feature_settings"]
+    for name, normal in (
         ("font_variant_caps", "normal"),
         ("font_variant_numeric", "normal"),
         ("font_kerning", "auto"),
     ):
-        if style[name] != plain:
+        if style[name] != normal:
             raise DesignUnusable(
-                f"{where}: {name.replace('_', '-')} is not stamped; say it by "
+                f"{where}: {name.replace('_', '-')} is not stamped; set it by "
                 'font-feature-settings, such as "tnum" 1'
             )
-    return () if said == "normal" else tuple((str(tag), int(value)) for tag, value in said)
+    return () if settings == "normal" else tuple((str(tag), int(value)) for tag, value in settings)

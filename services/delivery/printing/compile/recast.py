@@ -1,4 +1,4 @@
-"""The page's own text, set again in the fonts that its fields use too: else a file would carry most
+"""Sets the page's own text in the fonts that its fields use too: else a file would carry most
 letters twice.
 """
 
@@ -13,7 +13,7 @@ from services.delivery.printing.compile.drawing import DrawnPage, as_bytes, numb
 from services.delivery.printing.compile.layout import PageFont
 from services.delivery.printing.design.fitting import ELLIPSIS
 from services.delivery.printing.fonts.faces import FaceKit
-from services.delivery.printing.pdf.fonts import resource
+from services.delivery.printing.pdf.fonts import resource_name
 
 FONT = re.compile(rb"/(\S+) (\S+) Tf")
 BLANKS = re.compile("[\u00a0\u202f\u2009]")
@@ -23,12 +23,12 @@ SHOWN = re.compile(rb"<([0-9a-f]*)>|(-?[0-9.]+)")
 def recast(
     parts: Sequence[bytes | str], kits: Mapping[str, FaceKit], fonts: Mapping[str, PageFont]
 ) -> tuple[tuple[bytes | str, ...], set[tuple[str, int]]]:
-    """The parts, and which glyphs of which faces they show."""
-    made: list[bytes | str] = []
+    """Return the parts, and which glyphs of which faces they show."""
+    recast_parts: list[bytes | str] = []
     shown = set[tuple[str, int]]()
     for part in parts:
         if isinstance(part, str):
-            made.append(part)
+            recast_parts.append(part)
             continue
         lines, font = [], b""
         for line in part.split(b"\n"):
@@ -39,23 +39,23 @@ def recast(
                 lines.append(line)
                 continue
             key = match[1].decode()
-            says = fonts[key].says if key in fonts else {}
-            again = recast_line(line, match[2], kits.get(key), says, shown)
-            lines += [font, line] if again is None else [again]
-        made.append(b"\n".join(lines))
-    return tuple(made), shown
+            texts = fonts[key].texts if key in fonts else {}
+            recast_text = recast_line(line, match[2], kits.get(key), texts, shown)
+            lines += [font, line] if recast_text is None else [recast_text]
+        recast_parts.append(b"\n".join(lines))
+    return tuple(recast_parts), shown
 
 
 def recast_line(
     line: bytes,
     size: bytes,
     kit: FaceKit | None,
-    says: Mapping[int, str],
+    texts: Mapping[int, str],
     shown: set[tuple[str, int]],
 ) -> bytes | None:
-    """None when the kit does not carry a glyph of it, or with another meaning, such as a mirrored
-    bracket: the line keeps WeasyPrint's font. `says`: what its glyphs mean there. Empty strings
-    stay, for readers count moves by them.
+    """Return the line in the kit's font. None when the kit lacks one of its glyphs, or has it with
+    another text, such as a mirrored bracket: then the line keeps WeasyPrint's font. `texts`: what
+    its glyphs stand for there. Empty strings stay, because readers count moves by them.
     """
     if kit is None:
         return None
@@ -69,33 +69,33 @@ def recast_line(
         elif float(move):
             parts.append(move + b" ")
     if not used <= kit.glyphs.keys() or any(
-        is_other(kit.glyphs[glyph], says.get(glyph)) for glyph in used
+        differs(kit.glyphs[glyph], texts.get(glyph)) for glyph in used
     ):
         return None
     shown |= {(kit.digest, glyph) for glyph in used}
-    return b"/%b %b Tf\n[%b] TJ" % (resource(kit.digest), size, b"".join(parts))
+    return b"/%b %b Tf\n[%b] TJ" % (resource_name(kit.digest), size, b"".join(parts))
 
 
-def is_other(own: str, said: str | None) -> bool:
-    """Blanks of all kinds are one; behind an ellipsis WeasyPrint tells what it hides, and we do
-    not.
+def differs(own: str, text: str | None) -> bool:
+    """Return whether two texts of one glyph differ. All kinds of blanks are equal; after an
+    ellipsis WeasyPrint adds the text that it hides, and we do not.
     """
     return (
-        said is not None
-        and own != BLANKS.sub(" ", said)
-        and not (own == ELLIPSIS and said.startswith(own))
+        text is not None
+        and own != BLANKS.sub(" ", text)
+        and not (own == ELLIPSIS and text.startswith(own))
     )
 
 
 def keep_used_fonts(page: DrawnPage, resources: int, fixed: Sequence[bytes | str]) -> None:
-    fonts = page.objects[number_of(page.objects[resources]["PageFont"])]
+    fonts = page.objects[number_of(page.objects[resources]["Font"])]
     drawn_in = [part for part in fixed if isinstance(part, bytes)]
     drawn_in += [
-        b"\n".join(map(as_bytes, it.stream))
-        for it in page.objects.values()
-        if isinstance(it, pydyf.Stream)
-        and hasattr(it, "ctm")
-        and it is not page.objects[number_of(page.page["Contents"])]
+        b"\n".join(map(as_bytes, item.stream))
+        for item in page.objects.values()
+        if isinstance(item, pydyf.Stream)
+        and hasattr(item, "ctm")
+        and item is not page.objects[number_of(page.page["Contents"])]
     ]
     used = {match[1].decode() for text in drawn_in for match in FONT.finditer(text)}
     for key in [key for key in fonts if key not in used]:

@@ -1,4 +1,4 @@
-"""What WeasyPrint says of a page: it logs, and goes on."""
+"""What WeasyPrint logs about a page; it does not stop for it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import logging
 import re
 
 
-def told_of(message: str) -> str:
-    """WeasyPrint's `Ignored `colr: red` at 146:6, unknown property.` with the line where a reader
-    of faults looks for it.
+def with_line_first(message: str) -> str:
+    """Return WeasyPrint's "Ignored `colr: red` at 146:6, unknown property." with the line first,
+    where an author expects it.
     """
     match = re.fullmatch(r"Ignored (.*) at (\d+):\d+, (.*)", message, re.DOTALL)
     return f"line {match[2]}: {match[1]}: {match[3]}" if match else message

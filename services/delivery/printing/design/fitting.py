@@ -1,6 +1,4 @@
-"""How a text fills its box: one outcome for both ways of printing. Pure: widths come from whoever
-measures.
-"""
+"""How a text fills its box, the same for both ways of printing. Pure: the caller measures."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ Measure = Callable[[str, float], float]  # text and scale -> width in CSS pixels
 ELLIPSIS = "…"
 STEPS = 20  # of shrinking, each 5 % of the size
 SLACK = 0.01  # CSS pixels: what rounding may add
-CHARS_MAX = 1_000  # of which anything is tried; no box of a ticket holds more
+CHARS_MAX = 1_000  # more are not tried; no box of a ticket holds more
 BREAKS_AFTER = "-/@_"  # addresses and double names may be divided there
 
 
@@ -35,8 +33,8 @@ class FittingRule:
 
 @dataclass(frozen=True, slots=True)
 class FieldBox:
-    """In CSS pixels. `pitch` is the line height at full size; does it shrink with the size, as a
-    number does in CSS?
+    """A field's box, in CSS pixels. `pitch` is the line height at full size; `pitch_scales`: it
+    shrinks with the size, as a number does in CSS.
     """
 
     width: float
@@ -64,20 +62,26 @@ class FittedText:
 
 
 def fit(text: str, rule: FittingRule, box: FieldBox, measure: Measure) -> FittedText:
-    """The largest size at which the text is whole; at the smallest, as much of it as there is room
-    for.
+    """Return the text at the largest size at which all of it fits; at the smallest, as much of it
+    as there is room for.
     """
-    short, scales = text[:CHARS_MAX], sizes(rule)
+    shortened, scales = text[:CHARS_MAX], sizes(rule)
     for scale in scales:
-        lines = wrapped(short, most(rule, box, scale), box.width, partial(at_scale, measure, scale))
-        if lines is not None and len(short) == len(text):
-            return placed(lines, rule, box, scale, is_cut=False)
+        lines = wrapped_lines(
+            shortened, lines_max(rule, box, scale), box.width, partial(at_scale, measure, scale)
+        )
+        if lines is not None and len(shortened) == len(text):
+            return placed_lines(lines, rule, box, scale, is_cut=False)
     scale = scales[-1]
-    room = max(1, most(rule, box, scale))
-    lines = cut(
-        short, room, box.width, partial(at_scale, measure, scale), is_all=len(short) == len(text)
+    room = max(1, lines_max(rule, box, scale))
+    lines = truncated(
+        shortened,
+        room,
+        box.width,
+        partial(at_scale, measure, scale),
+        is_all=len(shortened) == len(text),
     )
-    return placed(lines, rule, box, scale, is_cut=True)
+    return placed_lines(lines, rule, box, scale, is_cut=True)
 
 
 def at_scale(measure: Measure, scale: float, text: str) -> float:
@@ -86,7 +90,7 @@ def at_scale(measure: Measure, scale: float, text: str) -> float:
 
 @cache
 def sizes(rule: FittingRule) -> tuple[float, ...]:
-    """In parts of its own size, the largest first."""
+    """Return the sizes to try as parts of the full size, the largest first."""
     if rule.fit != "shrink":
         return (1.0,)
     return (
@@ -95,13 +99,15 @@ def sizes(rule: FittingRule) -> tuple[float, ...]:
     )
 
 
-def most(rule: FittingRule, box: FieldBox, scale: float) -> int:
-    """A box lower than one line still holds one: its author sees it in the preview."""
+def lines_max(rule: FittingRule, box: FieldBox, scale: float) -> int:
+    """Return how many lines fit. A box lower than one line still holds one: its author sees it in
+    the preview.
+    """
     held = max(1, box.lines_at(scale))
     return min(held, rule.lines) if rule.lines else held
 
 
-def placed(
+def placed_lines(
     lines: tuple[str, ...], rule: FittingRule, box: FieldBox, scale: float, *, is_cut: bool
 ) -> FittedText:
     spare = box.height - len(lines) * box.pitch_at(scale)
@@ -111,11 +117,11 @@ def placed(
     return FittedText(lines, scale, round(box.size * scale, 6), round(top, 6), is_cut)
 
 
-def wrapped(
+def wrapped_lines(
     text: str, lines_max: int, width: float, measure: Callable[[str], float]
 ) -> tuple[str, ...] | None:
-    """All of the text in so many lines, divided where a reader expects it; None when that cannot
-    be.
+    """Return all of the text in at most so many lines, divided where a reader expects it; None when
+    it does not fit.
     """
     if not text:
         return ()
@@ -124,20 +130,20 @@ def wrapped(
     if lines_max == 1:
         return None
     lines: list[str] = []
-    rest = pieces(text)
-    while rest:
+    remaining = pieces(text)
+    while remaining:
         if len(lines) == lines_max:
             return None
-        count = fitting(rest, width, measure)
+        count = parts_that_fit(remaining, width, measure)
         if count == 0:
             return None
-        lines.append("".join(rest[:count]).strip())
-        rest = rest[count:]
+        lines.append("".join(remaining[:count]).strip())
+        remaining = remaining[count:]
     return tuple(lines)
 
 
 def pieces(text: str) -> list[str]:
-    """Cut behind each space and each sign that may end a line."""
+    """Cut the text after each space and each sign that may end a line."""
     parts, start = [], 0
     for index, character in enumerate(text[:-1]):
         ends = character == " " or (character in BREAKS_AFTER and text[index + 1] != " ")
@@ -147,8 +153,10 @@ def pieces(text: str) -> list[str]:
     return [*parts, text[start:]]
 
 
-def fitting(parts: list[str], width: float, measure: Callable[[str], float]) -> int:
-    """How many of them fill one line. Widths grow with the text, so it is found by halving."""
+def parts_that_fit(parts: list[str], width: float, measure: Callable[[str], float]) -> int:
+    """Return how many of them fill one line. Widths grow with the text, so it is found by
+    bisection.
+    """
     low, high = 0, min(len(parts), 1)
     while high <= len(parts) and measure("".join(parts[:high]).strip()) <= width + SLACK:
         low, high = high, high * 2
@@ -164,34 +172,37 @@ def fitting(parts: list[str], width: float, measure: Callable[[str], float]) -> 
     return low
 
 
-def cut(
+def truncated(
     text: str, lines_max: int, width: float, measure: Callable[[str], float], *, is_all: bool
 ) -> tuple[str, ...]:
-    """As much as there is room for, words divided where they must be, and an ellipsis behind it."""
+    """Return as many lines as there is room for, with an ellipsis; words are divided where they
+    must be.
+    """
     lines: list[str] = []
-    rest = text
-    while len(lines) < lines_max - 1 and rest:
-        parts = pieces(rest)
+    remaining = text
+    while len(lines) < lines_max - 1 and remaining:
+        parts = pieces(remaining)
         line = (
-            "".join(parts[: fitting(parts, width, measure)])
-            or rest[: max(1, prefix(rest, "", width, measure))]
+            "".join(parts[: parts_that_fit(parts, width, measure)])
+            or remaining[: max(1, prefix(remaining, "", width, measure))]
         )
         lines.append(line.strip())
-        rest = rest[len(line) :].lstrip()
-    if is_all and not rest:
+        remaining = remaining[len(line) :].lstrip()
+    if is_all and not remaining:
         return tuple(lines)
-    if is_all and measure(rest) <= width + SLACK:
-        return (*lines, rest)
-    if not rest:
-        rest = lines.pop()
-    return (*lines, rest[: prefix(rest, ELLIPSIS, width, measure)].rstrip() + ELLIPSIS)
+    if is_all and measure(remaining) <= width + SLACK:
+        return (*lines, remaining)
+    if not remaining:
+        remaining = lines.pop()
+    return (*lines, remaining[: prefix(remaining, ELLIPSIS, width, measure)].rstrip() + ELLIPSIS)
 
 
-def prefix(text: str, behind: str, width: float, measure: Callable[[str], float]) -> int:
+def prefix(text: str, suffix: str, width: float, measure: Callable[[str], float]) -> int:
+    """Return how many characters of the text fit one line with the suffix."""
     low, high = 0, len(text) + 1
     while high - low > 1:
         middle = (low + high) // 2
-        if measure(text[:middle].rstrip() + behind) <= width + SLACK:
+        if measure(text[:middle].rstrip() + suffix) <= width + SLACK:
             low = middle
         else:
             high = middle

@@ -1,5 +1,5 @@
-"""A design as its author left it: a folder read once, bounded, checked, and known by the hash of
-its content.
+"""A design as its author left it: a folder read once, bounded, checked, and identified by the hash
+of its content.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from services.delivery.errors import DesignUnknown, DesignUnusable
+from services.delivery.printing.errors import DesignUnknown, DesignUnusable
 
 MANIFEST, PAGE = "design.toml", "page.html"
 FILES_MAX, FILE_BYTES_MAX, DESIGN_BYTES_MAX = 200, 8_000_000, 32_000_000
 SIDE_MM_MIN, SIDE_MM_MAX = 20, 2_000
 SIZE = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,3})?)mm ([0-9]{1,4}(?:\.[0-9]{1,3})?)mm")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-ALIASES = {"plain": "event-ticket"}  # what campaigns of the first release said
+ALIASES = {"plain": "event-ticket"}  # the name in campaigns of the first release
 
 FieldName = Literal[
     "number", "holder", "purchaser", "email", "order", "status", "issued", "position"
@@ -43,7 +43,7 @@ def printable(size: str) -> str:
 
 
 class ManifestTable(BaseModel):
-    """Inside a manifest: nothing that it does not know, so that a misspelt key is told."""
+    """A table of a manifest. An unknown key is refused, so that a misspelt one is found."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -53,7 +53,7 @@ class FieldDeclaration(ManifestTable):
 
 
 class CampaignSample(ManifestTable):
-    """What stands in previews where a campaign will stand."""
+    """What previews show where a campaign's own texts will stand."""
 
     name: str = "Spring Draw"
     when: str = "Saturday, 6 March 2027, 19:30 (Europe/Dublin)"
@@ -61,7 +61,7 @@ class CampaignSample(ManifestTable):
 
 
 class Manifest(ManifestTable):
-    """design.toml."""
+    """The content of design.toml."""
 
     title: str = Field(min_length=1, max_length=120)
     version: int = Field(
@@ -96,11 +96,11 @@ class Design:
 
     @cached_property
     def digest(self) -> str:
-        """Of every file's name and bytes, so any edit is another design."""
-        told = hashlib.sha256()
+        """Return the hash of every file's name and bytes, so any edit makes another design."""
+        digest = hashlib.sha256()
         for path, content in sorted(self.contents.items()):
-            told.update(f"{len(path)}:{path}:{len(content)}:".encode() + content)
-        return told.hexdigest()
+            digest.update(f"{len(path)}:{path}:{len(content)}:".encode() + content)
+        return digest.hexdigest()
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -112,15 +112,15 @@ class Design:
                 f"{self.name}/{MANIFEST}: is nested too deeply: make it flatter"
             ) from None
         except tomllib.TOMLDecodeError as error:
-            raise DesignUnusable(f"{self.name}/{MANIFEST}: is no TOML: {error}") from None
+            raise DesignUnusable(f"{self.name}/{MANIFEST}: is not TOML: {error}") from None
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"] if part != "[key]")
-            said = REMEDIES.get(first["type"], "{}").format(
+            fault = REMEDIES.get(first["type"], "{}").format(
                 first["msg"].removeprefix("Value error, ")
             )
             raise DesignUnusable(
-                f"{self.name}/{MANIFEST}{line_of(text, first['loc'])}: `{where}`: {said}"
+                f"{self.name}/{MANIFEST}{line_of(text, first['loc'])}: `{where}`: {fault}"
             ) from None
         for language in manifest.languages:
             if (
@@ -147,8 +147,8 @@ class Design:
 
 
 def line_of(text: str, location: Sequence[int | str]) -> str:
-    """`:12`: where a manifest says the last name of a location that stands in it; empty when
-    nothing does.
+    """Return `:12` for the line where a manifest has the last name of a location that it contains;
+    empty when it contains none.
     """
     lines = text.splitlines()
     for name in reversed([part for part in location if isinstance(part, str) and part != "[key]"]):
@@ -159,13 +159,15 @@ def line_of(text: str, location: Sequence[int | str]) -> str:
 
 
 def read(folder: Path, name: str | None = None) -> Design:
-    """Raises DesignUnusable for a folder that is none, links out of it, or too much in it."""
+    """Read a design. Raises DesignUnusable for a missing folder, links out of it, or too much in
+    it.
+    """
     if not folder.is_dir():
-        raise DesignUnusable(f"{folder} is no folder")
+        raise DesignUnusable(f"{folder} is not a folder")
     contents: dict[str, bytes] = {}
-    for path in sorted(entries(folder)):
+    for path in sorted(design_files(folder)):
         inside = path.relative_to(folder).as_posix()
-        if not inside.isprintable():  # a name that is no UTF-8 is one of these
+        if not inside.isprintable():  # nor is a name that is not UTF-8
             raise DesignUnusable(
                 f"{folder.name}/{inside!a}: a file whose name cannot be printed: give it another"
             )
@@ -186,8 +188,8 @@ def read(folder: Path, name: str | None = None) -> Design:
     return Design(name or folder.name, contents)
 
 
-def entries(folder: Path) -> Iterator[Path]:
-    """Files that are the author's: no hidden ones, no editor's copies, none of our own pictures."""
+def design_files(folder: Path) -> Iterator[Path]:
+    """Yield the author's files: no hidden ones, no editor's copies, none of our own previews."""
     for path in folder.rglob("*"):
         parts = PurePosixPath(path.relative_to(folder).as_posix()).parts
         if path.is_file() and not any(
@@ -198,7 +200,7 @@ def entries(folder: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class DesignVariant:
-    """A design in one of its sizes and languages: what a campaign names."""
+    """A design in one of its sizes and languages, as a campaign names it."""
 
     design: Design
     size: str
@@ -211,7 +213,7 @@ class DesignVariant:
 
 @dataclass(frozen=True)
 class DesignLibrary:
-    """The designs of this installation: folders of the operator before the built-in ones."""
+    """The designs of this installation: the operator's folders, then the built-in ones."""
 
     folders: tuple[Path, ...] = ()
 
@@ -220,20 +222,22 @@ class DesignLibrary:
         return sorted({*own, *builtin_names()})
 
     def choose(self, reference: str, language: str = "") -> DesignVariant:
-        """`event-ticket`, or with a size behind it: `event-ticket-a4`. Raises DesignUnknown and
-        DesignUnusable.
+        """Return the variant for `event-ticket`, or with a size after it, `event-ticket-a4`. Raises
+        DesignUnknown and DesignUnusable.
         """
         if not NAME.fullmatch(reference):
-            raise DesignUnknown(f"{reference[:80]!r} is no name of a design")
-        for name, size in splits(reference):
+            raise DesignUnknown(f"{reference[:80]!r} is not a name of a design")
+        for name, size in name_and_size(reference):
             design = self.design(name) or self.design(ALIASES.get(name, name))
             if design is None or (size and size not in design.manifest.sizes):
                 continue
             languages = design.manifest.languages
-            spoken = lookup(language, languages) or languages[0]
-            return DesignVariant(design, size or next(iter(design.manifest.sizes)), spoken)
+            variant_language = best_language(language, languages) or languages[0]
+            return DesignVariant(
+                design, size or next(iter(design.manifest.sizes)), variant_language
+            )
         raise DesignUnknown(
-            f"`{reference}`; there are {', '.join(self.names())}, each with `-SIZE` behind it or "
+            f"`{reference}`; there are {', '.join(self.names())}, each with `-SIZE` after it or "
             "without"
         )
 
@@ -244,10 +248,10 @@ class DesignLibrary:
         return builtin(name) if name in builtin_names() else None
 
 
-def lookup(asked: str, languages: Sequence[str]) -> str | None:
-    """As RFC 4647 looks a language up: `pt-BR` is served by `pt`, and `pt` not by `pt-BR`."""
+def best_language(requested: str, languages: Sequence[str]) -> str | None:
+    """Look a language up as RFC 4647 does: `pt-BR` is served by `pt`, and `pt` not by `pt-BR`."""
     known = {language.lower(): language for language in reversed(languages)}
-    parts = asked.lower().split("-")
+    parts = requested.lower().split("-")
     while parts:
         if (found := known.get("-".join(parts))) is not None:
             return found
@@ -255,8 +259,8 @@ def lookup(asked: str, languages: Sequence[str]) -> str | None:
     return None
 
 
-def splits(reference: str) -> Iterator[tuple[str, str]]:
-    """The whole name first: a folder may be called `door-a4`."""
+def name_and_size(reference: str) -> Iterator[tuple[str, str]]:
+    """Yield the complete name first: a folder may be called `door-a4`."""
     yield reference, ""
     name, _, size = reference.rpartition("-")
     if name:

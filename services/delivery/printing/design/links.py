@@ -11,9 +11,9 @@ from typing import Any, get_args
 from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
-from services.delivery.errors import DesignUnusable
 from services.delivery.printing.design.library import DesignVariant, FieldName
-from services.delivery.printing.design.page import place_of
+from services.delivery.printing.design.page import source_line
+from services.delivery.printing.errors import DesignUnusable
 
 BASE = (
     "http://design.invalid/"  # relative addresses need one; the name can never resolve (RFC 6761)
@@ -27,40 +27,40 @@ ADDRESS = "%/:?#[]@!$&'()*+,;=-._~"  # stays as it is in an address (RFC 3986)
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """`address` has `{field}` where a ticket's text stands; `said`: what a reader is told that it
-    is.
+    """`address` has `{field}` where a ticket's text is filled in; `description` is what a reader
+    announces.
     """
 
     address: str
-    said: str
+    description: str
 
 
-def links_of(chosen: DesignVariant, root: Element) -> tuple[Link, ...]:
-    """Every data-link of the page, checked; its element leads to a stand-in from now on. Raises
-    DesignUnusable.
+def links_of(variant: DesignVariant, root: Element) -> tuple[Link, ...]:
+    """Return every data-link of the page, checked; from now on its element leads to a stand-in.
+    Raises DesignUnusable.
     """
     found: list[Link] = []
     for element in root.iter("a"):
-        for field in (
-            it.get("data-field") for it in element.iter() if it.get("data-field") is not None
-        ):
-            at = place_of(chosen.design, f'data-field="{field}"')
+        inner_fields = (inner.get("data-field") for inner in element.iter())
+        for field in (name for name in inner_fields if name is not None):
+            at = source_line(variant.design, f'data-field="{field}"')
             raise DesignUnusable(
-                f"{chosen.design.name}/{at}: field `{field}` is in a link, whose place would "
+                f"{variant.design.name}/{at}: field `{field}` is in a link, whose place would "
                 "depend on its text: lay an empty <a> of its size over it"
             )
     for element in root.iter():
         if (address := element.get("data-link")) is None:
             continue
-        where = (
-            f"{chosen.design.name}/{place_of(chosen.design, 'data-link', len(found))}: data-link"
-        )
+        at = source_line(variant.design, "data-link", len(found))
+        where = f"{variant.design.name}/{at}: data-link"
         if element.tag != "a":
             raise DesignUnusable(f"{where} stands on <{element.tag}>; a link is an <a>")
-        check_address(where, address, chosen.design.manifest.fields)
-        said = " ".join("".join(element.itertext()).split()) or element.get("title", "") or "Link"
+        check_address(where, address, variant.design.manifest.fields)
+        description = (
+            " ".join("".join(element.itertext()).split()) or element.get("title", "") or "Link"
+        )
         element.set("href", STAND_IN.format(len(found)))
-        found.append(Link(address, said))
+        found.append(Link(address, description))
     return tuple(found)
 
 
@@ -69,8 +69,8 @@ def check_address(where: str, address: str, known: Iterable[str]) -> None:
         raise DesignUnusable(f"{where} is `{address[:80]}`; it begins with {', '.join(SCHEMES)}")
     if address.startswith("http") and not HOST.match(address):
         raise DesignUnusable(
-            f"{where} is `{address[:80]}`; its host is the same for all, with / behind it: texts "
-            "of tickets are strangers'"
+            f"{where} is `{address[:80]}`; its host is the same for all, with / after it: a "
+            "ticket's texts are not trusted"
         )
     for name in PART.findall(address):
         if name not in get_args(FieldName):
@@ -88,8 +88,8 @@ def check_address(where: str, address: str, known: Iterable[str]) -> None:
 
 
 def check_targets(where: str, found: Sequence[tuple[Any, ...]]) -> None:
-    """Of all links as WeasyPrint found them, wherever they come from: a ticket has one page, and
-    nothing beside it.
+    """Check all links as WeasyPrint found them, wherever they come from: a ticket has one page and
+    no attachments.
     """
     for kind, target, *_ in found:
         if kind == "internal":
@@ -101,7 +101,7 @@ def check_targets(where: str, found: Sequence[tuple[Any, ...]]) -> None:
         if target.startswith(BASE):
             raise DesignUnusable(
                 f"{where}: links to `{target.removeprefix(BASE)[:80]}` in the design's folder, "
-                "which nobody has who holds the ticket: say the whole address"
+                "which no ticket holder has: write the complete address"
             )
         if not target.startswith(SCHEMES):
             raise DesignUnusable(
@@ -109,9 +109,9 @@ def check_targets(where: str, found: Sequence[tuple[Any, ...]]) -> None:
             )
 
 
-def addressed(address: str, texts: Mapping[str, str]) -> bytes:
-    """ASCII. A ticket's text is one part of the address, whatever stands in it: it ends no path and
-    begins no query.
+def filled_address(address: str, texts: Mapping[str, str]) -> bytes:
+    """Return the address with a ticket's texts, in ASCII. A text is one part of the address,
+    whatever it contains: it ends no path and begins no query.
     """
     filled = PART.sub(lambda part: quote(texts[part[1]], safe="", errors="replace"), address)
     return quote(filled, safe=ADDRESS, errors="replace").encode()

@@ -21,9 +21,9 @@ from jinja2 import (
 from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 from typing_extensions import override
 
-from services.delivery.errors import DesignUnusable
 from services.delivery.printing.design.fitting import Fit, FittedText, FittingRule, Valign
 from services.delivery.printing.design.library import PAGE, Design, DesignVariant, FieldName
+from services.delivery.printing.errors import DesignUnusable
 
 HTML_CHARS_MAX = 1_000_000
 SVG = "{http://www.w3.org/2000/svg}"
@@ -31,7 +31,7 @@ CLAMP = "max-lines:{};continue:discard;block-ellipsis:auto;"
 Word = TypeVar("Word", bound=str)
 SHRINK_DEFAULT = 50
 TEMPLATES = (".html", ".svg", ".css")
-SEEN = (
+PAGE_VARIABLES = (
     "; a page sees campaign.id, .name, .when, .venue and .tint, text.WORD of [text.LANGUAGE] "
     "in design.toml, language, size"
 )
@@ -47,7 +47,8 @@ class CampaignFacts:
     venue: str
     tint: str
 
-    def told(self) -> dict[str, str]:
+    def as_context(self) -> dict[str, str]:
+        """Return the facts as the page's Jinja variables name them."""
         return {
             "id": self.campaign_id,
             "name": self.name,
@@ -59,7 +60,7 @@ class CampaignFacts:
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
-    """A field as its element says it. `lines` 0: as many as its box holds."""
+    """A field as its element declares it. `lines` 0: as many as its box holds."""
 
     name: FieldName
     rule: FittingRule
@@ -68,7 +69,7 @@ class FieldSpec:
 
 
 class DesignTemplates(BaseLoader):
-    """Includes and macros come from the design's own files."""
+    """Loads includes and macros from the design's own files."""
 
     def __init__(self, design: Design) -> None:
         self._design = design
@@ -80,9 +81,7 @@ class DesignTemplates(BaseLoader):
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """A word of design.toml may be called `items`: what a table holds comes before what tables can
-    do.
-    """
+    """Looks a name up in a table before its methods: a design's word may be called `items`."""
 
     @override
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -94,8 +93,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 def printable(value: Any) -> Any:
-    """Of what `{{ }}` prints. Anything else would print where it lies in memory, which differs at
-    each run.
+    """Return a value that `{{ }}` may print. Any other would print its memory address, which
+    differs at each run.
     """
     if value is not None and not isinstance(value, (str, int, float, list, tuple, dict, Undefined)):
         raise TypeError(
@@ -105,9 +104,34 @@ def printable(value: Any) -> Any:
     return value
 
 
-def filled(chosen: DesignVariant, facts: CampaignFacts) -> str:
-    """The page's HTML. Raises DesignUnusable with file and line for whatever Jinja minds."""
-    design = chosen.design
+def rendered_html(variant: DesignVariant, facts: CampaignFacts) -> str:
+    """Return the page's HTML. Raises DesignUnusable with file and line for every Jinja error."""
+    design = variant.design
+    design.text_of(PAGE)
+    try:
+        html = (
+            sandbox_of(design)
+            .get_template(PAGE)
+            .render(
+                campaign=facts.as_context(),
+                text=design.manifest.text.get(variant.language, {}),
+                language=variant.language,
+                size=variant.size,
+            )
+        )
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a template raises is for its author
+        raise DesignUnusable(f"{design.name}/{describe_template_error(error)}") from None
+    if len(html) > HTML_CHARS_MAX:
+        raise DesignUnusable(
+            f"{design.name}/{PAGE}: makes {len(html):,} characters of HTML; {HTML_CHARS_MAX:,} at "
+            "most"
+        )
+    return html
+
+
+def sandbox_of(design: Design) -> Sandbox:
     environment = Sandbox(
         loader=DesignTemplates(design),
         autoescape=True,
@@ -117,42 +141,25 @@ def filled(chosen: DesignVariant, facts: CampaignFacts) -> str:
     environment.globals.clear()
     environment.globals["range"] = safe_range
     del environment.filters["random"]  # each machine would print another page
-    design.text_of(PAGE)
-    try:
-        html = environment.get_template(PAGE).render(
-            campaign=facts.told(),
-            text=design.manifest.text.get(chosen.language, {}),
-            language=chosen.language,
-            size=chosen.size,
-        )
-    except TemplateSyntaxError as error:
-        raise DesignUnusable(
-            f"{design.name}/{error.name}:{error.lineno}: {error.message}"
-        ) from None
-    except TemplateNotFound as error:
-        raise DesignUnusable(
-            f"{design.name}/{PAGE}: includes `{error.name}`, which the folder does not hold"
-        ) from None
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever a template raises is for its author
-        why = (
-            f"{type(error).__name__}: {error}"
-            if isinstance(error, LookupError | RecursionError)
-            else str(error)
-        )
-        why = why[:500] + (SEEN if isinstance(error, UndefinedError) else "")
-        raise DesignUnusable(f"{design.name}/{line_raised(error)}: {why}") from None
-    if len(html) > HTML_CHARS_MAX:
-        raise DesignUnusable(
-            f"{design.name}/{PAGE}: makes {len(html):,} characters of HTML; {HTML_CHARS_MAX:,} at "
-            "most"
-        )
-    return html
+    return environment
+
+
+def describe_template_error(error: Exception) -> str:
+    if isinstance(error, TemplateSyntaxError):
+        return f"{error.name}:{error.lineno}: {error.message}"
+    if isinstance(error, TemplateNotFound):
+        return f"{PAGE}: includes `{error.name}`, which the folder does not hold"
+    cause = str(error)
+    if isinstance(error, LookupError | RecursionError):
+        cause = f"{type(error).__name__}: {error}"
+    cause = cause[:500] + (PAGE_VARIABLES if isinstance(error, UndefinedError) else "")
+    return f"{line_raised(error)}: {cause}"
 
 
 def line_raised(error: BaseException) -> str:
-    """Jinja rewrites tracebacks: the last frame of a template is the author's file and line."""
+    """Return the author's file and line: Jinja rewrites tracebacks, and the last frame of a
+    template has them.
+    """
     trace, found = error.__traceback__, PAGE
     while trace is not None:
         if trace.tb_frame.f_code.co_filename.endswith(TEMPLATES):
@@ -161,17 +168,17 @@ def line_raised(error: BaseException) -> str:
     return found
 
 
-def fields_of(chosen: DesignVariant, root: Element) -> dict[str, FieldSpec]:
-    """Every data-field of the page, checked against the manifest. A field that stands twice is
-    `number` and `number.2`.
+def fields_of(variant: DesignVariant, root: Element) -> dict[str, FieldSpec]:
+    """Return every data-field of the page, checked against the manifest. A second element of a
+    field is `number.2`.
     """
-    design, found = chosen.design, dict[str, FieldSpec]()
+    design, found = variant.design, dict[str, FieldSpec]()
     known = design.manifest.fields
     for element in root.iter():
         if (name := element.get("data-field")) is None:
             continue
-        times = sum(said.name == name for said in found.values())
-        at = place_of(design, f'data-field="{name}"', times)
+        earlier = sum(spec.name == name for spec in found.values())
+        at = source_line(design, f'data-field="{name}"', earlier)
         where = f"{design.name}/{at}: field `{name}`"
         if name not in known:
             fields = ", ".join(get_args(FieldName))
@@ -183,38 +190,44 @@ def fields_of(chosen: DesignVariant, root: Element) -> dict[str, FieldSpec]:
             raise DesignUnusable(
                 f"{where} holds other elements; it holds its text and nothing else"
             )
-        key = f"{name}.{times + 1}" if times else name
-        found[key] = FieldSpec(name, rule(element, where), at, element)
+        key = f"{name}.{earlier + 1}" if earlier else name
+        found[key] = FieldSpec(name, fitting_rule(element, where), at, element)
     return found
 
 
-def rule(element: Element, where: str) -> FittingRule:
+def fitting_rule(element: Element, where: str) -> FittingRule:
     fit: Fit = one_of(get_args(Fit), element.get("data-fit", "ellipsis"), f"{where}: data-fit")
     valign: Valign = one_of(
         get_args(Valign), element.get("data-valign", "top"), f"{where}: data-valign"
     )
-    lines = number(element, "data-lines", 0 if fit == "wrap" else 1, 50, where)
-    shrink = number(element, "data-shrink", SHRINK_DEFAULT, 100, where) if fit == "shrink" else 100
+    lines = integer_attribute(element, "data-lines", 0 if fit == "wrap" else 1, 50, where)
+    shrink = (
+        integer_attribute(element, "data-shrink", SHRINK_DEFAULT, 100, where)
+        if fit == "shrink"
+        else 100
+    )
     return FittingRule(fit, lines, max(1, shrink) / 100, valign)
 
 
-def one_of(words: Sequence[Word], said: str, where: str) -> Word:
-    for word in words:
-        if word == said:
+def one_of(allowed: Sequence[Word], value: str, where: str) -> Word:
+    for word in allowed:
+        if word == value:
             return word
-    raise DesignUnusable(f"{where} is `{said[:40]}`; it is {', '.join(words)}")
+    raise DesignUnusable(f"{where} is `{value[:40]}`; it is {', '.join(allowed)}")
 
 
-def number(element: Element, name: str, default: int, most: int, where: str) -> int:
+def integer_attribute(element: Element, name: str, default: int, most: int, where: str) -> int:
     text = element.get(name, str(default)).removesuffix("%")
     if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= most:
         raise DesignUnusable(f"{where}: {name} is `{text[:40]}`; it is a number from 1 to {most}")
     return int(text)
 
 
-def place_of(design: Design, words: str, times_before: int = 0) -> str:
-    """`page.html:12`: where the page or what it includes says so, with whichever quotes or none."""
-    wanted = re.compile(r"\s*=\s*".join(map(re.escape, words.split("=", 1))).replace('"', "[\"']?"))
+def source_line(design: Design, text: str, times_before: int = 0) -> str:
+    """Return `page.html:12`: where the page, or a file that it includes, has these words, with any
+    quotes or none.
+    """
+    wanted = re.compile(r"\s*=\s*".join(map(re.escape, text.split("=", 1))).replace('"', "[\"']?"))
     templates = sorted(
         (path for path in design.contents if path.endswith(TEMPLATES)),
         key=lambda path: (path != PAGE, path),
@@ -228,9 +241,9 @@ def place_of(design: Design, words: str, times_before: int = 0) -> str:
     return found[min(times_before, len(found) - 1)] if found else f"{PAGE}:1"
 
 
-def write(element: Element, fitted: FittedText) -> None:
-    """Lines into a field, as text: nothing in them can be markup. The stamp sets the same lines at
-    the same places.
+def write_fitted(element: Element, fitted: FittedText) -> None:
+    """Write lines into a field, as text: nothing in them can be markup. A stamp sets the same lines
+    at the same places.
     """
     for child in list(element):
         element.remove(child)
@@ -249,8 +262,8 @@ def write(element: Element, fitted: FittedText) -> None:
 
 @dataclass(frozen=True, slots=True)
 class UnstampableText:
-    """A text that WeasyPrint sets by itself: at a size and a height that layouts have shown to fit,
-    or cut.
+    """A text that WeasyPrint sets by itself: at a size and height at which layouts have shown it to
+    fit, or truncated.
     """
 
     text: str
@@ -258,33 +271,36 @@ class UnstampableText:
     top: float
     lines: int
     is_cut: bool
-    is_upper: bool = False  # the page shows it in capitals
+    is_upper: bool = False  # the page shows it in capital letters
 
 
-def write_odd(element: Element, odd: UnstampableText) -> None:
-    """One line never breaks; several break where the script allows it. What does not fit ends with
-    an ellipsis.
+def write_unstampable(element: Element, unstampable: UnstampableText) -> None:
+    """Write a text that WeasyPrint breaks. One line never breaks; several break where the script
+    allows it. What does not fit ends with an ellipsis.
     """
     for child in list(element):
         element.remove(child)
     element.text = None
-    style = f"display:block;position:relative;top:{odd.top:.6f}px;font-size:{odd.size:.6f}px;"
+    style = f"display:block;position:relative;top:{unstampable.top:.6f}px;"
+    style += f"font-size:{unstampable.size:.6f}px;"
     style += (
-        "white-space:nowrap;" if odd.lines == 1 else "white-space:normal;overflow-wrap:anywhere;"
+        "white-space:nowrap;"
+        if unstampable.lines == 1
+        else "white-space:normal;overflow-wrap:anywhere;"
     )
-    if odd.is_cut:
+    if unstampable.is_cut:
         style += "overflow:hidden;" + (
-            "text-overflow:ellipsis;" if odd.lines == 1 else CLAMP.format(odd.lines)
+            "text-overflow:ellipsis;" if unstampable.lines == 1 else CLAMP.format(unstampable.lines)
         )
-    SubElement(element, "span", style=style).text = odd.text
+    SubElement(element, "span", style=style).text = unstampable.text
 
 
 def size_of(fitted: FittedText) -> str:
     return "" if fitted.scale == 1 else f"font-size:{fitted.size:.6f}px"
 
 
-def draw(element: Element, svg_path: str, side: int, title: str) -> None:
-    """The code, as modules of an SVG as large as its element."""
+def draw_code(element: Element, svg_path: str, side: int, title: str) -> None:
+    """Draw the code, as modules of an SVG that is as large as its element."""
     for child in list(element):
         element.remove(child)
     element.text = None

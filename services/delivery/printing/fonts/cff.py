@@ -1,9 +1,9 @@
-"""PostScript outlines keyed by CID, rewritten so that a glyph is found by its number alone.
+"""Rewrites PostScript outlines keyed by CID, so that a glyph is found by its number alone.
 
 WeasyPrint and our own writer use a glyph's number in the font file as its CID. A reader finds that
 glyph in a TrueType program and in a name-keyed CFF program (ISO 32000-1, 9.7.4.2). In a CID-keyed
-one it looks the CID up in the program's own charset, which a subset keeps from the whole font:
-another glyph is drawn there, or none. So such a file is rewritten before anybody reads it.
+one it looks the CID up in the program's own charset, which a subset keeps from the original font:
+another glyph is drawn there, or none. So such a file is rewritten before anything reads it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,10 @@ OPENTYPE, COLLECTION, PACKED = b"OTTO", b"ttcf", (b"wOFF", b"wOF2")
 FONTS = (OPENTYPE, COLLECTION, *PACKED)  # how files begin that may have to be rewritten
 LAST_OPERATOR = 31  # of the bytes that begin a charstring's token; 28 begins a number all the same
 SHORT_INT = 28
-TOKEN_BYTES = {
-    SHORT_INT: 3,
-    255: 5,
-}  # of numbers by their first byte, beside those of one and two bytes
+TOKEN_BYTES = {SHORT_INT: 3, 255: 5}  # of numbers by their first byte; others have one or two
 TWO_BYTES_FROM = 247
-# The operators that may stand first once hints and subroutines are gone -> their own operands. One
-# more is the width.
+# The operators that may come first once hints and subroutines are removed -> their own operands.
+# One more is the width.
 FIRST_OPERATORS = {4: (1,), 21: (2,), 22: (1,), 14: (0, 4)}  # vmoveto, rmoveto, hmoveto, endchar
 
 
@@ -35,11 +32,11 @@ class OutlinesUnknownError(ValueError):
     """PostScript outlines that cannot be rewritten."""
 
 
-def found_by_number(content: bytes) -> bytes:
-    """The font, its glyphs under the same numbers: name-keyed if it was keyed by CID, unpacked, the
-    first one of a collection.
+def keyed_by_number(content: bytes) -> bytes:
+    """Return the font, its glyphs under the same numbers: name-keyed if it was keyed by CID,
+    uncompressed, the first one of a collection.
 
-    Raises what fontTools raises for a file that is no font, and OutlinesUnknownError.
+    Raises what fontTools raises for a file that is not a font, and OutlinesUnknownError.
     """
     if content[:4] in {COLLECTION, *PACKED}:
         content = unpacked(content)
@@ -52,17 +49,12 @@ def found_by_number(content: bytes) -> bytes:
 
 
 def unpacked(content: bytes) -> bytes:
-    """A file of one font and nothing packed: fontconfig would take all fonts of a collection for
-    one family.
+    """Return a file of one font and nothing compressed: fontconfig would take all fonts of a
+    collection for one family.
     """
-    font, plain = (
-        TTFont(
-            io.BytesIO(content),
-            fontNumber=0 if content[:4] == COLLECTION else -1,
-            recalcTimestamp=False,
-        ),
-        io.BytesIO(),
-    )
+    number = 0 if content[:4] == COLLECTION else -1
+    font = TTFont(io.BytesIO(content), fontNumber=number, recalcTimestamp=False)
+    plain = io.BytesIO()
     font.flavor = font.flavorData = None
     font.save(plain, reorderTables=None)
     return plain.getvalue()
@@ -72,7 +64,7 @@ def name_keyed(content: bytes) -> bytes:
     face = hb.Face(content)
     font = TTFont(io.BytesIO(without_subroutines(face)), recalcBBoxes=False, recalcTimestamp=False)
     keyed, measures = font["CFF "].cff[0], hb.Font(face)
-    charstrings, about = keyed.CharStrings.charStringsIndex, {"FontBBox": keyed.FontBBox}
+    charstrings, top_dict = keyed.CharStrings.charStringsIndex, {"FontBBox": keyed.FontBBox}
     advances = [measures.get_glyph_h_advance(glyph) for glyph in range(len(charstrings))]
     usual = Counter(advances).most_common(1)[0][0]
     # Names of the standard come first: 65,535 glyphs have no room for names of their own.
@@ -80,20 +72,20 @@ def name_keyed(content: bytes) -> bytes:
         : len(charstrings)
     ]
     drawn = {
-        name: T2CharString(with_width(it.bytecode, advance, usual))
-        for name, it, advance in zip(order, charstrings, advances, strict=True)
+        name: T2CharString(with_width(charstring.bytecode, advance, usual))
+        for name, charstring, advance in zip(order, charstrings, advances, strict=True)
     }
     font.setGlyphOrder(order)
     builder = FontBuilder(font=font)
     builder.setupCFF(
         font["name"].getDebugName(6) or "Font",
-        about,
+        top_dict,
         drawn,
         {"defaultWidthX": usual, "nominalWidthX": 0},
     )
-    made = io.BytesIO()
-    font.save(made, reorderTables=None)
-    return made.getvalue()
+    rewritten = io.BytesIO()
+    font.save(rewritten, reorderTables=None)
+    return rewritten.getvalue()
 
 
 def without_subroutines(face: hb.Face) -> bytes:
@@ -106,8 +98,8 @@ def without_subroutines(face: hb.Face) -> bytes:
 
 
 def with_width(charstring: bytes, advance: int, usual: int) -> bytes:
-    """The advance of `hmtx` before the drawing, instead of a number that only the glyph's own font
-    dictionary explains.
+    """Return the charstring with the advance of `hmtx` before the drawing, instead of a number that
+    only the glyph's own font dictionary explains.
     """
     at, ends = 0, list[int]()
     while at < len(charstring) and (charstring[at] > LAST_OPERATOR or charstring[at] == SHORT_INT):

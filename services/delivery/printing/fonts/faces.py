@@ -3,7 +3,7 @@ those that it shows.
 
 A document has one font of each face: the letters of nearly every file, and of all others only those
 that it shows. So a plain name does not carry the letters of forty languages. Glyph ids stay those
-of the file: both ways of printing say the same.
+of the file, so both ways of printing write the same.
 """
 
 from __future__ import annotations
@@ -20,21 +20,15 @@ from typing import Protocol
 import uharfbuzz as hb
 from fontTools.ttLib import TTFont
 
-from services.delivery.errors import PlateUnreadable
-from services.delivery.printing.fonts.programs import Outlines, cut, from_json, to_json
+from services.delivery.printing.errors import PlateUnreadable
+from services.delivery.printing.fonts.programs import Outlines, cut_outlines, from_json, to_json
 from services.delivery.printing.fonts.shaping import Face
 from services.delivery.printing.plates import PlateBlobs, pack, unpack
 
 MAGIC = b"stubline-face-2\n"
-# Latin with all European accents, and the signs that stand between words. Combining and
-# right-to-left text is set whole.
-COMMON = (
-    (0x20, 0x20),
-    (0x27, 0x29),
-    (0x2C, 0x3A),
-    (0x40, 0x5A),
-    (0x61, 0x7A),
-)  # names, numbers, addresses: in every file
+# Latin with all European accents, and punctuation. Combining and right-to-left text is laid out.
+# Names, numbers, addresses: in every file.
+COMMON = ((0x20, 0x20), (0x27, 0x29), (0x2C, 0x3A), (0x40, 0x5A), (0x61, 0x7A))
 LATIN = (
     (0x20, 0x7E),
     (0xA0, 0x24F),
@@ -43,19 +37,18 @@ LATIN = (
     (0x20AC, 0x20AC),
     (0x2116, 0x2122),
 )
-LIGATURES_MAX = 4  # letters in one
+LIGATURE_LETTERS_MAX = 4
 
 
 @dataclass(frozen=True)
 class FaceKit:
     digest: str
     family: str
-    blob: bytes = field(
-        repr=False
-    )  # for the shaper: the same glyph ids, with kerning and ligatures
+    # For the shaper: the same glyph ids, with kerning and ligatures.
+    blob: bytes = field(repr=False)
     characters: frozenset[str] = field(repr=False)
     widths: Mapping[int, int] = field(repr=False)
-    glyphs: Mapping[int, str] = field(repr=False)  # all that are carried -> what they say
+    glyphs: Mapping[int, str] = field(repr=False)  # those in the kit -> their texts
     common: frozenset[int] = field(repr=False)  # glyphs that each document has
     outlines: Outlines = field(repr=False)
     metrics: tuple[int, ...]  # ascent, descent and bounding box in thousandths of the size
@@ -67,52 +60,41 @@ class FaceKit:
 
 
 class FaceKits(Protocol):
-    """Where kits are kept."""
+    """Where kits are cached."""
 
     def kit(self, digest: str) -> FaceKit | None: ...
 
 
-def the_kit(kits: FaceKits, digest: str) -> FaceKit:
+def require_kit(kits: FaceKits, digest: str) -> FaceKit:
     found = kits.kit(digest)
     if found is None:
-        raise PlateUnreadable(f"the face {digest[:12]} is gone")
+        raise PlateUnreadable(f"the face {digest[:12]} is missing")
     return found
 
 
 def digest_of(content: bytes, index: int, family: str, extra: str, tags: frozenset[str]) -> str:
-    """Of all that a kit is made of. Its family is printed: two designs may call one file
-    differently.
+    """Return the hash of all that a kit is made of. Its family is printed: two designs may name one
+    file differently.
     """
-    told = (
+    parts = (
         f"{hb.__version__} {COMMON} {LATIN} {index} {sorted(tags)} "
         f"{''.join(sorted(set(extra)))} {family} "
     )
-    return hashlib.sha256(MAGIC + told.encode() + hashlib.sha256(content).digest()).hexdigest()
+    return hashlib.sha256(MAGIC + parts.encode() + hashlib.sha256(content).digest()).hexdigest()
 
 
-def compiled(content: bytes, index: int, family: str, extra: str, tags: frozenset[str]) -> FaceKit:
-    """`tags`: features that fields switch on, whose other shapes of a letter are carried too.
-    Raises what fontTools raises.
+def compile_kit(
+    content: bytes, index: int, family: str, extra: str, tags: frozenset[str]
+) -> FaceKit:
+    """Return the kit of a font file. `tags`: features that fields switch on, whose other shapes of
+    a letter are in the kit too. Raises what fontTools raises.
     """
     font = TTFont(io.BytesIO(content), fontNumber=index, lazy=True)
-    cmap: dict[int, str] = font.getBestCmap()
-    ids = font.getReverseGlyphMap()
-    wanted = [*codes(LATIN), *map(ord, extra)]
-    known = {code for code in wanted if code in cmap and is_plain(chr(code))}
-    said = {
-        ids[cmap[code]]: chr(code) for code in sorted(known, reverse=True)
-    }  # of two letters, the first
-    common = {ids[cmap[code]] for code in codes(COMMON) if code in known}
-    shapes = other_shapes(font, said, ids, tags)
-    common |= (
-        shapes.keys()
-        & other_shapes(font, {glyph: said[glyph] for glyph in common}, ids, tags).keys()
-    )
-    glyphs = dict(sorted((ligatures(font, said, ids) | shapes | said).items()))
-    characters = frozenset(map(chr, known))
+    characters, glyphs, common = covered_glyphs(font, extra, tags)
     face = hb.Face(content, index)
     upem, hmtx, head, hhea = face.upem, font["hmtx"].metrics, font["head"], font["hhea"]
     names, is_cff = font.getGlyphOrder(), font.sfntVersion == "OTTO"
+    lengths = (hhea.ascent, hhea.descent, head.xMin, head.yMin, head.xMax, head.yMax)
 
     def thousandths(units: float) -> int:
         return int(round(units * 1000 / upem))  # noqa: RUF046 - the library's numbers have no types
@@ -125,23 +107,39 @@ def compiled(content: bytes, index: int, family: str, extra: str, tags: frozense
         widths={glyph: thousandths(hmtx[names[glyph]][0]) for glyph in glyphs},
         glyphs=glyphs,
         common=frozenset(common),
-        outlines=cut(face, glyphs, common, is_cff=is_cff),
-        metrics=tuple(
-            map(
-                thousandths, (hhea.ascent, hhea.descent, head.xMin, head.yMin, head.xMax, head.yMax)
-            )
-        ),
+        outlines=cut_outlines(face, glyphs, common, is_cff=is_cff),
+        metrics=tuple(map(thousandths, lengths)),
         is_cff=is_cff,
     )
 
 
-def codes(ranges: Iterable[tuple[int, int]]) -> Iterator[int]:
+def covered_glyphs(
+    font: TTFont, extra: str, tags: frozenset[str]
+) -> tuple[frozenset[str], dict[int, str], set[int]]:
+    """Return the characters that the font has, their glyphs with their texts, and which of these
+    every document embeds.
+    """
+    cmap: dict[int, str] = font.getBestCmap()
+    ids = font.getReverseGlyphMap()
+    wanted = [*code_points(LATIN), *map(ord, extra)]
+    known = {code for code in wanted if code in cmap and is_plain(chr(code))}
+    # Of two characters with one glyph, the first.
+    texts = {ids[cmap[code]]: chr(code) for code in sorted(known, reverse=True)}
+    common = {ids[cmap[code]] for code in code_points(COMMON) if code in known}
+    shapes = other_shapes(font, texts, ids, tags)
+    common_texts = {glyph: texts[glyph] for glyph in common}
+    common |= shapes.keys() & other_shapes(font, common_texts, ids, tags).keys()
+    glyphs = dict(sorted((ligatures(font, texts, ids) | shapes | texts).items()))
+    return frozenset(map(chr, known)), glyphs, common
+
+
+def code_points(ranges: Iterable[tuple[int, int]]) -> Iterator[int]:
     for first, last in ranges:
         yield from range(first, last + 1)
 
 
 def is_plain(character: str) -> bool:
-    """Stands on its own, from left to right."""
+    """Return whether a character stands on its own, from left to right."""
     return unicodedata.combining(character) == 0 and unicodedata.bidirectional(character) not in {
         "R",
         "AL",
@@ -152,30 +150,30 @@ def is_plain(character: str) -> bool:
 
 
 def ligatures(font: TTFont, known: Mapping[int, str], ids: Mapping[str, int]) -> dict[int, str]:
-    """Glyph -> the letters that it stands for, of all ligatures whose letters are known."""
+    """Return glyph -> the letters that it stands for, of all ligatures whose letters are known."""
     if "GSUB" not in font or font["GSUB"].table.LookupList is None:
         return {}
     found = dict[int, str]()
     for lookup in font["GSUB"].table.LookupList.Lookup:
         for subtable in lookup.SubTable:
             table = getattr(subtable, "ExtSubTable", subtable)
-            for first, sets in getattr(table, "ligatures", {}).items():
-                for one in sets:
-                    letters = [known.get(ids[name]) for name in (first, *one.Component)]
+            for first, ligature_set in getattr(table, "ligatures", {}).items():
+                for ligature in ligature_set:
+                    letters = [known.get(ids[name]) for name in (first, *ligature.Component)]
                     if (
-                        len(letters) <= LIGATURES_MAX
+                        len(letters) <= LIGATURE_LETTERS_MAX
                         and None not in letters
-                        and ids[one.LigGlyph] not in known
+                        and ids[ligature.LigGlyph] not in known
                     ):
-                        found[ids[one.LigGlyph]] = "".join(filter(None, letters))
+                        found[ids[ligature.LigGlyph]] = "".join(filter(None, letters))
     return found
 
 
 def other_shapes(
     font: TTFont, known: Mapping[int, str], ids: Mapping[str, int], tags: frozenset[str]
 ) -> dict[int, str]:
-    """Glyph -> the letter that it stands for, of what these features put in a letter's place, such
-    as tabular digits.
+    """Return glyph -> the letter that it stands for, of what these features put in a letter's
+    place, such as tabular digits.
     """
     if not tags or "GSUB" not in font or font["GSUB"].table.FeatureList is None:
         return {}
@@ -197,7 +195,7 @@ def other_shapes(
 
 
 def for_shaping(face: hb.Face, characters: Iterable[str]) -> bytes:
-    """No outlines: the shaper needs none."""
+    """Return the font without outlines: the shaper needs none."""
     wanted = hb.SubsetInput()
     wanted.sets(hb.SubsetInputSets.UNICODE).update(map(ord, characters))
     features = wanted.sets(hb.SubsetInputSets.LAYOUT_FEATURE_TAG)

@@ -1,5 +1,5 @@
-"""Fonts that come with Stubline for what a design's own fonts lack: other scripts, signs and emoji,
-the same on every machine.
+"""The fallback fonts: they come with Stubline for what a design's own fonts lack, other scripts,
+signs and emoji, the same on every machine.
 
 A file is read only when a text needs it. HarfBuzz makes it in milliseconds, one weight of a
 variable font or one slice of a large one: static, and the same bytes for the same release of the
@@ -22,14 +22,12 @@ from services.delivery.printing.fonts import cff
 
 NOTO, PLEX, CJK = "manimgx-fonts", "fontpkg-ibm-plex-sans-arabic", "noto-cjk-sans-jp-regular"
 PACKAGES = (NOTO, PLEX, CJK)
-# begins our families' names: the machine may have a font of the same name and another release
-OURS = "Stubline "
+# Begins the families' names: the machine may have a font of the same name and another release.
+FAMILY_PREFIX = "Stubline "
 WEIGHTS = {"Regular": 400, "Bold": 700}
 SLICE = re.compile(r"(\w+)-([0-9a-f]{2,3})\.otf")
-SELECTORS = (
-    *range(0xFE00, 0xFE10),
-    *range(0xE0100, 0xE01F0),
-)  # choose among the shapes of the character before them
+# They choose among the shapes of the character before them.
+SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 # Unicode's Default_Ignorable_Code_Point beyond category Cf; and what is of category Cf and has a
 # shape all the same.
 UNDRAWN = frozenset(
@@ -41,13 +39,9 @@ DRAWN_FORMATS = (
 )
 BLANKS, OGHAM_SPACE = "\t\n\r", 0x1680  # the one space that has a shape
 SPACES = (0x20, 0xA0, 0x3000)  # are set in the font of the letter before them
-VERTICAL = (
-    b"vhea",
-    b"vmtx",
-    b"VORG",
-)  # measures of columns, which no page has: a ticket may embed ten slices
+VERTICAL = (b"vhea", b"vmtx", b"VORG")  # for columns, which no page has; a slice may do without
 NAMES = (1, 6)  # family and PostScript name
-EMOJI_FROM = 0x2000  # before it, a letter, a digit or a sign is an emoji only if it says so
+EMOJI_FROM = 0x2000  # below it, a letter, a digit or a sign is an emoji only with TO_EMOJI after it
 TO_EMOJI = "\ufe0f"
 
 
@@ -56,8 +50,8 @@ class FallbackFamily:
     """One variable file, or one a weight. Without `weights` it is the same in bold, and so large
     that texts get slices of it.
 
-    A slice is 256 characters: an embedded font has room for all glyphs of its file, and of 65,535
-    that is more than a ticket.
+    A slice is 256 characters: an embedded font has room for all glyphs of its file, and 65,535 of
+    them are more than a ticket should carry.
     """
 
     name: str
@@ -67,10 +61,10 @@ class FallbackFamily:
 
     @property
     def css(self) -> str:
-        return OURS + self.name
+        return FAMILY_PREFIX + self.name
 
     def names(self, codes: Iterable[int]) -> list[str]:
-        """Of the files that have these characters, as `fonts:` calls them."""
+        """Return the names of the files that have these characters, as `fonts:` addresses them."""
         if self.weights:
             return [f"{self.name}-{weight}.ttf" for weight in self.weights]
         return [f"{self.name}-{block:02x}.otf" for block in sorted({code >> 8 for code in codes})]
@@ -78,11 +72,10 @@ class FallbackFamily:
 
 EMOJI = FallbackFamily("NotoEmoji")
 LETTERS = FallbackFamily("NotoSans")  # Latin, Greek, Cyrillic
-# In this sequence a letter is looked for: it may never depend on what other texts have asked for
-# before.
+# A character is looked up in this order: it may never depend on texts that came before.
 FAMILIES = (
     LETTERS,
-    # Before Noto's Arabic, whose dots are glyphs of their own: a reader of the file cannot say of
+    # Before Noto's Arabic, whose dots are glyphs of their own: a reader of the file cannot tell of
     # which letter.
     FallbackFamily("IBMPlexSansArabic", PLEX, "{}-{}.ttf"),
     *(
@@ -116,25 +109,24 @@ FAMILIES = (
 
 
 def needed(text: str) -> tuple[str, ...]:
-    """The files that have what is in a text, whether the design's fonts have it or not."""
-    wanted: dict[FallbackFamily, set[int]] = {
-        LETTERS: set()
-    }  # always: what it has is asked for by nearly every text
+    """Return the files that have what is in a text, whether the design's fonts have it or not."""
+    wanted: dict[FallbackFamily, set[int]] = {LETTERS: set()}  # always: nearly every text needs it
     is_emoji = TO_EMOJI in text
     for code in {ord(character) for character in text if not is_ignorable(character)}:
         wanted.setdefault(
-            next((it for it in FAMILIES if code in opened(it).unicodes), LETTERS), set()
+            next((family for family in FAMILIES if code in open_face(family).unicodes), LETTERS),
+            set(),
         ).add(code)
-        if (code >= EMOJI_FROM or is_emoji) and code in opened(EMOJI).unicodes:
-            wanted.setdefault(
-                EMOJI, set()
-            )  # Pango asks for an emoji's font before it looks for a sign
-    return tuple(name for it in FAMILIES if it in wanted for name in it.names(wanted[it]))
+        if (code >= EMOJI_FROM or is_emoji) and code in open_face(EMOJI).unicodes:
+            wanted.setdefault(EMOJI, set())  # Pango tries an emoji's font before it tries a sign's
+    return tuple(
+        name for family in FAMILIES if family in wanted for name in family.names(wanted[family])
+    )
 
 
 def is_ignorable(character: str) -> bool:
-    """Joins, directs or chooses others, or is a space: no glyph of its own is drawn, whether a font
-    has one or not.
+    """Return whether a character joins, directs or selects others, or is a space: no glyph of its
+    own is drawn, whether a font has one or not.
     """
     code = ord(character)
     if character in BLANKS or code in UNDRAWN or code in SELECTORS:
@@ -145,27 +137,30 @@ def is_ignorable(character: str) -> bool:
     return category == "Cf" and not any(first <= code <= last for first, last in DRAWN_FORMATS)
 
 
-def declared(name: str) -> str:
-    """A file's rule of CSS."""
-    family, weight = of_name(name)
-    return f'@font-face{{font-family:"{family.css}";font-weight:{WEIGHTS.get(weight, 400)};src:url("fonts:{name}")}}'
+def font_face_rule(name: str) -> str:
+    """Return the CSS rule that declares a file."""
+    family, weight = family_and_weight(name)
+    return (
+        f'@font-face{{font-family:"{family.css}";font-weight:{WEIGHTS.get(weight, 400)};'
+        f'src:url("fonts:{name}")}}'
+    )
 
 
-def is_ours(family: str) -> bool:
-    return family.startswith(OURS)
+def is_fallback(family: str) -> bool:
+    return family.startswith(FAMILY_PREFIX)
 
 
 @cache
-def opened(family: FallbackFamily, weight: str = "Regular") -> hb.Face:
-    """Mapped, not read."""
+def open_face(family: FallbackFamily, weight: str = "Regular") -> hb.Face:
+    """Return the face, mapped and not read."""
     wanted = family.file.format(family.name, weight)
-    found = (it for it in distribution(family.package).files or [] if it.name == wanted)
+    found = (file for file in distribution(family.package).files or [] if file.name == wanted)
     return hb.Face(hb.Blob.from_file_path(str(next(found).locate())))
 
 
 @cache
 def names() -> dict[str, tuple[FallbackFamily, str]]:
-    """What a design may ask for -> its family and weight."""
+    """Return the file names that a design may use -> family and weight."""
     return {
         f"{family.name}-{weight}{PurePath(family.file).suffix}": (family, weight)
         for family in FAMILIES
@@ -173,8 +168,8 @@ def names() -> dict[str, tuple[FallbackFamily, str]]:
     }
 
 
-def of_name(name: str) -> tuple[FallbackFamily, str]:
-    """Family and weight, or slice. Raises KeyError."""
+def family_and_weight(name: str) -> tuple[FallbackFamily, str]:
+    """Return family and weight, or slice. Raises KeyError."""
     if match := SLICE.fullmatch(name):
         return names()[f"{match[1]}-Regular.otf"][0], match[2]
     return names()[name]
@@ -187,20 +182,22 @@ def is_known(name: str) -> bool:
 
 
 def font(name: str) -> bytes:
-    """Not kept: a sheet declares it once, and WeasyPrint writes it to a file of its own."""
-    family, weight = of_name(name)
+    """Return the font file. Not cached: a template declares it once, and WeasyPrint writes it to a
+    file of its own.
+    """
+    family, weight = family_and_weight(name)
     wanted = hb.SubsetInput()
     if weight in WEIGHTS and "[wght]" not in family.file:
-        return cff.found_by_number(bytes(opened(family, weight).blob.data))
+        return cff.keyed_by_number(bytes(open_face(family, weight).blob.data))
     if weight in WEIGHTS:
         wanted.keep_everything()
-        wanted.pin_axis_location(opened(family), "wght", float(WEIGHTS[weight]))
+        wanted.pin_axis_location(open_face(family), "wght", float(WEIGHTS[weight]))
     else:
-        first, known = int(weight, 16) << 8, opened(family).unicodes
+        first, known = int(weight, 16) << 8, open_face(family).unicodes
         wanted.unicode_set.update(code for code in range(first, first + 256) if code in known)
         wanted.unicode_set.update((*SPACES, *SELECTORS))
         wanted.drop_table_tag_set.update(int.from_bytes(name, "big") for name in VERTICAL)
         wanted.name_id_set.clear()
         wanted.name_id_set.update(NAMES)
         wanted.flags = hb.SubsetFlags.NO_HINTING | hb.SubsetFlags.DESUBROUTINIZE
-    return cff.found_by_number(bytes(hb.subset(opened(family), wanted).blob.data))
+    return cff.keyed_by_number(bytes(hb.subset(open_face(family), wanted).blob.data))

@@ -1,5 +1,5 @@
-"""The fonts of one sheet, as fontconfig and Pango choose among them: the design's own, then ours of
-other scripts.
+"""The fonts of one template, as fontconfig and Pango choose among them: the design's own, then the
+fallback fonts.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from services.delivery.printing.fonts import fallback
 
 # U+FFFD, a question mark in a diamond: Unicode's sign for a character that cannot be shown
 REPLACEMENT = "\ufffd"
-NEVER_CHOSEN = (
-    "\u0890\u0891"  # Pango draws these from the font of the letter before them, which lacks them
-)
+# Pango draws these from the font of the letter before them, which lacks them.
+NEVER_CHOSEN = "\u0890\u0891"
 FAMILY, CHARSET = b"family", b"charset"  # fontconfig's words
-EMOJI = b"emoji"  # the family that Pango asks for where a text has emoji
-OURS = [family.css.encode() for family in fallback.FAMILIES]
+EMOJI = b"emoji"  # the family that Pango requests where a text has emoji
+FALLBACK_FAMILIES = [family.css.encode() for family in fallback.FAMILIES]
 TAG_LETTERS = 6
-TAGGED = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd"><fontconfig><match target="font">
+TAGGED = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
+<fontconfig><match target="font">
 <test name="file" compare="eq"><string>{file}</string></test>
-<edit name="family" mode="assign_replace" binding="same"><string>{family}</string></edit></match></fontconfig>"""
+<edit name="family" mode="assign_replace" binding="same"><string>{family}</string></edit>
+</match></fontconfig>"""
 ffi.cdef("""
     typedef void (*SubstituteFunc) (FcPattern *pattern, void *data);
     void pango_ft2_font_map_set_default_substitute (
@@ -45,16 +46,16 @@ ffi.cdef("""
 """)
 
 
-class SheetFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships no types
-    """The fonts that a design declares, and after them ours of other scripts. The machine's fonts
-    and rules are not read.
+class DesignFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships no types
+    """The fonts that a design declares, and after them the fallback fonts. The machine's fonts and
+    rules are not read.
 
     WeasyPrint takes two fonts of one description (family, weight, style, width) for one file, and
     draws the glyph numbers of the second from the first. So each file has a family of its own once
     it was chosen: the declared one and a tag. The glyphs of a slice of a large font, or of the
     second `unicode-range` of a family, can then not be drawn from another file.
 
-    Knows where each comes from: WeasyPrint says only the name of one that is broken.
+    It knows where each font comes from: WeasyPrint only names a broken one.
     """
 
     def __init__(self) -> None:
@@ -66,7 +67,7 @@ class SheetFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships n
         )
         fontconfig.FcConfigDestroy(self._config)  # the map has its own reference
         self._sequence = ffi.callback(
-            "SubstituteFunc", in_sequence
+            "SubstituteFunc", append_fallbacks
         )  # Pango keeps no reference to it
         pangoft2.pango_ft2_font_map_set_default_substitute(
             self.font_map, self._sequence, ffi.NULL, ffi.NULL
@@ -93,24 +94,24 @@ class SheetFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships n
         return set(self._folder.iterdir()) if self._folder else set()
 
     def shown(self, text: str, *, is_upper: bool = False) -> tuple[str, str]:
-        """The text with U+FFFD for each character that no font has, and those characters.
+        """Return the text with U+FFFD for each character that no font has, and those characters.
 
         A PDF may not show the glyph `.notdef` that WeasyPrint would draw there (PDF/UA-1, 7.21.8).
         """
-        shown, lacking = list[str](), set[str]()
-        for letter in text:
-            drawn = letter.upper() if is_upper else letter
+        shown, missing = list[str](), set[str]()
+        for character in text:
+            drawn = character.upper() if is_upper else character
             if all(map(self._has, drawn)):
-                shown.append(letter)
+                shown.append(character)
             elif all(map(self._has, parts := unicodedata.normalize("NFD", drawn))):
                 shown.append(parts)
             else:
                 shown.append(REPLACEMENT)
-                lacking.add(letter)
-        return "".join(shown), "".join(sorted(lacking))
+                missing.add(character)
+        return "".join(shown), "".join(sorted(missing))
 
     def _has(self, character: str) -> bool:
-        """As Pango decides it: by what the files cover, less what a `unicode-range` leaves out."""
+        """Decide as Pango does: by what the files cover, less what a `unicode-range` leaves out."""
         code = ord(character)
         return character not in NEVER_CHOSEN and (
             fallback.is_ignorable(character)
@@ -119,14 +120,14 @@ class SheetFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships n
 
     @cached_property
     def _coverage(self) -> list[tuple[Any, Any]]:
-        """Each font's character set, with the pattern that owns it. Forgotten when a font is
-        added.
+        """Return each font's character set, with the pattern that owns it. Recomputed when a font
+        is added.
         """
         fonts, found = fontconfig.FcConfigGetFonts(self._config, fontconfig.FcSetApplication), []
         bare = ffi.gc(fontconfig.FcPatternCreate(), fontconfig.FcPatternDestroy)
         for at in range(fonts.nfont if fonts != ffi.NULL else 0):
-            chosen = fontconfig.FcFontRenderPrepare(self._config, bare, fonts.fonts[at])
-            owner, charset = ffi.gc(chosen, fontconfig.FcPatternDestroy), ffi.new("FcCharSet **")
+            prepared = fontconfig.FcFontRenderPrepare(self._config, bare, fonts.fonts[at])
+            owner, charset = ffi.gc(prepared, fontconfig.FcPatternDestroy), ffi.new("FcCharSet **")
             if (
                 fontconfig.FcPatternGetCharSet(owner, CHARSET, 0, charset)
                 == fontconfig.FcResultMatch
@@ -134,8 +135,8 @@ class SheetFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships n
                 found.append((owner, charset[0]))
         return found
 
-    def told_of(self, message: str) -> str:
-        """What WeasyPrint says of a font that it cannot load, with its file."""
+    def with_source(self, message: str) -> str:
+        """Return WeasyPrint's message about a font that it cannot load, with the font's file."""
         for family, sources in self.sources.items():
             if message == f"Font-face {family!r} cannot be loaded":
                 return (
@@ -146,29 +147,31 @@ class SheetFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships n
 
 
 def tagged(family: str, rule: str) -> str:
-    """Six letters by the whole rule: the same on each machine, whatever was declared before."""
+    """Return the family with six letters of the rule's hash: the same on each machine, whatever was
+    declared before.
+    """
     letters = (chr(97 + byte % 26) for byte in hashlib.sha256(rule.encode()).digest()[:TAG_LETTERS])
     return f"{family} {''.join(letters)}"
 
 
 def untagged(family: str) -> str:
-    """As the style sheet declares it."""
+    """Return the family as the style sheet declares it."""
     return family[: -TAG_LETTERS - 1]
 
 
-def in_sequence(asked: Any, _: Any) -> None:
-    """Our fonts come after all families that a text asks for by name."""
-    if next(families(asked), b"") == EMOJI:
-        # Pango's own question, for emoji alone and whatever the design says.
-        fontconfig.FcPatternDel(asked, FAMILY)
-        fontconfig.FcPatternAddString(asked, FAMILY, fallback.EMOJI.css.encode())
-    for family in OURS:
-        fontconfig.FcPatternAddString(asked, FAMILY, family)
+def append_fallbacks(pattern: Any, _: Any) -> None:
+    """Append the fallback fonts after all families that a text names."""
+    if next(families(pattern), b"") == EMOJI:
+        # Pango's own request for emoji, whatever the design names.
+        fontconfig.FcPatternDel(pattern, FAMILY)
+        fontconfig.FcPatternAddString(pattern, FAMILY, fallback.EMOJI.css.encode())
+    for family in FALLBACK_FAMILIES:
+        fontconfig.FcPatternAddString(pattern, FAMILY, family)
 
 
-def families(asked: Any) -> Iterator[bytes]:
+def families(pattern: Any) -> Iterator[bytes]:
     found = ffi.new("FcChar8 **")
     for at in count():
-        if fontconfig.FcPatternGetString(asked, FAMILY, at, found):
+        if fontconfig.FcPatternGetString(pattern, FAMILY, at, found):
             return
         yield ffi.string(found[0])

@@ -1,4 +1,4 @@
-"""The fonts that come with Stubline, as files of a package that the lock file pins."""
+"""The fonts that come with Stubline for designs, as files of a package that the lock file pins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.metadata import distribution
 
 @cache
 def font_names() -> dict[str, str]:
-    """File name -> path of the TrueType files of the font package."""
+    """Return file name -> path of the TrueType files of the font package."""
     found = distribution("font-source-sans-pro").files or []
     return {path.name: str(path.locate()) for path in found if path.suffix == ".ttf"}
 
@@ -22,8 +22,8 @@ def font(name: str) -> bytes:
 
 @cache
 def fonts_digest() -> str:
-    """Of all fonts that come with Stubline: another release of them is another page."""
-    told = hashlib.sha256()
+    """Return the hash of all these fonts: another release of them makes another page."""
+    digest = hashlib.sha256()
     for name in sorted(font_names()):
-        told.update(name.encode() + b"\0" + hashlib.sha256(font(name)).digest())
-    return told.hexdigest()
+        digest.update(name.encode() + b"\0" + hashlib.sha256(font(name)).digest())
+    return digest.hexdigest()

@@ -19,14 +19,14 @@ from typing import Any
 import uharfbuzz as hb
 from fontTools.ttLib import TTFont
 
-from services.delivery.errors import PlateUnreadable
+from services.delivery.printing.errors import PlateUnreadable
 
 STORED_MAX = 0xFFFF  # bytes of one block
 SHORT_MAX = 0x1FFFE  # bytes of outlines that short offsets reach
 WINDOW_BITS, MEMORY = (
     12,
     6,
-)  # of a packer for little: a large one takes longer to set up than to use
+)  # of a small compressor: a large one takes longer to set up than to use
 MAGIC_SUM = 0xB1B0AFBA  # what a font's checksum and its adjustment add up to
 WORDS, SCALE, MORE, TWO_SCALES, MATRIX = (
     0x0001,
@@ -54,7 +54,7 @@ DROPPED = (
 
 @dataclass(frozen=True)
 class FontProgram:
-    """`numbers`: CID -> glyph of the program, packed; empty where they are the same."""
+    """`numbers`: CID -> glyph of the program, compressed; empty where they are the same."""
 
     packed: bytes
     length: int
@@ -81,14 +81,14 @@ class TrueTypeProgram:
 
     @cached_property
     def _start(self) -> tuple[bytes, int]:
-        """The outlines in each program: packed, and their sum."""
+        """The outlines that are in each program: compressed, and their sum."""
         outlines = self.outlines[: self.ends[self.common - 1]]
         packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
         packed = packer.compress(outlines) + packer.flush(zlib.Z_SYNC_FLUSH)
-        return packed, total(outlines)
+        return packed, sum_of_words(outlines)
 
     def program(self, glyphs: Iterable[int]) -> FontProgram:
-        """With these glyphs of the font file beside the common ones."""
+        """Return a program with these glyphs of the font file beside the common ones."""
         shown = {self.own[glyph] for glyph in glyphs}
         wanted = shown.union(*(self.parts.get(number, ()) for number in shown))
         rare = sorted(number for number in wanted if number >= self.common)
@@ -99,24 +99,24 @@ class TrueTypeProgram:
         packed, common_sum = self._start
         common = self.outlines[: self.ends[self.common - 1]]
         tables = self._tables(rare, count, len(common))
-        front = directory(len(common) + len(outlines), common_sum + total(outlines), tables)
+        front = directory(len(common) + len(outlines), common_sum + sum_of_words(outlines), tables)
         tail = b"".join([outlines, *map(padded, tables.values())])
-        rest = zlib.compressobj(6, zlib.DEFLATED, -WINDOW_BITS, MEMORY)
-        told = zlib.adler32(tail, zlib.adler32(common, zlib.adler32(front)))
+        compressor = zlib.compressobj(6, zlib.DEFLATED, -WINDOW_BITS, MEMORY)
+        checksum = zlib.adler32(tail, zlib.adler32(common, zlib.adler32(front)))
         parts = [
             b"\x78\xda",
             stored(front),
             packed,
-            rest.compress(tail),
-            rest.flush(),
-            struct.pack(">I", told),
+            compressor.compress(tail),
+            compressor.flush(),
+            struct.pack(">I", checksum),
         ]
         length = len(front) + len(common) + len(tail)
         return FontProgram(b"".join(parts), length, self._numbers(shown))
 
     def _tables(self, rare: Sequence[int], count: int, at: int) -> dict[bytes, bytes]:
-        """As they stand behind the outlines. A glyph that is left out has no outline and no
-        width.
+        """Return the tables as they stand after the outlines. A glyph that is left out has no
+        outline and no width.
         """
         starts = list[int]()
         metrics = bytearray(4 * count)
@@ -156,12 +156,12 @@ class TrueTypeProgram:
         )
 
     def _numbers(self, shown: Iterable[int]) -> bytes:
-        told = bytearray(self._common_numbers)
+        numbers = bytearray(self._common_numbers)
         for number in sorted(shown):
             glyph = self.order[number]
-            told += bytes(max(0, 2 * glyph + 2 - len(told)))
-            told[2 * glyph : 2 * glyph + 2] = number.to_bytes(2, "big")
-        return zlib.compress(told, 4)
+            numbers += bytes(max(0, 2 * glyph + 2 - len(numbers)))
+            numbers[2 * glyph : 2 * glyph + 2] = number.to_bytes(2, "big")
+        return zlib.compress(numbers, 4)
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,10 @@ class CffProgram:
 Outlines = TrueTypeProgram | CffProgram
 
 
-def cut(face: hb.Face, glyphs: Iterable[int], common: Iterable[int], *, is_cff: bool) -> Outlines:
-    """Of a font file: what programs with these glyphs are made from."""
+def cut_outlines(
+    face: hb.Face, glyphs: Iterable[int], common: Iterable[int], *, is_cff: bool
+) -> Outlines:
+    """Return what programs with these glyphs of a font file are made from."""
     wanted = subset_input(glyphs)
     if is_cff:
         wanted.flags |= hb.SubsetFlags.RETAIN_GIDS
@@ -197,9 +199,9 @@ def cut(face: hb.Face, glyphs: Iterable[int], common: Iterable[int], *, is_cff: 
     first = with_parts(outlines, {0, *(new[glyph] for glyph in common)})
     order = [*sorted(first), *(number for number in range(len(outlines)) if number not in first)]
     own = {number: at for at, number in enumerate(order)}
-    turned = [padded(renumbered(outlines[number], own)) for number in order]
+    renumbered_outlines = [padded(renumbered(outlines[number], own)) for number in order]
     ends, at = list[int](), 0
-    for outline in turned:
+    for outline in renumbered_outlines:
         at += len(outline)
         ends.append(at)
     head = bytearray(font.reader["head"])
@@ -211,11 +213,11 @@ def cut(face: hb.Face, glyphs: Iterable[int], common: Iterable[int], *, is_cff: 
         common=len(first),
         ends=ends,
         parts={
-            at: sorted(with_parts(turned, {at}) - {at})
-            for at, it in enumerate(turned)
-            if any(components(it))
+            at: sorted(with_parts(renumbered_outlines, {at}) - {at})
+            for at, outline in enumerate(renumbered_outlines)
+            if any(components(outline))
         },
-        outlines=b"".join(turned),
+        outlines=b"".join(renumbered_outlines),
         metrics=b"".join(struct.pack(">Hh", *hmtx[names[number]]) for number in order),
         heads=(bytes(head), font.reader["hhea"], font.reader["maxp"]),
     )
@@ -232,7 +234,7 @@ def subset_input(glyphs: Iterable[int]) -> hb.SubsetInput:
 
 
 def components(outline: bytes) -> Iterator[tuple[int, int]]:
-    """Where a composite glyph names each of its parts, and which glyph that is."""
+    """Yield where a composite glyph names each of its parts, and which glyph that is."""
     if not outline or struct.unpack_from(">h", outline)[0] >= 0:
         return
     at, flags = 10, MORE
@@ -260,66 +262,66 @@ def renumbered(outline: bytes, own: Mapping[int, int]) -> bytes:
 
 
 def directory(outlines: int, outlines_sum: int, tables: dict[bytes, bytes]) -> bytes:
-    """A font file's beginning: the outlines come first, then the tables as they stand. Completes
-    `head` with the file's sum.
+    """Return a font file's beginning: the outlines come first, then the tables as they stand.
+    Completes `head` with the file's sum.
     """
     at = 12 + 16 * (len(tables) + 1)
     rows = [(b"glyf", outlines_sum & 0xFFFFFFFF, at, outlines)]
     at += outlines
     for name, table in tables.items():
-        rows.append((name, total(padded(table)), at, len(table)))
+        rows.append((name, sum_of_words(padded(table)), at, len(table)))
         at += -(-len(table) // 4) * 4
-    whole = struct.pack(">IHHHH", 0x00010000, len(rows), 64, 2, 16 * len(rows) - 64)
-    whole += b"".join(struct.pack(">4sIII", *row) for row in sorted(rows))
-    adjustment = (MAGIC_SUM - total(whole) - sum(row[1] for row in rows)) & 0xFFFFFFFF
+    header = struct.pack(">IHHHH", 0x00010000, len(rows), 64, 2, 16 * len(rows) - 64)
+    header += b"".join(struct.pack(">4sIII", *row) for row in sorted(rows))
+    adjustment = (MAGIC_SUM - sum_of_words(header) - sum(row[1] for row in rows)) & 0xFFFFFFFF
     head = tables[b"head"]
     tables[b"head"] = head[:8] + struct.pack(">I", adjustment) + head[12:]
-    return whole
+    return header
 
 
 def padded(table: bytes) -> bytes:
     return table + bytes(-len(table) % 4)
 
 
-def total(words: bytes) -> int:
+def sum_of_words(words: bytes) -> int:
     numbers: tuple[int, ...] = struct.unpack(f">{len(words) // 4}I", words)
     return sum(numbers) & 0xFFFFFFFF
 
 
 def stored(block: bytes, *, is_last: bool = False) -> bytes:
-    """As deflate holds what it does not pack."""
+    """Return a block as deflate holds what it does not compress."""
     return (
         (b"\1" if is_last else b"\0") + struct.pack("<HH", len(block), len(block) ^ 0xFFFF) + block
     )
 
 
-def to_json(it: Outlines) -> tuple[dict[str, Any], list[bytes]]:
-    if isinstance(it, CffProgram):
-        return {"common": sorted(it.common)}, [it.blob]
-    told = {
-        "order": it.order,
-        "common": it.common,
-        "ends": it.ends,
-        "parts": [list(it.parts), list(it.parts.values())],
+def to_json(outlines: Outlines) -> tuple[dict[str, Any], list[bytes]]:
+    if isinstance(outlines, CffProgram):
+        return {"common": sorted(outlines.common)}, [outlines.blob]
+    head = {
+        "order": outlines.order,
+        "common": outlines.common,
+        "ends": outlines.ends,
+        "parts": [list(outlines.parts), list(outlines.parts.values())],
     }
-    return told, [it.outlines, it.metrics, *it.heads]
+    return head, [outlines.outlines, outlines.metrics, *outlines.heads]
 
 
-def from_json(told: Mapping[str, Any], blobs: Sequence[bytes], *, is_cff: bool) -> Outlines:
+def from_json(head: Mapping[str, Any], blobs: Sequence[bytes], *, is_cff: bool) -> Outlines:
     """Raises PlateUnreadable."""
     try:
         if is_cff:
-            return CffProgram(frozenset(told["common"]), blobs[0])
-        outlines, metrics, head, hhea, maxp = blobs
-        parts = dict(zip(*told["parts"], strict=True))
+            return CffProgram(frozenset(head["common"]), blobs[0])
+        outlines, metrics, head_table, hhea, maxp = blobs
+        parts = dict(zip(*head["parts"], strict=True))
         return TrueTypeProgram(
-            told["order"],
-            told["common"],
-            told["ends"],
+            head["order"],
+            head["common"],
+            head["ends"],
             parts,
             outlines,
             metrics,
-            (head, hhea, maxp),
+            (head_table, hhea, maxp),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise PlateUnreadable(str(error)) from None

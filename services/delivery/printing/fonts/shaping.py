@@ -13,17 +13,14 @@ from dataclasses import dataclass, field
 import uharfbuzz as hb
 
 UNITS = 1024  # Pango's, per CSS pixel
-RUNS_MAX = 4_096  # remembered per face: an order's tickets say the same names
-LETTERSPACED = {
-    "liga": False,
-    "clig": False,
-    "dlig": False,
-}  # Pango joins no letters that are set apart
+RUNS_CACHED_MAX = 4_096  # per face: an order's tickets have the same names
+# Pango joins no letters that are spaced.
+LETTERSPACED = {"liga": False, "clig": False, "dlig": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """One line. `before` (none without letter spacing) and `after`: what moves the pen, in
+    """One line. `before` (empty without letter spacing) and `after`: what moves the pen, in
     thousandths of the size.
     """
 
@@ -44,7 +41,7 @@ class Spacing:
 
 @dataclass
 class Face:
-    """A font file ready to shape with. `glyphs`: those that the plate carries; a line that needs
+    """A font file ready to shape with. `widths`: of the glyphs that the kit has; a line that needs
     another cannot be stamped.
     """
 
@@ -58,8 +55,8 @@ class Face:
         self._face = hb.Face(self.blob)
 
     def shape(self, text: str, size: float, spacing: Spacing) -> Glyphs | None:
-        """None when the line needs a glyph that is not carried, or one that is moved off its place:
-        not for stamping.
+        """Return a line's glyphs. None when it needs a glyph that the kit lacks, or one that is
+        moved off its place: such a line cannot be stamped.
         """
         scale = int(size * UNITS)
         key = (
@@ -70,14 +67,14 @@ class Face:
             tuple(sorted(spacing.features.items())),
         )
         if key not in self._runs:
-            if len(self._runs) >= RUNS_MAX:
+            if len(self._runs) >= RUNS_CACHED_MAX:
                 self._runs.clear()
             self._runs[key] = self._shaped(text, scale, spacing)
         return self._runs[key]
 
     def line(self, size: float) -> tuple[float, float]:
-        """Ascent and height of a line without leading, in CSS pixels: rounded at this size, as
-        Pango does.
+        """Return ascent and height of a line without leading, in CSS pixels: rounded at this size,
+        as Pango does.
         """
         extents = self._font(int(size * UNITS)).get_font_extents("ltr")
         return extents.ascender / UNITS, (extents.ascender - extents.descender) / UNITS
@@ -103,15 +100,15 @@ class Face:
     def _written(self, buffer: hb.Buffer, scale: int, gap: int, letter: float) -> Glyphs | None:
         ids = [info.codepoint for info in buffer.glyph_infos]
         places = [place.position for place in buffer.glyph_positions]
-        carried = self.widths
-        if not carried.keys() >= set(ids) or any(
+        kit_widths = self.widths
+        if not kit_widths.keys() >= set(ids) or any(
             x_offset or y_offset for x_offset, y_offset, _, _ in places
         ):
             return None
         if not gap:
             after = tuple(
                 [
-                    int(carried[glyph] - place[2] * 1000 / scale)
+                    int(kit_widths[glyph] - place[2] * 1000 / scale)
                     for glyph, place in zip(ids, places, strict=True)
                 ]
             )
@@ -130,7 +127,7 @@ class Face:
         ]
         before = tuple(moved if offset else 0.0 for offset in offsets)
         after = tuple(
-            int(carried[glyph] + move - advance * 1000 / scale)
+            int(kit_widths[glyph] + move - advance * 1000 / scale)
             for glyph, move, advance in zip(ids, before, advances, strict=True)
         )
         # WeasyPrint counts the space behind the last letter too (it moves what is aligned right).

@@ -1,4 +1,4 @@
-"""A face as PDF objects: one composite font, as WeasyPrint embeds them (CIDs are the font file's
+"""A face as PDF objects: one composite font, as WeasyPrint embeds it (CIDs are the font file's
 glyph ids).
 """
 
@@ -21,17 +21,17 @@ CMAP_HEAD = (
     b"begincodespacerange<0000><ffff>endcodespacerange\n"
 )
 CMAP_END = b"endcmap CMapName currentdict/CMap defineresource pop end end"
-CMAP_ROWS_MAX = 100  # of one block, says the standard
+CMAP_ROWS_MAX = 100  # of one block, as the standard requires
 Add = Callable[[int, bytes, bytes | None], None]  # number, dictionary, stream
 
 
-def resource(digest: str) -> bytes:
+def resource_name(digest: str) -> bytes:
     return b"K" + digest[:8].encode()
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedFont:
-    """A font with all that a document says of its glyphs."""
+    """A font with all that a document states of its glyphs."""
 
     program: FontProgram
     widths: bytes
@@ -39,31 +39,31 @@ class EmbeddedFont:
 
 
 class FontObjects:
-    """Of one face: what is the same in each document is laid down once. Not shared between
+    """The objects of one face: what is the same in each document is made once. Not shared between
     threads.
     """
 
     def __init__(self, kit: FaceKit) -> None:
         self.kit = kit
         self._widths = widths(kit.common, kit.widths)
-        self._packer = zlib.compressobj(6, zlib.DEFLATED, 12, 5)
-        self._packed = self._packer.compress(
-            CMAP_HEAD + cmap_rows({it: kit.glyphs[it] for it in kit.common})
+        self._compressor = zlib.compressobj(6, zlib.DEFLATED, 12, 5)
+        self._common_rows = self._compressor.compress(
+            CMAP_HEAD + cmap_rows({glyph: kit.glyphs[glyph] for glyph in kit.common})
         )
 
     def embedded(self, rare: frozenset[int]) -> EmbeddedFont:
-        """With these glyphs beside the common ones."""
-        rest = self._packer.copy()
-        said = cmap_rows({glyph: self.kit.glyphs[glyph] for glyph in rare}) + CMAP_END
+        """Return the font with these glyphs beside the common ones."""
+        compressor = self._compressor.copy()
+        rows = cmap_rows({glyph: self.kit.glyphs[glyph] for glyph in rare}) + CMAP_END
         return EmbeddedFont(
             self.kit.outlines.program(rare),
             self._widths + widths(rare, self.kit.widths),
-            b"".join([self._packed, rest.compress(said), rest.flush()]),
+            b"".join([self._common_rows, compressor.compress(rows), compressor.flush()]),
         )
 
 
 def add_font(add: Add, number: int, fonts: FontObjects, rare: frozenset[int]) -> int:
-    """The font itself first, then what it stands on. Six objects at most: CFF needs no map of
+    """Add the font itself first, then what it refers to. Six objects at most: CFF needs no map of
     glyphs.
     """
     kit, font = fonts.kit, fonts.embedded(rare)
@@ -82,7 +82,8 @@ def add_font(add: Add, number: int, fonts: FontObjects, rare: frozenset[int]) ->
     glyphs_map = b"/CIDToGIDMap %d 0 R" % (number + 5) if numbers else b""
     add(
         number + 1,
-        b"<</Type/Font/Subtype/CIDFontType%d/BaseFont/%b/CIDSystemInfo<</Registry(Adobe)/Ordering(Identity)/Supplement 0>>"
+        b"<</Type/Font/Subtype/CIDFontType%d/BaseFont/%b"
+        b"/CIDSystemInfo<</Registry(Adobe)/Ordering(Identity)/Supplement 0>>"
         b"%b/FontDescriptor %d 0 R/W[%b]>>"
         % (0 if kit.is_cff else 2, name, glyphs_map, number + 2, font.widths),
         None,
@@ -110,12 +111,12 @@ def descriptor(kit: FaceKit, name: bytes, program: int) -> bytes:
 
 
 def subset_tag(digest: str, rare: frozenset[int]) -> bytes:
-    told = f"{digest}{sorted(rare)}".encode()
-    return bytes(65 + byte % 26 for byte in hashlib.sha256(told).digest()[:6])
+    parts = f"{digest}{sorted(rare)}".encode()
+    return bytes(65 + byte % 26 for byte in hashlib.sha256(parts).digest()[:6])
 
 
 def widths(glyphs: Iterable[int], width_of: Mapping[int, int]) -> bytes:
-    """Runs of neighbouring glyphs: `3 [278 355]`."""
+    """Return runs of neighbouring glyphs: `3 [278 355]`."""
     runs: list[tuple[int, list[int]]] = []
     for glyph in sorted(glyphs):
         if runs and glyph == runs[-1][0] + len(runs[-1][1]):
@@ -128,8 +129,8 @@ def widths(glyphs: Iterable[int], width_of: Mapping[int, int]) -> bytes:
 
 
 def cmap_rows(glyphs: Mapping[int, str]) -> bytes:
-    """Glyph -> text: what is found and copied. Neighbours that say neighbouring letters are told as
-    one.
+    """Return glyph -> text, which is what readers find and copy. Neighbours that stand for
+    neighbouring letters are one range.
     """
     runs: list[tuple[int, int, str]] = []
     for glyph in sorted(glyphs):
@@ -138,21 +139,26 @@ def cmap_rows(glyphs: Mapping[int, str]) -> bytes:
             runs[-1] = (runs[-1][0], glyph, runs[-1][2])
         else:
             runs.append((glyph, glyph, text))
-    told = [(first, last, text.encode("utf-16-be").hex().encode()) for first, last, text in runs]
-    alone = [b"<%04x><%b>\n" % (first, text) for first, last, text in told if first == last]
-    together = [b"<%04x><%04x><%b>\n" % run for run in told if run[0] != run[1]]
-    return cmap_blocks(b"char", alone) + cmap_blocks(b"range", together)
+    rows = [(first, last, text.encode("utf-16-be").hex().encode()) for first, last, text in runs]
+    single = [b"<%04x><%b>\n" % (first, text) for first, last, text in rows if first == last]
+    ranges = [b"<%04x><%04x><%b>\n" % run for run in rows if run[0] != run[1]]
+    return cmap_blocks(b"char", single) + cmap_blocks(b"range", ranges)
 
 
 def cmap_blocks(kind: bytes, rows: Sequence[bytes]) -> bytes:
     blocks = [rows[start : start + CMAP_ROWS_MAX] for start in range(0, len(rows), CMAP_ROWS_MAX)]
     return b"".join(
-        [b"%d beginbf%b\n%bendbf%b\n" % (len(some), kind, b"".join(some), kind) for some in blocks]
+        [
+            b"%d beginbf%b\n%bendbf%b\n" % (len(block), kind, b"".join(block), kind)
+            for block in blocks
+        ]
     )
 
 
 def is_next(run: tuple[int, int, str], glyph: int, text: str) -> bool:
-    """A run stays within one last byte of its letters, says the standard."""
+    """Return whether a glyph continues a run, which stays within one last byte of its letters, as
+    the standard requires.
+    """
     first, last, begin = run
     if len(begin) != 1 or len(text) != 1 or ord(text) > 0xFFFF:
         return False

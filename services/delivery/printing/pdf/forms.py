@@ -1,4 +1,4 @@
-"""A page's objects as templates, and what chooses their numbers: a plate's are made once, and
+"""A page's objects as templates, and what selects their numbers: a plate's are made once, and
 filled for each page.
 """
 
@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 
-from services.delivery.printing.pdf.metadata import text
+from services.delivery.printing.pdf.metadata import pdf_string
 from services.delivery.printing.plates import Hole, Plate, PlatePiece
 
 Form = tuple[bytes, Callable[[Sequence[int]], tuple[int, ...]]]
@@ -16,17 +16,18 @@ Form = tuple[bytes, Callable[[Sequence[int]], tuple[int, ...]]]
 def forms_of(plate: Plate, language: str) -> list[Form]:
     names = hole_names(plate)
     forms = [form(piece, names) for piece in plate.page]
-    if (
-        plate.language != language
-    ):  # of the document: the page's elements say their own, for readers that speak
+    if plate.language != language:  # the document's; screen readers take the page's own
         for at in plate.roots:
-            template, chosen = forms[at]
-            forms[at] = (template.replace(b"<<", b"<</Lang %b" % text(plate.language), 1), chosen)
+            template, select = forms[at]
+            forms[at] = (
+                template.replace(b"<<", b"<</Lang %b" % pdf_string(plate.language), 1),
+                select,
+            )
     return forms
 
 
 def hole_names(plate: Plate) -> dict[Hole, int]:
-    """Where the number of each hole stands in the list that add_pages makes for a page."""
+    """Return where the number of each hole stands in the list that add_pages makes for a page."""
     names: list[Hole] = [("page", at) for at in range(len(plate.page))]
     names += [("shared", at) for at in range(len(plate.shared))]
     names += [
@@ -41,8 +42,8 @@ def hole_names(plate: Plate) -> dict[Hole, int]:
 
 
 def form(piece: PlatePiece, names: Mapping[Hole, int]) -> Form:
-    """An object as a template, and what chooses its numbers: a document of a hundred pages has
-    thousands of them.
+    """Return an object as a template, and what selects its numbers: a document of a hundred pages
+    has thousands of them.
     """
     template = b"%d".join(part.replace(b"%", b"%%") for part in piece.texts)
     places = [names[hole] for hole in piece.holes]
@@ -52,7 +53,7 @@ def form(piece: PlatePiece, names: Mapping[Hole, int]) -> Form:
 
 
 def annotation_holes(plate: Plate) -> list[Hole]:
-    """In the order of `plate.annotated`."""
+    """Return the holes in the order of `plate.annotated`."""
     return [
         next(hole for hole in plate.page[at].holes if hole[0] == "annotation")
         for at, _ in plate.annotated

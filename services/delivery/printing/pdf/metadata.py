@@ -1,6 +1,4 @@
-"""What a reader is told of a file: title, language, dates; in the old form (Info) and the new
-(XMP).
-"""
+"""A file's metadata: title, language, dates; in the old form (Info) and the new (XMP)."""
 
 from __future__ import annotations
 
@@ -11,8 +9,10 @@ from xml.sax.saxutils import escape
 PRODUCER = "Stubline"
 
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/" \
+<x:xmpmeta xmlns:x="adobe:ns:meta/">\
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" \
+xmlns:xmp="http://ns.adobe.com/xap/1.0/" \
 xmlns:pdf="http://ns.adobe.com/pdf/1.3/" xmlns:pdfuaid="http://www.aiim.org/pdfua/ns/id/">
 <pdfuaid:part>1</pdfuaid:part><pdf:Producer>{producer}</pdf:Producer>
 <dc:title><rdf:Alt><rdf:li xml:lang="x-default">{title}</rdf:li></rdf:Alt></dc:title>
@@ -25,7 +25,7 @@ xmlns:pdf="http://ns.adobe.com/pdf/1.3/" xmlns:pdfuaid="http://www.aiim.org/pdfu
 
 @dataclass(frozen=True, slots=True)
 class DocumentMetadata:
-    """What a reader is told of the whole file."""
+    """The metadata of a file."""
 
     title: str
     subject: str
@@ -33,28 +33,28 @@ class DocumentMetadata:
     created: datetime
 
 
-def text(said: str) -> bytes:
-    if said.isascii():
+def pdf_string(content: str) -> bytes:
+    if content.isascii():
         return (
             b"("
-            + said.encode().replace(b"\\", b"\\\\").replace(b"(", b"\\(").replace(b")", b"\\)")
+            + content.encode().replace(b"\\", b"\\\\").replace(b"(", b"\\(").replace(b")", b"\\)")
             + b")"
         )
-    return b"<feff" + said.encode("utf-16-be", "replace").hex().encode() + b">"
+    return b"<feff" + content.encode("utf-16-be", "replace").hex().encode() + b">"
 
 
-def information(about: DocumentMetadata) -> bytes:
-    at = about.created.astimezone(UTC).strftime("D:%Y%m%d%H%M%SZ").encode()
+def info_dictionary(metadata: DocumentMetadata) -> bytes:
+    at = metadata.created.astimezone(UTC).strftime("D:%Y%m%d%H%M%SZ").encode()
     return b"<</Title %b/Subject %b/Producer(%b)/CreationDate(%b)/ModDate(%b)>>" % (
-        text(about.title), text(about.subject), PRODUCER.encode(), at, at,
+        pdf_string(metadata.title), pdf_string(metadata.subject), PRODUCER.encode(), at, at,
     )  # fmt: skip
 
 
-def xmp(about: DocumentMetadata) -> bytes:
+def xmp(metadata: DocumentMetadata) -> bytes:
     return XMP.format(
         producer=PRODUCER,
-        title=escape(about.title),
-        subject=escape(about.subject),
-        language=escape(about.language),
-        at=about.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        title=escape(metadata.title),
+        subject=escape(metadata.subject),
+        language=escape(metadata.language),
+        at=metadata.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     ).encode()

@@ -1,9 +1,9 @@
-"""The writer: stamped pages to one PDF 1.7. What is the same in every file of its kind is laid down
-once and kept.
+"""The writer: stamped pages to one PDF 1.7. What is the same in every file of its kind is made once
+and cached.
 
-A file is its skeleton (all objects that do not depend on a ticket's texts), its fonts, and behind
-them the pages' contents, title and dates. Skeletons are known by plates, fonts by their glyphs, so
-a shop's next ticket costs its contents and a hash.
+A file is its skeleton (all objects that do not depend on a ticket's texts), its fonts, and after
+them the pages' contents, title and dates. Skeletons are cached by plates, fonts by their glyphs, so
+the next ticket of a design costs its contents and a hash.
 """
 
 from __future__ import annotations
@@ -17,31 +17,35 @@ from itertools import chain
 from struct import Struct
 
 from services.delivery.printing.design.links import action
-from services.delivery.printing.fonts.faces import FaceKits, the_kit
+from services.delivery.printing.fonts.faces import FaceKits, require_kit
 from services.delivery.printing.fonts.programs import STORED_MAX, stored
 from services.delivery.printing.lru_cache import LruCache
-from services.delivery.printing.pdf.fonts import FONT_OBJECTS, FontObjects, add_font, resource
+from services.delivery.printing.pdf.fonts import FONT_OBJECTS, FontObjects, add_font, resource_name
 from services.delivery.printing.pdf.forms import Form, forms_of
-from services.delivery.printing.pdf.metadata import DocumentMetadata, information, text, xmp
+from services.delivery.printing.pdf.metadata import (
+    DocumentMetadata,
+    info_dictionary,
+    pdf_string,
+    xmp,
+)
 from services.delivery.printing.plates import Hole, Plate
 
 HEADER = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
 CATALOG, PAGES, ROOT, TREE, DOCUMENT = 1, 2, 3, 4, 5
 FIRST_FREE = 6
-ROW = Struct(
-    ">BIH"
-)  # of a cross-reference stream: kind, offset or object stream, generation or index
+# Of a cross-reference stream: kind, offset or object stream, generation or index.
+ROW = Struct(">BIH")
 FREE = (0, 0, 65_535)  # a number that no object has
-PACKED_OBJECTS_MAX = 200  # of one object stream: a reader that wants one unpacks them all
+PACKED_OBJECTS_MAX = 200  # of one object stream: a reader that needs one decompresses them all
 PACKED_LEVEL = 3  # of zlib: these objects are much alike
 SKELETONS_MAX, SKELETON_PAGES_MAX = 64, 20
-BLOCKS_MAX = 256  # fonts with their glyphs that a writer remembers
-KNOWN_MAX = 64  # plates and faces that a writer remembers
+BLOCKS_MAX = 256  # cached fonts with their glyphs
+CACHED_MAX = 64  # cached plates and faces
 
 
 @dataclass(frozen=True, slots=True)
 class StampedPage:
-    """One ticket: operators, packed, and what they show beside common glyphs: (face, glyph), and
+    """One ticket: operators, compressed, what they show beside common glyphs (face, glyph), and
     where its own links lead.
     """
 
@@ -53,13 +57,15 @@ class StampedPage:
 
 @dataclass(slots=True)
 class FileSkeleton:
+    """All objects that do not depend on a ticket's texts."""
+
     body: bytes
     rows: tuple[
         bytes, bytes
-    ]  # of the cross-reference stream: before those of fonts, and behind them
+    ]  # of the cross-reference stream: before those of fonts, and after them
     faces: tuple[tuple[str, int], ...]  # each with the number of its font's first object
     size: int  # the next free object number
-    told: bytes = b""  # hash of the body
+    digest: bytes = b""  # of the body
 
 
 @dataclass(slots=True)
@@ -68,7 +74,7 @@ class FontBlock:
 
     body: bytes
     rows: list[tuple[int, int, int]]
-    told: bytes
+    digest: bytes
 
     def rows_at(self, at: int) -> bytes:
         return b"".join(
@@ -81,12 +87,12 @@ class FontBlock:
 
 @dataclass(slots=True)
 class FileFrame:
-    """A skeleton and its fonts: all of a file but what stands behind them."""
+    """A skeleton and its fonts: all of a file but what stands after them."""
 
     body: bytes
     size: int
-    told: bytes
-    rows: bytes  # of the cross-reference stream, packed as far as they go
+    digest: bytes
+    rows: bytes  # of the cross-reference stream, compressed as far as they go
     rows_sum: int
 
 
@@ -106,32 +112,32 @@ class FileDraft:
             self._put(number, b"%b\nstream\n%b\nendstream" % (body, stream))
 
     def _put(self, number: int, body: bytes) -> None:
-        whole = b"%d 0 obj\n%b\nendobj\n" % (number, body)
+        item = b"%d 0 obj\n%b\nendobj\n" % (number, body)
         self.rows[number] = (1, self.at, 0)
-        self.parts.append(whole)
-        self.at += len(whole)
+        self.parts.append(item)
+        self.at += len(item)
 
     def rows_of(self, numbers: Iterable[int]) -> list[bytes]:
         return [ROW.pack(*self.rows.get(number, FREE)) for number in numbers]
 
     def pack(self, number: int) -> int:
-        """Object streams of what waits; the next free number."""
+        """Put the waiting objects into object streams. Return the next free number."""
         for start in range(0, len(self.packed), PACKED_OBJECTS_MAX):
-            some = self.packed[start : start + PACKED_OBJECTS_MAX]
+            batch = self.packed[start : start + PACKED_OBJECTS_MAX]
             offset, heads = 0, []
-            for index, (own, body) in enumerate(some):
+            for index, (own, body) in enumerate(batch):
                 heads.append(b"%d %d" % (own, offset))
                 offset += len(body) + 1
                 self.rows[own] = (2, number, index)
             head = b" ".join(heads) + b"\n"
-            inside = zlib.compress(head + b"\n".join([body for _, body in some]), PACKED_LEVEL)
+            inside = zlib.compress(head + b"\n".join([body for _, body in batch]), PACKED_LEVEL)
             self._put(
                 number,
                 (
                     b"<</Type/ObjStm/N %d/First %d/Filter/FlateDecode/Length "
                     b"%d>>\nstream\n%b\nendstream"
                 )
-                % (len(some), len(head), len(inside), inside),
+                % (len(batch), len(head), len(inside), inside),
             )
             number += 1
         self.packed.clear()
@@ -139,51 +145,38 @@ class FileDraft:
 
 
 class PdfWriter:
-    """Keeps skeletons. Not shared between threads."""
+    """Writes PDF files, and caches what they share. Not shared between threads."""
 
     def __init__(self, kits: FaceKits) -> None:
         self._kits = kits
-        self._skeletons: LruCache[object, FileSkeleton] = LruCache(most=SKELETONS_MAX)
-        self._frames: LruCache[object, FileFrame] = LruCache(most=SKELETONS_MAX)
-        self._blocks: LruCache[object, FontBlock] = LruCache(most=BLOCKS_MAX)
-        self._fonts: LruCache[str, FontObjects] = LruCache(most=KNOWN_MAX)
-        self._forms: LruCache[object, list[Form]] = LruCache(most=KNOWN_MAX)
+        self._skeletons: LruCache[object, FileSkeleton] = LruCache(entries_max=SKELETONS_MAX)
+        self._frames: LruCache[object, FileFrame] = LruCache(entries_max=SKELETONS_MAX)
+        self._blocks: LruCache[object, FontBlock] = LruCache(entries_max=BLOCKS_MAX)
+        self._fonts: LruCache[str, FontObjects] = LruCache(entries_max=CACHED_MAX)
+        self._forms: LruCache[object, list[Form]] = LruCache(entries_max=CACHED_MAX)
 
-    def write(self, pages: Sequence[StampedPage], about: DocumentMetadata) -> bytes:
-        """The same pages and the same words about them are the same bytes. Raises ValueError for no
-        page: readers refuse such a file.
+    def write(self, pages: Sequence[StampedPage], metadata: DocumentMetadata) -> bytes:
+        """Return the file. The same pages and metadata give the same bytes. Raises ValueError for
+        no page: readers refuse such a file.
         """
         if not pages:
             raise ValueError("a document has one page at least")
-        frame = self._frame(pages, about.language)
-        parts, at, rows, number = [frame.body], len(frame.body), list[bytes](), frame.size
-        own = [action(address) for page in pages for address in page.links]
-        info = number + len(pages) + len(own)
-        table = info + 2
-        said = information(about)
-        xml = xmp(about)
-        bodies = [
-            b"<</Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream"
-            % (len(page.content), page.content)
-            for page in pages
-        ]
-        bodies += [
-            *own,
-            said,
-            b"<</Type/Metadata/Subtype/XML/Length %d>>\nstream\n%b\nendstream" % (len(xml), xml),
-        ]
-        for body in bodies:
-            whole = b"%d 0 obj\n%b\nendobj\n" % (number, body)
+        frame = self._frame(pages, metadata.language)
+        parts, at, rows = [frame.body], len(frame.body), list[bytes]()
+        bodies = bodies_of(pages, metadata)
+        for number, body in enumerate(bodies, frame.size):
+            item = b"%d 0 obj\n%b\nendobj\n" % (number, body)
             rows.append(ROW.pack(1, at, 0))
-            parts.append(whole)
-            at += len(whole)
-            number += 1
+            parts.append(item)
+            at += len(item)
         rows.append(ROW.pack(1, at, 0))
-        told = hashlib.sha256(frame.told)
+        digest = hashlib.sha256(frame.digest)
         for body in bodies:
-            told.update(body)
-        name = told.hexdigest()[:32].encode()
-        entries = continued(frame.rows, frame.rows_sum, b"".join(rows))
+            digest.update(body)
+        name = digest.hexdigest()[:32].encode()
+        entries = append_stored(frame.rows, frame.rows_sum, b"".join(rows))
+        table = frame.size + len(bodies)
+        info = table - 2  # before the last body, which is the XMP metadata
         parts.append(
             b"%d 0 obj\n<</Type/XRef/Size %d/W[1 4 2]/Root %d 0 R/Info %d 0 "
             b"R/ID[<%b><%b>]/Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream\nendobj\n"
@@ -207,22 +200,22 @@ class PdfWriter:
         return self._frames.get_or((key, rare), frame)
 
     def _framed(self, skeleton: FileSkeleton, rare: frozenset[tuple[str, int]]) -> FileFrame:
-        parts, at, rows, told = (
+        parts, at, rows, digest = (
             [skeleton.body],
             len(skeleton.body),
             [skeleton.rows[0]],
-            hashlib.sha256(skeleton.told),
+            hashlib.sha256(skeleton.digest),
         )
         for block in self._blocks_of(skeleton, rare):
             rows.append(block.rows_at(at))
             parts.append(block.body)
             at += len(block.body)
-            told.update(block.told)
+            digest.update(block.digest)
         entries = b"".join([*rows, skeleton.rows[1]])
         packer = zlib.compressobj(PACKED_LEVEL)
         packed = packer.compress(entries) + packer.flush(zlib.Z_SYNC_FLUSH)
         return FileFrame(
-            b"".join(parts), skeleton.size, told.digest(), packed, zlib.adler32(entries)
+            b"".join(parts), skeleton.size, digest.digest(), packed, zlib.adler32(entries)
         )
 
     def _built(self, plates: Sequence[Plate], language: str) -> FileSkeleton:
@@ -231,27 +224,14 @@ class PdfWriter:
             (face, number + FONT_OBJECTS * at)
             for at, face in enumerate(sorted({face for plate in plates for face in plate.faces}))
         )
-        fonts = b"".join([b"/%b %d 0 R" % (resource(face), first + 1) for face, first in faces])
-        number = behind = FIRST_FREE + FONT_OBJECTS * len(faces)
-        known = dict[str, tuple[int, Sequence[Form]]]()
-        for plate in plates:
-            if plate.digest not in known:
-                known[plate.digest] = (
-                    number,
-                    self._forms.get_or(
-                        (plate.digest, language), partial(forms_of, plate, language)
-                    ),
-                )
-                number = add_shared(draft, number, plate, fonts)
+        after_fonts = FIRST_FREE + FONT_OBJECTS * len(faces)
+        known, number = self._add_plates(draft, plates, language, faces, after_fonts)
         starts = []
         for plate in plates:
             starts.append(number)
             number += len(plate.page)
-        streams = -(
-            -(len(draft.packed) + sum(len(plate.page) for plate in plates) + 5)
-            // PACKED_OBJECTS_MAX
-        )
-        contents = number + streams
+        waiting = len(draft.packed) + sum(len(plate.page) for plate in plates) + 5
+        contents = number - (-waiting // PACKED_OBJECTS_MAX)
         add_pages(draft, plates, known, starts, contents)
         links = sum(len(plate.links) for plate in plates)
         add_document(draft, plates, starts, language, contents + len(plates) + links + 1)
@@ -260,11 +240,34 @@ class PdfWriter:
         body = b"".join(draft.parts)
         rows = [
             b"".join(draft.rows_of(numbers))
-            for numbers in (range(FIRST_FREE), range(behind, contents))
+            for numbers in (range(FIRST_FREE), range(after_fonts, contents))
         ]
         return FileSkeleton(
             body, (rows[0], rows[1]), faces, contents, hashlib.sha256(body).digest()
         )
+
+    def _add_plates(
+        self,
+        draft: FileDraft,
+        plates: Sequence[Plate],
+        language: str,
+        faces: Sequence[tuple[str, int]],
+        number: int,
+    ) -> tuple[dict[str, tuple[int, Sequence[Form]]], int]:
+        """Add what the pages of each plate share. Return by the plates' digests their first object
+        and their forms, and the next free number.
+        """
+        fonts = b"".join(
+            [b"/%b %d 0 R" % (resource_name(face), first + 1) for face, first in faces]
+        )
+        known = dict[str, tuple[int, Sequence[Form]]]()
+        for plate in plates:
+            if plate.digest not in known:
+                make_forms = partial(forms_of, plate, language)
+                forms = self._forms.get_or((plate.digest, language), make_forms)
+                known[plate.digest] = number, forms
+                number = add_shared(draft, number, plate, fonts)
+        return known, number
 
     def _blocks_of(
         self, skeleton: FileSkeleton, rare: frozenset[tuple[str, int]]
@@ -276,7 +279,7 @@ class PdfWriter:
     def _block(self, face: str, first: int, rare: frozenset[int]) -> FontBlock:
         draft, fonts = (
             FileDraft([], 0),
-            self._fonts.get_or(face, lambda: FontObjects(the_kit(self._kits, face))),
+            self._fonts.get_or(face, lambda: FontObjects(require_kit(self._kits, face))),
         )
         add_font(draft.add, first + 1, fonts, rare)
         draft.pack(first)
@@ -285,13 +288,28 @@ class PdfWriter:
         return FontBlock(body, rows, hashlib.sha256(body).digest())
 
 
-def continued(packed: bytes, told: int, rest: bytes) -> bytes:
-    """A stream that was packed up to here, with the rest as it is: a few rows are not worth a
-    packer.
+def bodies_of(pages: Sequence[StampedPage], metadata: DocumentMetadata) -> list[bytes]:
+    """Return the objects after the frame: contents, links' actions, Info, XMP metadata."""
+    xml = xmp(metadata)
+    return [
+        *(
+            b"<</Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream"
+            % (len(page.content), page.content)
+            for page in pages
+        ),
+        *(action(address) for page in pages for address in page.links),
+        info_dictionary(metadata),
+        b"<</Type/Metadata/Subtype/XML/Length %d>>\nstream\n%b\nendstream" % (len(xml), xml),
+    ]
+
+
+def append_stored(compressed: bytes, checksum: int, tail: bytes) -> bytes:
+    """Return a compressed stream continued by its tail as it is: a few rows are not worth a
+    compressor.
     """
-    blocks = [rest[start : start + STORED_MAX] for start in range(0, len(rest), STORED_MAX)]
+    blocks = [tail[start : start + STORED_MAX] for start in range(0, len(tail), STORED_MAX)]
     parts = [stored(block, is_last=block is blocks[-1]) for block in blocks]
-    return b"".join([packed, *parts, zlib.adler32(rest, told).to_bytes(4, "big")])
+    return b"".join([compressed, *parts, zlib.adler32(tail, checksum).to_bytes(4, "big")])
 
 
 def add_shared(draft: FileDraft, number: int, plate: Plate, fonts: bytes) -> int:
@@ -323,8 +341,8 @@ def add_pages(
         ]
         annotation += links
         link += len(plate.links)
-        for at, (template, chosen) in enumerate(forms, start):
-            draft.add(at, template % chosen(numbers))
+        for at, (template, select) in enumerate(forms, start):
+            draft.add(at, template % select(numbers))
 
 
 def add_document(
@@ -352,7 +370,7 @@ def add_document(
         CATALOG,
         b"<</Type/Catalog/Pages %d 0 R/Lang %b/StructTreeRoot %d 0 R/MarkInfo<</Marked true>>"
         b"/ViewerPreferences<</DisplayDocTitle true>>/Metadata %d 0 R>>"
-        % (PAGES, text(language), ROOT, metadata),
+        % (PAGES, pdf_string(language), ROOT, metadata),
     )
     draft.add(PAGES, b"<</Type/Pages/Count %d/Kids[%b]>>" % (len(plates), kids))
     draft.add(ROOT, b"<</Type/StructTreeRoot/ParentTree %d 0 R/K[%d 0 R]>>" % (TREE, DOCUMENT))

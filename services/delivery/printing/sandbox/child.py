@@ -1,6 +1,6 @@
-"""The other process: lays out what it is asked for, under its ceiling, and says what came of it.
+"""The layout process: it lays out what is requested, under its limits, and replies with the result.
 
-It ends when nobody can ask any more, even in the middle of a job: its parent closed the pipe, or
+It ends when no further request can come, even in the middle of one: its parent closed the pipe, or
 was killed.
 """
 
@@ -13,73 +13,100 @@ import sys
 import threading
 from pathlib import Path
 
-from services.delivery.errors import DesignUnusable, PlatesFolderUnusable
 from services.delivery.printing import plates
-from services.delivery.printing.compile.compiler import compiled
-from services.delivery.printing.compile.layout import Sheet
-from services.delivery.printing.compile.whole_page import set_whole
+from services.delivery.printing.compile.compiler import compile_plate
+from services.delivery.printing.compile.layout import PageTemplate
+from services.delivery.printing.compile.unstampable import plate_with_texts
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.errors import DesignUnusable, PlatesFolderUnusable
 from services.delivery.printing.lru_cache import LruCache
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.plates import Plate
 from services.delivery.printing.sandbox import wire
-from services.delivery.printing.sandbox.limits import SAID_CHARS_MAX, limit, renew
+from services.delivery.printing.sandbox.limits import (
+    CAUSE_CHARS_MAX,
+    limit_process,
+    renew_cpu_limit,
+)
 from services.delivery.printing.sandbox.wire import WireMessage
 
-SHEETS_MAX = 8
+TEMPLATES_CACHED_MAX = 8
 
 
 class LayoutRequests:
-    """Sheets are parsed once and laid out for many texts."""
+    """Handles requests. Templates are parsed once and laid out for many texts."""
 
     def __init__(self) -> None:
-        self._shelves: dict[str, PlateCache] = {}
-        self._sheets: LruCache[str, tuple[Sheet, Plate]] = LruCache(most=SHEETS_MAX)
+        self._plate_caches: dict[str, PlateCache] = {}
+        self._templates: LruCache[str, tuple[PageTemplate, Plate]] = LruCache(
+            entries_max=TEMPLATES_CACHED_MAX
+        )
 
-    def done(self, job: WireMessage) -> WireMessage:
-        """Every job has an answer. What eats all memory ends the process."""
+    def handle(self, request: WireMessage) -> WireMessage:
+        """Return a reply to every request. A request that takes all memory ends the process."""
         try:
-            return self._whole(job) if job.head["do"] == "whole" else self._compiled(job)
+            if request.head["do"] == "set_texts":
+                return self._set_texts(request)
+            return self._compiled(request)
         except DesignUnusable as error:
-            return WireMessage({"said": "unusable", "cause": error.cause})
+            return WireMessage({"status": "unusable", "cause": error.cause})
         except PlatesFolderUnusable as error:
-            return WireMessage({"said": "away", "cause": error.cause})
+            return WireMessage({"status": "unavailable", "cause": error.cause})
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 - a stranger's text may do anything to a layout
-            self._sheets.clear()  # whatever state it was left in
+        except Exception as error:  # noqa: BLE001 - a customer's text may do anything to a layout
+            self._templates.clear()  # whatever state it was left in
             return WireMessage(
-                {"said": "failed", "cause": f"{type(error).__name__}: {error}"[:SAID_CHARS_MAX]}
+                {"status": "failed", "cause": f"{type(error).__name__}: {error}"[:CAUSE_CHARS_MAX]}
             )
 
-    def _compiled(self, job: WireMessage) -> WireMessage:
-        put_plate(*wire.sheet_of(job), self._shelf(job), job.head["key"])
-        return WireMessage({"said": "done"})
-
-    def _whole(self, job: WireMessage) -> WireMessage:
-        key = job.head["key"]
-        if key not in self._sheets and "name" not in job.head:
-            return WireMessage({"said": "unknown"})
-        sheet, plate = self._sheets.get_or(
-            key, lambda: (Sheet(*wire.sheet_of(job)), plates.from_bytes(job.blobs[-1]))
+    def _compiled(self, request: WireMessage) -> WireMessage:
+        compile_and_store(
+            *wire.decode_request(request), self._plate_cache(request), request.head["key"]
         )
-        made = set_whole(sheet, plate, job.head["odd"], self._shelf(job).kit_of)
-        return WireMessage({"said": "plate", "resident": resident()}, [plates.to_bytes(made)])
+        return WireMessage({"status": "done"})
 
-    def _shelf(self, job: WireMessage) -> PlateCache:
-        folder = job.head["shelf"]
-        if folder not in self._shelves:
-            self._shelves[folder] = PlateCache(Path(folder))
-        return self._shelves[folder]
+    def _set_texts(self, request: WireMessage) -> WireMessage:
+        key = request.head["key"]
+        if key not in self._templates and "name" not in request.head:
+            return WireMessage({"status": "unknown"})
+        template, plate = self._templates.get_or(
+            key,
+            lambda: (
+                PageTemplate(*wire.decode_request(request)),
+                plates.from_bytes(request.blobs[-1]),
+            ),
+        )
+        result = plate_with_texts(
+            template, plate, request.head["unstampable"], self._plate_cache(request).kit_of
+        )
+        return WireMessage(
+            {"status": "plate", "resident": resident_bytes()}, [plates.to_bytes(result)]
+        )
+
+    def _plate_cache(self, request: WireMessage) -> PlateCache:
+        folder = request.head["plate_cache"]
+        if folder not in self._plate_caches:
+            self._plate_caches[folder] = PlateCache(Path(folder))
+        return self._plate_caches[folder]
 
 
-def put_plate(chosen: DesignVariant, facts: CampaignFacts, shelf: PlateCache, key: str) -> None:
-    shelf.put_plate(key, compiled(Sheet(chosen, facts), shelf.kit_of, modules=shelf.stencil().side))
+def compile_and_store(
+    variant: DesignVariant, facts: CampaignFacts, plate_cache: PlateCache, key: str
+) -> None:
+    plate_cache.put_plate(
+        key,
+        compile_plate(
+            PageTemplate(variant, facts), plate_cache.kit_of, modules=plate_cache.stencil().side
+        ),
+    )
 
 
-def resident() -> int:
-    """Bytes now. Without /proc: unknown, and only the number of jobs renews the process."""
+def resident_bytes() -> int:
+    """Return the resident memory. Without /proc it is 0, and only the number of requests renews the
+    process.
+    """
     try:
         return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf(
             "SC_PAGE_SIZE"
@@ -88,11 +115,11 @@ def resident() -> int:
         return 0
 
 
-def listen(source: int, jobs: queue.SimpleQueue[WireMessage]) -> None:
-    """Beside the work, so that a job at hand does not hide that nobody waits for it."""
+def listen(source: int, requests: queue.SimpleQueue[WireMessage]) -> None:
+    """Read requests beside the work, so that the end of the pipe is seen during a long one."""
     try:
-        while (said := wire.read(source)) is not None:
-            jobs.put(said)
+        while (request := wire.read(source)) is not None:
+            requests.put(request)
     finally:
         os._exit(0)
 
@@ -100,19 +127,17 @@ def listen(source: int, jobs: queue.SimpleQueue[WireMessage]) -> None:
 def main() -> None:
     bytes_max, seconds_max = map(int, sys.argv[1:])
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(
-            signum, signal.SIG_IGN
-        )  # meant for the parent, which finishes what it has in hand
-    answers = os.dup(1)
-    os.dup2(2, 1)  # a library that prints does not speak for us
-    limit(bytes_max)
-    work, jobs = LayoutRequests(), queue.SimpleQueue[WireMessage]()
-    threading.Thread(target=listen, args=(0, jobs), daemon=True).start()
-    wire.write(answers, WireMessage({"said": "ready"}))
+        signal.signal(signum, signal.SIG_IGN)  # meant for the parent, which finishes its work
+    replies = os.dup(1)
+    os.dup2(2, 1)  # what a library prints is no reply
+    limit_process(bytes_max)
+    handler, requests = LayoutRequests(), queue.SimpleQueue[WireMessage]()
+    threading.Thread(target=listen, args=(0, requests), daemon=True).start()
+    wire.write(replies, WireMessage({"status": "ready"}))
     while True:
-        job = jobs.get()
-        renew(seconds_max)
-        wire.write(answers, work.done(job))
+        request = requests.get()
+        renew_cpu_limit(seconds_max)
+        wire.write(replies, handler.handle(request))
 
 
 if __name__ == "__main__":

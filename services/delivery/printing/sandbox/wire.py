@@ -1,5 +1,5 @@
-"""What two processes say to each other over pipes: a length, then so many bytes, which are a head
-of JSON and blobs behind it.
+"""Messages of two processes over pipes: a length, then so many bytes, which are a head of JSON and
+blobs after it.
 
 Nothing that is read is executed, whoever wrote it: no pickle.
 """
@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from struct import Struct
 from typing import Any
 
-from services.delivery.errors import PlateUnreadable
 from services.delivery.printing.design.library import Design, DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
+from services.delivery.printing.errors import PlateUnreadable
 from services.delivery.printing.plates import PlateBlobs, pack, unpack
 
 MAGIC = b"stubline-wire-1\n"
@@ -29,17 +29,17 @@ class WireMessage:
     blobs: Sequence[bytes] = ()
 
 
-def write(to: int, said: WireMessage) -> None:
-    """Raises BrokenPipeError when nobody reads any more."""
-    packed = pack(MAGIC, said.head, PlateBlobs(list(said.blobs)))
+def write(to: int, message: WireMessage) -> None:
+    """Raises BrokenPipeError when the other side has ended."""
+    packed = pack(MAGIC, message.head, PlateBlobs(list(message.blobs)))
     left = memoryview(LENGTH.pack(len(packed)) + packed)
     while left:
         left = left[os.write(to, left[:PIECE_BYTES_MAX]) :]
 
 
 def read(source: int) -> WireMessage | None:
-    """Nothing: the other side has ended, maybe in the middle of a word. Raises PlateUnreadable for
-    what is no frame.
+    """Return the next message, or None when the other side has ended, maybe in the middle of one.
+    Raises PlateUnreadable for a malformed frame.
     """
     begun = read_bytes(source, LENGTH.size)
     if begun is None:
@@ -52,7 +52,7 @@ def read(source: int) -> WireMessage | None:
         return None
     head, blobs = unpack(MAGIC, packed)
     if not isinstance(head, dict):
-        raise PlateUnreadable("its head is no object")
+        raise PlateUnreadable("its head is not an object")
     return WireMessage(head, blobs)
 
 
@@ -66,23 +66,23 @@ def read_bytes(source: int, length: int) -> bytes | None:
     return b"".join(parts)
 
 
-def sheet_told(chosen: DesignVariant, facts: CampaignFacts) -> WireMessage:
-    """With the design's bytes: what was chosen is laid out, whatever stands in its folder by
-    now.
+def encode_request(variant: DesignVariant, facts: CampaignFacts) -> WireMessage:
+    """Return a request with the design's bytes: what was chosen is laid out, whatever its folder
+    has by now.
     """
-    design = chosen.design
+    design = variant.design
     head = {
         "name": design.name,
         "paths": list(design.contents),
-        "size": chosen.size,
-        "language": chosen.language,
+        "size": variant.size,
+        "language": variant.language,
         "facts": asdict(facts),
     }
     return WireMessage(head, list(design.contents.values()))
 
 
-def sheet_of(said: WireMessage) -> tuple[DesignVariant, CampaignFacts]:
-    """`blobs` may hold more behind the design's."""
-    head = said.head
-    design = Design(head["name"], dict(zip(head["paths"], said.blobs, strict=False)))
+def decode_request(message: WireMessage) -> tuple[DesignVariant, CampaignFacts]:
+    """Return what is to be laid out. `blobs` may hold more after the design's."""
+    head = message.head
+    design = Design(head["name"], dict(zip(head["paths"], message.blobs, strict=False)))
     return DesignVariant(design, head["size"], head["language"]), CampaignFacts(**head["facts"])

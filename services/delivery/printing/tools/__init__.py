@@ -1,13 +1,15 @@
 """What authors of designs work with: `stubline design new`, `list`, `check`, `preview` and `bench`.
-Asks no server for anything.
+They need no server.
 
 target      which design a command means
-samples     what is put into fields and campaigns: what is usual, and what is hard
+new_design  a copy of a design as the start of another
+samples     texts for fields and campaigns: usual ones, and hard ones
 proof       one design, both ways: as a sender prints it, and as WeasyPrint does
 pictures    pages as pixels, and how far two of them differ
 checks      faults and warnings of a design
+legible     whether people and scanners can read it
 previews    files to look at
-bench       how fast it is, beside WeasyPrint in the same run
-apart       a process with ceilings, in which designs are laid out that nobody has tried yet
-watch       again with each change
+bench       its stamping rate, beside WeasyPrint's in the same run
+isolated    a process under limits, in which untried designs are laid out
+watch       runs a command again at each change
 """

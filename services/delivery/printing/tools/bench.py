@@ -1,4 +1,4 @@
-"""How fast a design is stamped, beside WeasyPrint on the same pages in the same run: time of one
+"""A design's stamping rate, beside WeasyPrint's on the same pages in the same run: time of one
 core, medians of three rounds.
 """
 
@@ -15,23 +15,29 @@ from xml.etree.ElementTree import Element, SubElement
 from weasyprint import CSS, HTML
 from weasyprint.text.fonts import FontConfiguration
 
-from services.delivery.errors import DesignUnusable
 from services.delivery.printing.compile.fetching import DesignFetcher
-from services.delivery.printing.compile.layout import OUR_STYLE, QR_ALT
+from services.delivery.printing.compile.layout import FIELD_STYLE, QR_ALT
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.links import BASE
-from services.delivery.printing.design.page import UnstampableText, draw, filled, write, write_odd
+from services.delivery.printing.design.page import (
+    UnstampableText,
+    draw_code,
+    rendered_html,
+    write_fitted,
+    write_unstampable,
+)
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import samples
 from services.delivery.printing.tools.proof import DesignProof
 
-ROUNDS, ONES, ALONE, PILE = 3, 300, 4, 100
+ROUNDS, SINGLES, REFERENCE_SINGLES, BATCH = 3, 300, 4, 100
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`seconds` of a core for one ticket: neither way waits for anything, so others on the machine
-    do not count.
+    """`seconds` of a core for one ticket: neither way waits for anything, so other programs on the
+    machine do not count.
     """
 
     what: str
@@ -50,45 +56,50 @@ class DesignBench:
     code.
     """
 
-    chosen: DesignVariant
-    shelf: PlateCache
-    pile: int = PILE
-    ones: int = ONES
-    alone: int = ALONE
+    variant: DesignVariant
+    plate_cache: PlateCache
+    batch: int = BATCH
+    singles: int = SINGLES
+    reference_singles: int = REFERENCE_SINGLES
     proof: DesignProof = field(init=False)
 
     def __post_init__(self) -> None:
         self.proof = DesignProof(
-            self.chosen, samples.facts(self.chosen.design, self.chosen.language), self.shelf
+            self.variant,
+            samples.facts(self.variant.design, self.variant.language),
+            self.plate_cache,
         )
-        _, odd = self.proof.split(self.texts(0))
-        if odd:
+        _, unstampable = self.proof.split(self.texts(0))
+        if unstampable:
             raise DesignUnusable(
-                f"{self.chosen.design.name}: its sample {next(iter(odd.values()))[:40]!r} cannot "
-                "be stamped, for its font lacks a "
-                "letter: take a font that has it"
+                f"{self.variant.design.name}: its sample {next(iter(unstampable.values()))[:40]!r} "
+                "cannot be stamped, because its font lacks a letter: take a font that has it"
             )
 
     def figures(self, rounds: int = ROUNDS) -> list[Figure]:
-        """By turns, so that a machine that slows down slows all of them."""
+        """Measure all ways in turns, so that a machine that slows down slows all of them."""
         jobs: dict[
             str, tuple[Callable[[int], bytes], int, int]
         ] = {  # what is made, how often, tickets in each
-            "stamped, one order a ticket": (self._stamped_alone, self.ones, 1),
-            f"stamped, {self.pile} in one document": (self._stamped_pile, 3, self.pile),
-            "WeasyPrint, one at a time from its HTML": (self._from_html, self.alone, 1),
-            "WeasyPrint, one at a time, parsed once": (self._laid_out, self.alone, 1),
-            f"WeasyPrint, {self.pile} in one document": (self._laid_out_pile, 1, self.pile),
+            "stamped, one order a ticket": (self._stamped_single, self.singles, 1),
+            f"stamped, {self.batch} in one document": (self._stamped_batch, 3, self.batch),
+            "WeasyPrint, one at a time from its HTML": (self._from_html, self.reference_singles, 1),
+            "WeasyPrint, one at a time, parsed once": (
+                self._reference_single,
+                self.reference_singles,
+                1,
+            ),
+            f"WeasyPrint, {self.batch} in one document": (self._reference_batch, 1, self.batch),
         }
         seconds: dict[str, list[float]] = {what: [] for what in jobs}
         sizes = {
             what: len(make(0)) for what, (make, _, _) in jobs.items()
         }  # and everything is warm
-        for turn in range(rounds):
+        for round_number in range(rounds):
             for what, (make, times, tickets) in jobs.items():
                 begun = time.process_time()
                 for number in range(times):
-                    make(1 + turn * times + number)
+                    make(1 + round_number * times + number)
                 seconds[what].append((time.process_time() - begun) / times / tickets)
         return [
             Figure(what, statistics.median(seconds[what]), sizes[what], tickets)
@@ -96,77 +107,80 @@ class DesignBench:
         ]
 
     def texts(self, number: int) -> dict[str, str]:
-        usual = samples.usual(self.chosen.design, self.chosen.language)
+        usual = samples.usual(self.variant.design, self.variant.language)
         return usual | {
             name: f"{text} {number:06}"
             for name, text in usual.items()
             if name in {"number", "holder", "order"}
         }
 
-    def _stamped_alone(self, number: int) -> bytes:
+    def _stamped_single(self, number: int) -> bytes:
         return self.proof.stamped([self.texts(number)], [samples.payload(number)])
 
-    def _stamped_pile(self, number: int) -> bytes:
-        numbers = range(number * self.pile, (number + 1) * self.pile)
+    def _stamped_batch(self, number: int) -> bytes:
+        numbers = range(number * self.batch, (number + 1) * self.batch)
         return self.proof.stamped(
             [self.texts(it) for it in numbers], [samples.payload(it) for it in numbers]
         )
 
-    def _laid_out(self, number: int) -> bytes:
-        return self.proof.whole(self.texts(number), samples.payload(number)).pdf
+    def _reference_single(self, number: int) -> bytes:
+        return self.proof.reference(self.texts(number), samples.payload(number)).pdf
 
     def _from_html(self, number: int) -> bytes:
-        """As a program does that calls WeasyPrint for each ticket."""
+        """Render as a program does that calls WeasyPrint for each ticket."""
         return self._written([number])
 
-    def _laid_out_pile(self, number: int) -> bytes:
-        return self._written(range(number * self.pile, (number + 1) * self.pile))
+    def _reference_batch(self, number: int) -> bytes:
+        return self._written(range(number * self.batch, (number + 1) * self.batch))
 
     def _written(self, numbers: Sequence[int]) -> bytes:
-        """WeasyPrint's best case for many: one document, in which each page is one of its boxes."""
-        design = self.chosen.design
+        """Render WeasyPrint's best case for many tickets: one document, in which each page is one
+        box.
+        """
+        design = self.variant.design
         page = HTML(
-            string=filled(self.chosen, self.proof.facts),
+            string=rendered_html(self.variant, self.proof.facts),
             base_url=BASE,
             url_fetcher=DesignFetcher(design),
         )
         root: Element = page.etree_element
-        root.set("lang", self.chosen.language)
-        root.set("class", f"{root.get('class', '')} size-{self.chosen.size}".strip())
-        width, height = self.chosen.page_size.split()
+        root.set("lang", self.variant.language)
+        root.set("class", f"{root.get('class', '')} size-{self.variant.size}".strip())
+        width, height = self.variant.page_size.split()
         body = next(root.iter("body"))
         originals = list(body)
         for child in originals:
             body.remove(child)
-        for place, number in enumerate(numbers):
+        for index, number in enumerate(numbers):
             style = f"position:relative;overflow:hidden;width:{width};height:{height}"
-            sheet = SubElement(body, "div", style=f"{style};break-before:page" if place else style)
-            sheet.extend(deepcopy(originals))
-            self._fill(sheet, number)
+            box = SubElement(body, "div", style=f"{style};break-before:page" if index else style)
+            box.extend(deepcopy(originals))
+            self._fill(box, number)
         fonts = FontConfiguration()
         style = CSS(
-            string=f"@page{{size:{self.chosen.page_size};margin:0}}{OUR_STYLE}", font_config=fonts
+            string=f"@page{{size:{self.variant.page_size};margin:0}}{FIELD_STYLE}",
+            font_config=fonts,
         )
         document = page.render(stylesheets=[style], font_config=fonts)
         if len(document.pages) != len(numbers):
             raise DesignUnusable(
                 f"{design.name}: {len(numbers)} of it in one document fill {len(document.pages)} "
                 "pages, so WeasyPrint cannot be "
-                "measured beside: place what is on the page in one element"
+                "measured: place what is on the page in one element"
             )
         pdf: bytes = document.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1")
         return pdf
 
-    def _fill(self, sheet: Element, number: int) -> None:
-        given, square = self.proof.given(self.texts(number), samples.payload(number))
+    def _fill(self, box: Element, number: int) -> None:
+        field_texts, square = self.proof.field_texts(self.texts(number), samples.payload(number))
         times = Counter[str]()
-        for element in list(sheet.iter()):
+        for element in list(box.iter()):
             if (name := element.get("data-field")) is not None:
                 times[name] += 1
-                text = given.get(name if times[name] == 1 else f"{name}.{times[name]}")
+                text = field_texts.get(name if times[name] == 1 else f"{name}.{times[name]}")
                 if isinstance(text, UnstampableText):
-                    write_odd(element, text)
+                    write_unstampable(element, text)
                 elif text is not None:
-                    write(element, text)
+                    write_fitted(element, text)
             elif element.get("data-qr") is not None:
-                draw(element, *square, QR_ALT)
+                draw_code(element, *square, QR_ALT)

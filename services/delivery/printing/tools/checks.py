@@ -1,4 +1,4 @@
-"""What is wrong with a design, and what a reader or a scanner will mind. Each finding names file,
+"""What is wrong with a design, and what a reader or a scanner cannot read. Each finding names file,
 line and remedy.
 """
 
@@ -11,10 +11,11 @@ from typing import Literal
 import zxingcpp
 from PIL import Image
 
-from services.delivery.errors import DesignUnusable
+from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import NAME, PAGE, Design, DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
-from services.delivery.printing.design.page import place_of as line_of
+from services.delivery.printing.design.page import source_line as line_of
+from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.tools import pictures, samples
 from services.delivery.printing.tools.legible import (
@@ -45,154 +46,132 @@ class DesignFinding:
 class DesignCheck:
     """One run. `begin` is called before each layout, with what is laid out."""
 
-    shelf: PlateCache
+    plate_cache: PlateCache
     begin: Callable[[str], None]
     pages: int = 0  # that were compared
     codes: int = 0  # that were read
-    _places: set[tuple[str, str]] = field(
-        init=False, default_factory=set
-    )  # of a size and language: each is told once
+    # Of a size and language: each finding is reported once.
+    _reported: set[tuple[str, str]] = field(init=False, default_factory=set)
 
-    def run(self, design: Design, all_chosen: Sequence[DesignVariant]) -> Iterator[DesignFinding]:
+    def run(self, design: Design, variants: Sequence[DesignVariant]) -> Iterator[DesignFinding]:
         if not NAME.fullmatch(design.name):
             yield DesignFinding(
                 "warning",
-                f"{design.name}: no campaign can name it: small letters, digits and hyphens",
+                f"{design.name}: no campaign can name it: lower-case letters, digits and hyphens",
             )
-        for chosen in all_chosen:
-            is_first = chosen.language == all_chosen[0].language
-            self._places.clear()
+        for variant in variants:
+            is_first = variant.language == variants[0].language
+            self._reported.clear()
             try:
-                for finding in self._one(chosen, is_first=is_first):
-                    yield DesignFinding(finding.kind, finding.text, chosen.size, chosen.language)
+                for finding in self._one(variant, is_first=is_first):
+                    yield DesignFinding(finding.kind, finding.text, variant.size, variant.language)
             except DesignUnusable as error:
-                yield DesignFinding("fault", error.cause, chosen.size, chosen.language)
+                yield DesignFinding("fault", error.cause, variant.size, variant.language)
 
-    def campaign(self, chosen: DesignVariant, facts: CampaignFacts) -> Iterator[DesignFinding]:
-        """What a campaign's start asks: this one, with usual and with hard texts. Its plate is on
-        the shelf then.
+    def campaign(self, variant: DesignVariant, facts: CampaignFacts) -> Iterator[DesignFinding]:
+        """Check one variant with usual and with hard texts, as a campaign's start does. Its plate
+        is in the plate cache afterwards.
         """
-        proof = DesignProof(chosen, facts, self.shelf)
-        is_whole = True
-        for what, texts in samples.texts(chosen.design, chosen.language):
+        proof = DesignProof(variant, facts, self.plate_cache)
+        is_clean = True
+        for what, texts in samples.texts(variant.design, variant.language):
             self.begin(
-                f"{chosen.size}, {chosen.language}, {what}"
-            )  # each has its own time: a heavy design is no bad one
+                f"{variant.size}, {variant.language}, {what}"
+            )  # each has its own time limit: a heavy design may be a good one
             for finding in self._compared(proof, texts, what):
-                is_whole = is_whole and finding.kind != "fault"
+                is_clean = is_clean and finding.kind != "fault"
                 yield finding
-        if is_whole:
-            self.shelf.put_plate(plate_key(chosen, facts), proof.plate, is_proven=True)
+        if is_clean:
+            self.plate_cache.put_plate(plate_key(variant, facts), proof.plate, is_proven=True)
 
-    def _one(self, chosen: DesignVariant, *, is_first: bool) -> Iterator[DesignFinding]:
-        """All campaigns; texts that are hard only in the first language, for they are the same in
-        all.
+    def _one(self, variant: DesignVariant, *, is_first: bool) -> Iterator[DesignFinding]:
+        """Check all campaigns; hard texts only in the first language, for they are the same
+        in all.
         """
-        for place, (what, facts) in enumerate(samples.campaigns(chosen.design, chosen.language)):
-            proof = self._proof(chosen, facts, what)
-            if place == 0:
+        for index, (what, facts) in enumerate(samples.campaigns(variant.design, variant.language)):
+            proof = self._proof(variant, facts, what)
+            if index == 0:
                 yield from self._usual(proof, is_first=is_first)
             elif is_first:
                 yield from self._compared(
-                    proof, samples.usual(chosen.design, chosen.language), what
+                    proof, samples.usual(variant.design, variant.language), what
                 )
 
-    def _proof(self, chosen: DesignVariant, facts: CampaignFacts, what: str) -> DesignProof:
-        self.begin(f"{chosen.size}, {chosen.language}, {what}")
+    def _proof(self, variant: DesignVariant, facts: CampaignFacts, what: str) -> DesignProof:
+        self.begin(f"{variant.size}, {variant.language}, {what}")
         try:
-            return DesignProof(chosen, facts, self.shelf)
+            return DesignProof(variant, facts, self.plate_cache)
         except DesignUnusable as error:
-            if facts == samples.facts(chosen.design, chosen.language):
+            if facts == samples.facts(variant.design, variant.language):
                 raise
             raise type(error)(f"{error.cause} (with {what})") from None
 
     def _usual(self, proof: DesignProof, *, is_first: bool) -> Iterator[DesignFinding]:
-        for what, texts in samples.texts(proof.chosen.design, proof.chosen.language):
-            self.begin(f"{proof.chosen.size}, {proof.chosen.language}, {what}")
+        for what, texts in samples.texts(proof.variant.design, proof.variant.language):
+            self.begin(f"{proof.variant.size}, {proof.variant.language}, {what}")
             yield from self._compared(proof, texts, what)
             if not is_first:
                 return
-            if texts == samples.usual(proof.chosen.design, proof.chosen.language):
+            if texts == samples.usual(proof.variant.design, proof.variant.language):
                 yield from self._legible(proof, texts)
 
     def _compared(
         self, proof: DesignProof, texts: Mapping[str, str], what: str
     ) -> Iterator[DesignFinding]:
-        fitted, odd = proof.split(texts)
-        if odd:
-            names = sorted({proof.plate.spots[name].field for name in odd})
-            yield DesignFinding(
-                "warning",
-                f"{where(proof, next(iter(odd)))}: its font lacks letters of "
-                f"{max(odd.values(), key=len)[:40]!r} (so for "
-                f"{', '.join(names)}): WeasyPrint lays such pages out whole, at some 0.2 s each; "
-                "take a font that has them, or "
-                "name them as `characters` in design.toml",
-            )
-        if texts == samples.usual(proof.chosen.design, proof.chosen.language):
-            for name in (name for name, it in fitted.items() if it.is_cut):
-                yield DesignFinding(
-                    "warning",
-                    (
-                        f"{where(proof, name)}: even its sample is cut; give it room, or "
-                        'data-fit="shrink" or "wrap"'
-                    ),
-                )
+        fitted, unstampable = proof.split(texts)
+        yield from text_warnings(proof, texts, fitted, unstampable)
         payload = samples.payload()
-        own = proof.whole(texts, payload)
+        reference = proof.reference(texts, payload)
         stamped = proof.printed(texts, payload)
-        one, other = pictures.raster(stamped, DPI), pictures.raster(own.pdf, DPI)
+        one, other = pictures.raster(stamped, DPI), pictures.raster(reference.pdf, DPI)
         self.pages += 1
-        found = pictures.compare(one, other, DPI)
-        place = place_of(proof, found)
-        if found.pixels and self._is_new("differs", place):
+        difference = pictures.compare(one, other, DPI)
+        place = differing_field(proof, difference)
+        if difference.pixels and self._is_new("differs", place):
             yield DesignFinding(
                 "fault",
                 f"{place}: stamped with {what} it differs from WeasyPrint's page in "
-                f"{found.pixels} pixels, by "
-                f"{found.most} of 255: `stubline design preview` shows where; leave out what is "
-                "unusual there",
+                f"{difference.pixels} pixels, by {difference.most} of 255: `stubline design "
+                "preview` shows where; leave out what is unusual there",
             )
-        mine, theirs = (squeezed(pictures.text_of(pdf)) for pdf in (stamped, own.pdf))
-        if (
-            not odd and mine != theirs and self._is_new("reads", "")
-        ):  # what is set whole is WeasyPrint's on both
+        mine, theirs = (squeezed(pictures.text_of(pdf)) for pdf in (stamped, reference.pdf))
+        # A page with unstampable texts has WeasyPrint's text on both.
+        if not unstampable and mine != theirs and self._is_new("reads", ""):
             yield DesignFinding(
                 "fault",
-                f"{proof.chosen.design.name}/{PAGE}: stamped with {what} it reads otherwise than "
-                f"WeasyPrint's page ({apart(mine, theirs)}): "
-                "take away what turns or divides a field's text",
+                f"{proof.variant.design.name}/{PAGE}: stamped with {what} it reads differently "
+                f"than WeasyPrint's page ({first_difference(mine, theirs)}): remove what turns or "
+                "divides a field's text",
             )
         yield from self._read(proof, one, payload, what)
 
     def _read(
         self, proof: DesignProof, page: Image.Image, payload: str, what: str
     ) -> Iterator[DesignFinding]:
-        said = [it.text for it in zxingcpp.read_barcodes(page)]
-        self.codes += payload in said
-        if payload not in said and self._is_new("unread", ""):
+        is_read = payload in [code.text for code in zxingcpp.read_barcodes(page)]
+        self.codes += is_read
+        if not is_read and self._is_new("unread", ""):
             yield DesignFinding(
                 "fault",
-                f"{code_at(proof)}: with {what} a scanner does not read the code at {DPI} dpi: "
-                "let nothing run over it, and give it "
-                "4 modules of white on each side",
+                f"{code_at(proof)}: with {what} a scanner does not read the code at {DPI} dpi: let "
+                "nothing cover it, and give it 4 modules of white on each side",
             )
 
     def _is_new(self, what: str, place: str) -> bool:
-        is_new = (what, place) not in self._places
-        self._places.add((what, place))
+        is_new = (what, place) not in self._reported
+        self._reported.add((what, place))
         return is_new
 
     def _legible(self, proof: DesignProof, texts: Mapping[str, str]) -> Iterator[DesignFinding]:
-        """For people and scanners: how large, how clear, how complete, how heavy."""
+        """Check for people and scanners: how large, how clear, how complete, how heavy."""
         payload = samples.payload()
-        printed, own = proof.printed(texts, payload), proof.whole(texts, payload)
-        told = [
+        printed, reference = proof.printed(texts, payload), proof.reference(texts, payload)
+        warnings = [
             *code_width(proof),
-            *quiet_zone(proof, pictures.raster(printed, CODE_DPI), square_of(own)),
+            *quiet_zone(proof, pictures.raster(printed, CODE_DPI), square_of(reference)),
         ]
-        yield from (DesignFinding("warning", f"{code_at(proof)}: {text}") for text in told)
-        name = proof.chosen.design.name
+        yield from (DesignFinding("warning", f"{code_at(proof)}: {text}") for text in warnings)
+        name = proof.variant.design.name
         found = details(proof, pictures.text_of(printed))
         yield from (DesignFinding("warning", f"{name}/{PAGE}: {text}") for text in found)
         if len(printed) > FILE_BYTES_MAX:
@@ -204,8 +183,32 @@ class DesignCheck:
             )
 
 
-def apart(mine: str, theirs: str) -> str:
-    """Where two texts part."""
+def text_warnings(
+    proof: DesignProof,
+    texts: Mapping[str, str],
+    fitted: Mapping[str, FittedText],
+    unstampable: Mapping[str, str],
+) -> Iterator[DesignFinding]:
+    if unstampable:
+        names = sorted({proof.plate.spots[name].field for name in unstampable})
+        yield DesignFinding(
+            "warning",
+            f"{field_at(proof, next(iter(unstampable)))}: its font lacks letters of "
+            f"{max(unstampable.values(), key=len)[:40]!r} (so for {', '.join(names)}): WeasyPrint "
+            "lays such pages out, at some 0.2 s each; take a font that has them, or name them as "
+            "`characters` in design.toml",
+        )
+    if texts == samples.usual(proof.variant.design, proof.variant.language):
+        for name in (name for name, text in fitted.items() if text.is_cut):
+            yield DesignFinding(
+                "warning",
+                f"{field_at(proof, name)}: even its sample is truncated; give it room, or "
+                'data-fit="shrink" or "wrap"',
+            )
+
+
+def first_difference(mine: str, theirs: str) -> str:
+    """Return where two texts begin to differ."""
     at = next(
         (at for at, (one, other) in enumerate(zip(mine, theirs, strict=False)) if one != other),
         min(len(mine), len(theirs)),
@@ -213,20 +216,20 @@ def apart(mine: str, theirs: str) -> str:
     return f"`{mine[at : at + 20]}` and `{theirs[at : at + 20]}`"
 
 
-def where(proof: DesignProof, name: str) -> str:
-    """file:line of a field, by the name of its spot."""
-    said = proof.sheet.fields[name]
-    return f"{proof.chosen.design.name}/{said.at}: field `{said.name}`"
+def field_at(proof: DesignProof, name: str) -> str:
+    """Return file and line of a field, by the name of its spot."""
+    spec = proof.template.fields[name]
+    return f"{proof.variant.design.name}/{spec.at}: field `{spec.name}`"
 
 
 def code_at(proof: DesignProof) -> str:
-    return f"{proof.chosen.design.name}/{line_of(proof.chosen.design, 'data-qr')}"
+    return f"{proof.variant.design.name}/{line_of(proof.variant.design, 'data-qr')}"
 
 
-def place_of(proof: DesignProof, found: pictures.PixelDifference) -> str:
-    """The field that the difference begins in; else the page."""
-    if found.box is not None:
-        left, top, right, bottom = found.box
+def differing_field(proof: DesignProof, difference: pictures.PixelDifference) -> str:
+    """Return the field in which the difference begins; else the page."""
+    if difference.box is not None:
+        left, top, right, bottom = difference.box
         for name, spot in proof.plate.spots.items():
             box = spot.box
             if (
@@ -235,11 +238,11 @@ def place_of(proof: DesignProof, found: pictures.PixelDifference) -> str:
                 and top < spot.y + box.height
                 and bottom > spot.y
             ):
-                return where(proof, name)
-    return f"{proof.chosen.design.name}/{PAGE}"
+                return field_at(proof, name)
+    return f"{proof.variant.design.name}/{PAGE}"
 
 
-def square_of(own: ReferencePage) -> tuple[float, float, float]:
-    if own.laid_out.square is None:
-        raise DesignUnusable("the code has no place")  # compiling has refused it before
-    return own.laid_out.square
+def square_of(reference: ReferencePage) -> tuple[float, float, float]:
+    if reference.laid_out.square is None:
+        raise DesignUnusable("the code has no place")  # compiling would have refused it
+    return reference.laid_out.square

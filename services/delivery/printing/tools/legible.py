@@ -1,4 +1,4 @@
-"""Will a scanner read the code, and does the page say all that its holder needs? By figures, not by
+"""Can a scanner read the code, and does the page show all that its holder needs? By figures, not by
 taste.
 """
 
@@ -21,7 +21,7 @@ NEEDED = ("number", "holder", "purchaser", "order", "status")
 
 def code_width(proof: DesignProof) -> Iterator[str]:
     width = proof.plate.square * MM_PER_INCH / CSS_PIXELS_PER_INCH
-    is_phone = proof.chosen.size == PHONE
+    is_phone = proof.variant.size == PHONE
     least = PHONE_MM_MIN if is_phone else PAPER_MM_MIN
     if width < least - 0.05:
         seen = "on a screen" if is_phone else "on paper"
@@ -31,7 +31,9 @@ def code_width(proof: DesignProof) -> Iterator[str]:
 def quiet_zone(
     proof: DesignProof, page: Image.Image, square: tuple[float, float, float]
 ) -> Iterator[str]:
-    """Rings of half a module, from the code outwards, until one is not white or leaves the page."""
+    """Yield a warning if the white around the code is too narrow: rings of half a module are tried
+    outwards, until one is not white or leaves the page.
+    """
     x, y, side = (length * CODE_DPI / CSS_PIXELS_PER_INCH for length in square)
     step = side / proof.plate.modules / STEPS_PER_MODULE
     dark = (
@@ -44,7 +46,7 @@ def quiet_zone(
     )  # the code itself, with its edges
     white = 0
     for ring in range(1, QUIET_MODULES * STEPS_PER_MODULE + 1):
-        # A pixel short: where the zone ends, its neighbour's edge is smoothed into it.
+        # One pixel less: where the zone ends, its neighbour's edge is smoothed into it.
         box = (
             x - ring * step + 1,
             y - ring * step + 1,
@@ -65,27 +67,29 @@ def quiet_zone(
         )
 
 
-def details(proof: DesignProof, said: str) -> Iterator[str]:
-    """What a ticket is to say: number, campaign, holder, purchaser, order, date and status."""
-    size, fields = proof.chosen.size, proof.fields
+def details(proof: DesignProof, text: str) -> Iterator[str]:
+    """Yield what a ticket has to show and does not: number, campaign, holder, purchaser, order,
+    date, status.
+    """
+    size, fields = proof.variant.size, proof.fields
     for name in NEEDED:
         if name not in fields:
             yield (
                 f'does not show the {name} in size {size}: add an element with data-field="{name}"'
             )
-    shown = squeezed(said)
-    campaign = samples.facts(proof.chosen.design, proof.chosen.language)
+    shown = squeezed(text)
+    campaign = samples.facts(proof.variant.design, proof.variant.language)
     if not all(squeezed(word) in shown for word in campaign.name.split()):
-        yield f"does not show the campaign's name in size {size}: say {{{{ campaign.name }}}}"
+        yield f"does not show the campaign's name in size {size}: use {{{{ campaign.name }}}}"
     if "issued" not in fields and not (campaign.when and squeezed(campaign.when) in shown):
         yield (
-            f"does not show a date in size {size}: say {{{{ campaign.when }}}}, or "
+            f"does not show a date in size {size}: use {{{{ campaign.when }}}}, or "
             'data-field="issued"'
         )
 
 
 def squeezed(text: str) -> str:
-    """Without what depends on case and on where lines end (a hyphen there is told as U+FFFE by
-    pdfium).
+    """Return the text without what depends on case and on where lines end (pdfium writes a hyphen
+    there as U+FFFE).
     """
     return "".join(text.replace("\ufffe", "-").split()).casefold()

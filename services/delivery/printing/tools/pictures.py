@@ -1,4 +1,4 @@
-"""Pages as pixels: rasterised, compared, put side by side, packed small."""
+"""Pages as pixels: rasterised, compared, put side by side, compressed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 POINTS_PER_INCH, CSS_PIXELS_PER_INCH = 72, 96
 # Half a thousandth of a pixel decides whether pdfium sets a letter a third of a pixel further, so
-# edges may differ a little: by 29 levels of 255 after a soft focus of three pixels, in all that was
+# edges may differ a little: by 29 levels of 255 after a blur of three pixels, in all that was
 # tried. A letter that is missing differs by 100.
 SOFT_PIXELS, LEVELS_MAX = 1, 48
 GAP, CAPTION = 16, 26
@@ -39,17 +39,17 @@ def raster(pdf: bytes, dpi: float, page: int = 0) -> Image.Image:
 
 
 def text_of(pdf: bytes) -> str:
-    """As a reader's search sees the first page."""
+    """Return the first page's text as a reader's search sees it."""
     document = pypdfium2.PdfDocument(pdf)
     try:
-        said: str = document[0].get_textpage().get_text_range()
-        return said
+        text: str = document[0].get_textpage().get_text_range()
+        return text
     finally:
         document.close()
 
 
 def differences(one: Image.Image, other: Image.Image) -> Image.Image:
-    """In levels, without what edges may differ by."""
+    """Return the differences in levels, without those that edges may have."""
     soft = ImageFilter.BoxBlur(SOFT_PIXELS)
     red, green, blue = ImageChops.difference(one.filter(soft), other.filter(soft)).split()
     return ImageChops.lighter(ImageChops.lighter(red, green), blue)
@@ -67,27 +67,29 @@ def compare(one: Image.Image, other: Image.Image, dpi: float) -> PixelDifference
 
 
 def side_by_side(
-    stamped: Image.Image, whole: Image.Image, difference: PixelDifference
+    stamped: Image.Image, reference: Image.Image, difference: PixelDifference
 ) -> Image.Image:
-    """The two, and what differs in red on a faint page."""
+    """Return both pages, and what differs in red on a faint page."""
     faint = Image.blend(
-        whole.convert("L").convert("RGB"), Image.new("RGB", whole.size, "white"), 0.8
+        reference.convert("L").convert("RGB"), Image.new("RGB", reference.size, "white"), 0.8
     )
-    if stamped.size == whole.size:
-        mask = differences(stamped, whole).point(lambda level: 255 if level > LEVELS_MAX else 0)
-        faint.paste(Image.new("RGB", whole.size, DIFFERS), mask=mask)
-    said = "no difference" if not difference.pixels else f"{difference.pixels} pixels differ"
-    parts = ((stamped, "stamped"), (whole, "WeasyPrint"), (faint, said))
+    if stamped.size == reference.size:
+        mask = differences(stamped, reference).point(lambda level: 255 if level > LEVELS_MAX else 0)
+        faint.paste(Image.new("RGB", reference.size, DIFFERS), mask=mask)
+    caption_text = (
+        "no difference" if not difference.pixels else f"{difference.pixels} pixels differ"
+    )
+    parts = ((stamped, "stamped"), (reference, "WeasyPrint"), (faint, caption_text))
     height = max(part.height for part, _ in parts)
-    sheet = Image.new(
+    picture = Image.new(
         "RGB", (sum(part.width + GAP for part, _ in parts) + GAP, height + CAPTION + GAP), PAPER
     )
-    draw, font, x = ImageDraw.Draw(sheet), ImageFont.load_default(size=14), GAP
+    draw, font, x = ImageDraw.Draw(picture), ImageFont.load_default(size=14), GAP
     for part, caption in parts:
         draw.text((x, 5), caption, INK, font=font)
-        sheet.paste(part, (x, CAPTION))
+        picture.paste(part, (x, CAPTION))
         x += part.width + GAP
-    return sheet
+    return picture
 
 
 def png(image: Image.Image) -> bytes:
@@ -97,7 +99,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def small_png(image: Image.Image) -> bytes:
-    """With few colours, for pages of documentation."""
+    """Return a PNG with few colours, for pages of documentation."""
     packed = io.BytesIO()
     image.quantize(COLOURS, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
     return packed.getvalue()

@@ -15,23 +15,23 @@ from services.delivery.printing.tools.proof import DesignProof
 DPI = 120
 
 
-def preview(chosen: DesignVariant, shelf: PlateCache, out: Path) -> Iterator[Path]:
-    """Written whole or not at all, so that a viewer that follows the file never sees half of it."""
-    proof = DesignProof(chosen, samples.facts(chosen.design, chosen.language), shelf)
-    texts, payload = samples.usual(chosen.design, chosen.language), samples.payload()
-    stamped, whole = proof.printed(texts, payload), proof.whole(texts, payload).pdf
-    one, other = pictures.raster(stamped, DPI), pictures.raster(whole, DPI)
-    both = pictures.side_by_side(one, other, pictures.compare(one, other, DPI))
+def preview(variant: DesignVariant, plate_cache: PlateCache, out: Path) -> Iterator[Path]:
+    """Write the files, each completely or not at all, so that a viewer never shows half of one."""
+    proof = DesignProof(variant, samples.facts(variant.design, variant.language), plate_cache)
+    texts, payload = samples.usual(variant.design, variant.language), samples.payload()
+    stamped, reference = proof.printed(texts, payload), proof.reference(texts, payload).pdf
+    one, other = pictures.raster(stamped, DPI), pictures.raster(reference, DPI)
+    side_by_side = pictures.side_by_side(one, other, pictures.compare(one, other, DPI))
     files = {
         "stamped.pdf": stamped,
         "stamped.png": pictures.png(one),
-        "whole.pdf": whole,
-        "whole.png": pictures.png(other),
-        "both.png": pictures.png(both),
+        "weasyprint.pdf": reference,
+        "weasyprint.png": pictures.png(other),
+        "side-by-side.png": pictures.png(side_by_side),
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        path = out / f"{chosen.size}-{chosen.language}-{name}"
+        path = out / f"{variant.size}-{variant.language}-{name}"
         part = path.with_name(f".{path.name}.part")
         part.write_bytes(content)
         part.replace(path)

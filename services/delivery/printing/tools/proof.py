@@ -1,5 +1,5 @@
-"""A proof, as printers say: one design in one size and language for one campaign, printed both ways
-before any ticket is.
+"""A proof, as printers call it: one design in one size and language for one campaign, printed both
+ways before any ticket is.
 """
 
 from __future__ import annotations
@@ -9,89 +9,97 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.delivery.printing import qr
-from services.delivery.printing.compile.compiler import compiled
-from services.delivery.printing.compile.layout import LaidOut, Sheet
-from services.delivery.printing.compile.whole_page import FittingTrial, set_whole
+from services.delivery.printing.compile.compiler import compile_plate
+from services.delivery.printing.compile.layout import LaidOutPage, PageTemplate
+from services.delivery.printing.compile.unstampable import FittingTrial, plate_with_texts
 from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts, UnstampableText
 from services.delivery.printing.pdf.metadata import DocumentMetadata
 from services.delivery.printing.pdf.writer import PdfWriter, StampedPage
 from services.delivery.printing.plate_cache import PlateCache
-from services.delivery.printing.stamping import NotStampable, PageStamp, normal
+from services.delivery.printing.stamping import NotStampable, PageStamp, normalized
 
-AT = datetime(2026, 11, 21, tzinfo=UTC)  # of files that nobody keeps
+AT = datetime(2026, 11, 21, tzinfo=UTC)  # of files that are not stored
 
 
 @dataclass(frozen=True, slots=True)
 class ReferencePage:
-    """A page as WeasyPrint writes it, and what was laid out for it."""
+    """A page as WeasyPrint writes it, and its layout."""
 
     pdf: bytes
-    laid_out: LaidOut
+    laid_out: LaidOutPage
 
 
 class DesignProof:
     """Raises DesignUnusable where the campaign's start would."""
 
-    def __init__(self, chosen: DesignVariant, facts: CampaignFacts, shelf: PlateCache) -> None:
-        self.chosen, self.facts = chosen, facts
-        self._shelf, self._stencil = shelf, shelf.stencil()
-        self.sheet = Sheet(chosen, facts)
-        self.plate = compiled(self.sheet, shelf.kit_of, modules=self._stencil.side)
-        self._stamp = PageStamp(self.plate, shelf, self._stencil)
-        self._writer = PdfWriter(shelf)
+    def __init__(
+        self, variant: DesignVariant, facts: CampaignFacts, plate_cache: PlateCache
+    ) -> None:
+        self.variant, self.facts = variant, facts
+        self._shelf, self._stencil = plate_cache, plate_cache.stencil()
+        self.template = PageTemplate(variant, facts)
+        self.plate = compile_plate(self.template, plate_cache.kit_of, modules=self._stencil.side)
+        self._stamp = PageStamp(self.plate, plate_cache, self._stencil)
+        self._writer = PdfWriter(plate_cache)
 
     @property
     def fields(self) -> set[str]:
-        """Those that this size shows."""
+        """The fields that this size shows."""
         return {spot.field for spot in self.plate.spots.values()}
 
     def printed(self, texts: Mapping[str, str], payload: str) -> bytes:
-        """As a sender prints it: stamped, and set whole what cannot be."""
-        _, odd = self.split(texts)
-        if not odd:
+        """Print as a sender does: stamped, and laid out what cannot be."""
+        _, unstampable = self.split(texts)
+        if not unstampable:
             return self.stamped([texts], [payload])
-        plate = set_whole(self.sheet, self.plate, odd, self._shelf.kit_of)
+        plate = plate_with_texts(self.template, self.plate, unstampable, self._shelf.kit_of)
         return self._written([PageStamp(plate, self._shelf, self._stencil).page(texts, payload)])
 
     def stamped(self, texts: Sequence[Mapping[str, str]], payloads: Sequence[str]) -> bytes:
-        """One document. Raises NotStampable."""
+        """Return one document. Raises NotStampable."""
         return self._written(
-            [self._stamp.page(said, code) for said, code in zip(texts, payloads, strict=True)]
+            [self._stamp.page(values, code) for values, code in zip(texts, payloads, strict=True)]
         )
 
-    def whole(self, texts: Mapping[str, str], payload: str) -> ReferencePage:
-        """WeasyPrint's own file of the same page: its operators, its fonts, nothing of ours."""
-        given, square = self.given(texts, payload)
-        laid_out = self.sheet.lay(given, square)
+    def reference(self, texts: Mapping[str, str], payload: str) -> ReferencePage:
+        """Return WeasyPrint's own file of the same page: its operators, its fonts, nothing
+        of ours.
+        """
+        field_texts, square = self.field_texts(texts, payload)
+        laid_out = self.template.lay_out(field_texts, square)
         return ReferencePage(
             laid_out.document.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1"), laid_out
         )
 
-    def given(
+    def field_texts(
         self, texts: Mapping[str, str], payload: str
     ) -> tuple[dict[str, FittedText | UnstampableText], tuple[str, int]]:
-        """The lines of each field, and the code as a path of an SVG."""
-        fitted, odd = self.split(texts)
-        matrix, side = qr.drawn(payload, self._stencil)
+        """Return the lines of each field, and the code as a path of an SVG."""
+        fitted, unstampable = self.split(texts)
+        matrix, side = qr.draw_matrix(payload, self._stencil)
         square = (qr.svg_path(matrix, side), side)
-        given: dict[str, FittedText | UnstampableText] = {**fitted}
-        return given | FittingTrial(self.sheet, self.plate, odd, given, square).fitted(), square
+        field_texts: dict[str, FittedText | UnstampableText] = {**fitted}
+        return field_texts | FittingTrial(
+            self.template, self.plate, unstampable, field_texts, square
+        ).fitted(), square
 
     def split(self, texts: Mapping[str, str]) -> tuple[dict[str, FittedText], dict[str, str]]:
-        """What is stamped, and what WeasyPrint has to set, by the names of the plate's spots."""
-        fitted, odd = dict[str, FittedText](), dict[str, str]()
+        """Return what is stamped, and what WeasyPrint has to set, by the names of the plate's
+        spots.
+        """
+        fitted, unstampable = dict[str, FittedText](), dict[str, str]()
         for name, spot in self.plate.spots.items():
-            text = normal(texts.get(spot.field, ""))
+            text = normalized(texts.get(spot.field, ""))
             try:
                 fitted[name] = self._stamp.fitted(name, text)
             except NotStampable:
-                odd[name] = text
-        return fitted, odd
+                unstampable[name] = text
+        return fitted, unstampable
 
     def _written(self, pages: Sequence[StampedPage]) -> bytes:
         count = f"{len(pages)} sample{'' if len(pages) == 1 else 's'}"
         return self._writer.write(
-            pages, DocumentMetadata(self.plate.title, count, self.chosen.language, AT)
+            pages, DocumentMetadata(self.plate.title, count, self.variant.language, AT)
         )

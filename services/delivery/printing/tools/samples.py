@@ -1,4 +1,4 @@
-"""What is put into fields and campaigns: what is usual, and what is hard. The same at each run."""
+"""Texts for fields and campaigns: usual ones, and hard ones. The same at each run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import get_args
 
-from services.delivery import wording
-from services.delivery.documents import SCHEME
+from services.delivery.printing import wording
 from services.delivery.printing.design.colours import tint
 from services.delivery.printing.design.library import Design, FieldName
 from services.delivery.printing.design.page import CampaignFacts
-from services.delivery.wording import moment
+from services.delivery.printing.documents import SCHEME
+from services.delivery.printing.wording import moment
 
 EVENING, CLOCK, ZONE = date(2026, 12, 12), "19:30", "Europe/Vienna"
 ISSUED = date(2026, 11, 21)
@@ -34,24 +34,24 @@ VENUE = (
 
 
 def facts(design: Design, language: str = "") -> CampaignFacts:
-    """The campaign of the manifest. Its date is in the design's first language; in the others ours
-    stands for it.
+    """Return the manifest's campaign. Its date is in the design's first language; other languages
+    have ours.
     """
-    said = design.manifest.campaign
+    campaign = design.manifest.campaign
     when = (
         moment(EVENING, CLOCK, ZONE, language)
-        if said.when and is_other(design, language)
-        else said.when
+        if campaign.when and is_translated(design, language)
+        else campaign.when
     )
-    return CampaignFacts(design.name, said.name, when, said.venue, tint(design.name))
+    return CampaignFacts(design.name, campaign.name, when, campaign.venue, tint(design.name))
 
 
-def is_other(design: Design, language: str) -> bool:
+def is_translated(design: Design, language: str) -> bool:
     return language not in {"", design.manifest.languages[0]}
 
 
 def campaigns(design: Design, language: str = "") -> Iterator[tuple[str, CampaignFacts]]:
-    """By what is hard about each."""
+    """Yield campaigns with what is hard about each."""
     usual = facts(design, language)
     yield "the manifest's campaign", usual
     yield (
@@ -64,23 +64,23 @@ def campaigns(design: Design, language: str = "") -> Iterator[tuple[str, Campaig
         "America/Argentina/ComodRivadavia",
         language or design.manifest.languages[0],
     )
-    long = CampaignFacts(
+    longest = CampaignFacts(
         usual.campaign_id, cut(NAME, NAME_CHARS), when, cut(VENUE, NAME_CHARS), usual.tint
     )
-    yield f"a campaign whose name has {NAME_CHARS} characters", long
+    yield f"a campaign whose name has {NAME_CHARS} characters", longest
 
 
 def usual(design: Design, language: str = "") -> dict[str, str]:
-    """The manifest's samples; in other languages than the first, what tickets say themselves.
-    Fields that the manifest does not list are never asked for.
+    """Return the manifest's samples; in other languages than the first, with the texts that tickets
+    have in them. Fields that the manifest lacks are never requested.
     """
-    samples = {name: said.sample for name, said in design.manifest.fields.items()}
-    own = written(language) if is_other(design, language) else {}
+    samples = {name: declaration.sample for name, declaration in design.manifest.fields.items()}
+    own = written(language) if is_translated(design, language) else {}
     return {name: own.get(name, sample) for name, sample in samples.items()}
 
 
 def written(language: str) -> dict[str, str]:
-    """What delivery writes on a ticket, by field."""
+    """Return what Stubline writes on a ticket, by field."""
     words = wording.words(language)
     return {
         "status": words.status["Active"],
@@ -90,7 +90,7 @@ def written(language: str) -> dict[str, str]:
 
 
 def texts(design: Design, language: str = "") -> Iterator[tuple[str, Mapping[str, str]]]:
-    """By what is hard about each."""
+    """Yield texts with what is hard about each."""
     names = get_args(FieldName)
     yield "the manifest's samples", usual(design, language)
     yield SHORT, dict.fromkeys(names, "A")
@@ -104,6 +104,6 @@ def cut(words: str, chars: int) -> str:
 
 
 def payload(number: int = 0) -> str:
-    """Of a ticket that does not exist."""
-    told = base64.b32encode(hashlib.sha256(f"sample {number}".encode()).digest()).decode()
-    return SCHEME + told[:CODE_CHARS]
+    """Return the payload of a ticket that does not exist."""
+    digest = base64.b32encode(hashlib.sha256(f"sample {number}".encode()).digest()).decode()
+    return SCHEME + digest[:CODE_CHARS]

@@ -1,4 +1,4 @@
-"""Which design a command means: a folder, or the name of one that this installation has."""
+"""Which design a command means: a folder, or the name of an installed one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.delivery.errors import DesignUnknown, DesignUnusable
 from services.delivery.printing.design.library import (
     ALIASES,
     MANIFEST,
@@ -19,6 +18,7 @@ from services.delivery.printing.design.library import (
     builtin_names,
     read,
 )
+from services.delivery.printing.errors import DesignUnknown, DesignUnusable
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +33,19 @@ class DesignTarget:
         return builtin(self.name) if self.folder is None else read(self.folder, self.name)
 
 
-def find(said: str, library: DesignLibrary) -> DesignTarget:
-    """A folder before a name. Raises DesignUnknown."""
-    path, named = Path(said), by_name(ALIASES.get(said, said), library)
+def find(reference: str, library: DesignLibrary) -> DesignTarget:
+    """Find a design; a folder comes before a name. Raises DesignUnknown."""
+    path, named = Path(reference), by_name(ALIASES.get(reference, reference), library)
     if (path / MANIFEST).is_file() or (path.is_dir() and named is None):
         return DesignTarget(path.resolve().name, path.resolve())
     if named is not None:
         return named
-    what = (
+    reason = (
         "is a file; name the folder that it stands in"
         if path.is_file()
-        else "is no folder and no name of a design"
+        else "is neither a folder nor the name of a design"
     )
-    raise DesignUnknown(f"{said[:200]} {what}; there are {', '.join(library.names())}")
+    raise DesignUnknown(f"{reference[:200]} {reason}; there are {', '.join(library.names())}")
 
 
 def by_name(name: str, library: DesignLibrary) -> DesignTarget | None:
@@ -57,17 +57,21 @@ def by_name(name: str, library: DesignLibrary) -> DesignTarget | None:
     return DesignTarget(name, None) if name in builtin_names() else None
 
 
-def chosen(design: Design, size: str | None, language: str | None) -> list[DesignVariant]:
-    """All sizes and languages but for what is asked for. Raises DesignUnknown and
-    DesignUnusable.
+def variants_of(design: Design, size: str | None, language: str | None) -> list[DesignVariant]:
+    """Return the variants of all sizes and languages, or of the requested ones. Raises
+    DesignUnknown and DesignUnusable.
     """
     manifest = design.manifest
-    sizes = asked(size, list(manifest.sizes), f"{design.name} has no size")
-    languages = asked(language, list(manifest.languages), f"{design.name} has no language")
-    return [DesignVariant(design, one, other) for one in sizes for other in languages]
+    sizes = requested(size, list(manifest.sizes), f"{design.name} has no size")
+    languages = requested(language, list(manifest.languages), f"{design.name} has no language")
+    return [
+        DesignVariant(design, size_name, language_name)
+        for size_name in sizes
+        for language_name in languages
+    ]
 
 
-def asked(name: str | None, known: list[str], otherwise: str) -> list[str]:
+def requested(name: str | None, known: list[str], otherwise: str) -> list[str]:
     if name is None:
         return known
     if name not in known:
@@ -75,8 +79,10 @@ def asked(name: str | None, known: list[str], otherwise: str) -> list[str]:
     return [name]
 
 
-def listed(library: DesignLibrary) -> Iterator[dict[str, Any]]:
-    """Every design by its name; one that cannot be read says why in the place of its title."""
+def list_designs(library: DesignLibrary) -> Iterator[dict[str, Any]]:
+    """Yield every design by its name; one that cannot be read has the reason instead of its
+    title.
+    """
     for name in library.names():
         target = by_name(name, library)
         row: dict[str, Any] = {
@@ -89,7 +95,7 @@ def listed(library: DesignLibrary) -> Iterator[dict[str, Any]]:
         }
         if target is None:
             yield row | {
-                "title": "no campaign can name it: small letters, digits and hyphens",
+                "title": "no campaign can name it: lower-case letters, digits and hyphens",
                 "from": "own",
             }
             continue

@@ -1,5 +1,5 @@
-"""Again with each change of a folder, until Ctrl-C. It asks for times and sizes: no library, and it
-works on network disks.
+"""Runs a command at each change of a folder, until Ctrl-C. It polls times and sizes: no library,
+and it works on network disks.
 """
 
 from __future__ import annotations
@@ -7,17 +7,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from services.delivery.printing.design.library import entries
+from services.delivery.printing.design.library import design_files
 
-Seen = frozenset[tuple[str, int, int]]
+FolderState = frozenset[tuple[str, int, int]]
 
 
-def seen(folder: Path) -> Seen:
-    """Files that belong to the design, when they were written and how large they are. One that goes
-    meanwhile is gone.
+def folder_state(folder: Path) -> FolderState:
+    """Return the design's files, when they were written and how large they are. One that is removed
+    meanwhile is left out.
     """
     found = set[tuple[str, int, int]]()
-    for path in entries(folder):
+    for path in design_files(folder):
         try:
             state = path.stat()
         except FileNotFoundError:
@@ -26,18 +26,18 @@ def seen(folder: Path) -> Seen:
     return frozenset(found)
 
 
-def watch(folder: Path, again: Callable[[], None], wait: Callable[[], None]) -> None:
-    """`wait`: between two looks. An editor writes in several steps, so a change is worked once
-    nothing moves any more.
+def watch(folder: Path, on_change: Callable[[], None], wait: Callable[[], None]) -> None:
+    """Call `on_change` at each change. `wait` is called between two polls. An editor writes in
+    several steps, so a change is handled once nothing changes any more.
     """
-    worked: Seen | None = None
-    last = seen(folder)
+    handled: FolderState | None = None
+    last = folder_state(folder)
     try:
         while True:
-            now = seen(folder)
-            if now == last and now != worked:
-                worked = now
-                again()
+            now = folder_state(folder)
+            if now == last and now != handled:
+                handled = now
+                on_change()
             last = now
             wait()
     except KeyboardInterrupt:

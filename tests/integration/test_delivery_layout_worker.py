@@ -1,0 +1,103 @@
+"""A sender and its press: what a text eats, or what kills the press, is never another order's
+trouble.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.local.mail import Mail
+from schemas.orders import Person
+from tests.support.corpus import ODD
+from tests.support.deliveries import Deliveries, SenderProcess, decided, deliveries, issued
+from tests.support.rendering import make_design
+
+pytestmark = pytest.mark.slow
+GREEK = Person(name=ODD["Greek"], email="greek@example.org")
+LATIN = Person(name="Ada Lovelace", email="ada@example.org")
+H1 = "<h1>{{ campaign.name }}</h1>"
+MANY = "<div class='many'>{% for at in range(3000) %}<b>{{ at }}</b>{% endfor %}</div>"
+TINY = (
+    ".many { position: absolute; top: 0; left: 0; font-size: 0.2px; line-height: 0.2px } .many "
+    "b { display: inline-block }"
+)
+
+
+@pytest.fixture
+def world(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]:
+    with deliveries(database_url, mail, tmp_path) as world:
+        yield world
+
+
+def paid(world: Deliveries, order_id: str, buyer: Person, design: str, campaign_id: str) -> None:
+    snapshot = issued(order_id, 1, "Active", buyer=buyer)
+    campaigns = tuple(
+        it.model_copy(update={"campaign_id": campaign_id, "design": design})
+        for it in snapshot.campaigns
+    )
+    tickets = tuple(it.model_copy(update={"campaign_id": campaign_id}) for it in snapshot.tickets)
+    world.receive(
+        decided(order_id, 1),
+        snapshot.model_copy(update={"campaigns": campaigns, "tickets": tickets}),
+    )
+
+
+def below(sender: SenderProcess) -> list[psutil.Process]:
+    """The presses of a sender: what lays out below it."""
+    try:
+        every = psutil.Process(sender._child.pid).children(recursive=True)
+        return [it for it in every if "services.delivery.printing.sandbox.child" in it.cmdline()]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def test_a_text_that_exhausts_the_time_is_its_own_dead_letter_and_its_neighbours_are_sent(
+    world: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those of its own campaign, and the odd ones of others."""
+    monkeypatch.setenv("SENDER_PRESS_SECONDS", "2")
+    make_design(world.folder / "designs" / "heavy", page=(H1, H1 + MANY), style=TINY)
+    world.start(designs_folder=world.folder / "designs", plates_folder=world.folder / "plates")
+    paid(world, "shop:1", GREEK, "heavy", "gala")
+    paid(world, "shop:2", LATIN, "heavy", "gala")
+    paid(world, "shop:3", GREEK, "event-ticket", "spring")
+    world.until("all have ended", lambda: sorted(world.states()) == ["dead", "sent", "sent"], 120)
+    [letter] = world.rows("select code, text, subject_key from runtime.dead_letters")
+    assert (letter["code"], letter["subject_key"]) == ("delivery-text-unprintable", "shop:1")
+    assert "heavy: holder: needs more than 2 s" in letter["text"]
+    assert ODD["Greek"] not in letter["text"]
+    assert [job["failures"] for job in world.jobs() if job["state"] == "sent"] == [0, 0]
+
+
+def test_a_layout_worker_that_is_killed_costs_no_mail(world: Deliveries) -> None:
+    sender = world.start()
+    killed = set[int]()
+    for at in range(4):
+        paid(
+            world,
+            f"shop:{at}",
+            Person(name=f"{ODD['Arabic']} {at}", email="a@example.org"),
+            "event-ticket",
+            "spring",
+        )
+        world.until_sent()
+        [worker] = below(sender)
+        killed.add(worker.pid)
+        os.kill(worker.pid, signal.SIGKILL)
+    assert (len(killed), len(world.mail.mails())) == (4, 4)
+    assert world.rows("select code from runtime.dead_letters") == []
+
+
+def test_a_killed_sender_leaves_no_layout_worker_behind(world: Deliveries) -> None:
+    sender = world.start()
+    paid(world, "shop:1", GREEK, "event-ticket", "spring")
+    world.until_sent()
+    [worker] = below(sender)
+    sender.kill()
+    assert psutil.wait_procs([worker], timeout=10)[1] == []
