@@ -1,5 +1,7 @@
-"""Every topic and who reads it. Data only: `stubline migrate` makes them, docs/reference/topics.md
-is written from them.
+"""Every topic, who reads it and who writes it. Data only: `stubline migrate` creates them,
+`stubline topics acls` prints the rights to them, docs/reference/topics.md is written from them.
+
+With STUBLINE_KAFKA_PREFIX the brokers have longer names; these here are used everywhere else.
 
 A topic is keyed by what its events are about, so that all of a key stand in one partition in their
 order.
@@ -13,7 +15,7 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What the broker must keep. Names end in their format's version: another format is another
+    """A topic and its settings. Names end in the version of their format: another format is another
     topic.
     """
 
@@ -21,24 +23,24 @@ class Topic:
     key: str
     written_by: str
     partitions: int = 8
-    retention_ms: int = (
-        7 * DAY_MS
-    )  # personal data is found and shredded in the database, so the stream forgets it
+    # Personal data is found and shredded in the database, so topics keep it for days only.
+    retention_ms: int = 7 * DAY_MS
     max_message_bytes: int = 8 * MIB
     cleanup: str = "delete"
-    is_stamped_by_broker: bool = (
-        False  # its records carry the time at which the log took them, not their producers' time
-    )
+    # Its records carry the time at which the broker appended them, not their producers' time.
+    is_stamped_by_broker: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A consumer group, and so a service: it reads its topics and its own replays."""
+    """A consumer group, and so a service: it reads its topics and its own replays, and writes its
+    outputs, its dead letters and its replays.
+    """
 
     name: str
-    topics: tuple[
-        str, ...
-    ]  # whoever holds partition 0 of the first one owns the timer: never reorder
+    # The owner of partition 0 of the first one owns the timer: never reorder.
+    topics: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
 
     @property
     def service(self) -> str:
@@ -49,7 +51,7 @@ TOPICS = (
     Topic(
         "callbacks.received.v1",
         "source:external order",
-        "ingest's door; storefronts directly",
+        "the webhook endpoint, polls; storefronts directly",
         max_message_bytes=MIB,
         is_stamped_by_broker=True,  # facts are ordered by it: one clock for all endpoints
     ),
@@ -62,27 +64,33 @@ TOPICS = (
 )
 
 GROUPS = (
-    Group("stubline.ingest", ("callbacks.received.v1",)),
-    Group("stubline.approval", ("orders.observed.v1",)),
-    Group("stubline.issuer", ("orders.decided.v1",)),
-    Group("stubline.delivery", ("tickets.changed.v1", "orders.decided.v1")),
+    Group(
+        "stubline.ingest",
+        ("callbacks.received.v1",),
+        outputs=("orders.observed.v1", "fraud.signals.v1", "callbacks.received.v1"),  # and polls
+    ),
+    Group("stubline.approval", ("orders.observed.v1",), outputs=("orders.decided.v1",)),
+    Group("stubline.issuer", ("orders.decided.v1",), outputs=("tickets.changed.v1",)),
+    Group(
+        "stubline.delivery",
+        ("tickets.changed.v1", "orders.decided.v1"),
+        outputs=("deliveries.changed.v1",),
+    ),
 )
 
 
 def dead_topic(group: str) -> Topic:
-    """For people and tools. Replay goes by the letter's row, never by this."""
+    """For people and tools. A replay reads the dead letter's row, never this topic."""
     return Topic(f"{group}.dead.v1", "original key", "runtime")
 
 
 def replay_topic(group: str) -> Topic:
-    """What an operator gives back. Only its own group reads it."""
+    """Dead letters that an operator replays. Only its own group reads it."""
     return Topic(f"{group}.replay.v1", "original key", "runtime")
 
 
 def all_topics() -> tuple[Topic, ...]:
-    """What an installation needs: the stream, and for each group its dead letters and its
-    replays.
-    """
+    """Return what an installation needs: the stream, and each group's dead letters and replays."""
     return TOPICS + tuple(
         topic for group in GROUPS for topic in (dead_topic(group.name), replay_topic(group.name))
     )

@@ -1,6 +1,4 @@
-"""What a person wants to see of the servers: records as they come, and how far each lane is
-behind.
-"""
+"""`make tail` and `make lag`: records as they arrive, and how far behind each lane is."""
 
 from __future__ import annotations
 
@@ -16,11 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.local.process import StackError
+from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.records import TIMER, LaneKey
 
 LANES = """
-select consumer_group, topic, partition, epoch, next_offset, unpublished is not null as unpublished, stopped_code
+select consumer_group, topic, partition, epoch, next_offset, unpublished is not null as unpublished,
+    stopped_code
 from runtime.lanes order by consumer_group, topic, partition
 """
 
@@ -36,26 +36,24 @@ class Lane:
     stopped_code: str | None
 
 
-def tail(bootstrap_servers: str, topic: str, *, last: int) -> None:
+def tail(cluster: KafkaCluster, topic: str, *, last: int) -> None:
     """Prints the last records of each partition, then new ones until Ctrl-C. Joins no group and
     commits nothing.
     """
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": "stubline.tail",
-            "enable.auto.commit": False,
-            "log_level": 2,
-        }
-    )
-    known = consumer.list_topics(topic, timeout=10).topics[topic]
+    own: dict[str, object] = {
+        "group.id": cluster.on_broker("stubline.tail"),
+        "enable.auto.commit": False,
+        "log_level": 2,
+    }
+    consumer, name = Consumer(cluster.client_settings(own)), cluster.on_broker(topic)
+    known = consumer.list_topics(name, timeout=10).topics[name]
     if known.error is not None:
         raise StackError(f"{topic}: {known.error.str()}")
-    parts = [TopicPartition(topic, number) for number in sorted(known.partitions)]
-    for part in parts:
-        low, high = consumer.get_watermark_offsets(part, timeout=10)
-        part.offset = max(low, high - last)
-    consumer.assign(parts)
+    partitions = [TopicPartition(name, number) for number in sorted(known.partitions)]
+    for partition in partitions:
+        low, high = consumer.get_watermark_offsets(partition, timeout=10)
+        partition.offset = max(low, high - last)
+    consumer.assign(partitions)
     try:
         for record in records(consumer):
             show(record)
@@ -88,7 +86,7 @@ def text(value: str | bytes | None) -> str:
     return "-" if value is None else "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
 
 
-def lag(bootstrap_servers: str, database_url: str) -> None:
+def lag(cluster: KafkaCluster, database_url: str) -> None:
     """Lag by the rows of `runtime.lanes`, which decide, not by the offsets in Kafka, which are a
     hint.
     """
@@ -98,7 +96,7 @@ def lag(bootstrap_servers: str, database_url: str) -> None:
         except psycopg.errors.UndefinedTable:
             raise StackError("this database has no lanes yet; run: make migrate") from None
     keys = {LaneKey(lane.topic, lane.partition) for lane in lanes}
-    ends = BrokerAdmin(bootstrap_servers).ends(keys - {TIMER})
+    ends = BrokerAdmin(cluster).ends(keys - {TIMER})
     table = Table(
         "group",
         "topic",

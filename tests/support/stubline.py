@@ -166,7 +166,7 @@ class Stubline:
             found = {name: stage.lag for name, stage in self.store.stages().items() if stage.lag}
         except psycopg.OperationalError:  # the database fell over meanwhile
             self.store.connection.close()
-            self.store = open_store(self.database_url, self.store.bootstrap_servers)
+            self.store = open_store(self.database_url, self.store.cluster)
             return {"database": 1}
         due = self.value("select count(*) from delivery.jobs where state = 'due' and not is_held")
         untold = self.value(

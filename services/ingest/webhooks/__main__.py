@@ -21,7 +21,6 @@ import uvloop
 from schemas.callbacks import TOPIC
 from services.ingest.config import sources_file
 from services.ingest.config.sources_file import SourceConfig
-from services.ingest.errors import WebhookProducerFailed
 from services.ingest.metrics import DOOR_SOURCES
 from services.ingest.settings import IngestSettings
 from services.ingest.webhooks.app import WebhookApp, WebhookHandler
@@ -30,6 +29,8 @@ from services.ingest.webhooks.connection import OpenConnections
 from services.ingest.webhooks.publisher import CallbackPublisher
 from services.ingest.webhooks.readiness import WebhookReadiness
 from services.runtime.errors import PortUnavailable
+from services.runtime.kafka.cluster import KafkaCluster
+from services.runtime.kafka.cluster import configured as configured_cluster
 from services.runtime.observability import logs
 from services.runtime.observability.health import Health, HealthServer, unavailable
 from services.runtime.process import EX_FATAL, EX_OK, ended_by
@@ -84,7 +85,7 @@ def opened(settings: IngestSettings) -> dict[str, SourceConfig]:
 
 async def serve(
     settings: IngestSettings,
-    servers: str,
+    cluster: KafkaCluster,
     found: Mapping[str, SourceConfig],
     listening: socket.socket,
     certificates: CertificateCache,
@@ -98,7 +99,7 @@ async def serve(
         broken.append(why)
         server.should_exit = True
 
-    publisher = published_by(settings, servers, broke, wall)
+    publisher = published_by(settings, cluster, broke, wall)
     callbacks = WebhookHandler(found, publisher, settings, certificates, wall)
     connections = OpenConnections(
         settings.door_connections_max, settings.door_headers_wait_ms / 1_000
@@ -114,21 +115,20 @@ async def serve(
     stands.cancel()
     await publisher.close(settings.stop_deadline_ms / 2_000)
     if broken:
-        logs.get("door").error(
-            "ended by a fatal error", code=WebhookProducerFailed.code, error=broken[0]
-        )
+        code, _, _cause = broken[0].partition(": ")
+        logs.get("door").error("ended by a fatal error", code=code, error=broken[0])
         return EX_FATAL
     return EX_OK
 
 
 def published_by(
     settings: IngestSettings,
-    servers: str,
+    cluster: KafkaCluster,
     on_fatal: Callable[[str], None],
     wall: Callable[[], float],
 ) -> CallbackPublisher:
     return CallbackPublisher(
-        servers,
+        cluster,
         TOPIC,
         records_max=settings.door_in_flight_max,
         bytes_max=settings.door_in_flight_bytes_max,
@@ -181,6 +181,7 @@ def main(
     settings, servers = load(IngestSettings), os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers:
         refuse("KAFKA_BOOTSTRAP_SERVERS is not set")
+    cluster = configured_cluster(servers)
     logs.configure("stubline.ingest.door", level=settings.log_level)
     found = opened(settings)
     health = Health(seconds_max=settings.live_seconds_max)
@@ -200,7 +201,7 @@ def main(
         code = uvloop.run(
             serve(
                 settings,
-                servers,
+                cluster,
                 found,
                 listening,
                 certificates or CertificateCache(),

@@ -1,7 +1,7 @@
-"""Records of the door into Kafka, each awaited until it is acknowledged by all in-sync replicas.
+"""Publishes callbacks to Kafka; each is awaited until all in-sync replicas have acknowledged it.
 
-One thread polls the producer; acknowledgements cross into the event loop in batches, one wake-up
-for many.
+One thread polls the producer. Acknowledgements cross into the event loop in batches, with one
+wake-up for many.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from schemas.envelope import Output
 from services.ingest.errors import ClockSkewed, WebhookProducerFailed
 from services.ingest.metrics import DOOR_ACKNOWLEDGEMENT, DOOR_CLOCK_SKEW
 from services.ingest.webhooks.clock_skew import ClockSkewMonitor, skew_s
-from services.runtime.errors import BrokerUnavailable, InputMissing
+from services.runtime.errors import BrokerUnavailable, Fatal, InputMissing
 from services.runtime.kafka.client import LOGGER, producer_settings
+from services.runtime.kafka.cluster import KafkaCluster
+from services.runtime.kafka.connections import ConnectionErrors
+from services.runtime.kafka.credentials import CredentialsWatch
 from services.runtime.kafka.topics import BrokerRefused
 from services.runtime.observability import logs
 from services.runtime.observability.log_limits import RepeatLimiter
@@ -41,7 +44,7 @@ class Acknowledgement(NamedTuple):
 
 
 class BrokerDidNotTakeError(Exception):
-    """Kafka does not take the record now, or nobody knows whether it has: the sender shall come
+    """Kafka did not acknowledge the record: it may or may not have it, so the sender must send it
     again.
     """
 
@@ -53,7 +56,7 @@ class CallbackPublisher:
 
     def __init__(
         self,
-        servers: str,
+        cluster: KafkaCluster | str,
         topic: str,
         *,
         records_max: int,
@@ -63,14 +66,18 @@ class CallbackPublisher:
         skew_warning_s: float = 2.0,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        settings = producer_settings(servers, "stubline-door", int(wait_s * 1_000))
+        cluster = KafkaCluster.of(cluster)
+        settings = producer_settings(cluster, "stubline-webhooks", int(wait_s * 1_000))
         bounds: dict[str, object] = {
             "queue.buffering.max.messages": records_max,
             "queue.buffering.max.kbytes": max(1, bytes_max // 1_024),
-            "error_cb": self._said,
+            "error_cb": self._reported,
         }
+        self._connections = ConnectionErrors()
         self._producer = Producer(settings | bounds, logger=LOGGER)
-        self._topic, self._wait_s, self._on_fatal = topic, wait_s, on_fatal
+        self._credentials = CredentialsWatch(cluster.settings, self._producer)
+        self._cluster, self._topic = cluster, cluster.on_broker(topic)
+        self._wait_s, self._on_fatal = wait_s, on_fatal
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._told: deque[Acknowledgement] = deque()
@@ -109,7 +116,7 @@ class CallbackPublisher:
         now, future = time.monotonic(), self._loop.create_future()
         try:
             self._producer.produce(
-                output.topic,
+                self._cluster.on_broker(output.topic),
                 output.value,
                 output.key,
                 headers=list(output.headers),
@@ -141,16 +148,26 @@ class CallbackPublisher:
                 self._probe()
                 probed = time.monotonic()
             self._producer.poll(POLL_S)
+            self._renew_credentials()
+
+    def _renew_credentials(self) -> None:
+        """A changed certificate ends the process, once."""
+        if self._fatal is not None:
+            return
+        try:
+            self._credentials.refresh()
+        except Fatal as error:
+            self._fail(f"{error.code}: {error.cause}")
 
     def _probe(self) -> None:
-        """Whether Kafka answers, and has the topic: asked only while that is in doubt."""
+        """Checks whether Kafka answers and has the topic. Called only while that is in doubt."""
         try:
             found = self._producer.list_topics(self._topic, timeout=PROBE_S).topics[self._topic]
         except KafkaException as error:
-            self._trouble = (
-                f"{BrokerUnavailable.code}: Kafka does not answer: {error.args[0].name()}"
-            )
+            fault = self._connections.unavailable(f"Kafka does not answer: {error.args[0].name()}")
+            self._trouble = f"{fault.code}: {fault.cause}"
             return
+        self._connections.clear()
         if found.error is None:
             self._trouble = None
             return
@@ -174,10 +191,14 @@ class CallbackPublisher:
             self._is_woken = True
             self._loop.call_soon_threadsafe(self._settle)
 
-    def _said(self, error: KafkaError) -> None:
+    def _fail(self, why: str) -> None:
+        self._fatal = why
+        self._loop.call_soon_threadsafe(self._on_fatal, why)
+
+    def _reported(self, error: KafkaError) -> None:
+        self._connections.report(error)
         if error.fatal():
-            self._fatal = f"{WebhookProducerFailed.code}: the producer failed: {error.name()}"
-            self._loop.call_soon_threadsafe(self._on_fatal, self._fatal)
+            self._fail(f"{WebhookProducerFailed.code}: the producer failed: {error.name()}")
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
             self._is_doubted = True
 

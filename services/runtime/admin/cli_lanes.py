@@ -167,13 +167,13 @@ def accept_topic(
 ) -> None:
     """Begins a topic that was deleted and made again at its first record."""
     broker = cli_support.broker()
-    standing = broker.standing([topic]).get(topic)
-    if standing is None:
+    existing = broker.existing([topic]).get(topic)
+    if existing is None:
         raise TopicUnknown(topic)
     extents = broker.extents(topic)
     with cli_support.desk(actor, command_id) as desk:
         done = desk.accept_topic(
-            cli_support.group_of(desk.connection, group), topic, standing.topic_id, extents
+            cli_support.group_of(desk.connection, group), topic, existing.topic_id, extents
         )
     lanes = len(done.details.get("lanes", ()))
     cli_support.told(

@@ -1,5 +1,5 @@
-"""How far does a batch reach that the client cannot unpack? Asked with a consumer of its own, which
-joins no group.
+"""Finds where a batch ends that the client cannot unpack, with a consumer of its own that joins no
+group.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.messages import UNREADABLE
 from services.runtime.records import LaneKey
 
@@ -19,29 +20,34 @@ LOGGER = logging.getLogger("kafka")
 
 
 def batch_end(
-    servers: str, lane: LaneKey, offset: int, deadline_s: float = DEADLINE_S
+    cluster: KafkaCluster,
+    group: str,
+    lane: LaneKey,
+    offset: int,
+    deadline_s: float = DEADLINE_S,
 ) -> int | None:
-    """The first offset after the batch that holds `offset`, or None if it was not found in time.
+    """Return the first offset after the batch that holds `offset`, or None if it was not found in
+    time. `group`: the lane's, whose rights the process has.
 
-    Whoever asks for any offset of a batch is given the whole of it, and the client's error carries
-    the first offset of the batch. So "still in this batch" is monotone, and the end is found in
-    some twenty answers at most.
+    A fetch of any offset brings the whole batch that holds it, and the client's error carries the
+    first offset of the batch. So "still in this batch" is monotone, and some twenty fetches find
+    the end.
     """
-    consumer = Consumer(
-        {
-            "bootstrap.servers": servers,
-            "group.id": "stubline.probe",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "error",
-            "enable.partition.eof": True,
-            "check.crcs": True,
-            "fetch.wait.max.ms": 10,
-        },
-        logger=LOGGER,
-    )
+    own: dict[str, object] = {
+        "group.id": cluster.on_broker(group),
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "check.crcs": True,
+        "fetch.wait.max.ms": 10,
+    }
+    consumer = Consumer(cluster.client_settings(own), logger=LOGGER)
     until = time.monotonic() + deadline_s
+    topic = cluster.on_broker(lane.topic)
     try:
-        return _first_outside(lambda at: _batch_at(consumer, lane, at, until), offset)
+        return _first_outside(
+            lambda at: _batch_at(consumer, TopicPartition(topic, lane.partition, at), until), offset
+        )
     except (KafkaException, TimeoutError):
         return None
     finally:
@@ -50,8 +56,8 @@ def batch_end(
 
 
 def _first_outside(batch_at: Callable[[int], int | None], offset: int) -> int | None:
-    """`batch_at`: the first offset of the unreadable batch that holds an offset; None if it can be
-    read.
+    """`batch_at` returns the first offset of the unreadable batch that holds an offset, or None if
+    that can be read.
     """
     begin = batch_at(offset)
     if begin is None:
@@ -69,9 +75,9 @@ def _first_outside(batch_at: Callable[[int], int | None], offset: int) -> int | 
     return outside
 
 
-def _batch_at(consumer: Consumer, lane: LaneKey, offset: int, until: float) -> int | None:
+def _batch_at(consumer: Consumer, place: TopicPartition, until: float) -> int | None:
     """Raises TimeoutError."""
-    consumer.assign([TopicPartition(lane.topic, lane.partition, offset)])
+    consumer.assign([place])
     while (left := until - time.monotonic()) > 0:
         message: Message | None = consumer.poll(left)
         error = None if message is None else message.error()

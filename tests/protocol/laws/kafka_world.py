@@ -341,7 +341,7 @@ class KafkaWorld:
 
     def recreate_topic(self, topic: str) -> None:
         self.admin.delete_topics([topic])[topic].result(60)
-        self.until(f"{topic} is gone", lambda: not self.broker.standing([topic]))
+        self.until(f"{topic} is gone", lambda: not self.broker.existing([topic]))
         self.broker.repair([self._topic(topic)])
         self._disturbed.add(topic)
 
@@ -382,7 +382,7 @@ class KafkaWorld:
         self._desk.skip(self.names.groups[stage], lane, to=None, extent=extent, reason="the laws")
 
     def accept_topic(self, stage: str, topic: str) -> None:
-        standing = self.broker.standing([topic])[topic]
+        standing = self.broker.existing([topic])[topic]
         self._desk.accept_topic(
             self.names.groups[stage], topic, standing.topic_id, self.broker.extents(topic)
         )
@@ -466,7 +466,7 @@ class KafkaWorld:
 
     def ends(self) -> dict[LaneKey, tuple[int, int]]:
         """(low, high) of every partition, in three questions."""
-        standing = self.broker.standing(self.names.topics)
+        standing = self.broker.existing(self.names.topics)
         lanes = [
             LaneKey(topic, number)
             for topic, it in standing.items()
