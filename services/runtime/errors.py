@@ -157,8 +157,8 @@ class BrokerUnavailable(Transient):
 
     code = "broker-away"
     next_step = (
-        "See whether Kafka runs and answers at KAFKA_BOOTSTRAP_SERVERS. The service goes "
-        "on by itself."
+        "See whether Kafka runs and answers at KAFKA_BOOTSTRAP_SERVERS, and whether its listener "
+        "there has STUBLINE_KAFKA_SECURITY_PROTOCOL. The service goes on by itself."
     )
 
 

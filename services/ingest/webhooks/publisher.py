@@ -73,7 +73,7 @@ class CallbackPublisher:
             "queue.buffering.max.kbytes": max(1, bytes_max // 1_024),
             "error_cb": self._reported,
         }
-        self._connections = ConnectionErrors()
+        self._connections = ConnectionErrors(cluster)
         self._producer = Producer(settings | bounds, logger=LOGGER)
         self._credentials = CredentialsWatch(cluster.settings, self._producer)
         self._cluster, self._topic = cluster, cluster.on_broker(topic)

@@ -119,7 +119,7 @@ class KafkaClient:
         delivery_timeout_ms: int,
     ) -> None:
         self._cluster, self._group = KafkaCluster.of(cluster), group
-        self._connections = ConnectionErrors()
+        self._connections = ConnectionErrors(self._cluster)
         self._consumer = Consumer(
             consumer_settings(self._cluster, group, client_id)
             | {"error_cb": self._connections.report},

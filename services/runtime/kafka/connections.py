@@ -9,6 +9,8 @@ from __future__ import annotations
 from confluent_kafka import KafkaError
 
 from services.runtime.errors import BrokerUnavailable
+from services.runtime.kafka import tls_probe
+from services.runtime.kafka.cluster import KafkaCluster
 
 LOGIN = frozenset(
     {
@@ -29,8 +31,8 @@ class BrokerLoginRefused(BrokerUnavailable):
     code = "broker-login-refused"
     next_step = (
         "Compare STUBLINE_KAFKA_SASL_MECHANISM, STUBLINE_KAFKA_USER and the secret of the process "
-        "with the user on the brokers (`kafka-configs.sh --describe --entity-type users`). A "
-        "secret in a file is read again: the service goes on by itself."
+        "with the user on the brokers or at the token server. A password in a file is read again: "
+        "the service goes on by itself."
     )
 
 
@@ -52,7 +54,8 @@ class ConnectionErrors:
     `error_cb`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cluster: KafkaCluster) -> None:
+        self._cluster = cluster
         self._last: KafkaError | None = None
 
     def report(self, error: KafkaError) -> None:
@@ -68,8 +71,10 @@ class ConnectionErrors:
         """The error of a request that no broker answered."""
         if self._last is None:
             return BrokerUnavailable(cause)
-        text = f"{cause}: {self._last.str()[:TEXT_CHARS_MAX]}"
-        return error_type(self._last)(text)
+        kind, text = error_type(self._last), self._last.str()[:TEXT_CHARS_MAX]
+        if kind is BrokerTlsFailed and (found := tls_probe.reason(self._cluster)):
+            text = found
+        return kind(f"{cause}: {text}")
 
 
 def error_type(error: KafkaError) -> type[BrokerUnavailable]:

@@ -12,6 +12,7 @@ QUEUE = "the producer's queue is bounded by the service's own settings"
 
 REFUSED = {
     "acks": DURABLE,
+    "auto.commit.enable": POSITION,
     "auto.offset.reset": (
         "a lane never jumps: an offset that is out of range stops it until an operator decides"
     ),

@@ -31,7 +31,7 @@ from confluent_kafka.admin import (
 from schemas.topics import Topic
 from services.runtime.errors import BrokerUnavailable, StublineError
 from services.runtime.kafka.cluster import KafkaCluster
-from services.runtime.kafka.connections import ConnectionErrors, error_type
+from services.runtime.kafka.connections import ConnectionErrors
 from services.runtime.records import LaneKey
 
 TIMEOUT_S = 10.0
@@ -108,7 +108,7 @@ class BrokerAdmin:
     def __init__(self, cluster: KafkaCluster | str, *, timeout_s: float = TIMEOUT_S) -> None:
         self._cluster = KafkaCluster.of(cluster)
         self._timeout_s = timeout_s
-        self._connections = ConnectionErrors()
+        self._connections = ConnectionErrors(self._cluster)
         own = {"client.id": "stubline-tools", "log_level": 0}
         self._admin = AdminClient(
             self._cluster.client_settings(own) | {"error_cb": self._connections.report}
@@ -323,16 +323,11 @@ class BrokerAdmin:
         fault = error.args[0]
         if not fault.retriable() and fault.name() not in UNAVAILABLE:
             return BrokerRefused(f"{self._cluster.bootstrap_servers}: {fault.str()}")
-        return self._unavailable(fault.str(), error_type(fault))
+        return self._unavailable(fault.str())
 
-    def _unavailable(
-        self, cause: str, kind: type[BrokerUnavailable] = BrokerUnavailable
-    ) -> BrokerUnavailable:
-        text = f"{self._cluster.bootstrap_servers}: {cause}"
-        if kind is not BrokerUnavailable:
-            return kind(text)
+    def _unavailable(self, cause: str) -> BrokerUnavailable:
         self._admin.poll(0)  # serves what the client reported of its connections
-        return self._connections.unavailable(text)
+        return self._connections.unavailable(f"{self._cluster.bootstrap_servers}: {cause}")
 
 
 def should_be(topic: Topic, replicas: int) -> dict[str, str]:
