@@ -169,9 +169,8 @@ class InputRefused(Transient):
 
     code = "input-refused"
     next_step = (
-        "Give our user Read and Describe on the topics of docs/reference/topics.md that the "
-        "service reads, and Read on its "
-        "group (`kafka-acls.sh`). The service goes on by itself."
+        "Give our user the rights that `stubline topics acls` prints for the process. The service "
+        "goes on by itself."
     )
 
 
