@@ -1,4 +1,4 @@
-"""Laws of the way to PostgreSQL: what a URL asks for is done, or named: TLS and whose certificate is
+"""Laws of the way to PostgreSQL: what a URL requires is done or named. TLS and whose certificates are
 trusted, a password in a file, and the one of several hosts that takes writes.
 """
 
