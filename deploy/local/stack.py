@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -89,7 +89,7 @@ class Stack:
         return ",".join(broker.address for broker in self.kafka)
 
     @property
-    def admin_settings(self) -> dict[str, object]:
+    def admin_settings(self) -> dict[str, Any]:
         """Of a client that may do everything."""
         security = self._security.client_settings if self._security is not None else {}
         return {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, **security}

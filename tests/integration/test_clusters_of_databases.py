@@ -1,5 +1,5 @@
-"""Laws of the way to PostgreSQL: what a URL requires is done or named. TLS and whose certificates are
-trusted, a password in a file, and the one of several hosts that takes writes.
+"""Laws of the way to PostgreSQL: what a URL requires is done or named. TLS and whose certificates
+are trusted, a password in a file, and the one of several hosts that takes writes.
 """
 
 from __future__ import annotations
@@ -87,11 +87,17 @@ def test_a_server_without_tls_is_refused_where_it_is_required(database_url: str)
     assert "does not support SSL" in refusal(make_conninfo(database_url, sslmode="require"))
 
 
-def test_a_missing_authority_is_named(tmp_path: Path, database_url: str) -> None:
-    url = make_conninfo(
-        database_url, sslmode="verify-full", sslrootcert=str(tmp_path / "missing.pem")
-    )
-    assert "missing.pem" in refusal(url)
+def test_a_missing_authority_is_named(
+    authority: Authority, tmp_path: Path, database_url: str
+) -> None:
+    with tls_proxy(place(database_url), authority.issue("db")) as proxy:
+        url = make_conninfo(
+            database_url,
+            port=proxy.port,
+            sslmode="verify-full",
+            sslrootcert=str(tmp_path / "missing.pem"),
+        )
+        assert "missing.pem" in refusal(url)
 
 
 @pytest.fixture

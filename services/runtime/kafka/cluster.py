@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from confluent_kafka import KafkaException, Producer
 
@@ -37,8 +38,8 @@ class KafkaCluster:
         """Addresses alone name a cluster without encryption, logins and a prefix."""
         return cls(cluster) if isinstance(cluster, str) else cluster
 
-    def client_settings(self, own: Mapping[str, object]) -> dict[str, object]:
-        """What librdkafka gets. Raises ConfigurationError."""
+    def client_settings(self, own: Mapping[str, object]) -> dict[str, Any]:
+        """Return what librdkafka gets. Raises ConfigurationError."""
         return {
             "bootstrap.servers": self.bootstrap_servers,
             **own,

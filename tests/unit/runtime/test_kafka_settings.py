@@ -5,7 +5,7 @@ and a secret is read where it is named, again when it changes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ SCRAM = {
 
 
 @pytest.fixture
-def given(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+def given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Sets STUBLINE_KAFKA_*, and nothing else of them."""
     for name in [name for name in os.environ if name.startswith("STUBLINE_KAFKA_")]:
         monkeypatch.delenv(name)
