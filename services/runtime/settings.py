@@ -1,7 +1,7 @@
-"""Settings from the environment. A name that nobody knows stops the start: a misspelt limit is a
-limit that is not there.
+"""Settings from the environment. An unknown name stops the start: a misspelt limit would be no
+limit.
 
-pydantic-settings ignores unknown names in silence; `load` does not, and offers the nearest.
+pydantic-settings ignores unknown names; `load` refuses them and offers the nearest.
 """
 
 import os
@@ -19,7 +19,7 @@ EX_CONFIG = 78  # sysexits.h: the configuration is wrong; restarting changes not
 
 
 class Servers(BaseSettings):
-    """Where the broker and the database are. Every service, tool and test goes by these two."""
+    """Where the brokers and the database are. Every service, tool and test uses these two."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -178,7 +178,7 @@ class KafkaSettings(BaseSettings):
 
 
 class LaneSettings(BaseSettings):
-    """The bounds of a service's lanes. A service's own settings add to these, under its prefix."""
+    """The bounds of a service's lanes. A service adds its own settings, under its prefix."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -189,19 +189,19 @@ class LaneSettings(BaseSettings):
         4 * 2**20,
         ge=2**20,
         le=32 * 2**20,
-        description="Bytes of input a transaction may take. Bounds memory and `unpublished`.",
+        description="Bytes of input in a transaction. Bounds memory and the outbox of a lane.",
     )
     batch_wait_ms: int = Field(
         20,
         ge=1,
         le=1_000,
-        description="How long a batch may wait to fill: what a quiet night pays.",
+        description="How long a batch may wait to fill: the latency of a quiet night.",
     )
     acknowledgement_wait_ms: int = Field(
         500,
         ge=50,
         le=5_000,
-        description="A lane that waits longer for the broker is left out of the joint transaction.",
+        description="A lane that waits longer for the broker is left out of the next transaction.",
     )
     revoke_deadline_ms: int = Field(
         150,
@@ -218,15 +218,13 @@ class LaneSettings(BaseSettings):
         description="From SIGTERM to the end. Keep it below the orchestrator's grace period.",
     )
     tick_interval_ms: int = Field(
-        1_000, ge=50, le=60_000, description="How often work with no input is looked for."
+        1_000, ge=50, le=60_000, description="How often work that needs no input is done."
     )
     controls_interval_ms: int = Field(
         500,
         ge=50,
         le=900,
-        description=(
-            "How often pause, resume and rates are read. They promise to act within a second."
-        ),
+        description=("How often pause, resume and rates are read. They must act within a second."),
     )
     idle_check_ms: int = Field(
         3_000,
@@ -236,43 +234,50 @@ class LaneSettings(BaseSettings):
             "How often a lane without records compares its row and the end of its partition."
         ),
     )
-    replay_letters_max: int = Field(
-        200, ge=1, le=5_000, description="Dead letters that one tick gives back."
+    replay_dead_letters_max: int = Field(
+        200, ge=1, le=5_000, description="Dead letters that one tick replays."
     )
     replay_bytes_max: int = Field(
         4 * 2**20,
         ge=2**20,
         le=32 * 2**20,
-        description="Bytes of dead letters that one tick gives back.",
+        description="Bytes of dead letters that one tick replays.",
     )
     delivery_timeout_ms: int = Field(
         10_000,
         ge=1_000,
         le=120_000,
-        description="When the producer gives an output up. It is then produced again from the row.",
+        description=(
+            "After this time an output counts as not delivered. It is produced again from the "
+            "lane's row."
+        ),
     )
     acquire_backoff_min_ms: int = Field(
-        100, ge=10, le=5_000, description="The first wait of a lane that was fenced."
+        100, ge=10, le=5_000, description="The first delay of a lane that was fenced."
     )
     acquire_backoff_max_ms: int = Field(
-        2_000, ge=100, le=60_000, description="The longest wait of a lane that was fenced."
+        2_000, ge=100, le=60_000, description="The longest delay of a lane that was fenced."
     )
     outage_backoff_max_ms: int = Field(
         5_000,
         ge=100,
         le=60_000,
-        description="The longest wait while the database or the broker is away. Jitter is added.",
+        description=(
+            "The longest delay while the database or the broker is unavailable. Jitter is added."
+        ),
     )
     bisect_deadline_ms: int = Field(
         1_500,
         ge=100,
         le=2_500,
-        description="How long a batch may be tried in parts, below the transaction's own bound.",
+        description=(
+            "How long a failed batch may be bisected, within the transaction's own bound."
+        ),
     )
-    brake_window_records: int = Field(
-        200, ge=10, le=10_000, description="The last records that the brake looks at."
+    breaker_window_records: int = Field(
+        200, ge=10, le=10_000, description="The last records that the failure rate is taken of."
     )
-    brake_share: float = Field(
+    breaker_share: float = Field(
         0.5,
         gt=0,
         le=1,
@@ -290,10 +295,13 @@ class LaneSettings(BaseSettings):
         2_000,
         ge=200,
         le=5_000,
-        description="Longest rest inside a transaction, for a process that was stopped there.",
+        description="Longest idle time inside a transaction, for a process that was stopped there.",
     )
     lock_timeout_ms: int = Field(
-        1_500, ge=50, le=5_000, description="Longest wait for a row. Then all is decided anew."
+        1_500,
+        ge=50,
+        le=5_000,
+        description="Longest wait for a row. Then the batch is decided again.",
     )
     tcp_user_timeout_ms: int = Field(
         4_000,
@@ -313,8 +321,8 @@ class LaneSettings(BaseSettings):
         ge=2,
         le=600,
         description=(
-            "A loop that has not turned for so long fails /livez, and is started anew by "
-            "its keeper."
+            "A loop without an iteration for so long fails /livez, and its supervisor restarts "
+            "the process."
         ),
     )
     log_level: str = Field(
@@ -323,7 +331,7 @@ class LaneSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _bounds_nest(self) -> Self:
-        """A wait inside a transaction that outlasts it would never be seen to end."""
+        """A wait inside a transaction must end before the transaction does."""
         for inner in ("idle_in_transaction_ms", "lock_timeout_ms", "bisect_deadline_ms"):
             if getattr(self, inner) >= self.transaction_timeout_ms:
                 raise ValueError(f"{inner} must be below transaction_timeout_ms")
@@ -333,7 +341,7 @@ class LaneSettings(BaseSettings):
 
 
 class ConfigurationError(ValueError):
-    """One clear line for whoever set the environment. It never quotes a value: a value may be a
+    """One line for the person who set the environment. It never quotes a value, which may be a
     password.
     """
 
@@ -342,9 +350,7 @@ S = TypeVar("S", bound=BaseSettings)
 
 
 def read(cls: type[S]) -> S:
-    """The settings of the environment, or ConfigurationError with everything that is wrong with
-    them.
-    """
+    """Return the settings of the environment. Raises ConfigurationError with all their faults."""
     problems = _unknown(cls)
     try:
         settings = cls()
@@ -364,9 +370,7 @@ def read(cls: type[S]) -> S:
 
 
 def load(cls: type[S]) -> S:
-    """As `read`, for a process's start: a wrong configuration ends it with exit code 78 and one
-    line.
-    """
+    """As `read`, for the start of a process: a wrong configuration ends it with `refuse_start`."""
     try:
         return read(cls)
     except ConfigurationError as error:
@@ -380,7 +384,7 @@ def refuse_start(error: ConfigurationError) -> NoReturn:
 
 
 def variable(cls: type[BaseSettings], field: str) -> str:
-    """What a setting is called in the environment."""
+    """Return the name of a setting in the environment."""
     return f"{prefix(cls)}{field}".upper()
 
 
@@ -392,10 +396,10 @@ def _unknown(cls: type[BaseSettings]) -> list[str]:
     if not (own := prefix(cls).upper()):
         return []
     known = [variable(cls, field) for field in cls.model_fields]
-    strangers = sorted(
+    unknown = sorted(
         name for name in os.environ if name.upper().startswith(own) and name.upper() not in known
     )
-    return [f"{name} is no setting{_nearest(name.upper(), known)}" for name in strangers]
+    return [f"{name} is no setting{_nearest(name.upper(), known)}" for name in unknown]
 
 
 def _nearest(name: str, known: list[str]) -> str:

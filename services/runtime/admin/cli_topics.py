@@ -29,7 +29,7 @@ def check_topics(*, as_json: AsJson = False) -> None:
         findings,
         ("topic", "what", "should", "found"),
         as_json=as_json,
-        empty="all topics are as they should be",
+        empty="all topics are as needed",
     )
     if findings:
         raise typer.Exit(ExitCode.REFUSED)

@@ -136,7 +136,7 @@ class Timer(Generic[S]):
 
     def _take_letters(self, transaction: Transaction[S], _now: datetime) -> list[Output]:
         taken = transaction.take_requested(
-            self._settings.replay_letters_max, self._settings.replay_bytes_max
+            self._settings.replay_dead_letters_max, self._settings.replay_bytes_max
         )
         return [dead_letters.replay_output(self._service.replay_topic, replay) for replay in taken]
 

@@ -66,7 +66,7 @@ class Worker(Generic[S]):
             means.service.parse, means.service.replay_topic, means.telemetry
         )
         self._brake = FailureRateBreaker(
-            means.settings.brake_window_records, means.settings.brake_share
+            means.settings.breaker_window_records, means.settings.breaker_share
         )
         self._decider = BatchCommitter(means, self._brake)
         self._blame = PoisonBisector(means)
@@ -288,7 +288,7 @@ class Worker(Generic[S]):
         alone.
         """
         try:
-            found = self._blame.find(parts, verdicts, enough=self._settings.brake_window_records)
+            found = self._blame.find(parts, verdicts, enough=self._settings.breaker_window_records)
         except LanesLost as lost:
             self.assignment.fenced(lost.lanes)
             return [part for part in parts if part.lane.key not in lost.lanes]

@@ -314,7 +314,7 @@ def test_a_long_replay_keeps_no_tick_away(fake_world: FakeWorld) -> None:
     """A slice of letters and the tick take turns."""
     world = fake_world
     letters = buried(world, 40, then=None)
-    wait_until_owned(world, world.start("first", release=TICKING_MENDED, replay_letters_max=1))
+    wait_until_owned(world, world.start("first", release=TICKING_MENDED, replay_dead_letters_max=1))
     world.ask_for(letters)
     world.send(Input("due", "due-key", "later"))
     world.until(
@@ -356,7 +356,7 @@ def test_a_tick_that_raises_keeps_no_replay_away(
     world = fake_world
     letters = buried(world, 6, then=None)
     monkeypatch.setattr(MemoryStore, "lock_due", None)
-    member = world.start("first", release=TICKING_MENDED, replay_letters_max=1)
+    member = world.start("first", release=TICKING_MENDED, replay_dead_letters_max=1)
     wait_until_owned(world, member)
     world.run(0.5)
     assert {type(it) for it in member.told.troubles} == {TickFailed}
