@@ -1,10 +1,9 @@
-"""Every topic, who reads it and who writes it. Data only: `stubline migrate` creates them,
-`stubline topics acls` prints the rights to them, docs/reference/topics.md is written from them.
+"""Every topic, and the groups that read and write it. Data only: `stubline migrate` creates the
+topics, `stubline topics acls` prints the rights to them, and docs/reference/topics.md is generated
+from them. With STUBLINE_KAFKA_PREFIX the brokers have longer names; these are used everywhere else.
 
-With STUBLINE_KAFKA_PREFIX the brokers have longer names; these here are used everywhere else.
-
-A topic is keyed by what its events are about, so that all of a key stand in one partition in their
-order.
+A topic is keyed by what its events are about, so all events of a key stand in one partition in
+their order.
 """
 
 from dataclasses import dataclass
@@ -15,30 +14,30 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic and its settings. Names end in the version of their format: another format is another
-    topic.
+    """A topic with its configuration. Names end in the version of their format: another format is
+    another topic.
     """
 
     name: str
     key: str
     written_by: str
     partitions: int = 8
-    # Personal data is found and shredded in the database, so topics keep it for days only.
+    # Personal data is found and shredded in the database, so the stream must not keep it.
     retention_ms: int = 7 * DAY_MS
     max_message_bytes: int = 8 * MIB
     cleanup: str = "delete"
-    # Its records carry the time at which the broker appended them, not their producers' time.
+    # Records carry the time at which the broker appended them (LogAppendTime).
     is_stamped_by_broker: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A consumer group, and so a service: it reads its topics and its own replays, and writes its
+    """The consumer group of a service. It reads its topics and its own replays, and writes its
     outputs, its dead letters and its replays.
     """
 
     name: str
-    # The owner of partition 0 of the first one owns the timer: never reorder.
+    # The owner of partition 0 of the first topic runs the timer: never reorder them.
     topics: tuple[str, ...]
     outputs: tuple[str, ...] = ()
 
@@ -51,12 +50,12 @@ TOPICS = (
     Topic(
         "callbacks.received.v1",
         "source:external order",
-        "the webhook endpoint, polls; storefronts directly",
+        "ingest's webhook endpoint; storefronts directly",
         max_message_bytes=MIB,
-        is_stamped_by_broker=True,  # facts are ordered by it: one clock for all endpoints
+        is_stamped_by_broker=True,  # facts are ordered by it, so all endpoints need one clock
     ),
     Topic("orders.observed.v1", "order id", "ingest"),
-    Topic("fraud.signals.v1", "order id", "ingest, velocity"),
+    Topic("fraud.signals.v1", "order id", "ingest"),
     Topic("orders.commands.v1", "order id", "console, command line", max_message_bytes=MIB),
     Topic("orders.decided.v1", "order id", "approval"),
     Topic("tickets.changed.v1", "order id", "issuer"),
@@ -67,7 +66,7 @@ GROUPS = (
     Group(
         "stubline.ingest",
         ("callbacks.received.v1",),
-        outputs=("orders.observed.v1", "fraud.signals.v1", "callbacks.received.v1"),  # and polls
+        outputs=("orders.observed.v1", "fraud.signals.v1", "callbacks.received.v1"),  # of polls
     ),
     Group("stubline.approval", ("orders.observed.v1",), outputs=("orders.decided.v1",)),
     Group("stubline.issuer", ("orders.decided.v1",), outputs=("tickets.changed.v1",)),
@@ -80,17 +79,21 @@ GROUPS = (
 
 
 def dead_topic(group: str) -> Topic:
-    """For people and tools. A replay reads the dead letter's row, never this topic."""
+    """Return the topic of a group's dead letters. It is for people and tools: replays are made from
+    the rows of runtime.dead_letters.
+    """
     return Topic(f"{group}.dead.v1", "original key", "runtime")
 
 
 def replay_topic(group: str) -> Topic:
-    """Dead letters that an operator replays. Only its own group reads it."""
+    """Return the topic of a group's replays. Only that group reads it."""
     return Topic(f"{group}.replay.v1", "original key", "runtime")
 
 
 def all_topics() -> tuple[Topic, ...]:
-    """Return what an installation needs: the stream, and each group's dead letters and replays."""
+    """Return the topics of an installation: the stream, and for each group its dead letters and its
+    replays.
+    """
     return TOPICS + tuple(
         topic for group in GROUPS for topic in (dead_topic(group.name), replay_topic(group.name))
     )

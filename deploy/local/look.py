@@ -1,4 +1,6 @@
-"""`make tail` and `make lag`: records as they arrive, and how far behind each lane is."""
+"""What a person wants to see of the servers: records as they come, and how far each lane is
+behind.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,7 @@ from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.records import TIMER, LaneKey
 
 LANES = """
-select consumer_group, topic, partition, epoch, next_offset, unpublished is not null as unpublished,
-    stopped_code
+select consumer_group, topic, partition, epoch, next_offset, unpublished is not null as unpublished, stopped_code
 from runtime.lanes order by consumer_group, topic, partition
 """
 
@@ -45,15 +46,16 @@ def tail(cluster: KafkaCluster, topic: str, *, last: int) -> None:
         "enable.auto.commit": False,
         "log_level": 2,
     }
-    consumer, name = Consumer(cluster.client_settings(own)), cluster.on_broker(topic)
-    known = consumer.list_topics(name, timeout=10).topics[name]
+    consumer = Consumer(cluster.client_settings(own))
+    topic = cluster.on_broker(topic)
+    known = consumer.list_topics(topic, timeout=10).topics[topic]
     if known.error is not None:
         raise StackError(f"{topic}: {known.error.str()}")
-    partitions = [TopicPartition(name, number) for number in sorted(known.partitions)]
-    for partition in partitions:
-        low, high = consumer.get_watermark_offsets(partition, timeout=10)
-        partition.offset = max(low, high - last)
-    consumer.assign(partitions)
+    parts = [TopicPartition(topic, number) for number in sorted(known.partitions)]
+    for part in parts:
+        low, high = consumer.get_watermark_offsets(part, timeout=10)
+        part.offset = max(low, high - last)
+    consumer.assign(parts)
     try:
         for record in records(consumer):
             show(record)

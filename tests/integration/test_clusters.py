@@ -1,9 +1,8 @@
 """Laws of real clusters: the pipeline runs where every client needs TLS, a login and exactly the
-ACLs that `stubline topics acls` prints, and what is taken away is named, loses nothing, and may be
-given back.
+ACLs that `stubline topics acls` prints. A right, a password or a certificate that fails is named,
+loses nothing, and the process goes on when it is restored.
 
-One broker with Kafka's own authorizer, on which others could live too: topics and groups have a
-prefix.
+One broker with Kafka's own authorizer. Topics and groups have a prefix, as on a shared cluster.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from confluent_kafka.admin import (
 )
 
 from deploy.local.kafka import BrokerSecurity
-from deploy.local.process import replace_text
+from deploy.local.process import replace_text, wait_until
 from deploy.local.programs import Program, services
 from deploy.local.roles import environment_of_command
 from deploy.local.stack import Stack
@@ -47,6 +46,7 @@ from services.runtime.errors import StublineError
 from services.runtime.kafka.acls import PROCESSES
 from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.connections import BrokerLoginRefused, BrokerTlsFailed
+from services.runtime.kafka.credentials import CredentialsChanged
 from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.settings import KafkaSettings
 from tests.support.certificates import Authority, Issued
@@ -294,7 +294,7 @@ def test_a_client_certificate_is_a_login_too(cluster: Cluster) -> None:
     files = {"certificate_file": late.certificate, "key_file": late.key}
     reached = cluster.reached(address=address, security_protocol="SSL", **files)
     with pytest.raises(BrokerTlsFailed, match=r"client-expired.crt expired at "):
-        BrokerAdmin(reached, timeout_s=2).brokers()
+        BrokerAdmin(reached, timeout_s=1).brokers()
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_login_that_is_refused_is_named(
 ) -> None:
     reached = cluster.reached(security_protocol="SASL_SSL", **settings)
     with pytest.raises(kind, match="Authentication failed"):
-        BrokerAdmin(reached, timeout_s=2).brokers()
+        BrokerAdmin(reached, timeout_s=1).brokers()
 
 
 def test_the_whole_pipeline_runs_with_the_acls_that_are_printed(
@@ -378,3 +378,19 @@ def test_an_expired_certificate_is_named_and_the_process_goes_on_with_the_next(
         cluster.present(cluster.certificate)
     all_delivered(shop, bought)
     assert "certificate has expired" in delivery.log_file.read_text("utf-8")
+
+
+def test_a_changed_authority_ends_every_process_and_its_supervisor_starts_it_again(
+    cluster: Cluster, shop: Stubline
+) -> None:
+    """All of them, for all of them read the same file."""
+    programs = [shop.services.programs[name] for name in ("door", "ingest", "issuer")]
+    before = cluster.authority.certificate.read_bytes()
+    replace_text(cluster.authority.certificate, before.decode())
+    for program in programs:
+        wait_until(
+            f"the end of {program.name}", lambda it=program: not it.running, seconds=NAMED_WITHIN_S
+        )
+        assert CredentialsChanged.code in program.log_file.read_text("utf-8")
+    shop.services.start()
+    all_delivered(shop, buy(shop, 3))

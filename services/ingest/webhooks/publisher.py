@@ -1,7 +1,7 @@
-"""Publishes callbacks to Kafka; each is awaited until all in-sync replicas have acknowledged it.
+"""Records of the door into Kafka, each awaited until it is acknowledged by all in-sync replicas.
 
-One thread polls the producer. Acknowledgements cross into the event loop in batches, with one
-wake-up for many.
+One thread polls the producer; acknowledgements cross into the event loop in batches, one wake-up
+for many.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Acknowledgement(NamedTuple):
 
 
 class BrokerDidNotTakeError(Exception):
-    """Kafka did not acknowledge the record: it may or may not have it, so the sender must send it
+    """Kafka does not take the record now, or nobody knows whether it has: the sender shall come
     again.
     """
 
@@ -66,18 +66,17 @@ class CallbackPublisher:
         skew_warning_s: float = 2.0,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        cluster = KafkaCluster.of(cluster)
+        self._cluster = cluster = KafkaCluster.of(cluster)
+        self._connections = ConnectionErrors(cluster)
         settings = producer_settings(cluster, "stubline-webhooks", int(wait_s * 1_000))
         bounds: dict[str, object] = {
             "queue.buffering.max.messages": records_max,
             "queue.buffering.max.kbytes": max(1, bytes_max // 1_024),
-            "error_cb": self._reported,
+            "error_cb": self._said,
         }
-        self._connections = ConnectionErrors(cluster)
         self._producer = Producer(settings | bounds, logger=LOGGER)
         self._credentials = CredentialsWatch(cluster.settings, self._producer)
-        self._cluster, self._topic = cluster, cluster.on_broker(topic)
-        self._wait_s, self._on_fatal = wait_s, on_fatal
+        self._topic, self._wait_s, self._on_fatal = cluster.on_broker(topic), wait_s, on_fatal
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._told: deque[Acknowledgement] = deque()
@@ -160,7 +159,7 @@ class CallbackPublisher:
             self._fail(f"{error.code}: {error.cause}")
 
     def _probe(self) -> None:
-        """Checks whether Kafka answers and has the topic. Called only while that is in doubt."""
+        """Whether Kafka answers, and has the topic: asked only while that is in doubt."""
         try:
             found = self._producer.list_topics(self._topic, timeout=PROBE_S).topics[self._topic]
         except KafkaException as error:
@@ -195,7 +194,7 @@ class CallbackPublisher:
         self._fatal = why
         self._loop.call_soon_threadsafe(self._on_fatal, why)
 
-    def _reported(self, error: KafkaError) -> None:
+    def _said(self, error: KafkaError) -> None:
         self._connections.report(error)
         if error.fatal():
             self._fail(f"{WebhookProducerFailed.code}: the producer failed: {error.name()}")

@@ -15,6 +15,10 @@ from services.runtime.kafka.cluster import KafkaCluster
 
 WEBHOOKS, COMMANDS, MIGRATE = "webhooks", "commands", "migrate"
 WEBHOOK_TOPIC = "callbacks.received.v1"
+OF_ALL_TOPICS = {
+    COMMANDS: ("Describe", "DescribeConfigs"),
+    MIGRATE: ("Create", "Alter", "AlterConfigs"),
+}
 PROCESSES = {
     WEBHOOKS: "services.ingest.webhooks",
     **{group.service: f"services.{group.service}" for group in GROUPS},
@@ -65,24 +69,15 @@ def required_acls(cluster: KafkaCluster, users: Mapping[str, str]) -> list[Acl]:
 
 
 def _rights(process: str) -> Iterable[tuple[str, str, str]]:
-    every = [topic.name for topic in all_topics()]
-    match process:
-        case "webhooks":
-            return [("topic", WEBHOOK_TOPIC, "Write")]
-        case "commands":
-            return [
-                ("topic", name, operation)
-                for name in every
-                for operation in ("Describe", "DescribeConfigs")
-            ]
-        case "migrate":
-            return [
-                ("topic", name, operation)
-                for name in every
-                for operation in ("Create", "Alter", "AlterConfigs")
-            ]
-        case _:
-            return _of_group(next(group for group in GROUPS if group.service == process))
+    if process == WEBHOOKS:
+        return [("topic", WEBHOOK_TOPIC, "Write")]
+    if process in OF_ALL_TOPICS:
+        return [
+            ("topic", topic.name, operation)
+            for topic in all_topics()
+            for operation in OF_ALL_TOPICS[process]
+        ]
+    return _of_group(next(group for group in GROUPS if group.service == process))
 
 
 def _of_group(group: Group) -> list[tuple[str, str, str]]:

@@ -94,7 +94,7 @@ def producer_settings(
         "client.id": client_id,
         "enable.idempotence": True,
         "acks": "all",
-        # The default of Java's producers, so that a key has one partition whoever publishes it.
+        # The default of Java's producers, so that a key has one partition by any producer.
         "partitioner": "murmur2_random",
         "linger.ms": 2,
         "delivery.timeout.ms": delivery_timeout_ms,
@@ -119,6 +119,7 @@ class KafkaClient:
         delivery_timeout_ms: int,
     ) -> None:
         self._cluster, self._group = KafkaCluster.of(cluster), group
+        self._prefix = self._cluster.prefix
         self._connections = ConnectionErrors(self._cluster)
         self._consumer = Consumer(
             consumer_settings(self._cluster, group, client_id)
@@ -197,7 +198,7 @@ class KafkaClient:
         if raised is not None:
             raise raised
         self._renew_credentials()
-        return sorted_out(messages, len(self._cluster.prefix))
+        return sorted_out(messages, len(self._prefix))
 
     def _renew_credentials(self) -> None:
         """Raises CredentialsChanged, after leaving the group so that others take the lanes now."""
@@ -236,7 +237,7 @@ class KafkaClient:
             answer(None if error is None else _delivery_error(error))
 
         headers = output.headers if type(output.headers) is list else list(output.headers)
-        topic = self._cluster.on_broker(output.topic)
+        topic = self._prefix + output.topic
         deadline = 0.0
         while True:
             try:

@@ -59,7 +59,7 @@ class ConnectionErrors:
         self._last: KafkaError | None = None
 
     def report(self, error: KafkaError) -> None:
-        """`All brokers are down` follows the reason, and tells less than it."""
+        """Keeps the reason when `all brokers are down` follows it."""
         if self._last is None or error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
             self._last = error
 

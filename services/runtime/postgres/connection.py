@@ -1,9 +1,8 @@
-"""Opens database sessions in which every wait is bounded.
+"""Connections whose every wait is bounded.
 
-All bounds are shorter than the time after which another owner may take a lane over: PostgreSQL ends
-the session of a process that stands still inside its transaction, and the kernel notices a broken
-network. DATABASE_URL decides on TLS, password files and several hosts
-(docs/how-to/connect-to-the-database.md).
+All bounds lie below the time in which another owner must be able to start (LANES section 5): a
+process that rests inside its transaction is thrown out by the server, and one whose network is gone
+is noticed by the kernel.
 """
 
 import psycopg
@@ -26,7 +25,7 @@ def connect(
     lock_ms: int = 1_500,
     tcp_user_timeout_ms: int = 4_000,
 ) -> Connection[TupleRow]:
-    """Open a session in UTC, called `name` in pg_stat_activity. Zero lifts a bound, for a
+    """A connection in UTC, called `name` in pg_stat_activity. Zero lifts a bound, for a
     migration.
     """
     given = conninfo_to_dict(url).get("options") or ""
@@ -46,8 +45,9 @@ def connect(
         ).strip(),
         application_name=name,
         client_encoding="UTF8",
-        # For each host. libpq counts in seconds, and takes less than 2 for 2.
-        connect_timeout=max(2, -(-tcp_user_timeout_ms // 1_000)),
+        connect_timeout=max(
+            2, -(-tcp_user_timeout_ms // 1_000)
+        ),  # libpq counts in seconds, and takes less than 2 for 2
         tcp_user_timeout=tcp_user_timeout_ms,
         keepalives=1,
         keepalives_idle=2,

@@ -1,9 +1,9 @@
-"""Checks a new database session before it is used: it has our time bounds, and the role of our
-group.
+"""What a new database session must hold before anything is done with it: our time bounds, and the
+role of our group.
 
-Neither PostgreSQL nor a pooler reports these faults: a pooler in transaction mode drops the bounds
-that are set at the start of a session, and row-level security shows a wrong login empty tables
-instead of an error.
+Both checks exist because PostgreSQL and poolers say nothing themselves: a pooler in transaction
+mode drops the bounds that are set at the start of a session, and row security shows a wrong login
+empty tables instead of an error.
 """
 
 from __future__ import annotations
@@ -22,33 +22,35 @@ REFUSED_BY_POOLER = "unsupported startup parameter"  # as PgBouncer words it
 
 
 class SessionBoundsIgnored(Fatal):
-    """The session does not have the time bounds that were requested: something between the process
-    and PostgreSQL drops them.
+    """The session does not have the time bounds that were asked for: something between us and
+    PostgreSQL drops them.
     """
 
     code = "database-bounds-ignored"
     next_step = (
         "Let DATABASE_URL name PostgreSQL itself, or a pooler in session mode that passes "
-        "`options` on. PgBouncer is not supported: it drops the startup options that bound our "
-        "transactions. See docs/how-to/connect-to-the-database.md."
+        "`options` on. PgBouncer is not "
+        "supported: it drops the startup options that bound our transactions. See "
+        "docs/how-to/connect-to-the-database.md."
     )
 
 
 class DatabaseRoleMissing(Fatal):
-    """The login does not have the role of the consumer group, so row-level security hides all rows
-    of the group from it.
+    """The login has not the role of this consumer group, so row security hides all rows of the
+    group from it.
     """
 
     code = "database-role-missing"
     next_step = (
         "Compare DATABASE_URL with the service: each service has a login of its own. Then grant "
-        "that login the role of its service, for example `grant stubline_issuer to LOGIN`, and "
-        "start the process again. See docs/how-to/connect-to-the-database.md."
+        "that login the role of its "
+        "service, for example `grant stubline_issuer to LOGIN`, and start the process again. "
+        "See docs/how-to/connect-to-the-database.md."
     )
 
 
 def check_bounds(connection: Connection[Any], wanted: Mapping[str, int]) -> None:
-    """Raises SessionBoundsIgnored and closes the connection, unless each setting has its value in
+    """Raises SessionBoundsIgnored, and closes the connection, unless each setting has the value in
     milliseconds.
     """
     found = dict(connection.execute(SQL["show_bounds"], {"names": list(wanted)}).fetchall())
@@ -63,7 +65,7 @@ def check_bounds(connection: Connection[Any], wanted: Mapping[str, int]) -> None
 
 
 def refused_by_pooler(error: psycopg.OperationalError) -> SessionBoundsIgnored | None:
-    """Return the error of a pooler that refuses a session with `options`, or None."""
+    """The error of a pooler that refuses the session because it carries `options`."""
     text = str(error)
     return (
         SessionBoundsIgnored(text.strip().partition("\n")[0]) if REFUSED_BY_POOLER in text else None
@@ -71,8 +73,8 @@ def refused_by_pooler(error: psycopg.OperationalError) -> SessionBoundsIgnored |
 
 
 def check_role(connection: Connection[Any], group: str) -> None:
-    """Raises DatabaseRoleMissing and closes the connection, if row-level security hides the group's
-    rows from the login.
+    """Raises DatabaseRoleMissing, and closes the connection, if row security hides the group's rows
+    from the login.
     """
     role = group.replace(".", "_")
     row = connection.execute(SQL["sees_group"], {"role": role}).fetchone()
