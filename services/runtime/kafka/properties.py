@@ -5,9 +5,7 @@ from __future__ import annotations
 POSITION = "the position of a lane is its row in PostgreSQL; offsets in Kafka are only a hint"
 MEMBERSHIP = "takeover after a crash is proven with groups of the protocol `consumer` (KIP-848)"
 DURABLE = "an output is published only when every in-sync replica has it, once and in order"
-SECURITY = (
-    "STUBLINE_KAFKA_SECURITY_PROTOCOL and the settings beside it define how brokers are reached"
-)
+SECURITY = "STUBLINE_KAFKA_SECURITY_PROTOCOL and the settings beside it are for that"
 BY_REFERENCE = "secrets are read by reference, so that they can be renewed: {}"
 DEADLINE = "STUBLINE_<SERVICE>_DELIVERY_TIMEOUT_MS sets it"
 QUEUE = "the producer's queue is bounded by the service's own settings"
