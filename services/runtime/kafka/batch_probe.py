@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.messages import UNREADABLE
 from services.runtime.records import LaneKey
+from services.runtime.settings import ConfigurationError
 
 DEADLINE_S = 5.0
 LOGGER = logging.getLogger("kafka")
@@ -41,7 +42,10 @@ def batch_end(
         "check.crcs": True,
         "fetch.wait.max.ms": 10,
     }
-    consumer = Consumer(cluster.client_settings(own), logger=LOGGER)
+    try:
+        consumer = Consumer(cluster.client_settings(own), logger=LOGGER)
+    except (ConfigurationError, KafkaException):  # a secret is just being replaced
+        return None
     until = time.monotonic() + deadline_s
     topic = cluster.on_broker(lane.topic)
     try:
