@@ -1,5 +1,6 @@
-"""Every topic, and the groups that read it. Data only: `stubline migrate` creates the topics, and
-docs/reference/topics.md is generated from them.
+"""Every topic, and the groups that read and write it. Data only: `stubline migrate` creates the
+topics, `stubline topics acls` prints the rights to them, and docs/reference/topics.md is generated
+from them. With STUBLINE_KAFKA_PREFIX the brokers have longer names; these are used everywhere else.
 
 A topic is keyed by what its events are about, so all events of a key stand in one partition in
 their order.
@@ -31,11 +32,14 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The consumer group of a service. It reads its topics and its own replays."""
+    """The consumer group of a service. It reads its topics and its own replays, and writes its
+    outputs, its dead letters and its replays.
+    """
 
     name: str
     # The owner of partition 0 of the first topic runs the timer: never reorder them.
     topics: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
 
     @property
     def service(self) -> str:
@@ -59,10 +63,18 @@ TOPICS = (
 )
 
 GROUPS = (
-    Group("stubline.ingest", ("callbacks.received.v1",)),
-    Group("stubline.approval", ("orders.observed.v1",)),
-    Group("stubline.issuer", ("orders.decided.v1",)),
-    Group("stubline.delivery", ("tickets.changed.v1", "orders.decided.v1")),
+    Group(
+        "stubline.ingest",
+        ("callbacks.received.v1",),
+        outputs=("orders.observed.v1", "fraud.signals.v1", "callbacks.received.v1"),  # of polls
+    ),
+    Group("stubline.approval", ("orders.observed.v1",), outputs=("orders.decided.v1",)),
+    Group("stubline.issuer", ("orders.decided.v1",), outputs=("tickets.changed.v1",)),
+    Group(
+        "stubline.delivery",
+        ("tickets.changed.v1", "orders.decided.v1"),
+        outputs=("deliveries.changed.v1",),
+    ),
 )
 
 

@@ -30,6 +30,7 @@ from deploy.local.programs import Services, services
 from deploy.local.roles import environment_of, environment_of_command
 from deploy.local.servers import FILES, PLATES
 from deploy.local.stack import STATE, Stack
+from services.runtime.kafka.cluster import configured
 
 HERE = Path(__file__).parent
 OUTCOME = STATE / "demo"
@@ -70,11 +71,12 @@ def main() -> int:
         environment = {**servers.environment, "DEMO_SHOP_SECRET": secret}
         running = held.enter_context(services(OUTCOME, environment, sources))
         reader = environment_of(servers.environment, "console")
+        cluster = configured(reader["KAFKA_BOOTSTRAP_SERVERS"])
         scene = Scene(
             plan(given.orders, given.seed),
             Storefront(f"{running.door}/hooks/{reconcile.SOURCE}", secret),
             running,
-            lambda: open_store(reader["DATABASE_URL"], reader["KAFKA_BOOTSTRAP_SERVERS"]),
+            lambda: open_store(reader["DATABASE_URL"], cluster),
             console,
         )
         return conclude(scene, servers.maildir, play(scene))

@@ -9,6 +9,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.postgres import statements
 from services.runtime.records import LaneKey
@@ -39,11 +40,15 @@ class Stage:
 @dataclass(frozen=True, slots=True)
 class Store:
     connection: Connection[TupleRow]
-    bootstrap_servers: str
+    cluster: KafkaCluster
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return self.cluster.bootstrap_servers
 
     def stages(self) -> dict[str, Stage]:
         rows = self.connection.execute(SQL["stages"]).fetchall()
-        ends = BrokerAdmin(self.bootstrap_servers).ends(
+        ends = BrokerAdmin(self.cluster).ends(
             {LaneKey(row[1], row[2]) for row in rows if row[1] != "@timer"}
         )
         stages: dict[str, Stage] = defaultdict(Stage)
@@ -108,5 +113,5 @@ class Store:
         ]
 
 
-def open_store(database_url: str, bootstrap_servers: str) -> Store:
-    return Store(psycopg.connect(database_url, autocommit=True), bootstrap_servers)
+def open_store(database_url: str, cluster: KafkaCluster | str) -> Store:
+    return Store(psycopg.connect(database_url, autocommit=True), KafkaCluster.of(cluster))

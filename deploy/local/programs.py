@@ -11,7 +11,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -77,6 +77,8 @@ class Services:
 
     state: Path
     environment: Mapping[str, str]
+    # Settings that only one process has, by its name: its own login, for instance.
+    own_settings: Callable[[str], Mapping[str, str]] = lambda _name: {}
     programs: dict[str, Program] = field(default_factory=dict)
     _ports: set[int] = field(default_factory=set)
 
@@ -86,7 +88,7 @@ class Services:
         """`role`: the database's, without its prefix; None for a process that needs no database."""
         port = self._free_port()
         own = environment_of({**os.environ, **self.environment}, role)
-        environment = {**own, **settings, port_variable: str(port)}
+        environment = {**own, **self.own_settings(name), **settings, port_variable: str(port)}
         program = self.programs[name] = Program(name, module, self.state, port, environment)
         return program
 
@@ -135,10 +137,16 @@ class Services:
 
 @contextmanager
 def services(
-    state: Path, environment: Mapping[str, str], sources_file: Path, *, senders: int = 2
+    state: Path,
+    environment: Mapping[str, str],
+    sources_file: Path,
+    *,
+    senders: int = 2,
+    own_settings: Callable[[str], Mapping[str, str]] = lambda _name: {},
 ) -> Iterator[Services]:
     """All of them, ready; stopped in the end, whatever happens."""
-    found = Services(state, {**environment, "STUBLINE_INGEST_SOURCES_FILE": str(sources_file)})
+    environment = {**environment, "STUBLINE_INGEST_SOURCES_FILE": str(sources_file)}
+    found = Services(state, environment, own_settings)
     found.add_endpoint()
     for stage in STAGES:
         found.add(stage, f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT", stage)

@@ -1,8 +1,7 @@
-"""One Kafka, one PostgreSQL, one mail server: real ones, in a folder of their own, gone when their
-owner is.
+"""One Kafka, one PostgreSQL, one mail server: real ones, in a folder of their own.
 
-A stack ends with the process that started it, by whatever death; only a detached one (`make up`)
-stays until `down`.
+A stack ends with the process that started it, even if that is killed; only a detached one
+(`make up`) stays until `down`.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from deploy.local import postgres, servers
 from deploy.local.jars import fetched
-from deploy.local.kafka import Broker
+from deploy.local.kafka import Broker, BrokerSecurity
 from deploy.local.mail import Mail
 from deploy.local.ports import kept_ports
 from deploy.local.postgres import Postgres
@@ -45,7 +44,15 @@ LOGS_OF_LAST_RUN = STATE / "logs-of-last-run"
 
 
 class Stack:
-    def __init__(self, state_dir: Path, brokers: int = 1, *, detached: bool = False) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        brokers: int = 1,
+        *,
+        detached: bool = False,
+        security: BrokerSecurity | None = None,
+    ) -> None:
+        """`security`: of a single broker."""
         self.state_dir = state_dir.resolve()
         if (
             not self.state_dir.exists()
@@ -54,11 +61,21 @@ class Stack:
         ):
             closed_folder(self.state_dir).chmod(CLOSED_FOLDER)  # an earlier release left it open
         numbers = range(1, brokers + 1)
-        names = [name for n in numbers for name in (f"kafka-{n}", f"controller-{n}")]
+        kinds = ["kafka", "controller", *(["broker", "mutual"] if security is not None else [])]
+        names = [f"{kind}-{number}" for number in numbers for kind in kinds]
+        self._security = security
         with self._lock():
             ports = kept_ports(self.state_dir, [*names, "postgres", "smtp"])
         self.kafka = [
-            Broker(self.state_dir, n, ports, brokers=brokers, detached=detached) for n in numbers
+            Broker(
+                self.state_dir,
+                number,
+                ports,
+                brokers=brokers,
+                detached=detached,
+                security=security,
+            )
+            for number in numbers
         ]
         self.postgres = Postgres(self.state_dir, ports["postgres"], detached=detached)
         self.smtp = Mail(self.state_dir, ports["smtp"], detached=detached)
@@ -72,24 +89,29 @@ class Stack:
         return ",".join(broker.address for broker in self.kafka)
 
     @property
+    def admin_settings(self) -> dict[str, Any]:
+        """Of a client that may do everything."""
+        security = self._security.client_settings if self._security is not None else {}
+        return {"bootstrap.servers": self.bootstrap_servers, "log_level": 0, **security}
+
+    @property
     def database_url(self) -> str:
         return self.postgres.url
 
     @property
     def environment(self) -> dict[str, str]:
-        """What everything that uses this stack needs to know."""
+        """The settings of every process that uses this stack."""
         return {
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "DATABASE_URL": self.database_url,
             "STUBLINE_DELIVERY_SMTP_URL": self.smtp.url,
             servers.FILES: (self.state_dir / "files").as_uri(),
-            servers.PLATES: str(
-                STATE / "plates"
-            ),  # made of nothing but designs and libraries: every stack's are the same
+            # They depend on nothing but designs and libraries: all stacks share them.
+            servers.PLATES: str(STATE / "plates"),
         }
 
     def start(self) -> Self:
-        """Returns when all of it answers. Starting what runs already does nothing."""
+        """Returns when all servers answer. Does nothing for those that run already."""
         with self._lock():
             jars = fetched(JARS)
             for broker in self.kafka:
@@ -117,9 +139,7 @@ class Stack:
             stop.result()
 
     def forget(self) -> None:
-        """Removes all data; the stack must be stopped. What others keep in the same folder
-        stays.
-        """
+        """Removes the stack's data and nothing else from its folder; the stack must be stopped."""
         self.postgres.remove()
         for name in (
             *(server.name for server in self.servers),
@@ -150,32 +170,28 @@ class Stack:
 
     @classmethod
     @contextlib.contextmanager
-    def temporary(cls, brokers: int = 1) -> Iterator[Self]:
-        """A stack for one run, new and without a trace behind it but its logs."""
+    def temporary(
+        cls, brokers: int = 1, *, security: BrokerSecurity | None = None
+    ) -> Iterator[Self]:
+        """A new stack for one run, of which only the logs are kept."""
         sweep()
         closed_folder(STATE).chmod(CLOSED_FOLDER)
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=STATE))
         if (identity := Identity.of(os.getpid())) is not None:
             identity.write(folder / "owner")
-        stack = cls(folder, brokers)
+        stack = cls(folder, brokers, security=security)
         try:
             yield stack.start()
         finally:
             stack.stop(immediate=True)
             shutil.rmtree(LOGS_OF_LAST_RUN, ignore_errors=True)
-            with contextlib.suppress(OSError):  # another run ends at the same moment
+            with contextlib.suppress(OSError):  # another run may end at the same moment
                 shutil.move(folder / "logs", LOGS_OF_LAST_RUN)
             stack.remove()
 
     def _wait_for_cluster(self) -> None:
         """All brokers are known and one is the controller."""
-        admin = AdminClient(
-            {
-                "bootstrap.servers": self.bootstrap_servers,
-                "log_level": 0,
-                "reconnect.backoff.max.ms": 100,
-            }
-        )
+        admin = AdminClient(self.admin_settings | {"reconnect.backoff.max.ms": 100})
 
         def complete() -> bool:
             try:
@@ -187,7 +203,7 @@ class Stack:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        """Two commands at once do not start two of the same."""
+        """Keeps two commands from starting the same server."""
         handle = os.open(
             self.state_dir / "lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, CLOSED_FILE
         )
@@ -197,7 +213,7 @@ class Stack:
 
 
 def sweep() -> None:
-    """Removes what runs left behind that were killed. Their servers died with them."""
+    """Removes the folders of runs that were killed. Their servers died with them."""
     postgres.sweep()
     for owner in STATE.glob("run-*/owner"):
         identity = Identity.read(owner)

@@ -152,8 +152,8 @@ class BrokerUnavailable(Transient):
 
     code = "broker-unavailable"
     next_step = (
-        "Check that Kafka runs and responds at KAFKA_BOOTSTRAP_SERVERS. The service goes on by "
-        "itself."
+        "See whether Kafka runs and answers at KAFKA_BOOTSTRAP_SERVERS, and whether its listener "
+        "there has STUBLINE_KAFKA_SECURITY_PROTOCOL. The service goes on by itself."
     )
 
 
@@ -164,8 +164,8 @@ class InputRefused(Transient):
 
     code = "input-refused"
     next_step = (
-        "Grant our user Read and Describe on the topics of docs/reference/topics.md that the "
-        "service reads, and Read on its group (`kafka-acls.sh`). The service goes on by itself."
+        "Give our user the rights that `stubline topics acls` prints for the process. The service "
+        "goes on by itself."
     )
 
 

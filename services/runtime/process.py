@@ -16,6 +16,7 @@ from typing import Any
 from services.runtime import failures
 from services.runtime.errors import Fatal
 from services.runtime.kafka.client import KafkaClient
+from services.runtime.kafka.cluster import configured
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.worker import Worker
 from services.runtime.observability import logs
@@ -71,7 +72,7 @@ def build(
         lambda: open_session(servers, settings, service.group),
     )
     broker = KafkaClient(
-        servers.kafka_bootstrap_servers,
+        configured(servers.kafka_bootstrap_servers),
         service.group,
         owner_name(),
         delivery_timeout_ms=settings.delivery_timeout_ms,

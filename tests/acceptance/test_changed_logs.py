@@ -62,7 +62,7 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
     stubline: Stubline, broker: BrokerAdmin
 ) -> None:
     """Each service comes back to partitions that it never had, with records in them."""
-    assert {it.partitions for it in broker.standing(FLOW).values()} == {BEGUN_WITH}
+    assert {it.partitions for it in broker.existing(FLOW).values()} == {BEGUN_WITH}
     wanted, programs = evening(stubline, orders=8), stubline.services.programs
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda stage: programs[stage].stop(), STAGES))
@@ -106,7 +106,7 @@ def test_topics_that_were_deleted_and_made_again_stop_their_lanes_until_somebody
     expect(stubline, before)
     for answer in admin.delete_topics(list(FLOW)).values():
         answer.result(60)
-    until("the topics are gone", lambda: not broker.standing(FLOW))
+    until("the topics are gone", lambda: not broker.existing(FLOW))
     assert stubline.command("migrate").returncode == 0
     wanted = evening(stubline, orders=12)
     for group, topic in READERS:

@@ -34,6 +34,7 @@ from deploy.local.programs import Services, services
 from deploy.local.roles import environment_of_command
 from deploy.local.stack import Stack
 from schemas.topics import all_topics
+from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.topics import BrokerAdmin
 
 SECRET = "a-shop's-own-secret"
@@ -166,7 +167,7 @@ class Stubline:
             found = {name: stage.lag for name, stage in self.store.stages().items() if stage.lag}
         except psycopg.OperationalError:  # the database fell over meanwhile
             self.store.connection.close()
-            self.store = open_store(self.database_url, self.store.bootstrap_servers)
+            self.store = open_store(self.database_url, self.store.cluster)
             return {"database": 1}
         due = self.value("select count(*) from delivery.jobs where state = 'due' and not is_held")
         untold = self.value(
@@ -225,6 +226,7 @@ class Stubline:
         environment = environment_of_command(
             {**os.environ, **self.services.environment}, str(arguments[0])
         )
+        environment |= self.services.own_settings("commands")
         return subprocess.run(
             program, env=environment, capture_output=True, text=True, timeout=60, check=False
         )
@@ -271,8 +273,16 @@ issue_when = ["processing", "completed", "deposit-paid"]
 
 
 @contextmanager
-def connected(services: Services, environment: Mapping[str, str], mail: Mail) -> Iterator[Stubline]:
-    store = open_store(environment["DATABASE_URL"], environment["KAFKA_BOOTSTRAP_SERVERS"])
+def connected(
+    services: Services,
+    environment: Mapping[str, str],
+    mail: Mail,
+    cluster: KafkaCluster | None = None,
+) -> Iterator[Stubline]:
+    """`cluster`: how the test itself reaches it, where addresses are not enough."""
+    store = open_store(
+        environment["DATABASE_URL"], cluster or environment["KAFKA_BOOTSTRAP_SERVERS"]
+    )
     found = Stubline(services, store, mail, environment["DATABASE_URL"])
     try:
         yield found

@@ -21,7 +21,6 @@ import uvloop
 from schemas.callbacks import TOPIC
 from services.ingest.config import sources_file
 from services.ingest.config.sources_file import SourceConfig
-from services.ingest.errors import WebhookProducerFailed
 from services.ingest.metrics import WEBHOOK_SOURCES
 from services.ingest.settings import IngestSettings
 from services.ingest.webhooks.app import WebhookApp, WebhookHandler
@@ -30,6 +29,8 @@ from services.ingest.webhooks.connections import OpenConnections
 from services.ingest.webhooks.publisher import CallbackPublisher
 from services.ingest.webhooks.readiness import WebhookReadiness
 from services.runtime.errors import PortUnavailable
+from services.runtime.kafka.cluster import KafkaCluster
+from services.runtime.kafka.cluster import configured as configured_cluster
 from services.runtime.observability import logs
 from services.runtime.observability.health import Health, HealthServer, port_unavailable
 from services.runtime.process import EX_FATAL, EX_OK, log_fatal
@@ -82,7 +83,7 @@ def read_sources(settings: IngestSettings) -> dict[str, SourceConfig]:
 
 async def serve(
     settings: IngestSettings,
-    servers: str,
+    cluster: KafkaCluster,
     configs: Mapping[str, SourceConfig],
     listening: socket.socket,
     certificates: CertificateCache,
@@ -96,7 +97,7 @@ async def serve(
         fatal_errors.append(why)
         server.should_exit = True
 
-    publisher = callback_publisher(settings, servers, on_fatal, wall)
+    publisher = callback_publisher(settings, cluster, on_fatal, wall)
     handler = WebhookHandler(configs, publisher, settings, certificates, wall)
     connections = OpenConnections(
         settings.webhook_connections_max, settings.webhook_headers_wait_ms / 1_000
@@ -114,21 +115,20 @@ async def serve(
     readiness.cancel()
     await publisher.close(settings.stop_deadline_ms / 2_000)
     if fatal_errors:
-        logs.get("webhooks").error(
-            "ended by a fatal error", code=WebhookProducerFailed.code, error=fatal_errors[0]
-        )
+        code, _, _cause = fatal_errors[0].partition(": ")
+        logs.get("webhooks").error("ended by a fatal error", code=code, error=fatal_errors[0])
         return EX_FATAL
     return EX_OK
 
 
 def callback_publisher(
     settings: IngestSettings,
-    servers: str,
+    cluster: KafkaCluster,
     on_fatal: Callable[[str], None],
     wall: Callable[[], float],
 ) -> CallbackPublisher:
     return CallbackPublisher(
-        servers,
+        cluster,
         TOPIC,
         records_max=settings.webhook_in_flight_max,
         bytes_max=settings.webhook_in_flight_bytes_max,
@@ -183,6 +183,7 @@ def main(
     settings, servers = load(IngestSettings), os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers:
         refuse("KAFKA_BOOTSTRAP_SERVERS is not set")
+    cluster = configured_cluster(servers)
     logs.configure("stubline.ingest.webhooks", level=settings.log_level)
     found = read_sources(settings)
     health = Health(seconds_max=settings.live_seconds_max)
@@ -202,7 +203,7 @@ def main(
         code = uvloop.run(
             serve(
                 settings,
-                servers,
+                cluster,
                 found,
                 listening,
                 certificates or CertificateCache(),

@@ -20,8 +20,11 @@ from schemas.envelope import Output
 from services.ingest.errors import ClockSkewed, WebhookProducerFailed
 from services.ingest.metrics import WEBHOOK_ACKNOWLEDGEMENT, WEBHOOK_CLOCK_SKEW
 from services.ingest.webhooks.clock_skew import ClockSkewMonitor, skew_seconds
-from services.runtime.errors import BrokerUnavailable, InputMissing
+from services.runtime.errors import BrokerUnavailable, Fatal, InputMissing
 from services.runtime.kafka.client import LOGGER, producer_settings
+from services.runtime.kafka.cluster import KafkaCluster
+from services.runtime.kafka.connections import ConnectionErrors
+from services.runtime.kafka.credentials import CredentialsWatch
 from services.runtime.kafka.topics import BrokerRefused
 from services.runtime.observability import logs
 from services.runtime.observability.log_limits import RepeatLimiter
@@ -49,7 +52,7 @@ class CallbackPublisher:
 
     def __init__(
         self,
-        servers: str,
+        cluster: KafkaCluster | str,
         topic: str,
         *,
         records_max: int,
@@ -59,14 +62,17 @@ class CallbackPublisher:
         skew_warning_s: float = 2.0,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        settings = producer_settings(servers, "stubline-webhooks", int(wait_s * 1_000))
+        self._cluster = cluster = KafkaCluster.of(cluster)
+        self._connections = ConnectionErrors(cluster)
+        settings = producer_settings(cluster, "stubline-webhooks", int(wait_s * 1_000))
         bounds: dict[str, object] = {
             "queue.buffering.max.messages": records_max,
             "queue.buffering.max.kbytes": max(1, bytes_max // 1_024),
             "error_cb": self._on_error,
         }
         self._producer = Producer(settings | bounds, logger=LOGGER)
-        self._topic, self._wait_s, self._on_fatal = topic, wait_s, on_fatal
+        self._credentials = CredentialsWatch(cluster.settings, self._producer)
+        self._topic, self._wait_s, self._on_fatal = cluster.on_broker(topic), wait_s, on_fatal
         self._loop = asyncio.get_running_loop()
         self._pending: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._acknowledged: deque[Acknowledgement] = deque()
@@ -106,7 +112,7 @@ class CallbackPublisher:
         now, future = time.monotonic(), self._loop.create_future()
         try:
             self._producer.produce(
-                output.topic,
+                self._cluster.on_broker(output.topic),
                 output.value,
                 output.key,
                 headers=list(output.headers),
@@ -136,6 +142,16 @@ class CallbackPublisher:
                 self._probe()
                 probed = time.monotonic()
             self._producer.poll(POLL_S)
+            self._renew_credentials()
+
+    def _renew_credentials(self) -> None:
+        """A changed certificate ends the process, once."""
+        if self._fatal is not None:
+            return
+        try:
+            self._credentials.refresh()
+        except Fatal as error:
+            self._fail(f"{error.code}: {error.cause}")
 
     def _probe(self) -> None:
         """Check whether Kafka answers and has the topic. Called only while that is in doubt."""
@@ -144,10 +160,10 @@ class CallbackPublisher:
                 self._topic
             ]
         except KafkaException as error:
-            self._problem = (
-                f"{BrokerUnavailable.code}: Kafka does not answer: {error.args[0].name()}"
-            )
+            fault = self._connections.unavailable(f"Kafka does not answer: {error.args[0].name()}")
+            self._problem = f"{fault.code}: {fault.cause}"
             return
+        self._connections.clear()
         if found.error is None:
             self._problem = None
             return
@@ -171,10 +187,14 @@ class CallbackPublisher:
             self._is_woken = True
             self._loop.call_soon_threadsafe(self._settle)
 
+    def _fail(self, why: str) -> None:
+        self._fatal = why
+        self._loop.call_soon_threadsafe(self._on_fatal, why)
+
     def _on_error(self, error: KafkaError) -> None:
+        self._connections.report(error)
         if error.fatal():
-            self._fatal = f"{WebhookProducerFailed.code}: the producer failed: {error.name()}"
-            self._loop.call_soon_threadsafe(self._on_fatal, self._fatal)
+            self._fail(f"{WebhookProducerFailed.code}: the producer failed: {error.name()}")
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
             self._needs_probe = True
 

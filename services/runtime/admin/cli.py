@@ -8,21 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from schemas.topics import GROUPS, all_topics
-from services.runtime import settings
-from services.runtime.admin import cli_dead_letters, cli_lanes, cli_support
+from schemas.topics import GROUPS
+from services.runtime.admin import cli_dead_letters, cli_lanes, cli_support, cli_topics
 from services.runtime.admin.cli_support import Actor, AsJson, CommandId, ExitCode, Group
 from services.runtime.admin.migrate import migrate as run_migrations
 from services.runtime.errors import BrokerUnavailable
 from services.runtime.kafka.topics import BrokerAdmin, PartitionExtent
 from services.runtime.records import TIMER, LaneKey
-from services.runtime.settings import Servers
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(cli_lanes.app, name="lanes")
 app.add_typer(cli_dead_letters.app, name="dead")
-topics = typer.Typer(no_args_is_help=True, help="Topics: whether the broker has what is needed.")
-app.add_typer(topics, name="topics")
+app.add_typer(cli_topics.app, name="topics")
 
 STATUS = (
     "consumer_group",
@@ -62,7 +59,7 @@ def migrate(
     """
     servers = settings.load(Servers)
     report = run_migrations(
-        servers.database_url, None if database_only else servers.kafka_bootstrap_servers, post=post
+        servers.database_url, None if database_only else cli_support.cluster(), post=post
     )
     done = [{"what": "database", "name": name, "change": "applied"} for name in report.applied]
     done += [
@@ -70,22 +67,6 @@ def migrate(
         for it in report.topics
     ]
     cli_support.rows(done, ("what", "name", "change"), as_json=as_json, empty="nothing to do")
-
-
-@topics.command("check")
-def check_topics(*, as_json: AsJson = False) -> None:
-    """Compares the broker's topics with what is needed. Exit code 1: something differs;
-    `stubline migrate` repairs it.
-    """
-    findings = [finding._asdict() for finding in cli_support.broker().compare(all_topics())]
-    cli_support.rows(
-        findings,
-        ("topic", "what", "should", "found"),
-        as_json=as_json,
-        empty="all topics are as needed",
-    )
-    if findings:
-        raise typer.Exit(ExitCode.REFUSED)
 
 
 @app.command()
@@ -163,7 +144,6 @@ def status(*, as_json: AsJson = False) -> None:
     """Every service in a line. Exit code 1: a lane is stopped, records have no outcome, or a
     service paused itself.
     """
-    servers = settings.load(Servers)
     with cli_support.admin_queries() as queries:
         lanes, controls, dead_letters = (
             queries.lanes(),
@@ -173,7 +153,7 @@ def status(*, as_json: AsJson = False) -> None:
     broker_error: BrokerUnavailable | None = None
     try:
         ends = _ends(
-            BrokerAdmin(servers.kafka_bootstrap_servers),
+            cli_support.broker(),
             {LaneKey(it["topic"], it["partition"]) for it in lanes},
         )
     except BrokerUnavailable as error:

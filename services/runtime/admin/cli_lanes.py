@@ -179,7 +179,7 @@ def accept_topic(
 ) -> None:
     """Starts a topic that was deleted and created again at its first record."""
     broker = cli_support.broker()
-    description = broker.standing([topic]).get(topic)
+    description = broker.existing([topic]).get(topic)
     if description is None:
         raise TopicUnknown(topic)
     extents = broker.extents(topic)

@@ -33,6 +33,7 @@ from services.runtime.admin.commands import (
 )
 from services.runtime.admin.refusals import GroupUnknown, TargetUnknown
 from services.runtime.errors import BrokerUnavailable, DatabaseUnavailable, StublineError
+from services.runtime.kafka.cluster import KafkaCluster, configured
 from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.postgres import connection as database
 from services.runtime.text import one_line
@@ -137,8 +138,12 @@ def group_of(connection: Connection[TupleRow], name: str) -> str:
     raise GroupUnknown(name)
 
 
+def cluster() -> KafkaCluster:
+    return configured(settings.load(settings.Servers).kafka_bootstrap_servers)
+
+
 def broker() -> BrokerAdmin:
-    return BrokerAdmin(settings.load(settings.Servers).kafka_bootstrap_servers)
+    return BrokerAdmin(cluster())
 
 
 def rows(

@@ -21,6 +21,7 @@ from schemas import migrations
 from schemas.migrations import ChangedMigrationError, Migration
 from schemas.topics import Topic, all_topics
 from services.runtime.errors import Fatal
+from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.topics import BrokerAdmin, TopicDifference
 from services.runtime.postgres import connection as database
 from services.runtime.postgres import statements
@@ -72,7 +73,7 @@ class MigrationReport:
 
 def migrate(
     database_url: str,
-    kafka_bootstrap_servers: str | None = None,
+    cluster: KafkaCluster | str | None = None,
     *,
     post: bool = False,
     topics: Sequence[Topic] | None = None,
@@ -83,10 +84,8 @@ def migrate(
     """
     applied = migrate_database(database_url, migrations.listing(), post=post)
     repaired: list[TopicDifference] = []
-    if kafka_bootstrap_servers is not None:
-        repaired = BrokerAdmin(kafka_bootstrap_servers).repair(
-            all_topics() if topics is None else topics
-        )
+    if cluster is not None:
+        repaired = BrokerAdmin(cluster).repair(all_topics() if topics is None else topics)
     return MigrationReport(applied, repaired)
 
 

@@ -1,1 +1,1 @@
-"""Kafka: the client of a lane, and what tools ask of a broker."""
+"""Kafka: the cluster's settings, the broker client of a worker, and topics for tools."""

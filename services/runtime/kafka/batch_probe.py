@@ -9,37 +9,47 @@ from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.messages import UNREADABLE
 from services.runtime.records import LaneKey
+from services.runtime.settings import ConfigurationError
 
 DEADLINE_S = 5.0
 LOGGER = logging.getLogger("kafka")
 
 
 def unreadable_batch_end(
-    servers: str, lane: LaneKey, offset: int, deadline_s: float = DEADLINE_S
+    cluster: KafkaCluster,
+    group: str,
+    lane: LaneKey,
+    offset: int,
+    deadline_s: float = DEADLINE_S,
 ) -> int | None:
     """Return the first offset after the batch that holds `offset`, or None if it was not found in
-    time.
+    time. `group`: the lane's, whose rights the process has.
 
-    A fetch of any offset in a batch returns the whole batch, and the client's error has the batch's
-    first offset. So the end can be found by bisection, with some twenty fetches at most.
+    A fetch of any offset brings the whole batch that holds it, and the client's error carries the
+    first offset of the batch. So "still in this batch" is monotone, and some twenty fetches find
+    the end.
     """
-    consumer = Consumer(
-        {
-            "bootstrap.servers": servers,
-            "group.id": "stubline.probe",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "error",
-            "enable.partition.eof": True,
-            "check.crcs": True,
-            "fetch.wait.max.ms": 10,
-        },
-        logger=LOGGER,
-    )
-    until = time.monotonic() + deadline_s
+    own: dict[str, object] = {
+        "group.id": cluster.on_broker(group),
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "check.crcs": True,
+        "fetch.wait.max.ms": 10,
+    }
     try:
-        return _first_outside(lambda at: _batch_at(consumer, lane, at, until), offset)
+        consumer = Consumer(cluster.client_settings(own), logger=LOGGER)
+    except (ConfigurationError, KafkaException):  # a secret is just being replaced
+        return None
+    until = time.monotonic() + deadline_s
+    topic = cluster.on_broker(lane.topic)
+    try:
+        return _first_outside(
+            lambda at: _batch_at(consumer, TopicPartition(topic, lane.partition, at), until), offset
+        )
     except (KafkaException, TimeoutError):
         return None
     finally:
@@ -67,9 +77,9 @@ def _first_outside(batch_at: Callable[[int], int | None], offset: int) -> int | 
     return outside
 
 
-def _batch_at(consumer: Consumer, lane: LaneKey, offset: int, until: float) -> int | None:
-    """See `_first_outside`. Raises TimeoutError."""
-    consumer.assign([TopicPartition(lane.topic, lane.partition, offset)])
+def _batch_at(consumer: Consumer, place: TopicPartition, until: float) -> int | None:
+    """Raises TimeoutError."""
+    consumer.assign([place])
     while (left := until - time.monotonic()) > 0:
         message: Message | None = consumer.poll(left)
         error = None if message is None else message.error()

@@ -1,9 +1,9 @@
-"""The log in Kafka: one member of a KIP-848 group and one idempotent producer, both of
-confluent-kafka.
+"""The broker client of a worker: one member of a KIP-848 group and one idempotent producer, both
+of confluent-kafka.
 
-What was seen and is guarded against here (LANES section 3): an exception in on_assign makes the
-client go on at the group's own offset, so the callback cannot raise and does nothing but assign,
-paused; an offset out of range arrives once, as a message error, and then silence.
+Two habits of librdkafka are guarded against here. An exception in `on_assign` makes it go on at the
+group's own offset, so the callback never raises and does nothing but assign, paused. An offset out
+of range is reported once, as the error of a message, and never again.
 """
 
 from __future__ import annotations
@@ -27,16 +27,26 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from schemas.envelope import Output
-from services.runtime.errors import BrokerUnavailable, OutputRefused, ProducerFailed, StublineError
+from services.runtime.errors import (
+    BrokerUnavailable,
+    Fatal,
+    OutputRefused,
+    ProducerFailed,
+    StublineError,
+)
 from services.runtime.kafka import batch_probe
+from services.runtime.kafka.cluster import KafkaCluster
+from services.runtime.kafka.connections import ConnectionErrors
+from services.runtime.kafka.credentials import CredentialsWatch
 from services.runtime.kafka.messages import fetch_result
 from services.runtime.loop.ports import DeliveryCallback, FetchResult, RebalanceListener
 from services.runtime.observability import logs
 from services.runtime.records import LaneKey
 
-ASK_TIMEOUT_S = 5.0
+REQUEST_TIMEOUT_S = 5.0
 LOGGER = logging.getLogger(logs.KAFKA_LOGGER)  # librdkafka's own lines go where ours go
 CLOSE_MIN_S = 0.5  # to leave the group, so that the next owner need not wait for a session to end
+RESTART_CLOSE_S = 5.0  # to publish what is pending, before the process ends for a new certificate
 REFUSED_FOR_GOOD = frozenset(
     {
         KafkaError.MSG_SIZE_TOO_LARGE,
@@ -53,100 +63,126 @@ REFUSED_FOR_GOOD = frozenset(
 NOT_SHOWN = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED})
 
 
-def consumer_settings(servers: str, group: str, client_id: str) -> dict[str, object]:
-    return {
-        "bootstrap.servers": servers,
-        "group.id": group,
+def consumer_settings(cluster: KafkaCluster | str, group: str, client_id: str) -> dict[str, object]:
+    cluster = KafkaCluster.of(cluster)
+    own: dict[str, object] = {
+        "group.id": cluster.on_broker(group),
         "group.protocol": "consumer",
         "client.id": client_id,
-        "auto.offset.reset": "error",  # a lane never jumps in silence
-        # of the hints that `hint` stores, once a second; nothing reads them back
+        "auto.offset.reset": "error",  # a lane never jumps silently
+        # What `hint` stores is committed once a second, for lag tools. Nothing reads it back.
         "enable.auto.commit": True,
         "auto.commit.interval.ms": 1_000,
         "enable.auto.offset.store": False,
-        "fetch.wait.max.ms": 50,  # an assignment in the loop then rests 12 ms instead of 400
+        "fetch.wait.max.ms": 50,  # an assignment in the loop then waits 12 ms instead of 400
         "queued.max.messages.kbytes": 4_096,  # what keeps a process at 80 MB
-        # One answer, which stays whole until its last record is taken. The default is 50 MiB.
+        # One response, which stays in memory until its last record is taken. The default is 50 MiB.
         "fetch.max.bytes": 2 * 2**20,
-        # a log may end in what is no record: the end is met, not guessed
+        # A partition may end in offsets without records: its end is reported, not guessed.
         "enable.partition.eof": True,
         "check.crcs": True,  # a damaged batch is reported, and never parsed
-        "fetch.queue.backoff.ms": 5,  # the default rests a whole second whenever that queue is full
+        "fetch.queue.backoff.ms": 5,  # the default waits a second whenever that queue is full
         "topic.metadata.refresh.interval.ms": 10_000,
     }
+    return cluster.client_settings(own)
 
 
-def producer_settings(servers: str, client_id: str, delivery_timeout_ms: int) -> dict[str, object]:
-    return {
-        "bootstrap.servers": servers,
+def producer_settings(
+    cluster: KafkaCluster | str, client_id: str, delivery_timeout_ms: int
+) -> dict[str, object]:
+    own: dict[str, object] = {
         "client.id": client_id,
         "enable.idempotence": True,
         "acks": "all",
-        # Java producers' own, so that a key has one partition whoever writes it
+        # The default of Java's producers, so that a key has one partition by any producer.
         "partitioner": "murmur2_random",
         "linger.ms": 2,
         "delivery.timeout.ms": delivery_timeout_ms,
-        # new partitions are used within seconds of being made
+        # New partitions are used within seconds.
         "topic.metadata.refresh.interval.ms": 10_000,
         "message.max.bytes": 8 * 2**20,
         "queue.buffering.max.messages": 100_000,
         "queue.buffering.max.kbytes": 65_536,
     }
+    return KafkaCluster.of(cluster).client_settings(own)
 
 
 class KafkaClient:
-    """See ports.Log. Used by one thread."""
+    """See ports.BrokerClient. Used by one thread."""
 
     def __init__(
-        self, servers: str, group: str, client_id: str, *, delivery_timeout_ms: int
+        self,
+        cluster: KafkaCluster | str,
+        group: str,
+        client_id: str,
+        *,
+        delivery_timeout_ms: int,
     ) -> None:
-        self._consumer = Consumer(consumer_settings(servers, group, client_id), logger=LOGGER)
+        self._cluster, self._group = KafkaCluster.of(cluster), group
+        self._prefix = self._cluster.prefix
+        self._connections = ConnectionErrors(self._cluster)
+        self._consumer = Consumer(
+            consumer_settings(self._cluster, group, client_id)
+            | {"error_cb": self._connections.report},
+            logger=LOGGER,
+        )
         self._producer = Producer(
-            producer_settings(servers, client_id, delivery_timeout_ms)
-            | {"error_cb": self._producer_said},
+            producer_settings(self._cluster, client_id, delivery_timeout_ms)
+            | {"error_cb": self._producer_failed},
             logger=LOGGER,
         )
         self._admin = AdminClient(
-            {"bootstrap.servers": servers, "client.id": client_id}, logger=LOGGER
+            self._cluster.client_settings({"client.id": client_id})
+            | {"error_cb": self._connections.report},
+            logger=LOGGER,
         )
-        self._servers = servers
+        self._credentials = CredentialsWatch(
+            self._cluster.settings, self._consumer, self._producer, self._admin
+        )
         self._buffer_wait_s = delivery_timeout_ms / 1_000
         self._fatal: str | None = None
         self._callback_error: Exception | None = None
         self._partitions: dict[str, int] = {}
 
-    def _producer_said(self, error: KafkaError) -> None:
+    def _producer_failed(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = str(error)
+        else:
+            self._connections.report(error)
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
         def assigned(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            # Paused, and at a plain number: the answer to a question for END or for the group's
-            # offset may come after `start_at`, and the client then jumps there (seen under load:
-            # lanes began behind records they never saw).
+            # Paused, and at a number: the broker may look up END or the group's offset until after
+            # `start_at`, and the client then jumps there (seen under load: lanes began after
+            # records that they had never read).
             waiting = [TopicPartition(p.topic, p.partition, 0) for p in partitions]
             consumer.incremental_assign(waiting)
             consumer.pause(waiting)
-            self._tell(listener.assigned, partitions)
+            self._notify(listener.assigned, partitions)
 
         def revoked(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            self._tell(listener.revoked, partitions)
+            self._notify(listener.revoked, partitions)
             consumer.incremental_unassign(partitions)
 
         def lost(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            self._tell(listener.lost, partitions)
+            self._notify(listener.lost, partitions)
             consumer.incremental_unassign(partitions)
 
-        self._consumer.subscribe(list(topics), on_assign=assigned, on_revoke=revoked, on_lost=lost)
+        self._consumer.subscribe(
+            self._cluster.all_on_broker(topics),
+            on_assign=assigned,
+            on_revoke=revoked,
+            on_lost=lost,
+        )
 
-    def _tell(
-        self, listen: Callable[[Collection[LaneKey]], None], partitions: list[TopicPartition]
+    def _notify(
+        self, listener: Callable[[Collection[LaneKey]], None], partitions: list[TopicPartition]
     ) -> None:
-        """An exception that left a callback would make the client go on at the group's offset: it
-        is kept for `fetch`.
+        """Keeps an exception for `fetch`: one that left the callback would make the client go on
+        at the group's offset.
         """
         try:
-            listen(_lanes(partitions))
+            listener(self._lanes(partitions))
         except Exception as error:  # noqa: BLE001 - nothing may leave a callback
             self._callback_error = error
 
@@ -157,48 +193,56 @@ class KafkaClient:
             )  # below zero it would wait for ever
         except (KafkaException, RuntimeError) as error:
             raise BrokerUnavailable(f"consume: {error}") from error
-        self._admin.poll(0)  # hands on what it logs, which would be kept in memory until then
+        self._admin.poll(0)  # serves its log lines, which would be kept in memory until then
         raised, self._callback_error = self._callback_error, None
         if raised is not None:
             raise raised
-        return fetch_result(messages)
+        self._renew_credentials()
+        return fetch_result(messages, len(self._prefix))
+
+    def _renew_credentials(self) -> None:
+        """Raises CredentialsChanged, after leaving the group so that others take the lanes now."""
+        try:
+            self._credentials.refresh()
+        except Fatal:
+            self.close(RESTART_CLOSE_S)
+            raise
 
     def assigned(self) -> frozenset[LaneKey]:
         try:
-            return frozenset(_lanes(self._consumer.assignment()))
+            return frozenset(self._lanes(self._consumer.assignment()))
         except KafkaException as error:
             raise BrokerUnavailable(f"assignment: {error}") from error
 
     def start_at(self, lane: LaneKey, offset: int) -> None:
-        """Assign, not seek: whatever the client had fetched for the lane before is of an older
-        version and is dropped.
-        """
-        place = [TopicPartition(lane.topic, lane.partition, offset)]
+        """Assigns instead of seeking, which drops whatever the client had fetched for the lane."""
+        partitions = [self._partition(lane, offset)]
         try:
-            self._consumer.incremental_unassign(place)
-            self._consumer.incremental_assign(place)
-            self._consumer.resume(place)
+            self._consumer.incremental_unassign(partitions)
+            self._consumer.incremental_assign(partitions)
+            self._consumer.resume(partitions)
         except KafkaException as error:
             raise BrokerUnavailable(f"assign {lane}: {error}") from error
 
     def pause(self, lanes: Collection[LaneKey]) -> None:
-        with suppress(KafkaException):  # a lane that is gone by now is silent anyhow
-            self._consumer.pause([TopicPartition(*lane) for lane in lanes])
+        with suppress(KafkaException):  # a lane that is no longer assigned brings nothing anyhow
+            self._consumer.pause([self._partition(lane) for lane in lanes])
 
     def resume(self, lanes: Collection[LaneKey]) -> None:
         with suppress(KafkaException):
-            self._consumer.resume([TopicPartition(*lane) for lane in lanes])
+            self._consumer.resume([self._partition(lane) for lane in lanes])
 
     def produce(self, output: Output, on_delivery: DeliveryCallback) -> None:
         def delivered(error: KafkaError | None, _message: Message) -> None:
-            on_delivery(None if error is None else _whose(error))
+            on_delivery(None if error is None else _delivery_error(error))
 
         headers = output.headers if type(output.headers) is list else list(output.headers)
+        topic = self._prefix + output.topic
         deadline = 0.0
         while True:
             try:
                 self._producer.produce(
-                    output.topic,
+                    topic,
                     value=output.value,
                     key=output.key,
                     headers=headers,
@@ -211,7 +255,7 @@ class KafkaClient:
                     return
                 self.poll_deliveries(0.05)
             except KafkaException as error:
-                on_delivery(_whose(error.args[0]))
+                on_delivery(_delivery_error(error.args[0]))
                 return
             else:
                 return
@@ -223,7 +267,7 @@ class KafkaClient:
 
     def ends(self, lane: LaneKey) -> tuple[int, int] | None:
         try:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(*lane), cached=True)
+            low, high = self._consumer.get_watermark_offsets(self._partition(lane), cached=True)
         except (KafkaException, TypeError):
             return None
         return (max(low, 0), high) if high >= 0 else None
@@ -231,20 +275,20 @@ class KafkaClient:
     def bounds(self, lane: LaneKey) -> tuple[int, int]:
         try:
             low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(*lane), timeout=ASK_TIMEOUT_S
+                self._partition(lane), timeout=REQUEST_TIMEOUT_S
             )
         except (KafkaException, TypeError) as error:
-            raise BrokerUnavailable(f"ends of {lane}: {error}") from error
+            raise self._unavailable(f"ends of {lane}: {error}") from error
         return low, high
 
     def request_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
-        wanted = {TopicPartition(*lane): OffsetSpec.latest() for lane in lanes}
+        wanted = {self._partition(lane): OffsetSpec.latest() for lane in lanes}
         try:
-            asked = (
+            requested = (
                 self._admin.list_offsets(
                     wanted,
                     isolation_level=IsolationLevel.READ_COMMITTED,
-                    request_timeout=ASK_TIMEOUT_S,
+                    request_timeout=REQUEST_TIMEOUT_S,
                 )
                 if wanted
                 else {}
@@ -255,38 +299,41 @@ class KafkaClient:
         def answers() -> Mapping[LaneKey, int]:
             known = (
                 (at, future)
-                for at, future in asked.items()
+                for at, future in requested.items()
                 if future.done() and future.exception() is None
             )
-            return {LaneKey(at.topic, at.partition): future.result().offset for at, future in known}
+            return {self._lane(at): future.result().offset for at, future in known}
 
         return answers
 
     def unreadable_to(self, lane: LaneKey, offset: int) -> int | None:
-        return batch_probe.unreadable_batch_end(self._servers, lane, offset)
+        return batch_probe.unreadable_batch_end(self._cluster, self._group, lane, offset)
 
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
+        names = self._cluster.all_on_broker(sorted(topics))
         try:
-            asked = self._admin.describe_topics(
-                TopicCollection(sorted(topics)), request_timeout=ASK_TIMEOUT_S
+            requested = self._admin.describe_topics(
+                TopicCollection(names), request_timeout=REQUEST_TIMEOUT_S
             )
         except KafkaException as error:
-            raise BrokerUnavailable(f"describe topics: {error}") from error
+            raise self._unavailable(f"describe topics: {error}") from error
 
         def answers() -> Mapping[str, str]:
-            found = {}
-            for topic, future in asked.items():
+            topic_ids = {}
+            for name, future in requested.items():
+                topic = self._cluster.logical(name)
                 try:
-                    description = future.result(ASK_TIMEOUT_S)
+                    description = future.result(REQUEST_TIMEOUT_S)
                 except KafkaException as error:
                     if error.args[0].code() in NOT_SHOWN:
                         continue  # it is missing from the answer
-                    raise BrokerUnavailable(f"describe {topic}: {error}") from error
+                    raise self._unavailable(f"describe {topic}: {error}") from error
                 except TimeoutError as error:
-                    raise BrokerUnavailable(f"describe {topic}: no answer") from error
-                found[topic] = str(description.topic_id)
+                    raise self._unavailable(f"describe {topic}: no answer") from error
+                topic_ids[topic] = str(description.topic_id)
                 self._partitions[topic] = len(description.partitions)
-            return found
+            self._connections.clear()
+            return topic_ids
 
         return answers
 
@@ -296,14 +343,14 @@ class KafkaClient:
     def hint(self, positions: Mapping[LaneKey, int]) -> None:
         try:
             self._consumer.store_offsets(
-                offsets=[TopicPartition(*lane, offset) for lane, offset in positions.items()]
+                offsets=[self._partition(lane, offset) for lane, offset in positions.items()]
             )
         except KafkaException:
-            return  # no longer assigned: its next owner gives its own
+            return  # it is no longer assigned: its next owner stores its own offset
 
     def close(self, timeout_s: float) -> None:
-        """In time, even if the broker does not answer: closing a consumer has no limit of its own,
-        so it waits elsewhere.
+        """Returns in time even if no broker answers: closing a consumer has no timeout, so a
+        thread waits for it.
         """
         end = time.monotonic() + timeout_s
         self._producer.flush(timeout_s)
@@ -311,12 +358,27 @@ class KafkaClient:
         closing.start()
         closing.join(max(end - time.monotonic(), CLOSE_MIN_S))
 
+    def _unavailable(self, cause: str) -> BrokerUnavailable:
+        """With the reason that the clients reported."""
+        with suppress(KafkaException):
+            self._admin.poll(0)
+            self._producer.poll(0)
+        return self._connections.unavailable(cause)
 
-def _lanes(partitions: Collection[TopicPartition]) -> list[LaneKey]:
-    return [LaneKey(p.topic, p.partition) for p in partitions]
+    def _partition(self, lane: LaneKey, offset: int | None = None) -> TopicPartition:
+        topic = self._cluster.on_broker(lane.topic)
+        if offset is None:
+            return TopicPartition(topic, lane.partition)
+        return TopicPartition(topic, lane.partition, offset)
+
+    def _lane(self, partition: TopicPartition) -> LaneKey:
+        return LaneKey(self._cluster.logical(partition.topic), partition.partition)
+
+    def _lanes(self, partitions: Collection[TopicPartition]) -> list[LaneKey]:
+        return [self._lane(partition) for partition in partitions]
 
 
-def _whose(error: KafkaError) -> StublineError:
+def _delivery_error(error: KafkaError) -> StublineError:
     if error.code() in REFUSED_FOR_GOOD:
         return OutputRefused(error.str())
     return BrokerUnavailable(f"delivery failed: {error.str()}")

@@ -55,8 +55,9 @@ UNREADABLE = frozenset(
 )
 
 
-def fetch_result(messages: Sequence[Any]) -> FetchResult:
-    """Sort messages into records and reports.
+def fetch_result(messages: Sequence[Any], prefix_chars: int = 0) -> FetchResult:
+    """Sort messages into records and reports. `prefix_chars` is how much of each topic's name on the
+    brokers is the cluster's prefix.
 
     Messages are typed Any: confluent-kafka types each field as optional, and checks would slow a
     hot loop down. If the name of a header is not UTF-8, the client raises SystemError, and
@@ -67,6 +68,8 @@ def fetch_result(messages: Sequence[Any]) -> FetchResult:
     fetch, records = FetchResult(), dict[tuple[str, int], list[Record]]()
     for message in messages:
         topic, partition = message.topic(), message.partition()
+        if prefix_chars and topic is not None:
+            topic = topic[prefix_chars:]
         error = message.error()
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name

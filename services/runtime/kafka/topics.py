@@ -1,12 +1,12 @@
-"""What tools ask of the broker: topics made and compared, and where a topic begins and ends. Not
-for lanes: see kafka.py.
+"""Topics for tools: created, compared and repaired, and the extents of their partitions. Workers
+use kafka/client.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
@@ -30,17 +30,19 @@ from confluent_kafka.admin import (
 
 from schemas.topics import Topic
 from services.runtime.errors import BrokerUnavailable, StublineError
+from services.runtime.kafka.cluster import KafkaCluster
+from services.runtime.kafka.connections import ConnectionErrors
 from services.runtime.records import LaneKey
 
 TIMEOUT_S = 10.0
 REPLICAS_MAX = 3
 TIMESTAMP_TYPE, LOG_APPEND_TIME = "message.timestamp.type", "LogAppendTime"
-AWAY = frozenset(
-    {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE"}
-)  # as librdkafka names what it found out itself
+UNAVAILABLE = frozenset(
+    {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_AUTHENTICATION", "_SSL"}
+)  # librdkafka's own errors, in its words
 
-# Of a partition whose leader is just coming, going, or back with an epoch that the client or the
-# broker has not heard of yet.
+# Of a partition whose leader is just changing, or has an epoch that the client or the broker does
+# not know yet.
 MOVING = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -52,11 +54,11 @@ MOVING = (
 
 
 class PartitionExtent(NamedTuple):
-    """Where a partition begins, and the offset of the record that comes next.
+    """The first offset of a partition, and the offset of the record that comes next.
 
     `stable`: up to where it may be read. Below `high` while a transaction is open: its producer has
     neither committed nor aborted it, and the broker ends it after the producer's
-    `transaction.timeout.ms`. None: it was not asked for.
+    `transaction.timeout.ms`. None: it was not requested.
     """
 
     low: int
@@ -87,78 +89,90 @@ class TopicDifference(NamedTuple):
 
 
 class BrokerRefused(StublineError):
-    """Kafka answers, and does not do it: a right that is missing, a policy, a number that it does
-    not take.
+    """Kafka answers and refuses: a right is missing, a policy forbids it, or a number is out of
+    bounds.
     """
 
     code = "broker-refuses"
     next_step = (
-        "The text names what it refused. Give our user the right (`kafka-acls.sh`), or "
-        "have an administrator do it."
+        "The text names what was refused. `stubline topics acls` prints the rights that each "
+        "process needs; or have an administrator do it."
     )
 
 
 class BrokerAdmin:
-    """Raises BrokerUnavailable when nobody answers in time, and BrokerRefused."""
+    """Raises BrokerUnavailable if no broker answers in time, and BrokerRefused. Topics have the
+    names of schemas/topics.py, without the cluster's prefix.
+    """
 
-    def __init__(self, servers: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        self._servers = servers
+    def __init__(self, cluster: KafkaCluster | str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._cluster = KafkaCluster.of(cluster)
         self._timeout_s = timeout_s
+        self._connections = ConnectionErrors(self._cluster)
+        own = {"client.id": "stubline-tools", "log_level": 0}
         self._admin = AdminClient(
-            {"bootstrap.servers": servers, "client.id": "stubline-tools", "log_level": 0}
+            self._cluster.client_settings(own) | {"error_cb": self._connections.report}
         )
 
     def brokers(self) -> int:
         try:
             return len(self._admin.list_topics(timeout=self._timeout_s).brokers)
         except KafkaException as error:
-            raise self._trouble(error) from None
+            raise self._error(error) from None
 
-    def standing(self, names: Iterable[str]) -> dict[str, TopicDescription]:
-        """Topics as they are. Those that do not exist are left out."""
+    def existing(self, names: Iterable[str]) -> dict[str, TopicDescription]:
+        """Return the topics that exist; others are left out."""
         answers = self._admin.describe_topics(
-            TopicCollection(list(names)), request_timeout=self._timeout_s
+            TopicCollection(self._cluster.all_on_broker(names)), request_timeout=self._timeout_s
         )
         found = {
             name: self._answer(answer, KafkaError.UNKNOWN_TOPIC_OR_PART)
             for name, answer in answers.items()
         }
         return {
-            name: TopicDescription(str(it.topic_id), len(it.partitions))
-            for name, it in found.items()
-            if it is not None
+            self._cluster.logical(name): TopicDescription(
+                str(description.topic_id), len(description.partitions)
+            )
+            for name, description in found.items()
+            if description is not None
         }
 
     def extents(self, topic: str) -> dict[int, PartitionExtent]:
         """Of every partition of a topic; empty when there is no such topic."""
-        if (standing := self.standing([topic]).get(topic)) is None:
+        if (existing := self.existing([topic]).get(topic)) is None:
             return {}
-        partitions = [TopicPartition(topic, number) for number in range(standing.partitions)]
+        lanes = [LaneKey(topic, number) for number in range(existing.partitions)]
+        partitions = self._partitions(lanes)
         low, high = (
             self._offsets(partitions, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
         )
         stable = self._offsets(partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
         return {
             number: PartitionExtent(low[number], high[number], stable[number])
-            for number in range(standing.partitions)
+            for number in range(existing.partitions)
         }
 
     def ends(self, lanes: Collection[LaneKey]) -> dict[LaneKey, PartitionExtent]:
-        """Of these partitions, at once and without their begins; those that do not exist are left
-        out.
+        """Of these partitions, at once and without their first offsets; those that do not exist are
+        left out.
         """
-        standing = self.standing({lane.topic for lane in lanes}) if lanes else {}
-        there = [
-            it
-            for it in lanes
-            if it.topic in standing and it.partition < standing[it.topic].partitions
+        existing = self.existing({lane.topic for lane in lanes}) if lanes else {}
+        known = [
+            lane
+            for lane in lanes
+            if lane.topic in existing and lane.partition < existing[lane.topic].partitions
         ]
-        if not there:
+        if not known:
             return {}
-        partitions = [TopicPartition(*lane) for lane in there]
+        partitions = self._partitions(known)
         high = self._offsets_of(partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
         stable = self._offsets_of(partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
-        return {lane: PartitionExtent(0, high[lane], stable[lane]) for lane in there}
+        return {lane: PartitionExtent(0, high[lane], stable[lane]) for lane in known}
+
+    def _partitions(self, lanes: Collection[LaneKey]) -> list[TopicPartition]:
+        return [
+            TopicPartition(self._cluster.on_broker(lane.topic), lane.partition) for lane in lanes
+        ]
 
     def _offsets(
         self,
@@ -182,30 +196,34 @@ class BrokerAdmin:
                 request_timeout=self._timeout_s,
             )
             found = {
-                LaneKey(at.topic, at.partition): self._answer(answer, *MOVING)
+                LaneKey(self._cluster.logical(at.topic), at.partition): self._answer(
+                    answer, *MOVING
+                )
                 for at, answer in answers.items()
             }
             if all(found.values()):
                 return {lane: answer.offset for lane, answer in found.items()}
             if monotonic() > until:
                 raise BrokerUnavailable(
-                    f"{self._servers}: partitions of {partitions[0].topic} have no leader"
+                    f"{self._cluster.bootstrap_servers}: partitions of {partitions[0].topic} have "
+                    "no leader"
                 )
             sleep(0.1)
 
     def compare(self, topics: Sequence[Topic]) -> list[TopicDifference]:
-        """What differs in a way that could lose, refuse or keep too long. What is roomier than
-        asked for is no finding.
+        """Return differences that could lose, refuse or keep records for too long. More partitions,
+        larger records and more replicas than required are none.
         """
-        replicas = min(REPLICAS_MAX, self.brokers())
-        standing = self.standing(topic.name for topic in topics)
-        settings = self._settings(list(standing))
+        topics = [self._required(topic) for topic in topics]
+        replicas = self._replicas()
+        existing = self.existing(topic.name for topic in topics)
+        settings = self._settings(list(existing))
         findings = []
         for topic in topics:
-            if topic.name not in standing or topic.name not in settings:
+            if topic.name not in existing or topic.name not in settings:
                 findings.append(TopicDifference(topic.name, "topic", "exists", "missing"))
                 continue
-            if (has := standing[topic.name].partitions) < topic.partitions:
+            if (has := existing[topic.name].partitions) < topic.partitions:
                 findings.append(
                     TopicDifference(topic.name, "partitions", str(topic.partitions), str(has))
                 )
@@ -213,31 +231,46 @@ class BrokerAdmin:
         return findings
 
     def repair(self, topics: Sequence[Topic]) -> list[TopicDifference]:
-        """Makes what is missing, sets what differs, and answers what it did once the brokers show
-        it.
+        """Create topics that are missing and set what differs. Returns what was done once the
+        brokers show it.
         """
         findings = self.compare(topics)
-        self._mend({topic.name: topic for topic in topics}, findings)
+        self._apply({topic.name: self._required(topic) for topic in topics}, findings)
         until = monotonic() + self._timeout_s
         while left := self.compare(topics) if findings else []:
             if monotonic() > until:
-                raise BrokerRefused(f"{self._servers}: {left[0]} after it was set")
-            sleep(0.1)  # a change is shown everywhere a moment after it was answered
+                raise BrokerRefused(
+                    f"{self._cluster.bootstrap_servers}: {left[0]} after it was set"
+                )
+            sleep(0.1)  # brokers show a change some moments after they acknowledged it
         return findings
 
-    def _mend(self, wanted: Mapping[str, Topic], findings: Sequence[TopicDifference]) -> None:
-        replicas = min(REPLICAS_MAX, self.brokers())
-        missing = [wanted[finding.topic] for finding in findings if finding.what == "topic"]
+    def _required(self, topic: Topic) -> Topic:
+        partitions = self._cluster.settings.partitions
+        return topic if partitions is None else replace(topic, partitions=partitions)
+
+    def _replicas(self) -> int:
+        return self._cluster.settings.replication or min(REPLICAS_MAX, self.brokers())
+
+    def _apply(self, required: Mapping[str, Topic], findings: Sequence[TopicDifference]) -> None:
+        replicas = self._replicas()
+        on_broker = self._cluster.on_broker
+        missing = [required[finding.topic] for finding in findings if finding.what == "topic"]
         new = [
-            NewTopic(it.name, it.partitions, replicas, config=should_be(it, replicas))
-            for it in missing
+            NewTopic(
+                on_broker(topic.name),
+                topic.partitions,
+                replicas,
+                config=should_be(topic, replicas),
+            )
+            for topic in missing
         ]
         # Keys move to other partitions. Readers keep the last snapshot by key and not by lane, so
         # that is safe.
         grown = [
-            NewPartitions(f.topic, wanted[f.topic].partitions)
-            for f in findings
-            if f.what == "partitions"
+            NewPartitions(on_broker(finding.topic), required[finding.topic].partitions)
+            for finding in findings
+            if finding.what == "partitions"
         ]
         changed: dict[str, list[ConfigEntry]] = {}
         for finding in findings:
@@ -247,8 +280,8 @@ class BrokerAdmin:
                 )
                 changed.setdefault(finding.topic, []).append(entry)
         resources = [
-            ConfigResource(ResourceType.TOPIC, name, incremental_configs=it)
-            for name, it in changed.items()
+            ConfigResource(ResourceType.TOPIC, on_broker(name), incremental_configs=entries)
+            for name, entries in changed.items()
         ]
         answers: list[Future[Any]] = []
         answers += (
@@ -262,15 +295,18 @@ class BrokerAdmin:
     def _settings(self, names: list[str]) -> dict[str, dict[str, str]]:
         if not names:
             return {}
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        resources = [
+            ConfigResource(ResourceType.TOPIC, name) for name in self._cluster.all_on_broker(names)
+        ]
         answers = self._admin.describe_configs(resources, request_timeout=self._timeout_s)
         known = {
-            resource.name: self._answer(answer, *MOVING) for resource, answer in answers.items()
+            self._cluster.logical(resource.name): self._answer(answer, *MOVING)
+            for resource, answer in answers.items()
         }
         return {
-            topic: {name: entry.value for name, entry in it.items()}
-            for topic, it in known.items()
-            if it is not None
+            topic: {name: entry.value for name, entry in entries.items()}
+            for topic, entries in known.items()
+            if entries is not None
         }
 
     def _answer(self, answer: Future[Any], *harmless: int) -> Any:
@@ -279,21 +315,24 @@ class BrokerAdmin:
         except KafkaException as error:
             if error.args[0].code() in harmless:
                 return None
-            raise self._trouble(error) from None
+            raise self._error(error) from None
+        except TimeoutError:
+            raise self._unavailable("no answer") from None
 
-    def _trouble(self, error: KafkaException) -> StublineError:
+    def _error(self, error: KafkaException) -> StublineError:
         fault = error.args[0]
-        text = f"{self._servers}: {fault.str()}"
-        return (
-            BrokerUnavailable(text)
-            if fault.retriable() or fault.name() in AWAY
-            else BrokerRefused(text)
-        )
+        if not fault.retriable() and fault.name() not in UNAVAILABLE:
+            return BrokerRefused(f"{self._cluster.bootstrap_servers}: {fault.str()}")
+        return self._unavailable(fault.str())
+
+    def _unavailable(self, cause: str) -> BrokerUnavailable:
+        self._admin.poll(0)  # serves what the client reported of its connections
+        return self._connections.unavailable(f"{self._cluster.bootstrap_servers}: {cause}")
 
 
 def should_be(topic: Topic, replicas: int) -> dict[str, str]:
-    """With three replicas an acknowledged record is on two, so that one broker may die at any
-    time.
+    """Settings of a topic. With three replicas an acknowledged record is on two brokers, so that
+    one may die at any time.
     """
     settings = {
         "cleanup.policy": topic.cleanup,
@@ -307,8 +346,8 @@ def should_be(topic: Topic, replicas: int) -> dict[str, str]:
 
 
 def differences(topic: Topic, found: Mapping[str, str], replicas: int) -> list[TopicDifference]:
-    """Larger messages and more replicas are the installation's right; another retention or cleanup
-    is not.
+    """An installation may allow larger records and have more replicas, but no other retention or
+    cleanup.
     """
     findings = []
     for setting, should in should_be(topic, replicas).items():

@@ -345,7 +345,7 @@ class KafkaWorld:
 
     def recreate_topic(self, topic: str) -> None:
         self.admin.delete_topics([topic])[topic].result(60)
-        self.until(f"{topic} is deleted", lambda: not self.broker.standing([topic]))
+        self.until(f"{topic} is deleted", lambda: not self.broker.existing([topic]))
         self.broker.repair([self._topic(topic)])
         self._disturbed.add(topic)
 
@@ -389,7 +389,7 @@ class KafkaWorld:
         )
 
     def accept_topic(self, stage: str, topic: str) -> None:
-        description = self.broker.standing([topic])[topic]
+        description = self.broker.existing([topic])[topic]
         self._commands.accept_topic(
             self.names.groups[stage], topic, description.topic_id, self.broker.extents(topic)
         )
@@ -476,7 +476,7 @@ class KafkaWorld:
 
     def ends(self) -> dict[LaneKey, tuple[int, int]]:
         """Return (low, high) of every partition, with three requests."""
-        description = self.broker.standing(self.names.topics)
+        description = self.broker.existing(self.names.topics)
         lanes = [
             LaneKey(topic, number)
             for topic, it in description.items()

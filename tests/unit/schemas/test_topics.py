@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from schemas.envelope import Snapshot
 from schemas.topics import DAY_MS, GROUPS, MIB, TOPICS, all_topics
 from services.approval import settings as approval_settings
 from services.approval import worker as approval
@@ -30,6 +31,15 @@ def test_a_service_reads_the_topics_of_its_group_and_no_others() -> None:
         )
     }
     assert read == {group.name: group.topics for group in GROUPS}
+
+
+def test_a_group_may_write_every_snapshot_that_its_service_publishes() -> None:
+    kinds = [kind for kind in Snapshot.__subclasses__() if kind.__module__.startswith("schemas.")]
+    assert len(kinds) > 4
+    outputs = {group.service: group.outputs for group in GROUPS}
+    for kind in kinds:
+        writer = kind.model_fields["writer"].default
+        assert kind.topic in outputs[writer.partition(".")[0]]
 
 
 def test_every_group_has_its_dead_letters_and_its_replays() -> None:

@@ -1,0 +1,122 @@
+"""A Kafka cluster as one of its clients sees it: addresses, security, properties and names.
+
+Every client of Stubline gets its settings from `KafkaCluster.client_settings`: workers, the webhook
+endpoint, the probe of damaged batches, and the commands. In this order, later ones win: what the
+client is for, the librdkafka properties file, and how brokers are reached.
+
+With a prefix, topics and groups have longer names on the brokers. Only clients know them: rows,
+events, logs and commands use the names of schemas/topics.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from confluent_kafka import KafkaException, Producer
+
+from services.runtime import files
+from services.runtime.kafka.credentials import secret
+from services.runtime.kafka.properties import read_properties
+from services.runtime.settings import ConfigurationError, KafkaSettings, load, refuse_start
+
+OPEN = KafkaSettings.model_construct()  # no encryption, no login, no prefix
+PROPERTIES_BYTES_MAX = 64 * 2**10
+
+
+@dataclass(frozen=True)
+class KafkaCluster:
+    """One value for all that a client must know of its cluster. It never shows a secret."""
+
+    bootstrap_servers: str
+    settings: KafkaSettings = field(default=OPEN, repr=False)
+
+    @classmethod
+    def of(cls, cluster: KafkaCluster | str) -> KafkaCluster:
+        """Addresses alone name a cluster without encryption, logins and a prefix."""
+        return cls(cluster) if isinstance(cluster, str) else cluster
+
+    def client_settings(self, own: Mapping[str, object]) -> dict[str, Any]:
+        """Return what librdkafka gets. Raises ConfigurationError."""
+        return {
+            "bootstrap.servers": self.bootstrap_servers,
+            **own,
+            **self._properties,
+            **self._security(),
+        }
+
+    @property
+    def is_open(self) -> bool:
+        """Whether addresses alone are enough: nothing else is set."""
+        return self.settings.model_dump() == OPEN.model_dump()
+
+    @property
+    def prefix(self) -> str:
+        return self.settings.prefix
+
+    def on_broker(self, name: str) -> str:
+        """The name of a topic or group on the brokers."""
+        return self.settings.prefix + name
+
+    def logical(self, name: str) -> str:
+        """The name of a topic everywhere else. Clients see no others but those with the prefix."""
+        return name[len(self.settings.prefix) :]
+
+    def all_on_broker(self, names: Iterable[str]) -> list[str]:
+        return [self.on_broker(name) for name in names]
+
+    def check(self) -> None:
+        """Raises ConfigurationError if a client cannot be made: a secret that is missing, a file
+        that holds no certificate, a property that librdkafka does not know.
+        """
+        try:
+            Producer({**self.client_settings({}), "log_level": 0})
+        except KafkaException as error:
+            raise ConfigurationError(f"Kafka client: {error.args[0].str()}") from None
+
+    @cached_property
+    def _properties(self) -> dict[str, str]:
+        if (path := self.settings.properties) is None:
+            return {}
+        try:
+            return read_properties(files.read_text(path, PROPERTIES_BYTES_MAX))
+        except (files.FileUnusableError, ValueError) as error:
+            raise ConfigurationError(f"STUBLINE_KAFKA_PROPERTIES: {path}: {error}") from None
+
+    def _security(self) -> dict[str, object]:
+        it = self.settings
+        found: dict[str, object | None] = {
+            "ssl.ca.location": it.ca_file and str(it.ca_file),
+            "ssl.certificate.location": it.certificate_file and str(it.certificate_file),
+            "ssl.key.location": it.key_file and str(it.key_file),
+            "ssl.key.password": secret(it.key_password),
+            "sasl.mechanism": it.sasl_mechanism,
+            "sasl.username": it.user,
+            "sasl.password": secret(it.password),
+        }
+        if it.security_protocol != "PLAINTEXT":
+            found["security.protocol"] = it.security_protocol
+        if it.sasl_mechanism == "OAUTHBEARER":
+            found |= {
+                "sasl.oauthbearer.method": "oidc",
+                "sasl.oauthbearer.token.endpoint.url": it.oauth_token_url,
+                "sasl.oauthbearer.client.id": it.oauth_client_id,
+                "sasl.oauthbearer.client.secret": secret(it.oauth_client_secret),
+                "sasl.oauthbearer.scope": it.oauth_scope,
+            }
+        return {name: content for name, content in found.items() if content is not None}
+
+
+def configured(bootstrap_servers: str) -> KafkaCluster:
+    """The cluster as STUBLINE_KAFKA_* describe it, for a process's start: a wrong configuration
+    ends it with exit code 78 and one line.
+    """
+    cluster = KafkaCluster(bootstrap_servers, load(KafkaSettings))
+    try:
+        if not cluster.is_open:
+            cluster.check()
+    except ConfigurationError as error:
+        refuse_start(error)
+    return cluster

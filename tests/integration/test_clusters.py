@@ -1,0 +1,398 @@
+"""Laws of real clusters: the pipeline runs where every client needs TLS, a login and exactly the
+ACLs that `stubline topics acls` prints. A right, a password or a certificate that fails is named,
+loses nothing, and the process goes on when it is restored.
+
+One broker with Kafka's own authorizer. Topics and groups have a prefix, as on a shared cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourcePatternType,
+    ResourceType,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+
+from deploy.local.kafka import BrokerSecurity
+from deploy.local.process import replace_text, wait_until
+from deploy.local.programs import Program, services
+from deploy.local.roles import environment_of_command
+from deploy.local.stack import Stack
+from services.runtime.errors import StublineError
+from services.runtime.kafka.acls import PROCESSES
+from services.runtime.kafka.cluster import KafkaCluster
+from services.runtime.kafka.connections import BrokerLoginRefused, BrokerTlsFailed
+from services.runtime.kafka.credentials import CredentialsChanged
+from services.runtime.kafka.topics import BrokerAdmin
+from services.runtime.settings import KafkaSettings
+from tests.support.certificates import Authority, Issued
+from tests.support.oauth import token_server
+from tests.support.stubline import SECRET, Stubline, connected, write_files
+
+pytestmark = pytest.mark.slow
+
+PREFIX = "acme."
+NAMED_WITHIN_S = 10.0
+ITERATIONS = 4096
+PROGRAMS = {"door": "webhooks"}  # a program's process, where its name is another
+EVENING = 24  # orders
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The broker, its administrator, and a login for each process."""
+
+    stack: Stack
+    folder: Path
+    authority: Authority
+    certificate: Issued
+    expired: Issued
+    admin: AdminClient
+
+    def add_user(self, name: str, password: str) -> None:
+        """One request a mechanism: Kafka takes no two for one user at once."""
+        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
+            credential = ScramCredentialInfo(mechanism, ITERATIONS)
+            change = UserScramCredentialUpsertion(name, credential, password.encode())
+            for answer in self.admin.alter_user_scram_credentials([change]).values():
+                answer.result(10)
+
+    def allow(self, acls: list[Mapping[str, str]]) -> None:
+        for answer in self.admin.create_acls([binding(acl) for acl in acls]).values():
+            answer.result(10)
+
+    def revoke(self, acl: Mapping[str, str]) -> None:
+        it = binding(acl)
+        match = AclBindingFilter(
+            it.restype,
+            it.name,
+            it.resource_pattern_type,
+            it.principal,
+            it.host,
+            it.operation,
+            it.permission_type,
+        )
+        for answer in self.admin.delete_acls([match]).values():
+            assert len(answer.result(10)) == 1
+
+    def present(self, issued: Issued) -> None:
+        """The broker's certificate for every connection from now on; open ones live on."""
+        values = {"ssl.keystore.location": str(issued.both), "ssl.keystore.type": "PEM"}
+        entries = [
+            ConfigEntry(
+                f"listener.name.clients.{name}",
+                content,
+                incremental_operation=AlterConfigOpType.SET,
+            )
+            for name, content in values.items()
+        ]
+        broker = ConfigResource(ResourceType.BROKER, "1", incremental_configs=entries)
+        for answer in self.admin.incremental_alter_configs([broker]).values():
+            answer.result(10)
+
+    def secret(self, process: str, text: str) -> str:
+        """A file for it, and its reference."""
+        file = self.folder / f"{process}.secret"
+        replace_text(file, text)
+        return f"file:{file}"
+
+    def settings(self, process: str) -> dict[str, str]:
+        """The environment of a process: its own user."""
+        return {
+            "STUBLINE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "STUBLINE_KAFKA_CA_FILE": str(self.authority.certificate),
+            "STUBLINE_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+            "STUBLINE_KAFKA_USER": f"stubline-{process}",
+            "STUBLINE_KAFKA_PASSWORD": f"file:{self.folder / f'{process}.secret'}",
+            "STUBLINE_KAFKA_PREFIX": PREFIX,
+            "STUBLINE_KAFKA_PARTITIONS": "2",
+            "STUBLINE_KAFKA_REPLICATION": "1",
+        }
+
+    def reached(self, **settings: Any) -> KafkaCluster:
+        return KafkaCluster(
+            settings.pop("address", self.stack.bootstrap_servers),
+            KafkaSettings(ca_file=self.authority.certificate, **settings),
+        )
+
+
+def binding(acl: Mapping[str, str]) -> AclBinding:
+    operation = re.sub(r"(?<!^)(?=[A-Z])", "_", acl["operation"]).upper()
+    return AclBinding(
+        ResourceType[acl["resource"].upper()],
+        acl["name"],
+        ResourcePatternType.LITERAL,
+        f"User:{acl['user']}",
+        "*",
+        AclOperation[operation],
+        AclPermissionType.ALLOW,
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("cluster")
+    authority = Authority(folder)
+    certificate = authority.issue("broker")
+    expired = authority.issue("broker", file="broker-expired", is_expired=True)
+    security = BrokerSecurity(
+        certificate.both, authority.certificate, "an-administrators-own", {"plain": "plain-secret"}
+    )
+    with Stack.temporary(security=security) as stack:
+        admin = AdminClient(stack.admin_settings)
+        yield Cluster(stack, folder, authority, certificate, expired, admin)
+
+
+@pytest.fixture(scope="module")
+def acls(cluster: Cluster) -> list[dict[str, str]]:
+    """A user for each process, and the ACLs that are printed, of which none is left out."""
+    for process in PROCESSES:
+        cluster.add_user(f"stubline-{process}", f"password-of-{process}")
+        cluster.secret(process, f"password-of-{process}")
+    printed = stubline(cluster, "commands", "topics", "acls", "--json")
+    found: list[dict[str, str]] = json.loads(printed)
+    cluster.allow(list(found))
+    return found
+
+
+@pytest.fixture(scope="module")
+def shop(
+    cluster: Cluster, acls: list[dict[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stubline]:
+    """All processes, each with its own login, on the migrated cluster."""
+    assert acls
+    files = write_files(tmp_path_factory.mktemp("shop"))
+    stubline(cluster, "migrate", "migrate")
+    stubline(cluster, "commands", "campaigns", "apply", str(files["campaigns"]))
+    environment = {**cluster.stack.environment, "TEST_SHOP_SECRET": SECRET}
+
+    def own_settings(program: str) -> Mapping[str, str]:
+        """A sender has no login: it needs no Kafka."""
+        process = PROGRAMS.get(program, program)
+        return cluster.settings(process) if process in PROCESSES else {}
+
+    reader = cluster.reached(
+        security_protocol="SASL_SSL",
+        sasl_mechanism="SCRAM-SHA-512",
+        user="stubline-commands",
+        password=f"file:{cluster.folder / 'commands.secret'}",
+        prefix=PREFIX,
+    )
+    with (
+        services(
+            cluster.folder, environment, files["sources"], senders=1, own_settings=own_settings
+        ) as running,
+        connected(running, environment, cluster.stack.smtp, reader) as found,
+    ):
+        yield found
+
+
+def stubline(cluster: Cluster, process: str, *arguments: str) -> str:
+    """Of a command with the login of that process, as in an installation."""
+    environment = environment_of_command(
+        {**os.environ, **cluster.stack.environment, **cluster.settings(process)}, arguments[0]
+    )
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("stubline")), *arguments],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+def buy(shop: Stubline, orders: int) -> list[Any]:
+    bought = [shop.paid_order(1 + number % 3) for number in range(orders)]
+    for order in bought:
+        shop.tell(order)
+    return bought
+
+
+def all_delivered(shop: Stubline, bought: list[Any]) -> None:
+    """Every ordinal has its ticket, every order one mail, and no record is without an outcome."""
+    shop.settle(60)
+    for order in bought:
+        quantity = sum(item.quantity for item in order.purchase.items)
+        assert len(shop.tickets_of(order)) == quantity
+        assert len(shop.mails_to(order)) == 1
+    assert shop.conservation_gap() == 0
+    assert shop.value("select count(*) from runtime.dead_letters") == 0
+
+
+def readiness(program: Program) -> str:
+    """What /readyz answers; empty: ready."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{program.port}/readyz", timeout=2)
+    except httpx.TransportError:
+        return "no answer"
+    return "" if answer.status_code == httpx.codes.OK else str(answer.json()["detail"])
+
+
+def wait_for(program: Program, code: str, seconds: float = NAMED_WITHIN_S) -> None:
+    until = time.monotonic() + seconds
+    while not (found := readiness(program)).startswith(code) or bool(code) != bool(found):
+        assert time.monotonic() < until, f"{program.name}: {found!r}, not {code!r}"
+        time.sleep(0.1)
+
+
+def ended(program: Program) -> bool:
+    return not program.running
+
+
+@contextmanager
+def restarted(program: Program) -> Iterator[None]:
+    """As its supervisor does it."""
+    program.stop()
+    program.start_soon()
+    yield
+    wait_for(program, "", 30)
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN", "OAUTHBEARER"])
+def test_every_login_that_is_offered_works(cluster: Cluster, mechanism: str) -> None:
+    cluster.add_user("scram", "scram-secret")
+    name = "plain" if mechanism == "PLAIN" else "scram"
+    login: dict[str, Any] = {"user": name, "password": cluster.secret(name, f"{name}-secret")}
+    with token_server("client", "client-secret") as url:
+        if mechanism == "OAUTHBEARER":
+            login = {
+                "oauth_token_url": url,
+                "oauth_client_id": "client",
+                "oauth_client_secret": cluster.secret("client", "client-secret"),
+            }
+        reached = cluster.reached(security_protocol="SASL_SSL", sasl_mechanism=mechanism, **login)
+        assert BrokerAdmin(reached).brokers() == 1
+
+
+def test_a_client_certificate_is_a_login_too(cluster: Cluster) -> None:
+    address = cluster.stack.kafka[0].mutual_address
+    own = cluster.authority.issue("client")
+    files = {"certificate_file": own.certificate, "key_file": own.key}
+    reached = cluster.reached(address=address, security_protocol="SSL", **files)
+    assert BrokerAdmin(reached).brokers() == 1
+
+    late = cluster.authority.issue("client", file="client-expired", is_expired=True)
+    files = {"certificate_file": late.certificate, "key_file": late.key}
+    reached = cluster.reached(address=address, security_protocol="SSL", **files)
+    with pytest.raises(BrokerTlsFailed, match=r"client-expired.crt expired at "):
+        BrokerAdmin(reached, timeout_s=1).brokers()
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"sasl_mechanism": "PLAIN", "user": "plain", "password": "env:HOME"}, BrokerLoginRefused),
+        ({"sasl_mechanism": "PLAIN", "user": "x", "password": "env:HOME"}, BrokerLoginRefused),
+    ],
+)
+def test_a_login_that_is_refused_is_named(
+    cluster: Cluster, settings: dict[str, Any], kind: type[StublineError]
+) -> None:
+    reached = cluster.reached(security_protocol="SASL_SSL", **settings)
+    with pytest.raises(kind, match="Authentication failed"):
+        BrokerAdmin(reached, timeout_s=1).brokers()
+
+
+def test_the_whole_pipeline_runs_with_the_acls_that_are_printed(
+    cluster: Cluster, shop: Stubline
+) -> None:
+    """Also the commands: what they read, they may read."""
+    all_delivered(shop, buy(shop, EVENING))
+    assert all(
+        name.startswith((PREFIX, "__")) for name in cluster.admin.list_topics(timeout=10).topics
+    )
+    groups = cluster.admin.list_consumer_groups().result(10).valid
+    assert {it.group_id for it in groups} == {
+        f"{PREFIX}stubline.{stage}" for stage in ("ingest", "approval", "issuer", "delivery")
+    }
+    assert shop.command("topics", "check").returncode == 0
+    status = shop.command("status", "--json")
+    assert status.returncode == 0, status.stderr
+    assert {row["lag"] for row in json.loads(status.stdout)} == {0}
+    topics = cluster.admin.list_topics(timeout=10).topics
+    assert len(topics[f"{PREFIX}orders.decided.v1"].partitions) == 2
+
+
+def test_a_revoked_right_is_named_and_the_lane_goes_on_once_it_is_given_back(
+    cluster: Cluster, shop: Stubline, acls: list[dict[str, str]]
+) -> None:
+    (right,) = (
+        acl
+        for acl in acls
+        if acl["process"] == "issuer"
+        and acl["operation"] == "Read"
+        and acl["name"] == f"{PREFIX}orders.decided.v1"
+    )
+    cluster.revoke(right)
+    bought = buy(shop, 3)
+    wait_for(shop.services.programs["issuer"], "input-")
+    cluster.allow([right])
+    wait_for(shop.services.programs["issuer"], "", 30)
+    all_delivered(shop, bought)
+
+
+def test_a_wrong_password_is_named_and_read_again_when_its_file_changes(
+    cluster: Cluster, shop: Stubline
+) -> None:
+    approval, door = shop.services.programs["approval"], shop.services.programs["door"]
+    for process in ("approval", "webhooks"):
+        cluster.secret(process, "not-its-password")
+    with restarted(approval), restarted(door):
+        wait_for(approval, BrokerLoginRefused.code)
+        wait_for(door, BrokerLoginRefused.code)
+        for process in ("approval", "webhooks"):
+            cluster.secret(process, f"password-of-{process}")
+    all_delivered(shop, buy(shop, 3))
+
+
+def test_an_expired_certificate_is_named_and_the_process_goes_on_with_the_next(
+    cluster: Cluster, shop: Stubline
+) -> None:
+    delivery = shop.services.programs["delivery"]
+    cluster.present(cluster.expired)
+    try:
+        with restarted(delivery):
+            bought = buy(shop, 3)
+            wait_for(delivery, BrokerTlsFailed.code)
+            cluster.present(cluster.certificate)
+    finally:
+        cluster.present(cluster.certificate)
+    all_delivered(shop, bought)
+    assert "certificate has expired" in delivery.log_file.read_text("utf-8")
+
+
+def test_a_changed_authority_ends_every_process_and_its_supervisor_starts_it_again(
+    cluster: Cluster, shop: Stubline
+) -> None:
+    """All of them, for all of them read the same file."""
+    programs = [shop.services.programs[name] for name in ("door", "ingest", "issuer")]
+    before = cluster.authority.certificate.read_text("utf-8")
+    replace_text(cluster.authority.certificate, before)
+    for program in programs:
+        wait_until(f"the end of {program.name}", partial(ended, program), seconds=NAMED_WITHIN_S)
+        assert CredentialsChanged.code in program.log_file.read_text("utf-8")
+    programs[0].start()  # returns when it is ready
