@@ -27,9 +27,9 @@ def test_completed_is_the_trigger_that_nobody_has_to_set(stubline: Stubline) -> 
     )
 
 
-@feature("SF-002", "SF-003")
+@feature("SF-002", "SF-003", "SF-004")
 def test_a_status_of_the_shops_own_can_be_the_trigger(stubline: Stubline) -> None:
-    """Configured as `wc-Approved`: prefix and capitals do not matter (SF-004)."""
+    """Configured as `wc-Approved`: prefix and capitals do not matter."""
     order = stubline.order("approved", RFL=1)
     stubline.tell(order, "pending", "processing", "completed")
     stubline.settle()
