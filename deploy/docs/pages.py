@@ -16,6 +16,7 @@ from deploy.docs.features import features_page
 from deploy.docs.markdown import table
 from schemas.topics import DAY_MS, GROUPS, MIB, Topic, all_topics
 from services.runtime import errors, settings
+from services.runtime.admin.refusals import CommandRefused, TargetUnknown
 from services.runtime.observability import metrics
 from services.runtime.settings import LaneSettings, Servers
 
@@ -27,15 +28,15 @@ FROM_REGISTER = (
     "<!-- Made by `python -m deploy.docs` from tests/features.toml and the marks of the tests. "
     "-->\n\n"
 )
-BRANCHES = {
-    "Poison": "the record becomes a dead letter",
-    "Transient": "the service waits and tries again",
-    "Fenced": "the batch is dropped, the lane acquired again",
-    "Stop": "the lane stops, the others go on",
-    "Fatal": "the process ends with a non-zero code",
-    "Refused": "the command changes nothing (exit code 1)",
-    "Unknown": "the command changes nothing (exit code 3)",
-    "StublineError": "the command fails (exit code 1)",
+CONSEQUENCES: dict[type[errors.StublineError], str] = {
+    errors.Poison: "the record becomes a dead letter",
+    errors.Transient: "the service waits and tries again",
+    errors.Fenced: "the batch is dropped, the lane acquired again",
+    errors.Stop: "the lane stops, the others go on",
+    errors.Fatal: "the process ends with a non-zero code",
+    CommandRefused: "the command changes nothing (exit code 1)",
+    TargetUnknown: "the command changes nothing (exit code 3)",
+    errors.StublineError: "the command fails (exit code 1)",
 }
 
 
@@ -237,4 +238,4 @@ def errors_page() -> str:
 
 
 def consequence(kind: type[errors.StublineError]) -> str:
-    return next(BRANCHES[base.__name__] for base in kind.__mro__ if base.__name__ in BRANCHES)
+    return next(CONSEQUENCES[base] for base in kind.__mro__ if base in CONSEQUENCES)
