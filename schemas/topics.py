@@ -54,7 +54,7 @@ TOPICS = (
         is_stamped_by_broker=True,  # facts are ordered by it: one clock for all endpoints
     ),
     Topic("orders.observed.v1", "order id", "ingest"),
-    Topic("fraud.signals.v1", "order id", "ingest, velocity"),
+    Topic("fraud.signals.v1", "order id", "ingest"),
     Topic("orders.commands.v1", "order id", "console, command line", max_message_bytes=MIB),
     Topic("orders.decided.v1", "order id", "approval"),
     Topic("tickets.changed.v1", "order id", "issuer"),

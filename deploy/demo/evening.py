@@ -33,7 +33,7 @@ STORIES = {  # story -> (share, the statuses it goes through)
 }
 REPEATED_SHARE = 0.30
 SWAPPED_SHARE = 0.10
-SENSELESS = (
+MALFORMED = (
     b'{"id": "not a number", "status": 7}',
     b"[1, 2, 3]",
     b'{"id": 5, "line_items": "none"',
@@ -89,7 +89,7 @@ def plan(orders: int, seed: int = 1, begins: datetime | None = None) -> Evening:
         for number in range(orders)
     ]
     queue = list(_mixed(draw, made))
-    for body in SENSELESS:
+    for body in MALFORMED:
         queue.insert(draw.randrange(len(queue)), Callback("order.updated", body, None))
     places: list[tuple[float, Callback]] = []
     repeats = 0

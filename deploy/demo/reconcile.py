@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from deploy.demo.evening import SENSELESS, Evening
+from deploy.demo.evening import MALFORMED, Evening
 from deploy.demo.store import Store
 
 SOURCE = "riverside"
@@ -110,8 +110,8 @@ def stream(store: Store) -> list[Row]:
         Row(
             "dead letters",
             f"{dead} ({codes})",
-            f"{len(SENSELESS)} senseless bodies",
-            dead == len(SENSELESS),
+            f"{len(MALFORMED)} malformed bodies",
+            dead == len(MALFORMED),
         ),
         Row("records without an outcome", f"{gap}", "0", gap == 0),
         Row("offsets stepped over", f"{gaps}", "0", gaps == 0),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -19,8 +20,10 @@ from deploy.docs.features import proofs, register
 from deploy.docs.pages import import_everything
 from services.console.cli import application
 from services.runtime.errors import catalogue
+from services.runtime.records import Effect, Record
 
 ROOT = Path(__file__).resolve().parents[2]
+TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
 HEADINGS = ("Meaning", "Impact", "Diagnosis", "Mitigation", "Proof that it is over")
 RUNBOOK = (ROOT / "deploy" / "runbooks" / "errors.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^##? |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
@@ -62,7 +65,7 @@ def commands_in_texts() -> Iterator[str]:
     texts |= {
         path.name: path.read_text("utf-8") for path in (ROOT / "deploy" / "runbooks").rglob("*.md")
     }
-    texts |= {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md")}
+    texts |= {name: (ROOT / name).read_text("utf-8") for name in TOP}
     texts |= {code: kind.next_step for code, kind in catalogue().items()}
     for text in texts.values():
         yield from re.findall(r"`(stubline [^`]+)`", text)
@@ -99,7 +102,7 @@ def paths_in(page: Path) -> Iterator[str]:
             yield (page.parent / link).resolve().relative_to(ROOT).as_posix()
 
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -116,6 +119,29 @@ def test_the_page_of_the_architecture_names_where_to_begin() -> None:
     assert len(first_lines) == changes.count("\n### ") >= 6
     assert [line for line in first_lines if not line.startswith("Open ")] == []
     assert len(set(paths_in(page))) > 40
+
+
+class Statements:
+    """A session that keeps what it is asked to execute."""
+
+    def __init__(self) -> None:
+        self.executed: list[tuple[str, list[int]]] = []
+
+    def execute(self, statement: str, arguments: list[int]) -> None:
+        self.executed.append((statement, arguments))
+
+
+def test_the_service_of_the_readme_is_one() -> None:
+    (code,) = re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102 - the code of the page is what is tested
+    totals, session = names["totals"], Statements()
+    records = [Record("numbers.v1", 0, offset, 0, None, b"%d" % offset, ()) for offset in (1, 2)]
+    numbers = [totals.parse(record) for record in records]
+    assert totals.handle(numbers, session) == [Effect(), Effect()]
+    assert session.executed == [("update totals set total = total + %s", [3])]
+    assert totals.input_topics == ("numbers.v1", "example.totals.replay.v1")
 
 
 def test_every_mark_of_a_feature_is_in_the_register() -> None:
