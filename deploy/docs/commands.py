@@ -39,7 +39,7 @@ nothing. `stubline audit` shows who did what.
 
 def commands_page() -> str:
     text = INTRODUCTION
-    text += "".join(f"| {int(code)} | {meaning} |\n" for code, meaning in CODES.items())
+    text += "".join(f"| {int(code)} | {consequence} |\n" for code, consequence in CODES.items())
     return text + "".join(
         section(name, command)
         for name, command in leaves("stubline", typer.main.get_command(application()))

@@ -45,13 +45,13 @@ def features_page() -> str:
 
 def proofs(modules: Iterable[Path]) -> dict[str, list[str]]:
     """The test modules of each id, as links from docs/reference."""
-    found: dict[str, set[str]] = {}
+    paths_of: dict[str, set[str]] = {}
     for module in modules:
         for name in marks(ast.parse(module.read_text("utf-8"))):
-            found.setdefault(name, set()).add(module.relative_to(TESTS).as_posix())
+            paths_of.setdefault(name, set()).add(module.relative_to(TESTS).as_posix())
     return {
         name: [f"[{path}](../../tests/{path})" for path in sorted(paths)]
-        for name, paths in found.items()
+        for name, paths in paths_of.items()
     }
 
 
@@ -59,7 +59,7 @@ def marks(tree: ast.AST) -> Iterator[str]:
     """The ids in `pytest.mark.feature(...)`, and in `feature(...)` where a module calls it so."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and called(node.func) == "feature":
-            yield from (str(it.value) for it in node.args if isinstance(it, ast.Constant))
+            yield from (str(word.value) for word in node.args if isinstance(word, ast.Constant))
 
 
 def called(function: ast.expr) -> str:

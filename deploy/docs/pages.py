@@ -138,11 +138,13 @@ def is_inherited(field: FieldInfo, inherited: FieldInfo | None) -> bool:
 
 def descendants(kind: type[BaseSettings]) -> list[type[BaseSettings]]:
     """The subclasses of `kind` that services declare: tests have settings of their own."""
-    below = [found for child in kind.__subclasses__() for found in (child, *descendants(child))]
+    below = [
+        subclass for child in kind.__subclasses__() for subclass in (child, *descendants(child))
+    ]
     return [
-        found
-        for found in dict.fromkeys(below)
-        if found.__module__.startswith("services.") and found is not LaneSettings
+        subclass
+        for subclass in dict.fromkeys(below)
+        if subclass.__module__.startswith("services.") and subclass is not LaneSettings
     ]
 
 

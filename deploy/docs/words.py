@@ -40,7 +40,7 @@ class Banned:
     alone: frozenset[str]
     exceptions: frozenset[str]
 
-    def found_in(self, name: str) -> Iterator[str]:
+    def phrases_in(self, name: str) -> Iterator[str]:
         """The banned phrases that a name holds."""
         text = f" {' '.join(words_of(name))} "
         for phrase in self.exceptions:
@@ -121,17 +121,17 @@ def names_in_python(tree: ast.Module) -> Iterator[str]:
 
 
 def holding(path: Path, rule: Banned, phrase: str) -> set[str]:
-    return {name for name in names(path) if phrase in rule.found_in(name)}
+    return {name for name in names(path) if phrase in rule.phrases_in(name)}
 
 
 def counts(rule: Banned, paths: Iterable[Path]) -> Counts:
     by_file = {
         path.relative_to(ROOT).as_posix(): Counter(
-            phrase for name in names(path) for phrase in rule.found_in(name)
+            phrase for name in names(path) for phrase in rule.phrases_in(name)
         )
         for path in paths
     }
-    return {path: dict(sorted(found.items())) for path, found in by_file.items() if found}
+    return {path: dict(sorted(words.items())) for path, words in by_file.items() if words}
 
 
 def allowed() -> Counts:
@@ -141,10 +141,10 @@ def allowed() -> Counts:
         return tomllib.load(file)
 
 
-def written(found: Counts) -> str:
+def written(by_file: Counts) -> str:
     lines = [
         f'"{path}" = {{ {", ".join(f"{key(word)} = {count}" for word, count in words.items())} }}\n'
-        for path, words in found.items()
+        for path, words in by_file.items()
     ]
     return HEADER + "".join(lines)
 
@@ -153,8 +153,8 @@ def key(word: str) -> str:
     return word if word.isalpha() else f'"{word}"'
 
 
-def totals(found: Counts) -> Counter[str]:
-    return sum((Counter(words) for words in found.values()), Counter[str]())
+def totals(by_file: Counts) -> Counter[str]:
+    return sum((Counter(words) for words in by_file.values()), Counter[str]())
 
 
 def grown(before: Counts, now: Counts) -> dict[str, int]:

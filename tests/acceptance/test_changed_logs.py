@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from deploy.local.programs import STAGES
+from deploy.local.programs import ENDPOINT, STAGES
 from deploy.local.stack import Stack
 from schemas.topics import GROUPS
 from services.runtime.kafka.topics import BrokerAdmin
@@ -69,10 +69,9 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
         migrated = pool.submit(stubline.command, "migrate")
         until("migrated", migrated.done, more(stubline, wanted))
     assert migrated.result().returncode == 0
-    programs[
-        "door"
-    ].stop()  # a producer asks for a topic's partitions every ten seconds, or when it starts
-    programs["door"].start()
+    # A producer reads the number of a topic's partitions every ten seconds, and when it starts.
+    programs[ENDPOINT].stop()
+    programs[ENDPOINT].start()
     wanted += evening(stubline, orders=24)
     for stage, topic in zip(STAGES, FLOW, strict=True):
         new = [it.high for number, it in broker.extents(topic).items() if number >= BEGUN_WITH]

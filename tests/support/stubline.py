@@ -130,7 +130,7 @@ class Stubline:
     def post(
         self, source: str, topic: str, body: bytes, *, times: int = 1, at_once: bool = False
     ) -> None:
-        url, signed = f"{self.services.door}/hooks/{source}", headers(SECRET, topic, body)
+        url, signed = f"{self.services.webhooks_url}/hooks/{source}", headers(SECRET, topic, body)
 
         def once(_number: int) -> int:
             """The shop asks again after a 503, as its callback is not durable yet."""

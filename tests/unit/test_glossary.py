@@ -49,7 +49,7 @@ def stems(used: set[str]) -> set[str]:
 def test_every_term_stands_once_and_none_is_banned() -> None:
     rows = [first.removesuffix(" (ours)") for first, _ in words.rows(PAGE, "term")]
     assert [term for term, count in Counter(rows).items() if count > 1] == []
-    assert [term for term in rows if list(RULE.found_in(term.replace(" ", "_")))] == []
+    assert [term for term in rows if list(RULE.phrases_in(term.replace(" ", "_")))] == []
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_every_term_stands_once_and_none_is_banned() -> None:
     ],
 )
 def test_a_banned_word_is_found_as_a_word_and_not_as_letters(name: str, found: set[str]) -> None:
-    assert set(RULE.found_in(name)) == found
+    assert set(RULE.phrases_in(name)) == found
 
 
 def test_all_kinds_of_names_are_seen() -> None:
@@ -82,7 +82,7 @@ def test_all_kinds_of_names_are_seen() -> None:
 
 
 def words_of(name: str) -> set[str]:
-    return set(RULE.found_in(name))
+    return set(RULE.phrases_in(name))
 
 
 def test_a_moved_file_is_no_growth_and_a_new_name_is() -> None:
