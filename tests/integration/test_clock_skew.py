@@ -21,7 +21,7 @@ from services.runtime.records import Record
 from tests.support.callbacks import woo_order
 from tests.support.door import DoorProcess
 from tests.support.stack import Databases
-from tests.support.stages import said
+from tests.support.stages import outputs_of
 
 SKEW_S = 3.0
 LOG_WAIT_S = 20.0
@@ -65,7 +65,8 @@ def ending(url: str, records: tuple[Record, ...]) -> list[bool]:
             outcome for it in records for outcome in ingest.handle([vendors.read(it)], session)
         ]
     return [
-        OrderObserved.read(output.headers, output.value).is_deleted for output in said(outcomes)
+        OrderObserved.read(output.headers, output.value).is_deleted
+        for output in outputs_of(outcomes)
     ]
 
 

@@ -31,9 +31,9 @@ from tests.support.stages import (
     decided,
     observed,
     opened,
+    outputs_of,
     raffle,
-    refused,
-    said,
+    sqlstate_of,
 )
 
 
@@ -54,10 +54,10 @@ def shared(databases: Databases) -> Iterator[Stages]:
 
 @pytest.mark.feature("SF-001", "SF-006", "SF-041", "SF-063")
 def test_a_paid_order_gets_its_tickets_once(stages: Stages) -> None:
-    (event,) = stages.tell(observed("1", "completed", quantity=3))
+    (event,) = stages.work(observed("1", "completed", quantity=3))
     assert [ticket.number for ticket in event.tickets] == ["R-0001", "R-0002", "R-0003"]
-    assert stages.tell(observed("1", "completed", quantity=3)) == []
-    assert stages.tell(observed("1", "completed", quantity=3, sequence=2)) == []
+    assert stages.work(observed("1", "completed", quantity=3)) == []
+    assert stages.work(observed("1", "completed", quantity=3, sequence=2)) == []
     assert stages.tickets() == ["R-0001", "R-0002", "R-0003"]
 
 
@@ -76,7 +76,7 @@ def test_no_ticket_is_made_without_an_order(shared: Stages) -> None:
         f"insert into issuer.tickets ({columns}) values (uuidv7(), '1', 1, 'raffle', '', "
         "'', '', 'sold_out')"
     )
-    assert refused(shared, by_hand) == "23502"  # null in a column that has to say something
+    assert sqlstate_of(shared, by_hand) == "23502"  # null in a column that has to say something
     assert [command.name for command in cli.tickets.registered_commands] == ["list"]
 
 
@@ -87,7 +87,7 @@ def test_no_ticket_is_made_without_an_order(shared: Stages) -> None:
 def test_an_unpaid_or_fallen_order_gets_no_ticket_and_is_told_all_the_same(
     shared: Stages, status: str
 ) -> None:
-    (event,) = shared.tell(observed(status, status))
+    (event,) = shared.work(observed(status, status))
     assert (event.tickets, event.unissued, event.sequence) == ((), (), 1)
     assert [shared.tickets(status, it) for it in ("Active", "Cancelled")] == [[], []]
 
@@ -97,10 +97,10 @@ def test_an_unpaid_or_fallen_order_gets_no_ticket_and_is_told_all_the_same(
 def test_a_fallen_order_loses_its_tickets_and_a_restored_one_gets_the_same_back(
     stages: Stages, fall: str
 ) -> None:
-    (first,) = stages.tell(observed("1", "processing", "completed", quantity=2))
-    (fallen,) = stages.tell(observed("1", "processing", "completed", fall, quantity=2, sequence=2))
+    (first,) = stages.work(observed("1", "processing", "completed", quantity=2))
+    (fallen,) = stages.work(observed("1", "processing", "completed", fall, quantity=2, sequence=2))
     assert {ticket.status for ticket in fallen.tickets} == {"Cancelled"}
-    (back,) = stages.tell(observed("1", "processing", fall, "completed", quantity=2, sequence=3))
+    (back,) = stages.work(observed("1", "processing", fall, "completed", quantity=2, sequence=3))
     assert back.tickets == first.tickets
     changes = stages.rows(
         "select from_status, to_status, count(*), count(distinct cause) as causes from "
@@ -118,10 +118,10 @@ def test_a_fallen_order_loses_its_tickets_and_a_restored_one_gets_the_same_back(
 def test_a_deleted_order_has_no_active_ticket_and_comes_back_from_the_trash_with_the_same(
     stages: Stages,
 ) -> None:
-    stages.tell(observed("1", "completed", quantity=2))
-    stages.tell(observed("1", "completed", quantity=2, sequence=2, is_deleted=True))
+    stages.work(observed("1", "completed", quantity=2))
+    stages.work(observed("1", "completed", quantity=2, sequence=2, is_deleted=True))
     assert (stages.tickets("1"), stages.tickets("1", "Cancelled")) == ([], ["R-0001", "R-0002"])
-    stages.tell(observed("1", "completed", quantity=2, sequence=3))
+    stages.work(observed("1", "completed", quantity=2, sequence=3))
     assert stages.tickets("1") == ["R-0001", "R-0002"]
 
 
@@ -134,7 +134,7 @@ def test_positions_decide_between_news_copies_and_what_is_late(stages: Stages) -
         decided("1", 3, sequence=7),
     )
     assert [type(outcome) for outcome in outcomes] == [Superseded, Duplicate, Effect, Effect]
-    (event,) = stages.tickets_said(outcomes)
+    (event,) = stages.tickets_changed(outcomes)
     assert (event.sequence, len(event.tickets)) == (2, 3)
 
 
@@ -152,8 +152,8 @@ def test_every_ticket_has_its_audit_row_with_actor_time_and_the_event_that_cause
         ("Active", None, "stubline.issuer", decision.event_id)
     }
     assert all(row["at"] == row["issued_at"] for row in rows)
-    assert refused(stages, "delete from issuer.audit") == "23001"
-    assert refused(stages, "update issuer.audit set actor = 'nobody'") == "23001"
+    assert sqlstate_of(stages, "delete from issuer.audit") == "23001"
+    assert sqlstate_of(stages, "update issuer.audit set actor = 'nobody'") == "23001"
 
 
 COPY = (
@@ -183,9 +183,9 @@ def test_the_database_refuses_a_second_of_what_there_may_be_one_of(
         )
         return COPY.replace("{order}", f"same-{same}").replace("{changes}", f"{{{changes}}}")
 
-    assert refused(shared, copy(same)) == "23505"
+    assert sqlstate_of(shared, copy(same)) == "23505"
     with shared.session.transaction(force_rollback=True):
-        assert refused(shared, copy("")) == "00000"
+        assert sqlstate_of(shared, copy("")) == "00000"
 
 
 @pytest.mark.feature("SF-038")
@@ -206,7 +206,7 @@ def test_the_database_refuses_a_second_of_what_there_may_be_one_of(
 def test_a_ticket_has_a_state_and_what_belongs_to_it(shared: Stages, wrong: str) -> None:
     shared.issue(decided("state", 1))
     assert (
-        refused(shared, f"update issuer.tickets set {wrong} where order_id = 'shop:state'")
+        sqlstate_of(shared, f"update issuer.tickets set {wrong} where order_id = 'shop:state'")
         == "23514"
     )
 
@@ -218,7 +218,7 @@ def test_a_ticket_has_a_state_and_what_belongs_to_it(shared: Stages, wrong: str)
 def test_a_campaign_never_issues_more_than_there_is(shared: Stages, wrong: str) -> None:
     shared.issue(decided("full", 2, sku="FULL"))
     assert (
-        refused(shared, f"update issuer.campaigns set {wrong} where campaign_id = 'full'")
+        sqlstate_of(shared, f"update issuer.campaigns set {wrong} where campaign_id = 'full'")
         == "23514"
     )
 
@@ -236,7 +236,7 @@ def concurrently(
             for batch in share:
                 for _ in range(20):
                     try:
-                        found += stages.tickets_said(stages.issue(*batch))
+                        found += stages.tickets_changed(stages.issue(*batch))
                         break
                     except psycopg.Error as error:
                         if classify(error) is not FailureKind.TRANSIENT:
@@ -282,7 +282,7 @@ def test_a_shuffled_pool_is_exhausted_by_many_workers_without_a_duplicate_and_th
         assert numbers != sorted(numbers)
         assert sum(it.quantity for event in events for it in event.unissued) == 28
         assert {it.reason for event in events for it in event.unissued} == {"sold_out"}
-        (event,) = stages.tickets_said(stages.issue(decided("late", 1)))
+        (event,) = stages.tickets_changed(stages.issue(decided("late", 1)))
         assert ([it.reason for it in event.unissued], event.tickets) == (["sold_out"], ())
         assert stages.rows("select count(*) from issuer.tickets where reason = 'sold_out'") == [
             {"count": 29}
@@ -302,9 +302,9 @@ def test_a_batch_that_is_worked_again_after_a_crash_gives_the_same_numbers(
         stages.apply(raffle(mode=mode, capacity=1_000))
         with stages.session.transaction(force_rollback=True):
             events = [worker.ReceivedDecision(it, it.model_dump_json()) for it in batch]
-            lost = stages.tickets_said(worker.handle(events, stages.session))
+            lost = stages.tickets_changed(worker.handle(events, stages.session))
     with opened(database_url) as stages:
-        again = stages.tickets_said(stages.issue(*batch))
+        again = stages.tickets_changed(stages.issue(*batch))
     with opened(database_url) as stages:
         assert {type(outcome) for outcome in stages.issue(*batch)} == {Duplicate}
 
@@ -322,7 +322,7 @@ def test_two_runs_with_the_same_orders_give_different_numbers(database_url: str)
     for name in ("one", "two"):
         with opened(database_url) as stages:
             stages.apply(raffle(id=name, skus=[name], mode="shuffled", capacity=100_000))
-            (event,) = stages.tickets_said(stages.issue(decided(name, 20, sku=name)))
+            (event,) = stages.tickets_changed(stages.issue(decided(name, 20, sku=name)))
             runs.append([ticket.number for ticket in event.tickets])
     assert len(set(runs[0]) & set(runs[1])) < 3
 
@@ -332,7 +332,7 @@ def test_a_line_waits_for_its_campaign_and_is_issued_when_one_is_applied_oldest_
 ) -> None:
     with opened(database_url) as stages:
         for order in ("3", "1", "2"):
-            (event,) = stages.tickets_said(stages.issue(decided(order, 1)))
+            (event,) = stages.tickets_changed(stages.issue(decided(order, 1)))
             assert [(it.reason, it.quantity) for it in event.unissued] == [("no_campaign", 1)]
         assert stages.apply(raffle()).details["due_orders"] == 3
         assert [event.key for event in stages.tick(2)] == ["shop:3", "shop:1"]
@@ -359,7 +359,7 @@ def test_a_waiting_order_that_falls_before_its_campaign_comes_gets_nothing(
 def test_orders_of_a_closed_campaign_are_held_and_issued_when_it_opens(database_url: str) -> None:
     with opened(database_url) as stages:
         stages.apply(raffle(status="closed"))
-        (event,) = stages.tickets_said(stages.issue(decided("1", 2)))
+        (event,) = stages.tickets_changed(stages.issue(decided("1", 2)))
         assert [(it.reason, it.quantity) for it in event.unissued] == [("campaign_closed", 2)]
         assert stages.apply(raffle()).details["due_orders"] == 1
         (event,) = stages.tick()
@@ -448,7 +448,7 @@ def test_a_product_belongs_to_one_campaign_and_can_be_moved_in_one_file(stages: 
         row["campaign_id"] for row in stages.rows("select campaign_id from issuer.tickets")
     } == {"other"}
     insert = "insert into issuer.campaign_products values ('shop', 'sku', 'RFL', 'raffle')"
-    assert refused(stages, insert) == "23505"
+    assert sqlstate_of(stages, insert) == "23505"
 
 
 def test_the_same_command_twice_applies_once_and_stands_in_the_audit(stages: Stages) -> None:
@@ -517,5 +517,5 @@ def test_a_batch_of_any_size_takes_the_same_few_round_trips(database_url: str, s
         with pytest.MonkeyPatch.context() as patch, session.transaction():
             patch.setattr(session, "execute", counted)
             outcomes = worker.handle(events, session)
-    assert len(said(outcomes)) == size
+    assert len(outputs_of(outcomes)) == size
     assert len(told) == 6, told

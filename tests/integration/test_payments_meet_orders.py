@@ -17,8 +17,7 @@ from services.ingest import vendors, worker
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record
 from tests.support.callbacks import record, woo_order
-from tests.support.stages import Stages, opened
-from tests.support.stages import said as outputs_of
+from tests.support.stages import Stages, opened, outputs_of
 from tests.support.vendors import VENDORS, Sample
 from tests.support.vendors.adyen import PAYMENT, item, modified
 from tests.support.vendors.adyen import sample as notification

@@ -256,11 +256,8 @@ def attributes_read(path: Path) -> Iterator[str]:
 def test_every_setting_is_read_somewhere() -> None:
     """A setting that no code reads changes nothing; a comment that names it is no reader."""
     import_everything()
-    fields = {
-        (kind.__name__, name)
-        for kind in (LaneSettings, *descendants(BaseSettings))
-        for name in kind.model_fields
-    }
+    kinds: list[type[BaseSettings]] = [LaneSettings, *descendants(BaseSettings)]
+    fields = {(kind.__name__, name) for kind in kinds for name in kind.model_fields}
     read = {name for path in SERVICES for name in attributes_read(path)}
     assert len(fields) > len(LaneSettings.model_fields)
     assert sorted(field for field in fields if field[1] not in read) == []
