@@ -88,7 +88,7 @@ def is_other(own: str, said: str | None) -> bool:
 
 
 def keep_used_fonts(page: DrawnPage, resources: int, fixed: Sequence[bytes | str]) -> None:
-    fonts = page.objects[number_of(page.objects[resources]["PageFont"])]
+    fonts = page.objects[number_of(page.objects[resources]["Font"])]
     drawn_in = [part for part in fixed if isinstance(part, bytes)]
     drawn_in += [
         b"\n".join(map(as_bytes, it.stream))
