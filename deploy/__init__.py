@@ -1,1 +1,1 @@
-"""How Stubline is run: the local stack, the demo, containers, alerts and runbooks."""
+"""How Stubline is run: the local stack, the demonstration, generated documentation and runbooks."""

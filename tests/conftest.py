@@ -1,6 +1,4 @@
-"""What every test may ask for: the servers, a database of its own, names that nobody else uses; and
-`--pick`.
-"""
+"""Fixtures of all tests: the servers, a database and names of its own for each; and `--pick`."""
 
 from __future__ import annotations
 
@@ -36,9 +34,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     wanted: str | None = config.getoption("--pick")
     if not wanted:
         return
-    kept = [item for item in items if picked(item, wanted)]
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = kept
+    selected = [item for item in items if picked(item, wanted)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in selected])
+    items[:] = selected
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
@@ -53,15 +51,15 @@ def picked(item: pytest.Item, wanted: str) -> bool:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """Kafka and PostgreSQL: those that the environment names, or a local stack for this run."""
-    with servers_for_tests() as found:
-        yield found
+    with servers_for_tests() as servers:
+        yield servers
 
 
 @pytest.fixture(scope="session")
 def stack(servers: Servers) -> Stack:
-    """The local stack, for tests that stop and start servers. They leave all of them running."""
+    """The local stack, for tests that stop and start servers and leave all of them running."""
     if servers.stack is None:
-        pytest.skip("stops servers, and those of the environment are not ours to stop")
+        pytest.skip("stops servers, which it may not do with those of the environment")
     return servers.stack
 
 
@@ -72,12 +70,10 @@ def bootstrap_servers(servers: Servers) -> str:
 
 @pytest.fixture(scope="session")
 def databases(servers: Servers) -> Iterator[Databases]:
-    """Makes databases, for a module that wants one for all its tests:
-    `with databases.new() as url`.
-    """
-    made = Databases(servers.database_url)
-    yield made
-    made.close()
+    """Databases for a module that needs one for all its tests: `with databases.new() as url`."""
+    databases = Databases(servers.database_url)
+    yield databases
+    databases.close()
 
 
 @pytest.fixture
@@ -89,7 +85,7 @@ def database_url(databases: Databases) -> Iterator[str]:
 
 @pytest.fixture
 def prefix() -> str:
-    """Begins the names of this test's topics and groups, on a broker that all tests share."""
+    """The prefix of this test's topics and groups, on a broker that all tests share."""
     return f"t{secrets.token_hex(4)}"
 
 

@@ -1,3 +1,3 @@
-"""A shop's evening through every stage, on real servers: what `make demo` plays. It ends with a
-reconciliation.
+"""The demonstration, `make demo`: a shop's evening through every stage, on real servers. It ends
+with a reconciliation.
 """

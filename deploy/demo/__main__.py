@@ -1,6 +1,4 @@
-"""`make demo`: a stack, the services, an evening with a kill in the middle, and the books at its
-end.
-"""
+"""`make demo`: a stack, the services, an evening with a kill in the middle, and its books."""
 
 from __future__ import annotations
 
@@ -37,12 +35,12 @@ OUTCOME = STATE / "demo"
 EVENING_S = 30.0  # how long the shop posts, for as many orders as it can be
 CALLBACKS_PER_S_MAX = 400.0
 QUIET_S = 3.0
-PATIENCE_S = 60.0  # without any progress
+PROGRESS_WITHIN_S = 60.0
 
 
 @dataclass
 class Scene:
-    """What plays, and where one may look."""
+    """What the demonstration runs on."""
 
     evening: Evening
     shop: Storefront
@@ -55,13 +53,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo")
     parser.add_argument("--orders", type=int, default=2_000)
     parser.add_argument("--seed", type=int, default=1)
-    given = parser.parse_args()
+    options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
-    with ExitStack() as held:
-        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="stubline-demo-")))
-        servers = held.enter_context(found_servers(console))
+    with ExitStack() as resources:
+        folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="stubline-demo-")))
+        servers = resources.enter_context(start_servers(console))
         prepare(servers.environment)
-        console.print("starting the door, four workers and two senders ...")
+        console.print("starting the webhook endpoint, four workers and two senders ...")
         secret = secrets.token_urlsafe(24)
         sources = folder / "sources.toml"
         sources.write_text(
@@ -69,12 +67,12 @@ def main() -> int:
             '["env:DEMO_SHOP_SECRET"]\n'
         )
         environment = {**servers.environment, "DEMO_SHOP_SECRET": secret}
-        running = held.enter_context(services(OUTCOME, environment, sources))
+        running = resources.enter_context(services(OUTCOME, environment, sources))
         reader = environment_of(servers.environment, "console")
         cluster = configured(reader["KAFKA_BOOTSTRAP_SERVERS"])
         scene = Scene(
-            plan(given.orders, given.seed),
-            Storefront(f"{running.door}/hooks/{reconcile.SOURCE}", secret),
+            plan(options.orders, options.seed),
+            Storefront(f"{running.webhooks_url}/hooks/{reconcile.SOURCE}", secret),
             running,
             lambda: open_store(reader["DATABASE_URL"], cluster),
             console,
@@ -84,17 +82,15 @@ def main() -> int:
 
 @dataclass(frozen=True)
 class Servers:
-    """Where broker, database and mail server are; and what the mail server accepted."""
+    """The servers' addresses, and the folder of the mails that the mail server accepted."""
 
     environment: Mapping[str, str]
     maildir: Path
 
 
 @contextmanager
-def found_servers(console: Console) -> Iterator[Servers]:
-    """A stack of its own; or broker and database of the environment, and a mail server and a folder
-    of files of its own.
-    """
+def start_servers(console: Console) -> Iterator[Servers]:
+    """Start a stack, or, on the broker and the database of the environment, only a mail server."""
     names = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")
     if not all(os.environ.get(name) for name in names):
         console.print("starting Kafka, PostgreSQL and a mail server ...")
@@ -106,9 +102,12 @@ def found_servers(console: Console) -> Iterator[Servers]:
         mail = Mail(Path(folder), port, detached=False)
         mail.start()
         try:
-            own = {"STUBLINE_DELIVERY_SMTP_URL": mail.url, FILES: (Path(folder) / "files").as_uri()}
-            own[PLATES] = str(STATE / "plates")
-            yield Servers({name: os.environ[name] for name in names} | own, mail.maildir)
+            settings = {
+                "STUBLINE_DELIVERY_SMTP_URL": mail.url,
+                FILES: (Path(folder) / "files").as_uri(),
+                PLATES: str(STATE / "plates"),
+            }
+            yield Servers({name: os.environ[name] for name in names} | settings, mail.maildir)
         finally:
             mail.stop(immediate=True)
 
@@ -128,7 +127,7 @@ def prepare(environment: Mapping[str, str]) -> None:
 
 
 def play(scene: Scene) -> float:
-    """The answer is how long it took, from the first callback to the last mail."""
+    """Return the seconds from the first callback to the last mail."""
     evening, shop = scene.evening, scene.shop
     total = sum(callback.twins for callback in evening.callbacks)
     view = View(scene.open_store, lambda: (shop.sent, total))
@@ -144,24 +143,24 @@ def play(scene: Scene) -> float:
         view.note = f"{story}; kill -9 of the issuer, and it is started again"
         issuer.start_soon()
 
-    begun = time.monotonic()
+    started_at = time.monotonic()
     store = scene.open_store()
     if store.orders_by_state():
         raise StackError(
-            "the demonstration wants an empty database: its books are about its own evening only"
+            "the demonstration needs an empty database: its books are about its own evening only"
         )
     try:
         with shown(view, scene.console):
             per_second = min(CALLBACKS_PER_S_MAX, len(evening.callbacks) / EVENING_S)
             shop.send(evening.callbacks, per_second=per_second, at_half=kill_the_issuer)
-            view.note = f"{story}; all posted, the rest is on its way"
-            return settle(store, begun)
+            view.note = f"{story}; all posted, the last ones are on their way"
+            return settle(store, started_at)
     finally:
         store.connection.close()
 
 
 def conclude(scene: Scene, maildir: Path, seconds: float) -> int:
-    """The books; zero if they balance."""
+    """Print the books. The exit code is 0 if they balance."""
     store = scene.open_store()
     mails = reconcile.read_mails(maildir)
     rows = reconcile.books(store, scene.evening, mails) + reconcile.stream(store)
@@ -173,30 +172,30 @@ def conclude(scene: Scene, maildir: Path, seconds: float) -> int:
     return 0 if holds else 1
 
 
-def settle(store: Store, begun: float) -> float:
-    """Until nothing waits in any lane and every job came to its end, and stays so."""
+def settle(store: Store, started_at: float) -> float:
+    """Wait until no lane has lag and no job is due, for a few seconds. Return when that began."""
     last: object = None
-    progress, quiet_since = time.monotonic(), 0.0
-    while time.monotonic() < progress + PATIENCE_S:
+    progress_at, quiet_since = time.monotonic(), 0.0
+    while time.monotonic() < progress_at + PROGRESS_WITHIN_S:
         stages = store.stages()
         states = [state for _, state, _ in store.deliveries()]
-        found = (
+        state = (
             tuple(sorted((name, stage.records, stage.lag) for name, stage in stages.items())),
             tuple(sorted(states)),
         )
-        if found != last:
-            last, progress, quiet_since = found, time.monotonic(), 0.0
+        if state != last:
+            last, progress_at, quiet_since = state, time.monotonic(), 0.0
         waiting = sum(stage.lag for stage in stages.values()) + states.count("due")
         if not waiting:
             quiet_since = quiet_since or time.monotonic()
             if time.monotonic() - quiet_since > QUIET_S:
-                return quiet_since - begun
+                return quiet_since - started_at
         time.sleep(0.3)
-    return time.monotonic() - begun  # the books will say what is missing
+    return time.monotonic() - started_at  # the books will show what is missing
 
 
 def keep_samples(mails: reconcile.Mails, folder: Path, console: Console) -> None:
-    """One mail and its PDF, to look at."""
+    """Keep one mail and its PDF for the reader."""
     if mails.first is None:
         return
     mail = folder / "sample-mail.eml"

@@ -1,8 +1,8 @@
 """One storefront's evening, drawn from a seed: who buys what, what becomes of it, and which
-callbacks tell so.
+callbacks the shop sends.
 
-Nothing here talks to anybody: deploy/demo/woocommerce.py writes the bodies,
-deploy/demo/storefront.py posts them.
+This module does no I/O: deploy/demo/woocommerce.py writes the bodies, deploy/demo/storefront.py
+posts them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ PRODUCTS = (
     ("GALA-DRAW", 94, "Gala Night Draw entry &ndash; early bird", 1500),
 )
 NAMES = (
-    "Ada Example", "Bjørn Ångström", "Chloé Dupré", "Dmitri Иванов", "Eilís Ní Bhriain", "Fatima az-Zahra", "Grace O'Hara",
-    "Hồ Thị Lan", "Ivo <b>Bold</b>", "Jürgen Müller-Lüdenscheid", "小林 美咲", "Łukasz Żółć",
+    "Ada Example", "Bjørn Ångström", "Chloé Dupré", "Dmitri Иванов", "Eilís Ní Bhriain",
+    "Fatima az-Zahra", "Grace O'Hara", "Hồ Thị Lan", "Ivo <b>Bold</b>",
+    "Jürgen Müller-Lüdenscheid", "小林 美咲", "Łukasz Żółć",
 )  # fmt: skip
 STORIES = {  # story -> (share, the statuses it goes through)
     "paid": (0.70, ("pending", "processing", "completed")),
@@ -33,7 +34,7 @@ STORIES = {  # story -> (share, the statuses it goes through)
 }
 REPEATED_SHARE = 0.30
 SWAPPED_SHARE = 0.10
-SENSELESS = (
+MALFORMED = (
     b'{"id": "not a number", "status": 7}',
     b"[1, 2, 3]",
     b'{"id": 5, "line_items": "none"',
@@ -47,13 +48,13 @@ class Callback:
     topic: str
     body: bytes
     order_id: int | None
-    completes: bool = False  # told first that the order is completed
+    completes: bool = False  # the first one with the status `completed`
     twins: int = 1
 
 
 @dataclass(slots=True)
 class Order:
-    """What was bought, and how it ends: the truth that the reconciliation compares with."""
+    """What was bought, and how it ends: what the reconciliation compares with."""
 
     purchase: Purchase
     story: str
@@ -69,41 +70,43 @@ class Order:
 
     @property
     def tickets(self) -> int:
-        """That must be active in the end."""
+        """How many tickets must be active in the end."""
         return sum(item.quantity for item in self.purchase.items) if self.is_paid else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Evening:
     orders: Sequence[Order]
-    callbacks: Sequence[Callback]  # as they are sent, repeats and senseless ones included
+    callbacks: Sequence[Callback]  # as they are sent, repeats and malformed ones included
     repeats: int
 
 
 def plan(orders: int, seed: int = 1, begins: datetime | None = None) -> Evening:
-    """The same seed is the same evening, whatever the machine."""
+    """Draw an evening. The same seed is the same evening on any machine."""
     draw = random.Random(seed)
     begins = begins or datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
-    made = [
+    orders_drawn = [
         _order(draw, 1_000 + number, begins + timedelta(seconds=7 * number))
         for number in range(orders)
     ]
-    queue = list(_mixed(draw, made))
-    for body in SENSELESS:
+    queue = list(_mixed(draw, orders_drawn))
+    for body in MALFORMED:
         queue.insert(draw.randrange(len(queue)), Callback("order.updated", body, None))
-    places: list[tuple[float, Callback]] = []
+    placed: list[tuple[float, Callback]] = []
     repeats = 0
     for place, callback in enumerate(queue):
-        again = callback.order_id is not None and draw.random() < REPEATED_SHARE
-        repeats += again
-        if again and draw.random() < 0.5:  # at the same instant
-            places.append((place, replace(callback, twins=2)))
+        is_repeated = callback.order_id is not None and draw.random() < REPEATED_SHARE
+        repeats += is_repeated
+        if is_repeated and draw.random() < 0.5:  # at the same instant
+            placed.append((place, replace(callback, twins=2)))
             continue
-        if again:  # later, when other things have happened
-            places.append((place + draw.uniform(1, 60), replace(callback, completes=False)))
-        places.append((place, callback))
+        if is_repeated:  # later, when other things have happened
+            placed.append((place + draw.uniform(1, 60), replace(callback, completes=False)))
+        placed.append((place, callback))
     return Evening(
-        made, [callback for _, callback in sorted(places, key=lambda placed: placed[0])], repeats
+        orders_drawn,
+        [callback for _, callback in sorted(placed, key=lambda entry: entry[0])],
+        repeats,
     )
 
 
@@ -117,27 +120,25 @@ def _order(draw: random.Random, order_id: int, begins: datetime) -> Order:
     order = Order(
         Purchase(order_id, draw.choice(NAMES), f"buyer{order_id}@example.org", items), story
     )
-    at, told = begins, False
+    at, is_completed = begins, False
     for status in STORIES[story][1]:
         at += timedelta(seconds=draw.randint(1, 90))
         if status == "trash":
             order.callbacks.append(Callback("order.deleted", deleted_body(order_id), order_id))
             continue
         topic = "order.updated" if order.callbacks else "order.created"
-        completes = status == "completed" and not told
-        told = told or completes
+        completes = status == "completed" and not is_completed
+        is_completed = is_completed or completes
         order.callbacks.append(
             Callback(topic, order_body(order.purchase, status, begins, at), order_id, completes)
         )
     if len(order.callbacks) > 1 and story != "trashed" and draw.random() < SWAPPED_SHARE:
-        order.callbacks.reverse()  # the last is told first: versions, not arrival, decide
+        order.callbacks.reverse()  # the last one comes first: versions decide, not arrival
     return order
 
 
 def _mixed(draw: random.Random, orders: Sequence[Order]) -> Iterator[Callback]:
-    """Orders overlap: a callback of one comes between those of another, each order's in its own
-    sequence.
-    """
+    """Mix the orders' callbacks; those of one order keep their sequence."""
     waiting = [list(order.callbacks) for order in orders]
     open_until = 0
     live: list[list[Callback]] = []

@@ -1,4 +1,4 @@
-"""The live view: each stage's counts, rate and lag, while the evening goes on."""
+"""The live view: each stage's counts, rate and lag during the evening."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Console, Group
+from rich.console import Console, Group, JustifyMethod
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from deploy.demo.store import Store
+from deploy.demo.store import Stage, Store
 from deploy.local.programs import STAGES
 
+COLUMNS = (
+    *("stage", "records", "effects", "duplicates", "superseded", "dead"),
+    *("lag", "records/s"),
+)
 EVERY_S = 1.0
-UNWATCHED_S = 10.0  # where nobody watches, a table now and then
+UNWATCHED_S = 10.0  # between two tables when the output is no terminal
 
 
 @dataclass
 class View:
-    """Written by the story, read by the view's thread. `note` is the line above the table."""
+    """What the table shows. `note` is the line above it, set by the main thread."""
 
     open_store: Callable[[], Store]
     sent: Callable[[], tuple[int, int]]
@@ -31,50 +35,27 @@ class View:
 
     def draw(self, store: Store) -> Group:
         table = Table(expand=False)
-        for heading in (
-            "stage",
-            "records",
-            "effects",
-            "duplicates",
-            "superseded",
-            "dead",
-            "lag",
-            "records/s",
-        ):
-            table.add_column(
-                heading, justify="left" if heading == "stage" else "right", min_width=9
-            )
+        for heading in COLUMNS:
+            justify: JustifyMethod = "left" if heading == "stage" else "right"
+            table.add_column(heading, justify=justify, min_width=9)
         posted, planned = self.sent()
-        table.add_row(
-            "storefront",
-            f"{posted:,} / {planned:,}",
-            "",
-            "",
-            "",
-            "",
-            "",
-            self._rate("storefront", posted),
-        )
-        found = store.stages()
+        table.add_row(*self._pair("storefront", posted, planned))
+        stages = store.stages()
         for name in STAGES:
-            if (stage := found.get(f"stubline.{name}")) is None:
-                table.add_row(name, *["-"] * 7)
-                continue
-            numbers = (
-                stage.records,
-                stage.effects,
-                stage.duplicates,
-                stage.superseded,
-                stage.dead,
-                stage.lag,
-            )
-            table.add_row(
-                name, *(f"{number:,}" for number in numbers), self._rate(name, stage.records)
-            )
+            table.add_row(*self._stage(name, stages.get(f"stubline.{name}")))
         states = [state for _, state, _ in store.deliveries()]
-        mails = f"{states.count('sent'):,} / {len(states):,}"
-        table.add_row("mails", mails, "", "", "", "", "", self._rate("mails", states.count("sent")))
+        table.add_row(*self._pair("mails", states.count("sent"), len(states)))
         return Group(Text(self.note), table)
+
+    def _pair(self, name: str, done: int, planned: int) -> list[str]:
+        return [name, f"{done:,} / {planned:,}", *[""] * 5, self._rate(name, done)]
+
+    def _stage(self, name: str, stage: Stage | None) -> list[str]:
+        if stage is None:
+            return [name, *["-"] * 7]
+        outcomes = (stage.effects, stage.duplicates, stage.superseded, stage.dead)
+        numbers = (stage.records, *outcomes, stage.lag)
+        return [name, *(f"{number:,}" for number in numbers), self._rate(name, stage.records)]
 
     def _rate(self, name: str, count: int) -> str:
         now = time.monotonic()
@@ -85,9 +66,7 @@ class View:
 
 @contextmanager
 def shown(view: View, console: Console) -> Iterator[None]:
-    """Drawn in a thread of its own, on a connection of its own; where nobody watches, a table every
-    ten seconds.
-    """
+    """Draw the view in a thread of its own, on a connection of its own."""
     ended = threading.Event()
 
     def watch() -> None:

@@ -19,7 +19,7 @@ SQL = statements.load(__package__)
 
 @dataclass(slots=True)
 class Stage:
-    """A group's lanes together; the timer's ticks are left out."""
+    """The sums over a group's lanes, without the timer's ticks."""
 
     effects: int = 0
     duplicates: int = 0
@@ -27,9 +27,7 @@ class Stage:
     dead: int = 0
     lag: int = 0
     gap: int = 0
-    gaps: int = (
-        0  # offsets that were stepped over: holes of the log, of which nothing here makes any
-    )
+    gaps: int = 0  # holes of the log that were stepped over; nothing here makes any
     stopped: list[str] = field(default_factory=list)
 
     @property
@@ -103,13 +101,13 @@ class Store:
         ]
 
     def unsent_tickets(self) -> int:
-        (found,) = self.connection.execute(SQL["unsent_tickets"]).fetchone() or (0,)
-        return int(found)
+        (count,) = self.connection.execute(SQL["unsent_tickets"]).fetchone() or (0,)
+        return int(count)
 
     def dead_letters(self) -> list[tuple[str, str, int]]:
         return [
-            (group, code, letters)
-            for group, code, letters in self.connection.execute(SQL["dead_letters"])
+            (group, code, count)
+            for group, code, count in self.connection.execute(SQL["dead_letters"])
         ]
 
 

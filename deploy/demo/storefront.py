@@ -1,6 +1,4 @@
-"""The shop: posts its callbacks over HTTP, signed, in the vendor's shape; some twice at the same
-instant.
-"""
+"""The shop, which posts its callbacks over HTTP, signed, some of them twice at one instant."""
 
 from __future__ import annotations
 
@@ -16,18 +14,18 @@ from deploy.demo.evening import Callback
 from deploy.demo.woocommerce import headers
 
 AT_ONCE = 16  # connections: a shop's queue runner posts some in parallel
-TRIES = 40  # this shop asks again after a 503, so that the demonstration can kill what it likes
+TRIES = 40  # this shop sends again after a 503, so that the demonstration can kill any process
 
 
 @dataclass
 class Storefront:
-    """`answers` counts status codes; `completed_at` is when an order's first completing callback
-    was posted.
+    """`responses` counts status codes. `completed_at` is when an order's first callback with the
+    status `completed` was posted.
     """
 
     url: str
     secret: str
-    answers: Counter[int] = field(default_factory=Counter)
+    responses: Counter[int] = field(default_factory=Counter)
     completed_at: dict[int, float] = field(default_factory=dict)
     sent: int = 0
 
@@ -36,18 +34,18 @@ class Storefront:
         for _ in range(TRIES):
             if callback.completes and callback.order_id is not None:
                 self.completed_at.setdefault(callback.order_id, time.time())
-            answer = await client.post(self.url, content=callback.body, headers=signed)
-            self.answers[answer.status_code] += 1
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            response = await client.post(self.url, content=callback.body, headers=signed)
+            self.responses[response.status_code] += 1
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
-            await asyncio.sleep(float(answer.headers.get("Retry-After", "1")))
+            await asyncio.sleep(float(response.headers.get("Retry-After", "1")))
         self.sent += 1
 
     async def _send(
         self, callbacks: Sequence[Callback], per_second: float, at_half: Callable[[], None]
     ) -> None:
         slots = asyncio.Semaphore(AT_ONCE)
-        begun, tasks = time.monotonic(), set[asyncio.Task[None]]()
+        started_at, tasks = time.monotonic(), set[asyncio.Task[None]]()
         async with httpx.AsyncClient(timeout=30.0) as client:
 
             async def post(callback: Callback, number: int) -> None:
@@ -57,7 +55,7 @@ class Storefront:
                     )
 
             for number, callback in enumerate(callbacks):
-                await asyncio.sleep(max(0.0, begun + number / per_second - time.monotonic()))
+                await asyncio.sleep(max(0.0, started_at + number / per_second - time.monotonic()))
                 task = asyncio.create_task(post(callback, number))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
@@ -68,5 +66,5 @@ class Storefront:
     def send(
         self, callbacks: Sequence[Callback], *, per_second: float, at_half: Callable[[], None]
     ) -> None:
-        """Returns when every callback was answered. `at_half` is called once, in between."""
+        """Send all and return when each was answered. `at_half` is called once, halfway."""
         asyncio.run(self._send(callbacks, per_second, at_half))

@@ -1,3 +1,3 @@
-"""Reference pages that are made from the code, so that they cannot say otherwise:
+"""Reference pages that are generated from the code, so that they always agree with it:
 `python -m deploy.docs`.
 """

@@ -1,5 +1,5 @@
-"""`python -m deploy.docs`: writes docs/reference anew, and says what changed. `--check` writes
-nothing, and fails if it would.
+"""`python -m deploy.docs` writes the pages of docs/reference that are generated, and prints what
+changed. With `--check` it writes nothing, and fails if a page would change.
 """
 
 import sys
@@ -11,7 +11,7 @@ REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
 
 
 def stale() -> dict[Path, str]:
-    """What each page should say, for those that say otherwise."""
+    """Return the new text of each page that is missing or differs."""
     wanted = {REFERENCE / name: text for name, text in pages().items()}
     return {
         path: text
@@ -21,12 +21,12 @@ def stale() -> dict[Path, str]:
 
 
 def main() -> int:
-    found = stale()
+    changes = stale()
     if "--check" in sys.argv[1:]:
-        for path in found:
+        for path in changes:
             print(f"docs/reference/{path.name} is stale: run `python -m deploy.docs`")
-        return int(bool(found))
-    for path, text in found.items():
+        return int(bool(changes))
+    for path, text in changes.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
         print(f"docs/reference/{path.name} was written")

@@ -1,4 +1,4 @@
-"""The page of `stubline`: every command with its options, from the parser that reads them."""
+"""The page of the command `stubline`: every command with its options, taken from its parser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from services.console.cli import application
 from services.runtime.admin.cli_support import ExitCode
 
-EVERYWHERE = frozenset({"--json", "--help", "--actor", "--command-id"})
+COMMON_OPTIONS = frozenset({"--json", "--help", "--actor", "--command-id"})
 CODES = {
     ExitCode.OK: "done",
     ExitCode.REFUSED: (
@@ -25,43 +25,49 @@ CODES = {
 }
 
 
+INTRODUCTION = """# The command `stubline`
+
+Commands print tables for people, and JSON for programs with `--json`; their exit codes are
+permanent. A command that changes something takes `--actor` (default: STUBLINE_ACTOR, or the login
+name) and `--command-id` (default: a new id): a repeated id is answered "done already" and changes
+nothing. `stubline audit` shows who did what.
+
+| exit code | means |
+| --- | --- |
+"""
+
+
 def commands_page() -> str:
-    text = (
-        "# The command `stubline`\n\nTables for people, `--json` for programs, and exit codes "
-        "that never change. What changes "
-        "something takes `--actor` (default: STUBLINE_ACTOR, or who is logged in) and "
-        "`--command-id` (default: a new one): the "
-        "same id sent again answers that it was done, and changes nothing. `stubline audit` shows "
-        "who did what.\n\n"
-        "| exit code | means |\n| --- | --- |\n"
-    )
-    text += "".join(f"| {int(code)} | {meaning} |\n" for code, meaning in CODES.items())
+    text = INTRODUCTION
+    text += "".join(f"| {int(code)} | {consequence} |\n" for code, consequence in CODES.items())
     return text + "".join(
         section(name, command)
-        for name, command in every("stubline", typer.main.get_command(application()))
+        for name, command in leaves("stubline", typer.main.get_command(application()))
     )
 
 
-def every(name: str, command: Any) -> Iterator[tuple[str, Any]]:
-    """Commands, not the groups that they stand in, by name."""
+def leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """The commands below `command`, by name, without the groups that they stand in."""
     if isinstance(command, TyperGroup):
         for child in sorted(command.commands):
-            yield from every(f"{name} {child}", command.commands[child])
+            yield from leaves(f"{name} {child}", command.commands[child])
     else:
         yield name, command
 
 
 def section(name: str, command: Any) -> str:
-    told = re.sub(r"\s+", " ", command.help or "").strip()
+    description = re.sub(r"\s+", " ", command.help or "").strip()
     options = [
-        it
-        for it in command.params
-        if it.param_type_name == "option" and not EVERYWHERE & set(it.opts)
+        parameter
+        for parameter in command.params
+        if parameter.param_type_name == "option" and not COMMON_OPTIONS & set(parameter.opts)
     ]
-    words = [usage(it) for it in command.params if it.param_type_name == "argument"]
-    words += [f"{it.opts[0]} {it.name.upper()}" for it in options if it.required]
-    text = f"\n## {name}\n\n{told}\n\n    {' '.join([name, *words])}\n"
-    lines = [f"- `{it.opts[0]}`: {it.help or ''}" for it in options]
+    words = [
+        usage(parameter) for parameter in command.params if parameter.param_type_name == "argument"
+    ]
+    words += [f"{option.opts[0]} {option.name.upper()}" for option in options if option.required]
+    text = f"\n## {name}\n\n{description}\n\n    {' '.join([name, *words])}\n"
+    lines = [f"- `{option.opts[0]}`: {option.help or ''}" for option in options]
     return text + ("\n" + "\n".join(lines) + "\n" if lines else "")
 
 

@@ -1,8 +1,7 @@
-"""The pictures of docs/how-to/make-a-design.md, drawn by the same tools:
-`python -m deploy.docs.pictures`.
+"""The pictures of docs/how-to/make-a-design.md: `python -m deploy.docs.pictures` draws them.
 
-Their bytes depend on the machine's libraries, so a test does not compare them. It compares what
-they were made from: docs/pictures/made-from.txt has the hash of each design.
+Their bytes depend on the machine's libraries, so a test compares what they were made from instead:
+docs/pictures/made-from.txt has the hash of each design.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ GAP, GROUND = 18, (229, 231, 235)
 
 
 def sources() -> dict[str, Design]:
-    """Picture -> the design that it shows."""
-    found = {f"{name}.png": builtin(name) for name in builtin_names()}
-    return found | {
+    """Return the design that each picture shows."""
+    shown = {f"{name}.png": builtin(name) for name in builtin_names()}
+    return shown | {
         "both-ways.png": builtin("event-ticket"),
         "fits.png": read(HERE / "designs" / "fits"),
     }
@@ -46,21 +45,17 @@ def made_from() -> str:
     return "".join(f"{design.digest}  {name}\n" for name, design in sorted(sources().items()))
 
 
-def drawn(plate_cache: PlateCache) -> Iterator[tuple[str, Image.Image]]:
+def drawn(plates: PlateCache) -> Iterator[tuple[str, Image.Image]]:
     for name, design in sources().items():
         sizes = [DesignVariant(design, size, "en") for size in design.manifest.sizes]
         if name == "both-ways.png":
-            yield name, both_ways(DesignProof(sizes[0], samples.facts(design), plate_cache))
+            yield name, both_ways(DesignProof(sizes[0], samples.facts(design), plates))
         elif name == "fits.png":
-            whole = page(DesignProof(sizes[0], samples.facts(design), plate_cache), FITS_DPI)
-            yield name, whole.crop((0, 0, round(FITS_MM * FITS_DPI / 25.4), whole.height))
+            image = page(DesignProof(sizes[0], samples.facts(design), plates), FITS_DPI)
+            yield name, image.crop((0, 0, round(FITS_MM * FITS_DPI / 25.4), image.height))
         else:
-            yield (
-                name,
-                in_a_row(
-                    [page(DesignProof(it, samples.facts(design), plate_cache), DPI) for it in sizes]
-                ),
-            )
+            proofs = [DesignProof(size, samples.facts(design), plates) for size in sizes]
+            yield name, in_a_row([page(proof, DPI) for proof in proofs])
 
 
 def page(proof: DesignProof, dpi: float) -> Image.Image:
@@ -77,14 +72,12 @@ def both_ways(proof: DesignProof) -> Image.Image:
 
 
 def in_a_row(pages: list[Image.Image]) -> Image.Image:
-    width, height = (
-        sum(it.width + GAP for it in pages) + GAP,
-        max(it.height for it in pages) + 2 * GAP,
-    )
+    width = sum(image.width + GAP for image in pages) + GAP
+    height = max(image.height for image in pages) + 2 * GAP
     ground, x = Image.new("RGB", (width, height), GROUND), GAP
-    for it in pages:
-        ground.paste(it, (x, GAP))
-        x += it.width + GAP
+    for image in pages:
+        ground.paste(image, (x, GAP))
+        x += image.width + GAP
     return ground
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.local import look, servers
+from deploy.local import inspection, servers
 from deploy.local.postgres import program
 from deploy.local.process import StackError
 from deploy.local.roles import environment_of, environment_of_command
@@ -28,22 +28,22 @@ ANY = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 @app.command()
 def up(state: State = STATE, brokers: Annotated[int, typer.Option(min=1, max=3)] = 1) -> None:
-    """Starts what does not run yet; it stays until `down`."""
+    """Start what does not run yet; it runs until `down`."""
     if servers.named_by_environment():
         print(f"nothing to start: {servers.KAFKA} and {servers.DATABASE} name your own servers")
         return
-    tell(Stack(state, brokers, detached=True).start())
+    show(Stack(state, brokers, detached=True).start())
 
 
 @app.command()
 def down(state: State = STATE) -> None:
-    """Stops it; data and ports stay."""
+    """Stop it; data and ports stay."""
     Stack(state, broker_count(state), detached=True).stop()
 
 
 @app.command()
 def remove(state: State = STATE) -> None:
-    """Stops it and removes its data for good."""
+    """Stop it and remove its data for good."""
     stack = Stack(state, broker_count(state), detached=True)
     stack.stop(immediate=True)
     stack.forget()
@@ -51,14 +51,14 @@ def remove(state: State = STATE) -> None:
 
 @app.command()
 def status(state: State = STATE) -> None:
-    """Says what runs."""
-    tell(Stack(state, broker_count(state), detached=True))
+    """Show what runs."""
+    show(Stack(state, broker_count(state), detached=True))
 
 
 @app.command()
 def env(state: State = STATE) -> None:
-    """Prints KEY=VALUE lines: `export $(make env)` in a shell."""
-    found = servers.environment(state)
+    """Print KEY=VALUE lines: `export $(make env)` in a shell."""
+    variables = servers.environment(state)
     names = (
         servers.KAFKA,
         servers.DATABASE,
@@ -66,14 +66,12 @@ def env(state: State = STATE) -> None:
         servers.FILES,
         servers.PLATES,
     )
-    print("\n".join(f"{name}={found[name]}" for name in names if name in found))
+    print("\n".join(f"{name}={variables[name]}" for name in names if name in variables))
 
 
 @app.command(context_settings=ANY)
 def run(context: typer.Context, state: State = STATE) -> None:
-    """Becomes the command given, with the servers in its environment; `stubline` under the role of
-    operators.
-    """
+    """Run a command with the servers in its environment; `stubline` runs as an operator."""
     program_name, *words = context.args
     environment = servers.environment(state)
     if Path(program_name).name == "stubline":
@@ -83,30 +81,32 @@ def run(context: typer.Context, state: State = STATE) -> None:
 
 @app.command(context_settings=ANY)
 def psql(context: typer.Context, state: State = STATE) -> None:
-    """A psql of PostgreSQL 18 on the database; takes psql's own options."""
+    """Open psql on the database; takes psql's own options."""
     command = [str(program("psql")), servers.environment(state)[servers.DATABASE], *context.args]
     os.execv(command[0], command)  # noqa: S606 - an argument list, no shell
 
 
 @app.command()
 def tail(topic: str, state: State = STATE, last: Annotated[int, typer.Option(min=0)] = 10) -> None:
-    """Prints the last records of each partition, then new ones until Ctrl-C."""
+    """Print the last records of each partition, then new ones until Ctrl-C."""
     with contextlib.suppress(KeyboardInterrupt):
-        look.tail(configured(servers.environment(state)[servers.KAFKA]), topic, last=last)
+        inspection.tail(configured(servers.environment(state)[servers.KAFKA]), topic, last=last)
 
 
 @app.command()
 def lag(state: State = STATE) -> None:
-    """How far each lane is behind."""
-    found = servers.environment(state)
-    look.lag(configured(found[servers.KAFKA]), environment_of(found, "console")[servers.DATABASE])
+    """Show how far each lane is behind."""
+    variables = servers.environment(state)
+    inspection.lag(
+        configured(variables[servers.KAFKA]), environment_of(variables, "console")[servers.DATABASE]
+    )
 
 
 def broker_count(state: Path) -> int:
     return max(1, len(list(state.glob("kafka-*/server.properties"))))
 
 
-def tell(stack: Stack) -> None:
+def show(stack: Stack) -> None:
     addresses = {
         **{broker.name: broker.address for broker in stack.kafka},
         "postgres": f"127.0.0.1:{stack.postgres.port}",

@@ -1,5 +1,5 @@
-"""Apache Kafka and veraPDF, by coordinates and SHA-256: fetched once, from wherever this machine
-gets its Maven artifacts.
+"""The jars of Apache Kafka and veraPDF, by coordinates and SHA-256. They are fetched once, from
+where this machine gets its Maven artifacts.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from maven_artifact import Artifact, Downloader
 from deploy.local.process import StackError
 
 LOCK = Path(__file__).with_name("kafka.lock")
-VERAPDF_LOCK = Path(__file__).with_name(
-    "verapdf.lock"
-)  # for the tests: says whether a file is PDF/UA-1
+VERAPDF_LOCK = Path(__file__).with_name("verapdf.lock")  # for tests: it validates PDF/UA-1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +43,7 @@ def locked(lock: Path = LOCK) -> list[Jar]:
 
 
 def fetched(cache: Path, lock: Path = LOCK) -> Path:
-    """The folder with all jars of the lock file. The mark is set when each was compared, so it is
-    done once.
-    """
+    """Return the folder with all jars of the lock file; a mark in it means that all are right."""
     folder = cache / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
     mark = folder / "complete"
     if mark.exists():
@@ -70,10 +66,10 @@ def matches(file: Path, jar: Jar) -> bool:
 
 
 def keep(folder: Path, jar: Jar, content: bytes) -> None:
-    """Under its name only when it is what the lock file says, and whole."""
-    if (found := hashlib.sha256(content).hexdigest()) != jar.sha256:
+    """Write a jar under its name, whole, and only if its hash is that of the lock file."""
+    if (sha256 := hashlib.sha256(content).hexdigest()) != jar.sha256:
         raise StackError(
-            f"{jar.group}:{jar.artifact}:{jar.version} has SHA-256 {found}, the lock file says "
+            f"{jar.group}:{jar.artifact}:{jar.version} has SHA-256 {sha256}, the lock file has "
             f"{jar.sha256}"
         )
     new = folder / f".{jar.name}.{os.getpid()}"
@@ -85,15 +81,13 @@ def download(jar: Jar) -> bytes:
     source = Downloader()
     address = source.resolver.uri_for_artifact(Artifact(jar.group, jar.artifact, jar.version))
     content: bytes = source.requestor.request(
-        address, None, lambda answer: answer.content, timeout=60
+        address, None, lambda response: response.content, timeout=60
     )
     return content
 
 
 def fetch_by_maven(folder: Path, jars: list[Jar]) -> None:
-    """Maven knows the mirrors and proxies of its own settings, which the quick way does not
-    read.
-    """
+    """Fetch with Maven, which knows mirrors and proxies that the quick way does not read."""
     with tempfile.TemporaryDirectory() as place:
         write_pom(Path(place), [(jar.group, jar.artifact, jar.version) for jar in jars])
         run_maven(
@@ -108,10 +102,14 @@ def fetch_by_maven(folder: Path, jars: list[Jar]) -> None:
 
 def write_pom(folder: Path, coordinates: list[tuple[str, str, str]]) -> None:
     dependencies = "".join(
-        f"<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId><version>{version}</version></dependency>"
+        f"<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>"
+        f"<version>{version}</version></dependency>"
         for group, artifact, version in coordinates
     )
-    head = "<modelVersion>4.0.0</modelVersion><groupId>stubline</groupId><artifactId>jars</artifactId><version>1</version>"
+    head = (
+        "<modelVersion>4.0.0</modelVersion><groupId>stubline</groupId>"
+        "<artifactId>jars</artifactId><version>1</version>"
+    )
     pom = f"<project>{head}<dependencies>{dependencies}</dependencies></project>"
     (folder / "pom.xml").write_text(pom, "utf-8")
 

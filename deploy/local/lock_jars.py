@@ -1,5 +1,5 @@
-"""Writes kafka.lock and verapdf.lock anew: `make lock` after a change of versions. Needs Maven,
-which resolves what Kafka needs.
+"""Write kafka.lock and verapdf.lock again: `make lock` after a change of versions. It needs Maven,
+which resolves what Kafka depends on.
 """
 
 from __future__ import annotations
@@ -13,15 +13,11 @@ from deploy.local.jars import LOCK, VERAPDF_LOCK, run_maven, write_pom
 
 VERSIONS = [
     ("org.apache.kafka", "kafka_2.13", "4.3.1"),
-    (
-        "org.apache.logging.log4j",
-        "log4j-slf4j-impl",
-        "2.25.4",
-    ),  # Kafka speaks slf4j and brings log4j, but not what joins them
+    # Kafka logs through slf4j and brings log4j, but not what joins them.
+    ("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4"),
 ]
-VERAPDF = [
-    ("org.verapdf.apps", "greenfield-apps", "1.28.2")
-]  # one jar that holds all that it needs
+# One jar that holds all that it needs.
+VERAPDF = [("org.verapdf.apps", "greenfield-apps", "1.28.2")]
 HEADER = "# group:artifact:version and SHA-256 of each jar; made by `make lock`\n"
 
 
@@ -47,8 +43,8 @@ def write_lock(lock: Path, versions: list[tuple[str, str, str]], *options: str) 
             )
         )
         lines = [
-            f"{':'.join(found)} {sha256(folder / 'jars' / '-'.join(found[1:]))}\n"
-            for found in coordinates
+            f"{':'.join(jar)} {sha256(folder / 'jars' / '-'.join(jar[1:]))}\n"
+            for jar in coordinates
         ]
     lock.write_text(HEADER + "".join(lines), "utf-8")
 

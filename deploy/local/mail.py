@@ -1,4 +1,4 @@
-"""The local mail server, seen from those who start it, read its mails and tell it to misbehave."""
+"""The local mail server for the processes that start it, read its mails and make it misbehave."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ class Mail(Server):
         self.end(signal.SIGKILL if immediate else signal.SIGTERM, seconds=5)
 
     def behave(self, mode: Mode) -> None:
-        """From the next mail on."""
+        """Set what it does from the next mail on."""
         replace_text(self._control, mode)
 
     def slow(self, milliseconds: int) -> None:
-        """Accepts each mail after a while, from the next one on."""
+        """Accept each mail only after a delay, from the next one on."""
         replace_text(self._control, f"slow {milliseconds}")
 
     def mails(self) -> list[EmailMessage]:
-        """All that was accepted, in no order."""
+        """Return all mails that were accepted, in no order."""
         if not self.maildir.exists():
             return []
         parser = BytesParser(EmailMessage, policy=policy.default)
@@ -65,7 +65,7 @@ class Mail(Server):
         return [parser.parsebytes(box.get_bytes(key)) for key in box.keys()]  # noqa: SIM118 - a Maildir iterates its mails
 
     def clear(self) -> None:
-        """Forgets all mails and accepts again."""
+        """Remove all mails, and accept again."""
         self.behave("accept")
         if self.maildir.exists():
             mailbox.Maildir(self.maildir, create=False).clear()

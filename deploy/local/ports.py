@@ -1,5 +1,5 @@
-"""Loopback ports, chosen once for a state folder and kept, so that a server comes back where its
-clients look for it.
+"""Loopback ports, chosen once for a state folder and kept, so that a server that is started again
+has the address that its clients know.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ def kept_ports(state: Path, names: Sequence[str]) -> dict[str, int]:
 
 
 def free_ports(count: int, *, avoid: set[int]) -> list[int]:
-    """From below the range of outgoing connections: there a client that calls a stopped server may
-    get its own port.
+    """Choose ports below the range of outgoing connections: a client that connects to a stopped
+    server from a port of that range can connect to itself.
     """
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("utf-8").split()[0])
     candidates = random.sample(range(10_000, max(low, 20_000)), 500)
-    found: list[int] = []
-    with contextlib.ExitStack() as held:
+    chosen: list[int] = []
+    with contextlib.ExitStack() as sockets:
         for port in candidates:
-            if len(found) == count:
+            if len(chosen) == count:
                 break
-            listener = held.enter_context(socket.socket())
+            listener = sockets.enter_context(socket.socket())
             with contextlib.suppress(OSError):
                 if port not in avoid:
                     listener.bind((HOST, port))
-                    found.append(port)
-    return found
+                    chosen.append(port)
+    return chosen
 
 
 def listens(port: int) -> bool:

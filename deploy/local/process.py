@@ -1,5 +1,5 @@
-"""Server processes: started, found again by a later command, and stopped by their own id and never
-by a name.
+"""Server processes: started, found again by a later command, and stopped by their own id, never by
+a name.
 """
 
 from __future__ import annotations
@@ -18,21 +18,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-CLOSED_FOLDER, CLOSED_FILE, UMASK = (
-    0o700,
-    0o600,
-    0o077,
-)  # of all that a stack makes: for its owner alone
+# Everything that a stack makes is for its owner alone.
+CLOSED_FOLDER, CLOSED_FILE, UMASK = 0o700, 0o600, 0o077
 LAUNCH = Path(__file__).with_name("launch.py")
 
 
 class StackError(Exception):
-    """The local stack cannot do what was asked; the text is for the person at the terminal."""
+    """The local stack cannot do what was requested; its text is for the person at the terminal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A process, so that another one that got the same id later is not taken for it."""
+    """A process, distinguished from a later one that got the same id."""
 
     pid: int
     started: int  # clock ticks since boot
@@ -61,9 +58,7 @@ class Identity:
         return Identity.of(self.pid) == self
 
     def send(self, number: int) -> None:
-        """Through a pidfd: between the look and the signal the id cannot pass to another
-        process.
-        """
+        """Send through a pidfd, so that the id cannot pass to another process before the signal."""
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(self.pid)
             try:
@@ -74,7 +69,7 @@ class Identity:
 
 
 def stat(pid: int) -> list[str]:
-    """What the kernel says of a process, from its state letter on; nothing if there is none."""
+    """Return the fields of /proc/PID/stat from the state on; none if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -82,7 +77,7 @@ def stat(pid: int) -> list[str]:
 
 
 def freeze(pid: int) -> None:
-    """Returns when it stands still, or is gone: the signal alone returns before."""
+    """Stop a process and return when it has stopped or ended; the signal alone returns earlier."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)
     wait_until(
@@ -99,7 +94,7 @@ def boot_id() -> str:
 
 
 def replace_text(file: Path, text: str, mode: int = CLOSED_FILE) -> None:
-    """All of it or what was there before; nobody else may read it."""
+    """Write a file whole or not at all, readable by its owner alone."""
     new = file.with_name(f".{file.name}.{os.getpid()}")
     with os.fdopen(
         os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8"
@@ -109,9 +104,7 @@ def replace_text(file: Path, text: str, mode: int = CLOSED_FILE) -> None:
 
 
 def closed_folder(folder: Path) -> Path:
-    """The folder, made with its missing parents, for its owner alone: it holds mails, records and
-    passwords.
-    """
+    """Make a folder and its missing parents for their owner alone: it holds mails and passwords."""
     if not folder.exists():
         closed_folder(folder.parent)
         folder.mkdir(mode=CLOSED_FOLDER, exist_ok=True)
@@ -130,8 +123,8 @@ def wait_until(
 
 @cache
 def spawner() -> ThreadPoolExecutor:
-    """One thread forks all servers: the kernel sends the death signal when the forking thread ends,
-    not the process.
+    """Return the one thread that forks all servers: the kernel sends a server its death signal when
+    the thread that forked it ends, not the process.
     """
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="stack-spawner")
 
@@ -148,7 +141,7 @@ class Plan:
 
 
 class Server(ABC):
-    """One server process of a stack; the pid file finds it again from another process."""
+    """One server process of a stack. By its pid file another process finds it."""
 
     def __init__(self, name: str, state: Path, port: int, *, detached: bool) -> None:
         self.name = name
@@ -160,14 +153,14 @@ class Server(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Returns when it listens. Starting what runs does nothing; port and data stay the same."""
+        """Start it and return when it listens. If it runs already, nothing happens."""
 
     @abstractmethod
     def stop(self, *, immediate: bool = False) -> None:
-        """Returns when it is gone. Immediate: as a crash would end it."""
+        """End it and return when it has ended; `immediate` ends it as a crash would."""
 
     def pause(self) -> None:
-        """Returns when it stands still; its connections stay open and nobody answers."""
+        """Stop it in place: its connections stay open and nothing answers."""
         freeze(self.pid)
 
     def resume(self) -> None:
@@ -176,7 +169,7 @@ class Server(ABC):
     @property
     def identity(self) -> Identity | None:
         if self._child is not None:
-            self._child.poll()  # collects it, if it is dead
+            self._child.poll()  # collects it, if it has ended
         known = Identity.read(self.pid_file)
         return known if known is not None and known.alive else None
 
@@ -222,12 +215,14 @@ class Server(ABC):
             )
 
     def wait_ready(self, ready: Callable[[], bool], *, seconds: float = 60) -> None:
-        def looked() -> bool:
+        def is_ready() -> bool:
             if not self.running:
                 raise self.died()
             return ready()
 
-        wait_until(f"the start of {self.name} (its log: {self.log_file})", looked, seconds=seconds)
+        wait_until(
+            f"the start of {self.name} (its log: {self.log_file})", is_ready, seconds=seconds
+        )
 
     def died(self) -> StackError:
         lines = self.log_file.read_text("utf-8", "replace").splitlines()[-15:]
@@ -242,7 +237,7 @@ class Server(ABC):
             identity.send(number)
 
     def end(self, number: int, *, seconds: float, then: int = signal.SIGKILL) -> None:
-        """Asks with one signal; whoever has not gone in time gets the other."""
+        """End it with one signal, and with the other if it has not ended in time."""
         self.send(number)
         try:
             wait_until(f"the end of {self.name}", lambda: not self.running, seconds=seconds)

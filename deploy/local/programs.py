@@ -1,5 +1,5 @@
-"""The services as processes of their own: started, killed, started again, stopped by their own ids,
-and gone with us.
+"""The services as processes of their own: started, killed, started again, and stopped by their own
+ids. None outlives the process that started it.
 """
 
 from __future__ import annotations
@@ -25,21 +25,20 @@ from deploy.local.servers import FILES, PLATES
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("ingest", "approval", "issuer", "delivery")
 PUBLIC_PORT = "STUBLINE_INGEST_WEBHOOK_PORT"
+ENDPOINT = "webhooks"  # the name of the webhook endpoint's process
 READY_WITHIN_S = 40.0
 STOP_WITHIN_S = 15.0
 
 
 class Program(Server):
-    """A service: `port` is where it says whether it is ready. `public_port`: where callers reach
-    it, if there are any.
-    """
+    """A service. `port` is its health server's, `public_port` the webhook endpoint's."""
 
     public_port = 0
 
     def __init__(
         self, name: str, module: str, state: Path, port: int, environment: Mapping[str, str]
     ) -> None:
-        """`environment`: all of it; nothing of the caller's own is added."""
+        """`environment` is the whole of it: nothing of the caller's own is added."""
         super().__init__(name, state, port, detached=False)
         self._command = [sys.executable, "-m", module]
         self._environment = dict(environment)
@@ -49,7 +48,7 @@ class Program(Server):
         self.wait_ready(self.is_ready, seconds=READY_WITHIN_S)
 
     def replace_module(self, module: str, *arguments: str, **settings: str) -> None:
-        """What the next start runs instead, in the same place."""
+        """Make the next start run another module under the same name and ports."""
         self._command = [sys.executable, "-m", module, *arguments]
         self._environment |= settings
 
@@ -61,19 +60,19 @@ class Program(Server):
         try:
             with urllib.request.urlopen(
                 f"http://127.0.0.1:{self.port}/readyz", timeout=1
-            ) as answer:
-                return bool(answer.status == 200)
+            ) as response:
+                return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
             return False
 
     def stop(self, *, immediate: bool = False) -> None:
-        """SIGTERM: what is committed is published first. Immediate: kill -9."""
+        """With SIGTERM, so that what is committed is published first; `immediate` is kill -9."""
         self.end(signal.SIGKILL if immediate else signal.SIGTERM, seconds=STOP_WITHIN_S)
 
 
 @dataclass
 class Services:
-    """Door, workers and senders by name."""
+    """The webhook endpoint, workers and senders, by name."""
 
     state: Path
     environment: Mapping[str, str]
@@ -85,7 +84,7 @@ class Services:
     def add(
         self, name: str, module: str, port_variable: str, role: str | None, **settings: str
     ) -> Program:
-        """`role`: the database's, without its prefix; None for a process that needs no database."""
+        """`role` is the database role without its prefix; None for a process without a database."""
         port = self._free_port()
         own = environment_of({**os.environ, **self.environment}, role)
         environment = {**own, **self.own_settings(name), **settings, port_variable: str(port)}
@@ -97,7 +96,11 @@ class Services:
         public_port = int(self.environment.get(PUBLIC_PORT, "0")) or self._free_port()
         ports = {PUBLIC_PORT: str(public_port)}
         program = self.add(
-            "door", "services.ingest.webhooks", "STUBLINE_INGEST_WEBHOOK_HEALTH_PORT", None, **ports
+            ENDPOINT,
+            "services.ingest.webhooks",
+            "STUBLINE_INGEST_WEBHOOK_HEALTH_PORT",
+            None,
+            **ports,
         )
         program.public_port = public_port
         return program
@@ -127,12 +130,13 @@ class Services:
     def health(self) -> str:
         """Each process's /readyz and /metrics, by its name."""
         return ", ".join(
-            f"{name} http://127.0.0.1:{it.port}/metrics" for name, it in self.programs.items()
+            f"{name} http://127.0.0.1:{program.port}/metrics"
+            for name, program in self.programs.items()
         )
 
     @property
-    def door(self) -> str:
-        return f"http://127.0.0.1:{self.programs['door'].public_port}"
+    def webhooks_url(self) -> str:
+        return f"http://127.0.0.1:{self.programs[ENDPOINT].public_port}"
 
 
 @contextmanager
@@ -144,20 +148,20 @@ def services(
     senders: int = 2,
     own_settings: Callable[[str], Mapping[str, str]] = lambda _name: {},
 ) -> Iterator[Services]:
-    """All of them, ready; stopped in the end, whatever happens."""
+    """Start all of them, wait until each is ready, and stop them in the end, whatever happens."""
     environment = {**environment, "STUBLINE_INGEST_SOURCES_FILE": str(sources_file)}
-    found = Services(state, environment, own_settings)
-    found.add_endpoint()
+    running = Services(state, environment, own_settings)
+    running.add_endpoint()
     for stage in STAGES:
-        found.add(stage, f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT", stage)
+        running.add(stage, f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT", stage)
     for number in range(1, senders + 1):
         port_variable = "STUBLINE_DELIVERY_SENDER_HEALTH_PORT"
-        found.add(f"sender-{number}", "services.delivery.sender", port_variable, "delivery")
+        running.add(f"sender-{number}", "services.delivery.sender", port_variable, "delivery")
     try:
-        found.start()
-        yield found
+        running.start()
+        yield running
     finally:
-        found.stop()
+        running.stop()
 
 
 def main() -> int:
@@ -169,28 +173,28 @@ def main() -> int:
         "--sources",
         type=Path,
         required=True,
-        help="The shops whose callbacks the door takes (TOML).",
+        help="The sources whose callbacks the webhook endpoint takes (TOML).",
     )
-    parser.add_argument("--door-port", type=int, default=8080)
-    given = parser.parse_args()
+    parser.add_argument("--port", type=int, default=8080, help="The webhook endpoint's.")
+    options = parser.parse_args()
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: ended.set())
-    kept = {FILES: (ROOT / ".local" / "files").as_uri(), PLATES: str(ROOT / ".local" / "plates")}
-    environment = {PUBLIC_PORT: str(given.webhook_port)}
-    environment |= {name: os.environ.get(name) or place for name, place in kept.items()}
-    with services(ROOT / ".local", environment, given.sources.resolve()) as running:
+    folders = {FILES: (ROOT / ".local" / "files").as_uri(), PLATES: str(ROOT / ".local" / "plates")}
+    environment = {PUBLIC_PORT: str(options.port)}
+    environment |= {name: os.environ.get(name) or folder for name, folder in folders.items()}
+    with services(ROOT / ".local", environment, options.sources.resolve()) as running:
         print(
-            (
-                f"the door: {running.door}/hooks/SOURCE; metrics: {running.health}; logs: "
-                f"{ROOT / '.local' / 'logs'}; Ctrl-C ends all of it"
-            ),
+            f"webhook endpoint: {running.webhooks_url}/hooks/SOURCE; metrics: {running.health}; "
+            f"logs: {ROOT / '.local' / 'logs'}; Ctrl-C ends all of it",
             flush=True,
         )
         while not ended.wait(1.0):
-            if gone := [name for name, program in running.programs.items() if not program.running]:
+            dead = [name for name, program in running.programs.items() if not program.running]
+            if dead:
                 raise StackError(
-                    f"{', '.join(gone)} ended; its log in {ROOT / '.local' / 'logs'} says why"
+                    f"{', '.join(dead)} ended; the reason is in its log in "
+                    f"{ROOT / '.local' / 'logs'}"
                 )
     return 0
 

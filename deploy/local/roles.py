@@ -1,7 +1,7 @@
 """The database's roles in the local stack, the tests and the demonstration: each process runs under
 its own.
 
-A right that is missing is then found here and not in an installation.
+So a missing right is found here and not in an installation.
 """
 
 from __future__ import annotations
@@ -24,16 +24,15 @@ MAY_SET = (
 
 
 def as_role(url: str, role: str) -> str:
-    """The same database, as `stubline_<role>` from the first statement on."""
-    given = conninfo_to_dict(url).get("options") or ""
-    return make_conninfo(url, options=f"{given} -c role=stubline_{role}".strip())
+    """Return the URL of the same database with the session's role set to `stubline_<role>`."""
+    options = conninfo_to_dict(url).get("options") or ""
+    return make_conninfo(url, options=f"{options} -c role=stubline_{role}".strip())
 
 
 def environment_of(environment: Mapping[str, str], role: str | None) -> dict[str, str]:
-    """The environment of a process with that role; None: a process that needs no database.
+    """Return the environment of a process with that role; with None, one without a database.
 
-    A login of your own that may not take the role is used as it is: it is expected to have its
-    rights itself.
+    A login that may not take the role is used as it is: it must have the rights itself.
     """
     others = {name: value for name, value in environment.items() if name != DATABASE}
     if role is None or DATABASE not in environment:
@@ -43,15 +42,13 @@ def environment_of(environment: Mapping[str, str], role: str | None) -> dict[str
 
 
 def environment_of_command(environment: Mapping[str, str], command: str) -> dict[str, str]:
-    """The environment of `stubline COMMAND`: the owner migrates, and operators do everything
-    else.
-    """
+    """Return the environment of `stubline COMMAND`: only `migrate` runs as the tables' owner."""
     return dict(environment) if command == OWNERS_COMMAND else environment_of(environment, OPERATOR)
 
 
 @cache
 def may_set(url: str, role: str) -> bool:
-    """Raises StackError."""
+    """Whether the login may take the role. Raises StackError if the database is unavailable."""
     try:
         with psycopg.connect(url, connect_timeout=5) as connection:
             row = connection.execute(MAY_SET, [f"stubline_{role}"]).fetchone()

@@ -1,6 +1,4 @@
-"""Which servers to use: those the environment names, or else the local stack that `make up`
-started.
-"""
+"""Which servers to use: those that the environment names, or the local stack of `make up`."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ PLATES = "STUBLINE_DELIVERY_PLATES_FOLDER"
 
 
 def named_by_environment() -> bool:
-    """Both or none: half a stack of one's own and half a local one would be a trap."""
+    """Whether the environment names the servers: both or none, never one of them."""
     named = [name for name in (KAFKA, DATABASE) if os.environ.get(name)]
     if len(named) == 1:
         other = DATABASE if named == [KAFKA] else KAFKA
@@ -28,7 +26,7 @@ def named_by_environment() -> bool:
 
 
 def environment(state: Path) -> Mapping[str, str]:
-    """The caller's environment with the servers in it."""
+    """Return the caller's environment with the addresses of the servers."""
     if named_by_environment():
         return os.environ
     try:

@@ -1,10 +1,10 @@
 """Makes .venv from the locked requirements, on a machine that has Python and nothing else. Standard
 library only.
 
-uv, itself pinned by hash, installs the rest in a second or two; it is told what pip's own
-configuration says. Where uv cannot work, pip does the same more slowly. What Debian or Ubuntu must
-add (venv, Pango, a font) is installed when root or a sudo without password allows it, and else
-named in one line with the command.
+uv, itself pinned by hash, installs the other packages in a second or two, with pip's own
+configuration passed on. Where uv cannot work, pip does the same more slowly. What Debian or Ubuntu
+must add (venv, Pango, a font) is installed when root or a sudo without password allows it;
+otherwise one line names it, with the command.
 """
 
 from __future__ import annotations
@@ -82,23 +82,23 @@ def make_venv() -> None:
 
 
 def uv_environment(pip_config: str) -> dict[str, str]:
-    """What uv would not read by itself: pip's configuration files and PIP_* variables, as
-    `pip config list` tells them.
+    """Translate the output of `pip config list` (files and PIP_* variables) for uv.
 
-    A later line of that list wins in pip too (files, then environment), and a variable of uv's own
-    that is set stays.
+    A later line wins, as in pip (files, then environment). A variable of uv's own that is set is
+    not changed.
     """
-    told: dict[str, str] = {}
+    variables: dict[str, str] = {}
     for line in pip_config.splitlines():
         name, _, value = line.partition("=")
         option = name.rpartition(".")[2]
         if option in PIP_TO_UV:
             separator = "," if option == "find-links" else " "
-            told[PIP_TO_UV[option]] = separator.join(value.strip("'\"").replace("\\n", " ").split())
+            values = value.strip("'\"").replace("\\n", " ").split()
+            variables[PIP_TO_UV[option]] = separator.join(values)
     if "UV_INDEX_URL" in os.environ:
-        told.pop("UV_DEFAULT_INDEX", None)
+        variables.pop("UV_DEFAULT_INDEX", None)
     return {
-        **told,
+        **variables,
         **os.environ,
         "VIRTUAL_ENV": str(VENV),
         "UV_NO_PROGRESS": "1",
@@ -107,9 +107,7 @@ def uv_environment(pip_config: str) -> dict[str, str]:
 
 
 def install() -> None:
-    """The locked packages, then the project itself as an editable install; that one asks no index
-    for anything.
-    """
+    """Install the locked packages, then the project itself, editable and without any index."""
     pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check"]
     lock, project = (
         ["--require-hashes", "-r", "requirements/dev.txt"],
@@ -129,7 +127,7 @@ def install() -> None:
         and tried([*uv, *project, "--offline"], environment)
     ):
         return
-    print("setup: uv did not get through; pip takes a little longer", flush=True)
+    print("setup: uv failed; pip does the same, a little slower", flush=True)
     run([*pip, "install", "--quiet", *lock])
     run([*pip, "install", "--quiet", "--no-index", *project])
 
@@ -148,7 +146,7 @@ def add_system_libraries() -> None:
     if not any(has_font(folder.expanduser()) for folder in FONT_FOLDERS):
         missing.append(FONT_PACKAGE)
     if missing:
-        apt_install(missing, "tickets are drawn with Pango and a font, which are not all here")
+        apt_install(missing, "tickets are drawn with Pango and a font, and some of it is missing")
 
 
 def loads(library: str) -> bool:

@@ -1,9 +1,9 @@
-"""A mail server for one machine: each mail it accepts is a file in a Maildir, safe on disk before
-the answer leaves.
+"""A mail server for one machine. Each mail that it accepts is a file in a Maildir, on disk before
+the reply is sent.
 
-Its control file says, from one mail to the next, how it behaves: `accept`; `tempfail` (451) and
-`permfail` (550); `hang` (no answer while it says so); `swallow` (keeps the mail, then hangs up
-without an answer); `slow MILLISECONDS`.
+A control file decides how the next mail is answered: `accept`; `tempfail` (451) and `permfail`
+(550); `hang` (no reply as long as the file has this word); `swallow` (store the mail, then close
+the connection without a reply); `slow MILLISECONDS`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from deploy.local.ports import HOST
 
 MAIL_BYTES_MAX = 64 * 1024 * 1024
-ANSWERS = {
-    "accept": "250 2.0.0 kept",
-    "permfail": "550 5.7.1 refused, as the control file says",
-    "tempfail": "451 4.3.0 not now, as the control file says",
+REPLIES = {
+    "accept": "250 2.0.0 stored",
+    "permfail": "550 5.7.1 refused by the control file",
+    "tempfail": "451 4.3.0 refused for now by the control file",
 }
 
 
@@ -39,7 +39,7 @@ class Inbox:
         return "accept", 0
 
     async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
-        while (mode := self.mode())[0] == "hang":  # noqa: ASYNC110 - a file tells no event
+        while (mode := self.mode())[0] == "hang":  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(0.05)
         word, milliseconds = mode
         await asyncio.sleep(milliseconds / 1000)
@@ -47,7 +47,7 @@ class Inbox:
             await asyncio.to_thread(self.keep, envelope)
         if word == "swallow" and isinstance(server.transport, asyncio.Transport):
             server.transport.abort()
-        return ANSWERS.get(word, ANSWERS["accept"])
+        return REPLIES.get(word, REPLIES["accept"])
 
     def keep(self, envelope: Envelope) -> None:
         mail = mailbox.MaildirMessage(envelope.content)
@@ -80,8 +80,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--maildir", type=Path, required=True)
     parser.add_argument("--control", type=Path, required=True)
-    wish = parser.parse_args()
-    asyncio.run(serve(wish.port, Inbox(wish.maildir, wish.control)))
+    options = parser.parse_args()
+    asyncio.run(serve(options.port, Inbox(options.maildir, options.control)))
 
 
 if __name__ == "__main__":

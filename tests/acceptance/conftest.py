@@ -1,4 +1,4 @@
-"""One pipeline for all acceptance tests: real servers, the door, four workers, two senders."""
+"""One pipeline for all acceptance tests: servers, webhook endpoint, four workers, two senders."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def pipeline_stack() -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def stubline(pipeline_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubline]:
-    with piped(pipeline_stack, tmp_path_factory.mktemp("stubline")) as found:
-        yield found
+    with piped(pipeline_stack, tmp_path_factory.mktemp("stubline")) as stubline:
+        yield stubline

@@ -1,4 +1,4 @@
-"""A shop's evening, and what it must end with."""
+"""A shop's evening, and how it must end."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Wanted = list[tuple[Order, int]]  # an order, and how many of its tickets are ac
 
 
 def evening(stubline: Stubline, orders: int = 24, copies: int = 2, share: float = 0.3) -> Wanted:
-    """Orders with what they must end with; a share of the callbacks is sent again, `copies` in
-    all.
+    """Report orders; a share of the callbacks is sent `copies` times. Return what each order must
+    end with.
     """
     draw, wanted = random.Random(7), []
     for number in range(orders):
         order = stubline.order(RFL=1 + number % 3, DRAW=1)
         story = STORIES[number % 4]
         for status in story:
-            stubline.tell(order, status)
+            stubline.report(order, status)
             if draw.random() < share:
                 stubline.send_callback(order, times=copies - 1, at_once=copies > 2)
         wanted.append((order, 2 + number % 3 if story[-1] == "completed" else 0))
@@ -34,7 +34,7 @@ def evening(stubline: Stubline, orders: int = 24, copies: int = 2, share: float 
 
 
 def more(stubline: Stubline, wanted: Wanted) -> Callable[[], None]:
-    """Two more orders, whenever it is called."""
+    """Return a function that reports two more orders each time it is called."""
     return lambda: wanted.extend(evening(stubline, orders=2))
 
 
@@ -44,19 +44,18 @@ def expect(
     disturbed: Collection[str] = (),
     holes: int = 0,
 ) -> None:
-    """At rest these orders have what they must have, and the laws of the whole hold."""
+    """Wait until nothing moves. Then these orders have their tickets and mails, and all laws
+    hold.
+    """
     stubline.settle(90)
     names = [order.order_id for order, _ in wanted]
     rows = stubline.rows(
-        (
-            "select order_id, count(*) from issuer.tickets where order_id = any(%(names)s) and "
-            "status "
-            "= 'Active' group by order_id"
-        ),
+        "select order_id, count(*) from issuer.tickets "
+        "where order_id = any(%(names)s) and status = 'Active' group by order_id",
         names=names,
     )
-    found = {row["order_id"]: row["count"] for row in rows}
-    assert {name: found.get(name, 0) for name in names} == {
+    active = {row["order_id"]: row["count"] for row in rows}
+    assert {name: active.get(name, 0) for name in names} == {
         order.order_id: tickets for order, tickets in wanted
     }
     sent = stubline.sent()

@@ -1,5 +1,5 @@
-"""Topics change under the pipeline: they grow, are made again, and forget. On servers of their own,
-for it cannot be undone.
+"""Topics change under the pipeline: they grow, are created again, and lose records. These tests
+have servers of their own, because that cannot be undone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from deploy.local.programs import STAGES
+from deploy.local.programs import ENDPOINT, STAGES
 from deploy.local.stack import Stack
 from schemas.topics import GROUPS
 from services.runtime.kafka.topics import BrokerAdmin
@@ -21,12 +21,13 @@ from tests.support.logs import read_logs
 from tests.support.stubline import Order, Stubline, piped
 from tests.support.trapped import until
 
-BEGUN_WITH = 4  # partitions; `stubline migrate` asks for eight
+PARTITIONS_AT_START = 4  # `stubline migrate` makes eight of them
 FLOW = ("callbacks.received.v1", "orders.observed.v1", "orders.decided.v1", "tickets.changed.v1")
-# As orders reach them.
+# In the sequence in which orders reach them.
 READERS = [(group.name, topic) for topic in FLOW for group in GROUPS if topic in group.topics]
 STOPPED = """
-    select consumer_group, topic, partition, next_offset, stopped_code from runtime.lanes where stopped_code is not null
+    select consumer_group, topic, partition, next_offset, stopped_code from runtime.lanes
+    where stopped_code is not null
     order by consumer_group, topic, partition
 """
 
@@ -43,9 +44,9 @@ def stubline(
 ) -> Iterator[Stubline]:
     """Orders flow through topics as an earlier release made them."""
     with piped(
-        stack_of_its_own, tmp_path_factory.mktemp("changed"), partitions=BEGUN_WITH
-    ) as found:
-        yield found
+        stack_of_its_own, tmp_path_factory.mktemp("changed"), partitions=PARTITIONS_AT_START
+    ) as stubline:
+        yield stubline
 
 
 @pytest.fixture
@@ -62,20 +63,21 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
     stubline: Stubline, broker: BrokerAdmin
 ) -> None:
     """Each service comes back to partitions that it never had, with records in them."""
-    assert {it.partitions for it in broker.existing(FLOW).values()} == {BEGUN_WITH}
+    assert {it.partitions for it in broker.existing(FLOW).values()} == {PARTITIONS_AT_START}
     wanted, programs = evening(stubline, orders=8), stubline.services.programs
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda stage: programs[stage].stop(), STAGES))
         migrated = pool.submit(stubline.command, "migrate")
         until("migrated", migrated.done, more(stubline, wanted))
     assert migrated.result().returncode == 0
-    programs[
-        "door"
-    ].stop()  # a producer asks for a topic's partitions every ten seconds, or when it starts
-    programs["door"].start()
+    # A producer reads the number of a topic's partitions every ten seconds, and when it starts.
+    programs[ENDPOINT].stop()
+    programs[ENDPOINT].start()
     wanted += evening(stubline, orders=24)
     for stage, topic in zip(STAGES, FLOW, strict=True):
-        new = [it.high for number, it in broker.extents(topic).items() if number >= BEGUN_WITH]
+        new = [
+            it.high for number, it in broker.extents(topic).items() if number >= PARTITIONS_AT_START
+        ]
         assert any(new), f"{topic} has records in its new partitions"
         programs[stage].start()
         until_caught_up(stubline, f"stubline.{stage}", topic)
@@ -89,24 +91,24 @@ def until_caught_up(stubline: Stubline, group: str, topic: str) -> None:
 
     def is_so() -> bool:
         return (
-            stubline.value(lanes, group=group, topic=topic) > BEGUN_WITH
+            stubline.value(lanes, group=group, topic=topic) > PARTITIONS_AT_START
             and not stubline.store.stages()[group].lag
         )
 
     until(f"{group} caught up with {topic}", is_so)
 
 
-def test_topics_that_were_deleted_and_made_again_stop_their_lanes_until_somebody_accepts_them(
+def test_topics_that_were_deleted_and_created_again_stop_their_lanes_until_an_operator_accepts_them(
     stubline: Stubline, broker: BrokerAdmin, admin: AdminClient
 ) -> None:
-    """All that orders flow through, at once. Stage after stage stops, and goes on where the new
-    topic begins.
+    """All topics of the stream at once. Stage after stage stops, and goes on where the new topic
+    begins.
     """
     before = evening(stubline, orders=12)
     expect(stubline, before)
     for answer in admin.delete_topics(list(FLOW)).values():
         answer.result(60)
-    until("the topics are gone", lambda: not broker.existing(FLOW))
+    until("the topics are deleted", lambda: not broker.existing(FLOW))
     assert stubline.command("migrate").returncode == 0
     wanted = evening(stubline, orders=12)
     for group, topic in READERS:
@@ -116,22 +118,22 @@ def test_topics_that_were_deleted_and_made_again_stop_their_lanes_until_somebody
     expect(stubline, before + wanted, disturbed=FLOW)
 
 
-def test_what_retention_took_and_a_later_snapshot_repeats_is_not_missed_once_somebody_skips_it(
+def test_what_retention_took_and_a_later_snapshot_repeats_is_not_missed_once_an_operator_skips_it(
     stubline: Stubline, broker: BrokerAdmin, admin: AdminClient
 ) -> None:
-    """Each service in turn stands still while one order goes on; then of what it has not read only
-    the last is left.
+    """Each service stands still in turn while one order goes on. Of what it has not read, only the
+    last record stays.
     """
     order, (skipped,) = (
         stubline.paid_order(2),
         stubline.rows("select sum(gaps)::int as offsets from runtime.lanes"),
     )
-    stubline.tell(order)
+    stubline.report(order)
     stubline.settle()
     for stage, unread in reversed(tuple(zip(STAGES, FLOW, strict=True))):
         stubline.services.programs[stage].stop()
         for status in ("cancelled", "completed"):
-            tell_until_it_is_in(stubline, broker, order, status, unread)
+            report_until_published(stubline, broker, order, status, unread)
     forget_all_but_the_last(stubline, broker, admin, order)
     for stage in STAGES:
         stubline.services.programs[stage].start_soon()
@@ -149,7 +151,7 @@ def test_what_retention_took_and_a_later_snapshot_repeats_is_not_missed_once_som
 
 
 def until_stopped(stubline: Stubline, group: str, topic: str, code: str) -> None:
-    """Some lanes of the group at that topic, and for that reason."""
+    """Wait until lanes of the group at that topic are stopped, and with that code alone."""
 
     def codes() -> set[str]:
         lanes = [
@@ -162,11 +164,11 @@ def until_stopped(stubline: Stubline, group: str, topic: str, code: str) -> None
     until(f"{group} stops at {topic}", lambda: codes() == {code})
 
 
-def tell_until_it_is_in(
+def report_until_published(
     stubline: Stubline, broker: BrokerAdmin, order: Order, status: str, topic: str
 ) -> None:
     high = end_of(broker, topic)
-    stubline.tell(order, status)
+    stubline.report(order, status)
     until(f"{topic} has {status}", lambda: end_of(broker, topic) > high)
 
 
@@ -177,7 +179,7 @@ def end_of(broker: BrokerAdmin, topic: str) -> int:
 def forget_all_but_the_last(
     stubline: Stubline, broker: BrokerAdmin, admin: AdminClient, order: Order
 ) -> None:
-    """Of the partitions in which the order stands."""
+    """Delete the records of the order's partitions, but for the last of each."""
     logs = read_logs(stubline.store.bootstrap_servers, FLOW)
     lanes = {
         LaneKey(it.topic, it.partition)

@@ -1,4 +1,4 @@
-"""What happens inside a process, or between it and its servers, at the worst moment: to all four
+"""Faults inside a process, or between it and its servers, at the worst moment: for all four
 services in one evening.
 """
 
@@ -22,19 +22,20 @@ from tests.acceptance.laws import NAMES
 from tests.support.deliveries import issued
 from tests.support.stages import TIME, decided, observed
 from tests.support.stubline import Stubline
-from tests.support.trapped import QUICK_DELIVERY_MS, Trapped, trapped, until
+from tests.support.trapped import QUICK_DELIVERY_MS, TrappedPipeline, until, with_traps
 
 IN_TRANSACTIONS = """
-    select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%%'
+    select count(*) from pg_stat_activity
+    where datname = current_database() and state like 'idle in transaction%%'
         and xact_start < now() - interval '1 second'
 """
 OWNERS = (
-    "select distinct owner from runtime.lanes where consumer_group = %(group)s and topic <> "
-    "'@timer'"
+    "select distinct owner from runtime.lanes "
+    "where consumer_group = %(group)s and topic <> '@timer'"
 )
 READ = ("callbacks.received.v1", "orders.observed.v1", "orders.decided.v1", "tickets.changed.v1")
-# What each passes often enough while orders flow. No outputs leave delivery but with its timer, and
-# nobody else's always.
+# Points that each service passes often enough while orders flow. Delivery publishes with its timer
+# alone.
 POINTS = (
     "transaction_begun",
     "handle",
@@ -46,23 +47,25 @@ POINTS = (
 )
 
 
-BURIED = """
+DEAD_LETTERED = """
     select id::text, consumer_group, state from runtime.dead_letters
     where text like '%%as the test asked%%' order by id
 """
 LANES = """
-    select consumer_group, topic, partition, next_offset, duplicates + superseded + dead as nothing_new from runtime.lanes
+    select consumer_group, topic, partition, next_offset,
+        duplicates + superseded + dead as nothing_new
+    from runtime.lanes
 """
 LONGEST = f"""
     select distinct on (consumer_group, topic) * from ({LANES}) as lanes
     where topic <> '@timer' and next_offset > 0 order by consumer_group, topic, next_offset desc
 """
-# What a repeat may not touch of an order: what was said, decided, issued, filed and sent.
-PICTURE = {
-    "said by ingest": "select order_id, sequence, digest from ingest.orders",
-    "said by approval": "select order_id, sequence, digest, state from approval.orders",
-    "said by issuer": "select order_id, sequence, digest from issuer.orders",
-    "said by delivery": "select order_id, sequence, digest from delivery.orders",
+# What a repeat may not change of an order: what was published, decided, issued, filed and sent.
+KNOWN = {
+    "published by ingest": "select order_id, sequence, digest from ingest.orders",
+    "published by approval": "select order_id, sequence, digest, state from approval.orders",
+    "published by issuer": "select order_id, sequence, digest from issuer.orders",
+    "published by delivery": "select order_id, sequence, digest from delivery.orders",
     "receipts": "select * from approval.receipts",
     "tickets": "select * from issuer.tickets",
     "audit": "select * from issuer.audit",
@@ -71,133 +74,142 @@ PICTURE = {
 
 
 @pytest.fixture(scope="module")
-def fragile(stubline: Stubline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trapped]:
-    with trapped(stubline, tmp_path_factory.mktemp("traps")) as found:
-        yield found
+def fragile(
+    stubline: Stubline, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TrappedPipeline]:
+    with with_traps(stubline, tmp_path_factory.mktemp("traps")) as pipeline:
+        yield pipeline
 
 
 @pytest.fixture
-def world(fragile: Trapped) -> Iterator[Trapped]:
+def pipeline(fragile: TrappedPipeline) -> Iterator[TrappedPipeline]:
     yield fragile
     fragile.set("")
 
 
-def sprung(world: Trapped, wanted: Mapping[str, int]) -> Wanted:
-    """Orders, until each service has met its traps that often."""
+def sprung(pipeline: TrappedPipeline, wanted: Mapping[str, int]) -> Wanted:
+    """Report orders until the traps of each service have acted that often."""
     orders: Wanted = []
     until(
         f"{wanted} traps sprung",
-        lambda: all(len(world.traps[stage].sprung()) >= count for stage, count in wanted.items()),
-        more(world.stubline, orders),
+        lambda: all(
+            len(pipeline.traps[stage].sprung()) >= count for stage, count in wanted.items()
+        ),
+        more(pipeline.stubline, orders),
     )
     return orders
 
 
 def owners(stubline: Stubline, stage: str) -> set[int]:
-    """Processes that hold lanes of a service."""
+    """The ids of the processes that own lanes of a service."""
     rows = stubline.rows(OWNERS, group=f"stubline.{stage}")
     return {int(row["owner"].rpartition(":")[2]) for row in rows if row["owner"]}
 
 
-def letters(stubline: Stubline) -> int:
+def dead_letters(stubline: Stubline) -> int:
     return stubline.value("select count(*) from runtime.dead_letters")
 
 
 def owned(stubline: Stubline, members: Mapping[str, set[Program]]) -> bool:
-    """These and nobody else hold the lanes."""
+    """Whether these processes, and no others, own the lanes."""
     return all(
         owners(stubline, stage) == {it.pid for it in programs}
         for stage, programs in members.items()
     )
 
 
-def test_a_commit_whose_response_is_lost_counts_once(world: Trapped) -> None:
-    """Of every service and both senders, and commits that never arrive beside it."""
-    wanted, before = Wanted(), letters(world.stubline)
-    for turn in range(1, 4):
-        lose(world, "answers", turn, wanted)
-        lose(world, "commits", turn, wanted)
-    expect(world.stubline, wanted)
-    assert letters(world.stubline) == before, "nobody is blamed"
+def test_a_commit_whose_answer_is_lost_counts_once(pipeline: TrappedPipeline) -> None:
+    """For every service and both senders, and the same for commits that never arrive."""
+    wanted, before = Wanted(), dead_letters(pipeline.stubline)
+    for times in range(1, 4):
+        lose(pipeline, "answers", times, wanted)
+        lose(pipeline, "commits", times, wanted)
+    expect(pipeline.stubline, wanted)
+    assert dead_letters(pipeline.stubline) == before, "no record is dead-lettered for it"
 
 
-def lose(world: Trapped, what: str, turn: int, wanted: Wanted) -> None:
-    """One more of each process."""
-    proxies = world.proxies.values()
+def lose(pipeline: TrappedPipeline, what: str, times: int, wanted: Wanted) -> None:
+    """Lose one more of each process."""
+    proxies = pipeline.proxies.values()
     for proxy in proxies:
         (proxy.lose_answer if what == "answers" else proxy.lose_commit)()
-    wanted += evening(world.stubline, orders=4)
+    wanted += evening(pipeline.stubline, orders=4)
     until(
-        f"{what} of each are lost, {turn} times",
+        f"{what} of each are lost, {times} times",
         lambda: all(
-            (it.answers_lost if what == "answers" else it.commits_lost) >= turn for it in proxies
+            (it.answers_lost if what == "answers" else it.commits_lost) >= times for it in proxies
         ),
-        more(world.stubline, wanted),
+        more(pipeline.stubline, wanted),
     )
 
 
-def test_an_exception_at_any_point_changes_nothing_and_nobody_is_blamed(world: Trapped) -> None:
-    before = letters(world.stubline)
-    world.set(",".join(f"{point}:raise:{place}" for place, point in enumerate(POINTS, 1)))
-    world.traps["delivery"].set(
+def test_an_exception_at_any_point_changes_nothing_and_dead_letters_no_record(
+    pipeline: TrappedPipeline,
+) -> None:
+    before = dead_letters(pipeline.stubline)
+    pipeline.set(",".join(f"{point}:raise:{place}" for place, point in enumerate(POINTS, 1)))
+    pipeline.traps["delivery"].set(
         ",".join(f"{point}:raise:{place}" for place, point in enumerate((*POINTS, "tick"), 1))
     )
-    wanted = sprung(world, dict.fromkeys(STAGES, len(POINTS)) | {"delivery": len(POINTS) + 1})
-    expect(world.stubline, wanted)
-    assert letters(world.stubline) == before
+    wanted = sprung(pipeline, dict.fromkeys(STAGES, len(POINTS)) | {"delivery": len(POINTS) + 1})
+    expect(pipeline.stubline, wanted)
+    assert dead_letters(pipeline.stubline) == before
 
 
-def test_a_failed_delivery_is_repeated(world: Trapped, pipeline_stack: Stack) -> None:
-    """The report is an error; then the broker rests for longer than the producers wait, with
+def test_a_delivery_that_fails_is_made_again(
+    pipeline: TrappedPipeline, pipeline_stack: Stack
+) -> None:
+    """The report is an error; then the broker stands still for longer than the producers wait, with
     outputs of each in flight.
     """
-    stubline, wanted, again = (
-        world.stubline,
-        Wanted(),
-        {stage: published_again(world, stage) for stage in STAGES},
-    )
-    world.set(",".join(f"delivered:fail:{turn}" for turn in (1, 2, 4)))
-    wanted += sprung(world, dict.fromkeys(STAGES, 3))
+    stubline, wanted = pipeline.stubline, Wanted()
+    before = {stage: published_again(pipeline, stage) for stage in STAGES}
+    pipeline.set(",".join(f"delivered:fail:{number}" for number in (1, 2, 4)))
+    wanted += sprung(pipeline, dict.fromkeys(STAGES, 3))
     until(
         "published again",
-        lambda: all(published_again(world, stage) > again[stage] for stage in STAGES),
+        lambda: all(published_again(pipeline, stage) > before[stage] for stage in STAGES),
     )
-    again = {stage: published_again(world, stage) for stage in STAGES}
+    before = {stage: published_again(pipeline, stage) for stage in STAGES}
     for stage in reversed(STAGES):
-        stop_at(world, stage, "in_flight", wanted)
+        stop_at(pipeline, stage, "in_flight", wanted)
     (broker,) = pipeline_stack.kafka
     broker.pause()
     try:
         for stage in STAGES:
-            world.program(stage).resume()
+            pipeline.program(stage).resume()
         time.sleep(2 * QUICK_DELIVERY_MS / 1_000)
     finally:
         broker.resume()
     until(
         "published again",
-        lambda: all(published_again(world, stage) > again[stage] for stage in STAGES),
+        lambda: all(published_again(pipeline, stage) > before[stage] for stage in STAGES),
     )
     expect(stubline, wanted + evening(stubline, orders=4))
 
 
-def published_again(world: Trapped, stage: str) -> int:
-    """How often it took a lane whose row held outputs that nobody had acknowledged."""
-    log = world.program(stage).log_file.read_text("utf-8", "replace")
+def published_again(pipeline: TrappedPipeline, stage: str) -> int:
+    """Count how often it acquired a lane whose outbox was not acknowledged."""
+    log = pipeline.program(stage).log_file.read_text("utf-8", "replace")
     return len(re.findall(r'"published_again": [1-9]', log))
 
 
-def stop_at(world: Trapped, stage: str, point: str, wanted: Wanted) -> None:
-    world.traps[stage].set(f"{point}:stop:1")
-    until(f"{stage} stands still", lambda: world.is_stopped(stage), more(world.stubline, wanted))
+def stop_at(pipeline: TrappedPipeline, stage: str, point: str, wanted: Wanted) -> None:
+    pipeline.traps[stage].set(f"{point}:stop:1")
+    until(
+        f"{stage} stands still", lambda: pipeline.is_stopped(stage), more(pipeline.stubline, wanted)
+    )
 
 
-def test_a_process_stopped_inside_its_transaction_blocks_no_other(world: Trapped) -> None:
-    """It rests past all bounds, others take over; what it does when it wakes fails, and so does its
-    callback `lost`.
+def test_a_process_stopped_inside_its_transaction_holds_no_other_up(
+    pipeline: TrappedPipeline,
+) -> None:
+    """It is stopped past all bounds and others take over. What it does when it goes on fails, and
+    so does its callback `lost`.
     """
-    stubline, wanted = world.stubline, Wanted()
-    for stage in reversed(STAGES):  # the last first: who stands still feeds nobody
-        stop_at(world, stage, "transaction_begun", wanted)
+    stubline, wanted = pipeline.stubline, Wanted()
+    for stage in reversed(STAGES):  # the last first: one that stands still feeds none
+        stop_at(pipeline, stage, "transaction_begun", wanted)
     with joined(stubline, "heir") as heirs:
         until(
             "the heirs hold all lanes",
@@ -205,33 +217,33 @@ def test_a_process_stopped_inside_its_transaction_blocks_no_other(world: Trapped
         )
         assert stubline.value(IN_TRANSACTIONS) == 0, "the rows are free"
         wanted += evening(stubline, orders=8)
-        world.set("lost:raise:1")
+        pipeline.set("lost:raise:1")
         for stage in STAGES:
-            world.program(stage).resume()
+            pipeline.program(stage).resume()
         wanted += evening(stubline, orders=8)
-        until("all woke", lambda: all(trap.sprung() for trap in world.traps.values()))
+        until("all go on", lambda: all(trap.sprung() for trap in pipeline.traps.values()))
         expect(stubline, wanted)
-        assert all(world.program(stage).running for stage in STAGES)
+        assert all(pipeline.program(stage).running for stage in STAGES)
 
 
 # What an operator does.
 
 
-def picture(stubline: Stubline, wanted: Wanted) -> dict[str, list[str]]:
-    """All that is known of these orders."""
+def known_of(stubline: Stubline, wanted: Wanted) -> dict[str, list[str]]:
+    """Return all that is known of these orders."""
     names = [order.order_id for order, _ in wanted]
-    found = {
+    known = {
         name: sorted(
             map(str, stubline.rows(f"{statement} where order_id = any(%(names)s)", names=names))
         )
-        for name, statement in PICTURE.items()
+        for name, statement in KNOWN.items()
     }
     sent = stubline.sent()
-    return found | {"mails": sorted(str(sent.get(order.purchase.email)) for order, _ in wanted)}
+    return known | {"mails": sorted(str(sent.get(order.purchase.email)) for order, _ in wanted)}
 
 
 def rewind(stubline: Stubline, lanes: list[dict[str, Any]]) -> None:
-    """To their first record, several operators at once."""
+    """Rewind the lanes to their first record, several operators at once."""
     where = [(it["consumer_group"], it["topic"], it["partition"]) for it in lanes]
     with ThreadPoolExecutor(4) as pool:
         done = list(
@@ -241,7 +253,7 @@ def rewind(stubline: Stubline, lanes: list[dict[str, Any]]) -> None:
 
 
 def repeated(stubline: Stubline, lanes: list[dict[str, Any]]) -> bool:
-    """Each of these lanes has found nothing new in what it had worked before."""
+    """Whether each of these lanes has found nothing new in what it had worked before."""
     key = ("consumer_group", "topic", "partition")
     now = {tuple(it[name] for name in key): it["nothing_new"] for it in stubline.rows(LANES)}
     return all(
@@ -250,19 +262,23 @@ def repeated(stubline: Stubline, lanes: list[dict[str, Any]]) -> bool:
     )
 
 
-def test_a_letter_of_each_service_replayed_twice_has_its_effect_once(world: Trapped) -> None:
-    """Asked for by two operators at once, again when it is resolved, and its copy read again."""
-    stubline, wanted = world.stubline, Wanted()
-    world.set("parse:raise:2")
+def test_a_dead_letter_of_each_service_replayed_twice_has_its_effect_once(
+    pipeline: TrappedPipeline,
+) -> None:
+    """Two operators replay it at once, then again when it is resolved; then its copy is read
+    again.
+    """
+    stubline, wanted = pipeline.stubline, Wanted()
+    pipeline.set("parse:raise:2")
     until(
-        "a letter each",
-        lambda: all(it.sprung() for it in world.traps.values()),
+        "a dead letter each",
+        lambda: all(it.sprung() for it in pipeline.traps.values()),
         more(stubline, wanted),
     )
     stubline.settle()
-    buried = [it for it in stubline.rows(BURIED) if it["state"] == "open"]
-    assert sorted(it["consumer_group"] for it in buried) == sorted(NAMES.groups.values())
-    ids = [it["id"] for it in buried]
+    dead = [it for it in stubline.rows(DEAD_LETTERED) if it["state"] == "open"]
+    assert sorted(it["consumer_group"] for it in dead) == sorted(NAMES.groups.values())
+    ids = [it["id"] for it in dead]
     with ThreadPoolExecutor() as pool:
         codes = [
             it.returncode
@@ -270,16 +286,16 @@ def test_a_letter_of_each_service_replayed_twice_has_its_effect_once(world: Trap
         ]
     assert 0 in codes
     expect(stubline, wanted)
-    assert {it["state"] for it in stubline.rows(BURIED) if it["id"] in ids} == {"resolved"}
-    before = picture(stubline, wanted)
-    again = stubline.command("dead", "replay", *ids)
-    assert (again.returncode, "letter-state" in again.stderr) == (1, True), again.stderr
+    assert {it["state"] for it in stubline.rows(DEAD_LETTERED) if it["id"] in ids} == {"resolved"}
+    before = known_of(stubline, wanted)
+    second = stubline.command("dead", "replay", *ids)
+    assert (second.returncode, "letter-state" in second.stderr) == (1, True), second.stderr
     replays = [it for it in stubline.rows(LONGEST) if it["topic"].endswith(".replay.v1")]
     assert len(replays) == len(STAGES)
     rewind(stubline, replays)
     expect(stubline, wanted)
     assert repeated(stubline, replays)
-    assert picture(stubline, wanted) == before
+    assert known_of(stubline, wanted) == before
 
 
 def test_lanes_of_every_service_that_an_operator_rewinds_work_everything_again_and_double_nothing(
@@ -287,13 +303,13 @@ def test_lanes_of_every_service_that_an_operator_rewinds_work_everything_again_a
 ) -> None:
     wanted = evening(stubline, orders=12)
     expect(stubline, wanted)
-    before, lanes = picture(stubline, wanted), stubline.rows(LONGEST)
+    before, lanes = known_of(stubline, wanted), stubline.rows(LONGEST)
     assert {it["consumer_group"] for it in lanes} == set(NAMES.groups.values())
     rewind(stubline, lanes)
     others = evening(stubline, orders=8)  # while they work it again
     expect(stubline, wanted + others)
     assert repeated(stubline, lanes)
-    assert picture(stubline, wanted) == before
+    assert known_of(stubline, wanted) == before
 
 
 # Storms.
@@ -306,41 +322,43 @@ def test_a_storm_of_duplicates_issues_and_mails_each_order_once(stubline: Stubli
         wanted = evening(stubline, orders=12, copies=8, share=1.0)
         until("both hold lanes", lambda: owned(stubline, members(stubline, twins)))
         expect(stubline, wanted + evening(stubline, orders=4, copies=8, share=1.0))
-    told = 4 * sum(map(len, STORIES))
-    assert stubline.store.stages()["stubline.ingest"].effects - before == told, "each is news once"
+    callbacks = 4 * sum(map(len, STORIES))
+    assert stubline.store.stages()["stubline.ingest"].effects - before == callbacks, (
+        "each has its effect once"
+    )
 
 
 def test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte(stubline: Stubline) -> None:
-    """A tenth of what each service reads: bytes that nobody can read, nothing at all, and keys that
-    no table takes.
+    """A tenth of what each service reads: unreadable bytes, no value at all, and keys that no table
+    takes.
     """
-    before, wanted = letters(stubline), Wanted()
-    for turn in range(6):
+    before, wanted = dead_letters(stubline), Wanted()
+    for number in range(6):
         wanted += evening(stubline, orders=4)
         stubline.post("shop", "order.updated", b'{"id": 1, "status": poison')
-        poison(stubline, turn)
+        poison(stubline, number)
     expect(stubline, wanted)
-    assert letters(stubline) - before == 6 * (3 + 3 + 2 * 3 + 3), (
+    assert dead_letters(stubline) - before == 6 * (3 + 3 + 2 * 3 + 3), (
         "three of each topic, in each group that reads it"
     )
     assert stubline.value("select count(*) from runtime.controls where paused") == 0, (
-        "nobody pulled a brake"
+        "no failure-rate breaker opened"
     )
 
 
-def poison(stubline: Stubline, turn: int) -> None:
-    """Into each topic that a service reads; the handler's own is a snapshot like others, but for a
-    NUL in its key.
+def poison(stubline: Stubline, number: int) -> None:
+    """Write poison into each topic that a service reads. The handler's is a snapshot like others,
+    but with a NUL in its key.
     """
     producer = Producer(producer_settings(stubline.store.bootstrap_servers, "test", 10_000))
-    name = f"poison-{turn}\0"
+    name = f"poison-{number}\0"
     for topic in READ:
         headers: list[tuple[str, str | bytes | None]] = [
             ("from", b"\x00\xff"),
             ("from", None),
             ("\u00fc", b"2"),
         ]
-        producer.produce(topic, b"\xff\x00 poison", b"shop:%d" % turn, headers=headers)
+        producer.produce(topic, b"\xff\x00 poison", b"shop:%d" % number, headers=headers)
         producer.produce(topic, None, None)
     for event in (
         observed(name, "completed"),
@@ -352,10 +370,12 @@ def poison(stubline: Stubline, turn: int) -> None:
     assert producer.flush(10) == 0
 
 
-def test_members_of_every_service_that_come_and_go_lose_and_double_nothing(world: Trapped) -> None:
-    """One, three and one again, and the callbacks of the one that stays raise each time."""
-    stubline, wanted = world.stubline, Wanted()
-    world.set("revoked:raise:1,assigned:raise:1,revoked:raise:2")
+def test_members_of_every_service_that_come_and_go_lose_and_double_nothing(
+    pipeline: TrappedPipeline,
+) -> None:
+    """One, three and one again; the rebalance callbacks of the one that stays raise each time."""
+    stubline, wanted = pipeline.stubline, Wanted()
+    pipeline.set("revoked:raise:1,assigned:raise:1,revoked:raise:2")
     with joined(stubline, "second", "third") as others:
         until(
             "three hold lanes",
@@ -370,13 +390,14 @@ def test_members_of_every_service_that_come_and_go_lose_and_double_nothing(world
     )
     expect(stubline, wanted)
     assert all(
-        {"revoked:raise", "assigned:raise"} <= set(trap.sprung()) for trap in world.traps.values()
+        {"revoked:raise", "assigned:raise"} <= set(trap.sprung())
+        for trap in pipeline.traps.values()
     )
 
 
 @contextmanager
 def joined(stubline: Stubline, *names: str) -> Iterator[dict[str, list[Program]]]:
-    """More members for each service, while it lasts; they end as a deployment ends them."""
+    """Run more members of each service, and end them as a deployment does."""
     services = stubline.services
     others = {
         stage: [
@@ -387,7 +408,7 @@ def joined(stubline: Stubline, *names: str) -> Iterator[dict[str, list[Program]]
         ]
         for stage in STAGES
     }
-    programs = [it for found in others.values() for it in found]
+    programs = [program for members in others.values() for program in members]
     try:
         for it in programs:
             it.start_soon()

@@ -1,5 +1,5 @@
-"""Schema drift through the whole pipeline: one line for all of it, and after the release its replay
-issues the tickets.
+"""Schema drift through the whole pipeline: one incident for all of it, and after the next release
+its replay issues the tickets.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ ORDERS = 12
 
 @pytest.fixture(scope="module")
 def stubline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubline]:
-    """Of its own: its letters are changed by hand, and other tests hold that every letter is its
-    source.
+    """A pipeline of its own: its dead letters are changed by hand, and other tests compare each
+    with its source.
     """
-    with Stack.temporary() as stack, piped(stack, tmp_path_factory.mktemp("incidents")) as found:
-        yield found
+    with Stack.temporary() as stack, piped(stack, tmp_path_factory.mktemp("incidents")) as stubline:
+        yield stubline
 
 
 def await_ends(stubline: Stubline) -> None:
@@ -30,7 +30,7 @@ def await_ends(stubline: Stubline) -> None:
     while stubline.value(
         "select count(*) from runtime.dead_letters where state in ('requested', 'replayed')"
     ):
-        assert time.monotonic() < until, "a letter that was given back has no end"
+        assert time.monotonic() < until, "a replayed dead letter has no end"
         time.sleep(0.1)
 
 
@@ -47,14 +47,11 @@ def test_what_a_release_could_not_read_is_one_incident_and_its_replay_issues_the
     (incident,) = json.loads(answer.stdout)
     assert (incident["count"], incident["waiting"], incident["source"]) == (ORDERS, ORDERS, "shop")
     assert incident["what"].startswith("line_items.#.quantity: ")
-    for order in orders[
-        1:
-    ]:  # a release that reads the new form would say the same of them as of these bytes
+    # A release that reads the new form would make the same of them as of these bytes.
+    for order in orders[1:]:
         stubline.rows(
-            (
-                "update runtime.dead_letters set value = %(body)s where subject_key = %(order)s "
-                "returning id"
-            ),
+            "update runtime.dead_letters set value = %(body)s where subject_key = %(order)s "
+            "returning id",
             body=order.body,
             order=order.order_id,
         )

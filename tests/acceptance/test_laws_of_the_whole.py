@@ -1,5 +1,5 @@
-"""What holds of the whole pipeline: kills, zombies and fallen servers meet all four services while
-orders flow.
+"""What holds of the whole pipeline: kills, zombies and crashed servers while orders flow through
+all four services.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.support.stubline import Order, Stubline
 
 @contextmanager
 def sabotaged(stubline: Stubline, stage: str, what: str) -> Iterator[Program]:
-    """The service is started anew with a trap; afterwards it runs again as it should."""
+    """Restart the service with a trap, and afterwards without."""
     program = stubline.services.programs[stage]
     program.stop()
     program.replace_module("tests.support.sabotaged", stage, SABOTAGE=what)
@@ -39,9 +39,8 @@ def sabotaged(stubline: Stubline, stage: str, what: str) -> Iterator[Program]:
         program.start_soon()
 
 
-LONG = (
-    pytest.mark.chaos
-)  # a minute each: two points run with every change, the others before a release
+# A minute each: two points run with every change, the others before a release.
+LONG = pytest.mark.chaos
 
 
 @pytest.mark.parametrize(
@@ -62,9 +61,7 @@ def test_each_service_killed_at_a_point_loses_and_doubles_nothing(
         with sabotaged(stubline, stage, f"{point}:kill:2") as program:
             until = time.monotonic() + 60
             while program.running and time.monotonic() < until:
-                wanted += evening(
-                    stubline, orders=2
-                )  # until it has met its trap, however many batches that takes
+                wanted += evening(stubline, orders=2)  # until a batch has reached the trap
                 time.sleep(1.0)
             assert not program.running, f"the trap of {stage} was never reached"
     expect(stubline, wanted)
@@ -85,8 +82,8 @@ def test_a_sender_killed_while_it_sends_doubles_no_job(stubline: Stubline) -> No
 
 
 def test_a_zombie_of_every_service_does_no_harm(stubline: Stubline) -> None:
-    """They rest past the session timeout, while others take over; then they wake up with what they
-    had in hand.
+    """They are stopped past the session timeout while others take over, and then go on with what
+    they had fetched.
     """
     programs = [stubline.services.programs[stage] for stage in STAGES]
     first = evening(stubline, orders=8)
@@ -110,32 +107,32 @@ def test_a_zombie_of_every_service_does_no_harm(stubline: Stubline) -> None:
 def test_a_server_that_fell_over_is_not_missed(
     stubline: Stubline, pipeline_stack: Stack, server: str
 ) -> None:
-    """The shop asks again after a 503, as this test's does; what was answered with 200 is not
+    """The shop sends again after a 503, as this test's does; what was answered with 200 is not
     lost.
     """
-    found = pipeline_stack.kafka[0] if server == "kafka" else pipeline_stack.postgres
+    fallen = pipeline_stack.kafka[0] if server == "kafka" else pipeline_stack.postgres
     before = evening(stubline, orders=8)
-    found.stop(immediate=True)
+    fallen.stop(immediate=True)
     time.sleep(1.0)
-    found.start()
+    fallen.start()
     after = evening(stubline, orders=8)
     expect(stubline, before + after)
 
 
 def history(stubline: Stubline) -> list[tuple[str, bytes, int]]:
-    """(topic, body, second of reception) of one order's life: paid, trashed, restored, one line
-    raised.
+    """Return (topic, body, second of reception) of one order's life: paid, trashed, restored, and
+    one line raised.
     """
     order = stubline.order(RFL=2)
-    told = [
+    callbacks_sent = [
         ("order.updated", body_of(order, status, second), second)
         for second, status in enumerate(("pending", "processing", "completed"))
     ]
-    told.append(("order.deleted", deleted_body(order.purchase.order_id), 4))
-    told.append(("order.restored", body_of(order, "completed", 5), 6))
+    callbacks_sent.append(("order.deleted", deleted_body(order.purchase.order_id), 4))
+    callbacks_sent.append(("order.restored", body_of(order, "completed", 5), 6))
     stubline.change(order, quantity=3)
-    told.append(("order.updated", body_of(order, "completed", 7), 8))
-    return told
+    callbacks_sent.append(("order.updated", body_of(order, "completed", 7), 8))
+    return callbacks_sent
 
 
 def body_of(order: Order, status: str, second: int) -> bytes:
@@ -144,23 +141,22 @@ def body_of(order: Order, status: str, second: int) -> bytes:
 
 
 def end_of(stubline: Stubline, order_id: str) -> tuple[str, tuple[str, ...], int]:
-    """Its state, its active ordinals by line, and how many of them are in a mail that was sent.
-    Numbers depend on the path.
+    """Return its state, its active ordinals by line, and how many of them are in a mail that was
+    sent. Numbers depend on the path.
     """
     (decided,) = stubline.rows(
         "select state from approval.orders where order_id = %(o)s", o=order_id
     )
     active = stubline.rows(
-        "select right(line_id, 1) || '/' || ordinal as place, (select count(*) from "
-        "delivery.job_tickets "
-        "join delivery.jobs using (job_id) where job_tickets.ticket_id = tickets.ticket_id and "
-        "jobs.state = 'sent') as mails "
+        "select right(line_id, 1) || '/' || ordinal as ordinal, "
+        "(select count(*) from delivery.job_tickets join delivery.jobs using (job_id) "
+        "where job_tickets.ticket_id = tickets.ticket_id and jobs.state = 'sent') as mails "
         "from issuer.tickets where order_id = %(o)s and status = 'Active' order by 1",
         o=order_id,
     )
     return (
         decided["state"],
-        tuple(row["place"] for row in active),
+        tuple(row["ordinal"] for row in active),
         sum(row["mails"] for row in active),
     )
 
@@ -168,29 +164,31 @@ def end_of(stubline: Stubline, order_id: str) -> tuple[str, tuple[str, ...], int
 def test_an_order_ends_the_same_in_whatever_sequence_its_facts_are_logged(
     stubline: Stubline,
 ) -> None:
-    """Sixteen permutations, and each record twice. A trash and a restore have no clock but the
-    log's: they keep their order.
+    """Sixteen permutations, and each record twice. A trash and a restore are ordered by the log
+    alone, so they keep their order.
     """
     producer = Producer(
         producer_settings(stubline.services.environment["KAFKA_BOOTSTRAP_SERVERS"], "test", 10_000)
     )
     draw, numbers = random.Random(3), []
-    for turn in range(16):
-        told = history(stubline)
+    for permutation in range(16):
+        sent = history(stubline)
         numbers.append(next(stubline.numbers) - 1)
-        draw.shuffle(told)
+        draw.shuffle(sent)
         first, second = sorted(
-            at for at, it in enumerate(told) if it[0] in {"order.deleted", "order.restored"}
+            index
+            for index, (topic, _, _) in enumerate(sent)
+            if topic in {"order.deleted", "order.restored"}
         )
-        if told[first][0] == "order.restored":
-            told[first], told[second] = told[second], told[first]
-        for place, (topic, body, second) in enumerate(itertools.chain(told, told)):
+        if sent[first][0] == "order.restored":
+            sent[first], sent[second] = sent[second], sent[first]
+        for place, (topic, body, second) in enumerate(itertools.chain(sent, sent)):
             event = callbacks.received(
                 body,
                 source="shop",
                 key=f"shop:{numbers[-1]}",
                 kind=callbacks.WOOCOMMERCE,
-                reception_id=f"{turn}-{place}",
+                reception_id=f"{permutation}-{place}",
                 content_type="application/json",
                 callbacktopic=topic,
             )

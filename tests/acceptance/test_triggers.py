@@ -1,5 +1,5 @@
-"""When does an order get its tickets, and when does it lose them? Rows of sections A, B and D of
-the feature register.
+"""When does an order get its tickets, and when does it lose them? See
+docs/reference/features.md.
 """
 
 from __future__ import annotations
@@ -14,27 +14,25 @@ feature = pytest.mark.feature
 
 
 @feature("SF-001", "SF-006", "SF-029", "SF-063")
-def test_completed_is_the_trigger_that_nobody_has_to_set(stubline: Stubline) -> None:
+def test_completed_is_the_trigger_without_a_setting(stubline: Stubline) -> None:
     order = stubline.order(RFL=2)
-    stubline.tell(order, "pending", "processing")
+    stubline.report(order, "pending", "processing")
     stubline.settle()
     assert stubline.tickets_of(order) == []
-    stubline.tell(order, "completed")
+    stubline.report(order, "completed")
     stubline.settle()
     assert len(stubline.tickets_of(order)) == 2
-    assert len(stubline.mails_to(order)) == 1, (
-        "issuing leads to sending, and nothing else has to happen"
-    )
+    assert len(stubline.mails_to(order)) == 1, "issuing alone leads to sending"
 
 
-@feature("SF-002", "SF-003")
+@feature("SF-002", "SF-003", "SF-004")
 def test_a_status_of_the_shops_own_can_be_the_trigger(stubline: Stubline) -> None:
-    """Configured as `wc-Approved`: prefix and capitals do not matter (SF-004)."""
+    """Configured as `wc-Approved`: prefix and capitals do not matter."""
     order = stubline.order("approved", RFL=1)
-    stubline.tell(order, "pending", "processing", "completed")
+    stubline.report(order, "pending", "processing", "completed")
     stubline.settle()
     assert stubline.tickets_of(order) == []
-    stubline.tell(order, "approved")
+    stubline.report(order, "approved")
     stubline.settle()
     assert len(stubline.tickets_of(order)) == 1
 
@@ -42,8 +40,8 @@ def test_a_status_of_the_shops_own_can_be_the_trigger(stubline: Stubline) -> Non
 @feature("SF-025", "SF-026", "SF-030")
 def test_payment_alone_is_enough_where_payment_is_the_trigger(stubline: Stubline) -> None:
     unpaid, paid = stubline.order("paid", RFL=1), stubline.order("paid", RFL=1)
-    stubline.tell(unpaid, "pending")
-    stubline.tell(paid, "pending", "processing")
+    stubline.report(unpaid, "pending")
+    stubline.report(paid, "pending", "processing")
     stubline.settle()
     assert (len(stubline.tickets_of(unpaid)), len(stubline.tickets_of(paid))) == (0, 1)
 
@@ -55,12 +53,12 @@ def test_processing_is_enough_where_processing_is_the_trigger(stubline: Stubline
         stubline.order("processing"),
         stubline.order("shop"),
     )
-    stubline.tell(held, "pending", "on-hold")
-    stubline.tell(moved, "pending", "processing")
-    stubline.tell(elsewhere, "pending", "processing")
+    stubline.report(held, "pending", "on-hold")
+    stubline.report(moved, "pending", "processing")
+    stubline.report(elsewhere, "pending", "processing")
     stubline.settle()
     assert [len(stubline.tickets_of(order)) for order in (held, moved, elsewhere)] == [0, 1, 0]
-    stubline.tell(moved, "completed")
+    stubline.report(moved, "completed")
     stubline.settle()
     assert len(stubline.tickets_of(moved)) == 1, "completed after processing issues nothing more"
 
@@ -68,7 +66,7 @@ def test_processing_is_enough_where_processing_is_the_trigger(stubline: Stubline
 @feature("SF-028")
 def test_processing_does_not_issue_where_completed_is_the_trigger(stubline: Stubline) -> None:
     order = stubline.order(RFL=1)
-    stubline.tell(order, "processing")
+    stubline.report(order, "processing")
     stubline.settle()
     assert stubline.tickets_of(order) == []
 
@@ -87,20 +85,20 @@ def test_processing_does_not_issue_where_completed_is_the_trigger(stubline: Stub
 )
 def test_the_set_of_paid_statuses_is_open(stubline: Stubline, status: str, tickets: int) -> None:
     order = stubline.order("any-paid", RFL=1)
-    stubline.tell(order, status)
+    stubline.report(order, status)
     stubline.settle()
     assert len(stubline.tickets_of(order)) == tickets
 
 
 @feature("SF-031", "SF-032")
 @pytest.mark.parametrize("status", ["cancelled", "refunded"])
-def test_an_order_that_arrives_already_over_gets_nothing_and_older_news_change_nothing(
+def test_an_order_that_arrives_already_over_gets_nothing_and_older_callbacks_change_nothing(
     stubline: Stubline, status: str
 ) -> None:
     order = stubline.order(RFL=2)
     order.status = "completed"
     older = order.body
-    stubline.tell(order, status)
+    stubline.report(order, status)
     stubline.post(order.source, "order.updated", older)
     stubline.settle()
     assert stubline.tickets_of(order) == []
@@ -113,14 +111,14 @@ def test_a_cancelled_order_that_is_restored_gets_the_same_numbers_again(
     stubline: Stubline, over: str
 ) -> None:
     order = stubline.order(RFL=2, DRAW=1)
-    stubline.tell(order, "completed")
+    stubline.report(order, "completed")
     stubline.settle()
     before = {(t["line_id"], t["ordinal"]): t["number"] for t in stubline.tickets_of(order)}
-    stubline.tell(order, over)
+    stubline.report(order, over)
     stubline.settle()
     assert stubline.tickets_of(order) == []
     assert len(stubline.tickets_of(order, status="Cancelled")) == len(before) == 3
-    stubline.tell(order, "completed")
+    stubline.report(order, "completed")
     stubline.settle()
     assert {(t["line_id"], t["ordinal"]): t["number"] for t in stubline.tickets_of(order)} == before
 
@@ -128,7 +126,7 @@ def test_a_cancelled_order_that_is_restored_gets_the_same_numbers_again(
 @feature("SF-070", "SF-071")
 def test_a_trashed_order_loses_its_tickets_each_time_it_is_trashed(stubline: Stubline) -> None:
     order = stubline.paid_order(2)
-    stubline.tell(order)
+    stubline.report(order)
     stubline.settle()
     for _ in range(2):
         stubline.trash(order)
@@ -141,20 +139,20 @@ def test_a_trashed_order_loses_its_tickets_each_time_it_is_trashed(stubline: Stu
 
 def test_an_update_never_lifts_a_trash(stubline: Stubline) -> None:
     order = stubline.paid_order(1)
-    stubline.tell(order)
+    stubline.report(order)
     stubline.trash(order)
-    stubline.tell(order, "completed")
+    stubline.report(order, "completed")
     stubline.settle()
     assert stubline.tickets_of(order) == []
 
 
 def test_a_quantity_that_is_raised_issues_what_is_missing(stubline: Stubline) -> None:
     order = stubline.paid_order(2)
-    stubline.tell(order)
+    stubline.report(order)
     stubline.settle()
     before = stubline.tickets_of(order)
     stubline.change(order, quantity=3)
-    stubline.tell(order, "completed")
+    stubline.report(order, "completed")
     stubline.settle()
     after = stubline.tickets_of(order)
     assert after[:2] == before
@@ -164,7 +162,7 @@ def test_a_quantity_that_is_raised_issues_what_is_missing(stubline: Stubline) ->
 @feature("SF-033", "SF-034", "SF-036", "SF-039", "SF-041")
 def test_a_ticket_says_what_it_is(stubline: Stubline) -> None:
     order = stubline.paid_order(3)
-    stubline.tell(order)
+    stubline.report(order)
     stubline.settle()
     tickets = stubline.tickets_of(order)
     assert all(re.fullmatch(r"RFL-\d{4,}", ticket["number"]) for ticket in tickets)

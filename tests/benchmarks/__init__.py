@@ -1,3 +1,3 @@
-"""Figures beside their limits, measured in the same run. `make bench` prints them all; medians, for
-machines are noisy.
+"""Figures beside their limits, measured in the same run: `make bench` prints all of them. They are
+medians, because machines are noisy.
 """

@@ -1,6 +1,6 @@
-"""`make bench`: everything, on stacks of its own unless the environment names servers.
+"""`make bench`: all benchmarks, on stacks of their own unless the environment names servers.
 
-`--only lanes|door|normalising|storm|pipeline|rendering` for one part.
+`--only lanes|webhooks|normalising|storm|pipeline|rendering` runs one part.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.local.stack import Stack
-from tests.benchmarks import door, lanes, normalising, pipeline, rendering, storm
+from tests.benchmarks import lanes, normalising, pipeline, rendering, storm, webhooks
 from tests.benchmarks.report import Figure, show
 
 TITLES = {
     "lanes": "Lanes",
-    "door": "The door",
+    "webhooks": "The webhook endpoint",
     "storm": "Ingest in a storm of duplicates",
     "normalising": "Callbacks normalised",
     "pipeline": "Orders through ingest, approval and issuer",
@@ -29,7 +29,7 @@ TITLES = {
 
 @contextmanager
 def servers() -> Iterator[tuple[str, str]]:
-    """A migrated database and its broker: new for each part, so that none measures what another
+    """Start a migrated database and a broker, new for each part, so that none measures what another
     left.
     """
     names = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")
@@ -47,20 +47,22 @@ def migrate(environment: dict[str, str]) -> None:
     subprocess.run([program, "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
-def measured(part: str, given: argparse.Namespace) -> list[Figure]:
+def measured(part: str, options: argparse.Namespace) -> list[Figure]:
     if part == "rendering":
-        return rendering.figures(runs=given.runs, tickets=given.tickets, odd_names=given.odd_names)
+        return rendering.figures(
+            runs=options.runs, tickets=options.tickets, odd_names=options.odd_names
+        )
     if part == "normalising":
-        return normalising.figures(runs=given.runs)
+        return normalising.figures(runs=options.runs)
     with servers() as (broker, database_url):
         if part == "lanes":
             bench = lanes.open_bench(broker, database_url)
-            return lanes.figures(bench, records=given.records, runs=given.runs)
-        if part == "door":
-            return door.figures(broker, runs=given.runs)
+            return lanes.figures(bench, records=options.records, runs=options.runs)
+        if part == "webhooks":
+            return webhooks.figures(broker, runs=options.runs)
         if part == "storm":
-            return storm.figures(broker, database_url, runs=given.runs)
-        return pipeline.figures(broker, database_url, orders=given.orders)
+            return storm.figures(broker, database_url, runs=options.runs)
+        return pipeline.figures(broker, database_url, orders=options.orders)
 
 
 def main() -> int:
@@ -71,10 +73,10 @@ def main() -> int:
     parser.add_argument("--orders", type=int, default=200_000)
     parser.add_argument("--tickets", type=int, default=100_000)
     parser.add_argument("--odd-names", type=int, default=2_000)
-    given = parser.parse_args()
+    options = parser.parse_args()
     missed = 0
-    for part in [given.only] if given.only else list(TITLES):
-        figures = measured(part, given)
+    for part in [options.only] if options.only else list(TITLES):
+        figures = measured(part, options)
         show(TITLES[part], figures)
         missed += sum(figure.is_met is False for figure in figures)
     return int(missed > 0)

@@ -1,7 +1,7 @@
-"""A load of signed callbacks, from a process of its own: keep-alive connections, each with one
-request under way at a time.
+"""A load of signed callbacks, from a process of its own, over keep-alive connections with one
+request at a time each.
 
-The bodies are made and signed before the clock starts, so that what is measured is the server.
+The bodies are made and signed before the clock starts, so that only the server is measured.
 """
 
 from __future__ import annotations
@@ -16,20 +16,18 @@ import uvloop
 
 from tests.support.vendors import VENDORS
 
-REWRITTEN = frozenset(
-    {b"host", b"content-length"}
-)  # a sender's own words for what is ours to say here
+REWRITTEN = frozenset({b"host", b"content-length"})  # headers that this load sets itself
 
 
 def requests(path: str, kind: str, count: int) -> list[bytes]:
-    """In the vendor's form, signed now: WooCommerce's are different orders, others repeat what they
-    have.
+    """Return requests in the vendor's form, signed now. WooCommerce's are different orders, the
+    others repeat their samples.
     """
     vendor, now = VENDORS[kind], time.time()
     samples = list(vendor.samples.values())
     if kind == "woocommerce":
-        # A payment's name as Stripe gives it. The sample's many noughts look like a card's number,
-        # which costs a closer look.
+        # A payment's id as Stripe gives it. The sample's many zeros look like a card's number,
+        # which costs a closer check.
         order = json.loads(samples[0].body) | {"transaction_id": "ch_3MmlLrLkdIwHu7ix0snN0B15"}
         order["meta_data"] = [
             {"id": 13106, "key": "_stripe_intent_id", "value": "pi_3MtwBwLkdIwHu7ix28a3tqPa"}
@@ -39,7 +37,7 @@ def requests(path: str, kind: str, count: int) -> list[bytes]:
             for n in range(count)
         ]
         samples = [samples[0]._replace(body=body.encode()) for body in bodies]
-    made = list[bytes]()
+    encoded = list[bytes]()
     for sample in samples:
         headers = dict(vendor.sign(sample, vendor.secret, now))
         headers.setdefault(b"content-type", vendor.source.media)
@@ -51,19 +49,21 @@ def requests(path: str, kind: str, count: int) -> list[bytes]:
             f"POST {path}{tail} HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
             f"{len(sample.body)}\r\n"
         )
-        made.append(head.encode() + b"".join(lines) + b"\r\n" + sample.body)
-    return made
+        encoded.append(head.encode() + b"".join(lines) + b"\r\n" + sample.body)
+    return encoded
 
 
 class Connection(asyncio.Protocol):
-    """Sends the next request when the answer to the last one has come."""
+    """Sends the next request when the response to the last one has come."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self._answer = b""
+        self._response = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's own is none by its class
+        self._transport = cast(
+            "asyncio.Transport", transport
+        )  # uvloop's transport is no subclass of it
         self._next()
 
     def _next(self) -> None:
@@ -80,27 +80,27 @@ class Connection(asyncio.Protocol):
         self._transport.write(self._load.next())
 
     def data_received(self, data: bytes) -> None:
-        self._answer += data
-        head, found, body = self._answer.partition(b"\r\n\r\n")
-        if not found:
+        self._response += data
+        head, separator, body = self._response.partition(b"\r\n\r\n")
+        if not separator:
             return
         length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
         if len(body) < length:
             return
-        self._answer = b""
+        self._response = b""
         self._load.answered(head[9:12] == b"200", time.perf_counter() - self._due)
         self._next()
 
 
 class Load:
-    """For a number of seconds; what is answered in the first part warms up and is not counted.
+    """Runs for a number of seconds after a warm-up that is not counted.
 
-    With a rate a request is due at its time, and its answer's time counts from then, whenever it
-    could be sent: a server that falls behind is not spared.
+    With a rate, each request is due at its time, and its response time counts from then, whenever
+    it could be sent: a server that falls behind is not spared.
     """
 
-    def __init__(self, made: list[bytes], seconds: float, warm_s: float, rate: float) -> None:
-        self._made, self._sent, self._planned, self._rate = made, 0, 0, rate
+    def __init__(self, encoded: list[bytes], seconds: float, warm_s: float, rate: float) -> None:
+        self._encoded, self._sent, self._planned, self._rate = encoded, 0, 0, rate
         self._opened = time.perf_counter()
         self.begun = self._opened + warm_s
         self.ends = self.begun + seconds
@@ -108,7 +108,7 @@ class Load:
         self.times: list[float] = []
 
     def due(self) -> float | None:
-        """When the next one is to be sent; nothing when it is over."""
+        """Return when the next one is to be sent; None when the run is over."""
         now = time.perf_counter()
         self._planned += 1
         due = self._opened + self._planned / self._rate if self._rate else now
@@ -116,7 +116,7 @@ class Load:
 
     def next(self) -> bytes:
         self._sent += 1
-        return self._made[self._sent % len(self._made)]
+        return self._encoded[self._sent % len(self._encoded)]
 
     def answered(self, is_taken: bool, seconds: float) -> None:
         if time.perf_counter() < self.begun:
@@ -128,17 +128,20 @@ class Load:
         self.times.append(seconds)
 
 
-async def run(given: argparse.Namespace) -> dict[str, float]:
+async def run(options: argparse.Namespace) -> dict[str, float]:
     load = Load(
-        requests(given.path, given.kind, given.bodies), given.seconds, given.warm, given.rate
+        requests(options.path, options.kind, options.bodies),
+        options.seconds,
+        options.warm,
+        options.rate,
     )
     loop = asyncio.get_running_loop()
-    for _ in range(given.connections):
-        await loop.create_connection(lambda: Connection(load), "127.0.0.1", given.port)
-    await asyncio.sleep(given.warm + given.seconds + 0.5)
+    for _ in range(options.connections):
+        await loop.create_connection(lambda: Connection(load), "127.0.0.1", options.port)
+    await asyncio.sleep(options.warm + options.seconds + 0.5)
     ranked = sorted(load.times) or [float("nan")]
     return {
-        "rate": load.taken / given.seconds,
+        "rate": load.taken / options.seconds,
         "refused": load.refused,
         "p50_ms": ranked[len(ranked) // 2] * 1_000,
         "p99_ms": ranked[min(len(ranked) - 1, int(len(ranked) * 0.99))] * 1_000,

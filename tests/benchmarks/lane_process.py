@@ -1,5 +1,5 @@
-"""A worker as a process of its own, for benchmarks: it tells what it committed and when, and what
-memory it takes.
+"""A worker as a process of its own, for benchmarks. It reports its commits with their times, and
+its memory.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from services.runtime.settings import LaneSettings, Servers, load
 from tests.benchmarks.lane_service import with_outputs, without_outputs
 
 
-class Teller(Telemetry):
-    """One JSON line a commit: time of day, records, lanes; and one every second with the resident
-    bytes.
+class JsonLinesTelemetry(Telemetry):
+    """Writes a JSON line for each commit (time, records, lanes), and one each second with the
+    resident bytes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,45 +31,47 @@ class Teller(Telemetry):
         self._self = psutil.Process()
         self._next = 0.0
 
-    def _tell(self, **said: object) -> None:
-        self._out.write(json.dumps({"at": time.time(), **said}) + "\n")
+    def _write(self, **values: object) -> None:
+        self._out.write(json.dumps({"at": time.time(), **values}) + "\n")
 
     @override
     def committed(self, batch: BatchSummary) -> None:
         records = batch.effects + batch.duplicates + batch.superseded
-        self._tell(
+        self._write(
             records=records, lanes=[f"{lane.topic}/{lane.partition}" for lane in batch.lanes]
         )
 
     @override
     def assigned(self, lanes: Collection[LaneKey]) -> None:
-        self._tell(assigned=[f"{lane.topic}/{lane.partition}" for lane in lanes])
+        self._write(assigned=[f"{lane.topic}/{lane.partition}" for lane in lanes])
 
     @override
     def revoked(self, lanes: Collection[LaneKey]) -> None:
-        self._tell(revoked=[f"{lane.topic}/{lane.partition}" for lane in lanes])
+        self._write(revoked=[f"{lane.topic}/{lane.partition}" for lane in lanes])
 
     @override
     def iteration_done(self, *, is_ready: bool, reason: str) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + 1.0
-            self._tell(resident=self._self.memory_info().rss)
+            self._write(resident=self._self.memory_info().rss)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    for name in ("--group", "--topic", "--to", "--tell"):
+    for name in ("--group", "--topic", "--to", "--report"):
         parser.add_argument(name, required=name != "--to")
     parser.add_argument("--batch", type=int, default=1_000)
-    given = parser.parse_args()
-    if given.to:
-        service = with_outputs(given.group, given.topic, given.to)
+    options = parser.parse_args()
+    if options.to:
+        service = with_outputs(options.group, options.topic, options.to)
     else:
-        service = without_outputs(given.group, given.topic)
+        service = without_outputs(options.group, options.topic)
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda signum, _frame: stopping.append(signum))
-    settings = LaneSettings(batch_records_max=given.batch)
-    worker = process.build(service, load(Servers), settings, Teller(Path(given.tell)))
+    settings = LaneSettings(batch_records_max=options.batch)
+    worker = process.build(
+        service, load(Servers), settings, JsonLinesTelemetry(Path(options.report))
+    )
     while not stopping:
         worker.step()
     return 0 if worker.stop() else 1

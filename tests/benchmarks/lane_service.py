@@ -1,4 +1,4 @@
-"""The least a service can do: no tables, no parsing to speak of. What it costs is the runtime."""
+"""The least that a service can do: no tables and no parsing. What it costs is the runtime."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from services.runtime.records import Effect, Outcome, Record
 from services.runtime.service import Service
 
 
-class Through(NamedTuple):
-    """Writes itself as it came."""
+class PassedOn(NamedTuple):
+    """An output that is the record itself."""
 
     topic: str
     key: bytes | None
@@ -23,16 +23,16 @@ class Through(NamedTuple):
 
 
 def without_outputs(group: str, topic: str) -> Service[Record, Session]:
-    nothing_to_say = Effect()
+    effect = Effect()
 
     def handle(events: Sequence[Record], _session: Session) -> list[Outcome]:
-        return [nothing_to_say for _ in events]
+        return [effect for _ in events]
 
     return Service(group, (topic,), parse=lambda record: record, handle=handle)
 
 
 def with_outputs(group: str, topic: str, to: str) -> Service[Record, Session]:
     def handle(events: Sequence[Record], _session: Session) -> list[Outcome]:
-        return [Effect((Through(to, event.key, event.value),)) for event in events]
+        return [Effect((PassedOn(to, event.key, event.value),)) for event in events]
 
     return Service(group, (topic,), parse=lambda record: record, handle=handle)

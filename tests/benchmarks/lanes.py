@@ -1,8 +1,8 @@
-"""Bench A: what the runtime costs, how fast a dead owner is replaced, and what a rebalance does to
-lanes that stay.
+"""Benchmark A: what the runtime costs, how fast a dead owner is replaced, and what a rebalance does
+to lanes that stay.
 
-Rates stand beside a bare consume(n) -> produce of the same records, measured in turn with them on
-the same broker.
+Rates are compared with a bare consume(n) -> produce of the same records on the same broker; both
+are measured alternately.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ RESIDENT_LIMIT, FLAT = 120 * 2**20, 0.05
 
 @dataclass
 class Bench:
-    """One broker, one database, a folder for what the workers tell."""
+    """One broker, one database, and a folder for the reports of the workers."""
 
     servers: str
     database_url: str
     folder: Path
-    made: int = 0
+    names: int = 0
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def topic(self, partitions: int = PARTITIONS, name: str = "") -> str:
-        self.made += 1
-        name = name or f"bench-{os.getpid()}-{self.made}"
+        self.names += 1
+        name = name or f"bench-{os.getpid()}-{self.names}"
         admin = AdminClient({"bootstrap.servers": self.servers})
         for future in admin.create_topics([NewTopic(name, partitions, 1)]).values():
             future.result()
         return name
 
     def group(self) -> str:
-        """With its own dead and replay topics."""
-        self.made += 1
-        group = f"bench-{os.getpid()}-{self.made}"
+        """Return the name of a new group, whose dead and replay topics exist."""
+        self.names += 1
+        group = f"bench-{os.getpid()}-{self.names}"
         for kind in ("dead", "replay"):
             self.topic(1, f"{group}.{kind}.v1")
         return group
@@ -75,9 +75,11 @@ class Bench:
         producer.flush()
 
     @contextmanager
-    def worker(self, group: str, topic: str, to: str = "", batch: int = 1_000) -> Iterator[Told]:
-        self.made += 1
-        told = Told(self.folder / f"worker-{self.made}.jsonl")
+    def worker(
+        self, group: str, topic: str, to: str = "", batch: int = 1_000
+    ) -> Iterator[WorkerReport]:
+        self.names += 1
+        report = WorkerReport(self.folder / f"worker-{self.names}.jsonl")
         environment = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": self.servers,
@@ -92,19 +94,25 @@ class Bench:
             "--topic",
             topic,
         ]
-        command += ["--tell", str(told.path), "--batch", str(batch), *(["--to", to] if to else [])]
-        told.process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        command += [
+            "--report",
+            str(report.path),
+            "--batch",
+            str(batch),
+            *(["--to", to] if to else []),
+        ]
+        report.process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
         try:
-            yield told
+            yield report
         finally:
-            if told.process.poll() is None:
-                told.process.send_signal(signal.SIGTERM)
-                told.process.wait(30)
+            if report.process.poll() is None:
+                report.process.send_signal(signal.SIGTERM)
+                report.process.wait(30)
 
 
 @dataclass
-class Told:
-    """What a worker said."""
+class WorkerReport:
+    """What a worker has reported."""
 
     path: Path
     process: subprocess.Popen[bytes] = field(init=False)
@@ -112,10 +120,8 @@ class Told:
     def lines(self) -> list[dict[str, Any]]:
         if not self.path.exists():
             return []
-        whole = [
-            line for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")
-        ]
-        return [json.loads(line) for line in whole]
+        lines = self.path.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def commits(self) -> list[dict[str, Any]]:
         return [line for line in self.lines() if line.get("records")]
@@ -148,16 +154,16 @@ def raw_rate(bench: Bench, topic: str, to: str, records: int) -> float:
 
 
 def lane_rate(bench: Bench, topic: str, records: int, to: str = "") -> tuple[float, list[int]]:
-    """Records per second from the first commit to the last, and resident bytes second by second."""
-    with bench.worker(bench.group(), topic, to) as told:
-        told.await_records(records)
-        commits = told.commits()
+    """Return records per second from the first commit to the last, and resident bytes by second."""
+    with bench.worker(bench.group(), topic, to) as report:
+        report.await_records(records)
+        commits = report.commits()
         worked = sum(commit["records"] for commit in commits[1:])
-        return worked / (commits[-1]["at"] - commits[0]["at"]), told.resident()
+        return worked / (commits[-1]["at"] - commits[0]["at"]), report.resident()
 
 
 def growth(resident: Sequence[int]) -> float:
-    """Of memory, once it has settled: a share of what it was."""
+    """Return how much memory has grown since it settled, as a share of what it was then."""
     third = len(resident) // 3
     return median(resident[-third:]) / median(resident[third : 2 * third]) - 1 if third else 0.0
 
@@ -210,7 +216,7 @@ def rates(bench: Bench, records: int, runs: int) -> list[Figure]:
 
 @contextmanager
 def steady(bench: Bench, topic: str, per_second: int) -> Iterator[None]:
-    """A flow that does not care who consumes it."""
+    """Publish at a steady rate, whatever consumes it."""
     ended = threading.Event()
     producer = Producer({"bootstrap.servers": bench.servers, "linger.ms": 2})
 
@@ -233,7 +239,9 @@ def steady(bench: Bench, topic: str, per_second: int) -> Iterator[None]:
 
 
 def takeover(bench: Bench) -> float:
-    """From kill -9 to the first batch of another owner on a lane of the dead one."""
+    """Return the seconds from kill -9 to the first batch of another owner on a lane of the dead
+    one.
+    """
     topic, group = bench.topic(), bench.group()
     with (
         steady(bench, topic, 1_000),
@@ -255,18 +263,18 @@ def takeover(bench: Bench) -> float:
             if moved:
                 return float(moved[0] - killed)
             if time.time() > killed + 30:
-                raise TimeoutError("nobody took the lanes over")
+                raise TimeoutError("no process took the lanes over")
             time.sleep(0.05)
 
 
 def commit_gaps(bench: Bench) -> list[float]:
-    """Gaps between commits of lanes that stay with their owner while another process joins and
-    leaves.
+    """Return the seconds between commits of lanes that stay with their owner while another process
+    joins and leaves.
     """
     topic, group = bench.topic(8), bench.group()
     with steady(bench, topic, 2_000), bench.worker(group, topic) as stays:
         stays.await_records(2_000)
-        begun = time.time()
+        started_at = time.time()
         with bench.worker(group, topic) as comes:
             comes.await_records(1_000)
             time.sleep(1)
@@ -276,15 +284,15 @@ def commit_gaps(bench: Bench) -> list[float]:
         times = defaultdict[str, list[float]](list)
         for commit in stays.commits():
             for lane in commit["lanes"]:
-                if lane not in moved and begun <= commit["at"] <= ended:
+                if lane not in moved and started_at <= commit["at"] <= ended:
                     times[lane].append(commit["at"])
     return [later - earlier for at in times.values() for earlier, later in pairwise(at)]
 
 
 def figures(bench: Bench, *, records: int = 200_000, runs: int = 3) -> list[Figure]:
-    found = rates(bench, records, runs)
+    rows = rates(bench, records, runs)
     seconds = median([takeover(bench) for _ in range(runs)])
-    found.append(
+    rows.append(
         Figure(
             "kill -9 to the next owner's first batch",
             f"{seconds:.1f} s",
@@ -296,7 +304,7 @@ def figures(bench: Bench, *, records: int = 200_000, runs: int = 3) -> list[Figu
     gaps = [gap for _ in range(runs) for gap in commit_gaps(bench)]
     p99 = percentile(gaps, 0.99)
     longest = f"longest {max(gaps) * 1_000:.0f} ms of {len(gaps)}"
-    found.append(
+    rows.append(
         Figure(
             "commit gap of unmoved lanes, p99",
             f"{p99 * 1_000:.0f} ms",
@@ -305,7 +313,7 @@ def figures(bench: Bench, *, records: int = 200_000, runs: int = 3) -> list[Figu
             p99 < GAP_LIMIT_S,
         )
     )
-    return found
+    return rows
 
 
 def open_bench(servers: str, database_url: str) -> Bench:

@@ -1,5 +1,5 @@
-"""Bench B: orders through ingest, approval and issuer as processes, and the issuer's stage beside
-raw inserts of its rows.
+"""Benchmark B: orders through ingest, approval and issuer as processes, and the issuer beside raw
+inserts of its rows.
 
 `python -m tests.benchmarks.pipeline --orders 200000` runs it alone, on a stack of its own unless
 the environment names servers.
@@ -40,19 +40,20 @@ from tests.benchmarks.report import Figure, show
 STAGES = ("ingest", "approval", "issuer")
 TICKETS_PER_ORDER = 2
 ORDERS_PER_SECOND, DRAINED_S, SHARE_OF_RAW, GROWTH = 5_000, 5.0, 0.6, 1.10
-SETTLED_ORDERS = 20_000  # memory is compared with what it was then
+SETTLED_ORDERS = 20_000  # memory is compared with what it is then
 WAIT_S = 900.0
 PROGRESS = """
-select consumer_group, sum(effects)::bigint, sum(dead + duplicates + superseded)::bigint, sum(abs(conservation_gap))::bigint
+select consumer_group, sum(effects)::bigint, sum(dead + duplicates + superseded)::bigint,
+    sum(abs(conservation_gap))::bigint
 from runtime.lanes where topic <> '@timer' group by consumer_group
 """
 
 
 @dataclass
 class Run:
-    """What was seen of one run: when each stage began and ended, and the memory of each."""
+    """One run: when each stage began and ended, and its memory."""
 
-    begun: dict[str, float] = field(default_factory=dict)
+    started: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
     settled: dict[str, int] = field(default_factory=dict)
     resident: dict[str, int] = field(default_factory=dict)
@@ -60,7 +61,7 @@ class Run:
     others: int = 0
 
     def rate(self, stage: str, orders: int) -> float:
-        return orders / (self.ended[stage] - self.begun[stage])
+        return orders / (self.ended[stage] - self.started[stage])
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Site:
 
     @contextmanager
     def stages(self, *names: str) -> Iterator[dict[str, psutil.Process]]:
-        """Processes as an installation runs them, with their default settings."""
+        """Run the services as an installation does, with their default settings."""
         environment = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": self.servers,
@@ -90,18 +91,19 @@ class Site:
                 process.wait(30)
 
     def watch(self, processes: Mapping[str, psutil.Process], orders: int) -> Run:
-        """Until every stage has worked that many orders."""
+        """Watch until every stage has worked that many orders."""
         run, until = Run(), time.monotonic() + WAIT_S
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             while len(run.ended) < len(processes):
                 now = time.monotonic()
-                gone = [
-                    name for name, it in processes.items() if it.status() == psutil.STATUS_ZOMBIE
+                dead = [
+                    name
+                    for name, process in processes.items()
+                    if process.status() == psutil.STATUS_ZOMBIE
                 ]
-                if now > until or gone:
+                if now > until or dead:
                     raise TimeoutError(
-                        f"stages that are through: {sorted(run.ended)}; processes that ended: "
-                        f"{gone}"
+                        f"stages that are done: {sorted(run.ended)}; processes that ended: {dead}"
                     )
                 for group, effects, others, gap in connection.execute(PROGRESS).fetchall():
                     self._note(run, group.rpartition(".")[2], effects, orders, processes)
@@ -115,7 +117,7 @@ class Site:
     ) -> None:
         if stage not in processes or not effects:
             return
-        run.begun.setdefault(stage, time.monotonic())
+        run.started.setdefault(stage, time.monotonic())
         run.resident[stage] = processes[stage].memory_info().rss
         if effects >= min(SETTLED_ORDERS, orders // 2):
             run.settled.setdefault(stage, run.resident[stage])
@@ -138,7 +140,7 @@ class Site:
 
 
 def native(number: int, at: str) -> bytes:
-    """A paid order, as a storefront publishes it itself."""
+    """Return a paid order as a storefront publishes it."""
     return orjson.dumps(
         {
             "source": "bench",
@@ -165,12 +167,12 @@ def native(number: int, at: str) -> bytes:
 
 
 def publish(servers: str, numbers: range, per_second: float | None = None) -> None:
-    """As fast as the broker takes them, or paced."""
+    """Publish as fast as the broker takes them, or at a rate."""
     producer = Producer(
         {"bootstrap.servers": servers, "linger.ms": 10, "partitioner": "murmur2_random"}
     )
     at = datetime.now(UTC).isoformat()
-    begun = time.monotonic()
+    started_at = time.monotonic()
     for done, number in enumerate(numbers):
         event = callbacks.received(
             native(number, at),
@@ -190,17 +192,17 @@ def publish(servers: str, numbers: range, per_second: float | None = None) -> No
                 producer.poll(0.05)
         if done % 100 == 0:
             producer.poll(0)
-            if per_second and (ahead := begun + done / per_second - time.monotonic()) > 0:
+            if per_second and (ahead := started_at + done / per_second - time.monotonic()) > 0:
                 time.sleep(ahead)
     producer.flush()
 
 
 def sustained(site: Site, orders: int) -> list[Figure]:
-    """All of them wait in Kafka when the services start; each stage works while the others do."""
+    """Measure all stages at once; all orders wait in Kafka when the services start."""
     publish(site.servers, range(orders))
     with site.stages(*STAGES) as processes:
         run = site.watch(processes, orders)
-        rate = orders / (max(run.ended.values()) - min(run.begun.values()))
+        rate = orders / (max(run.ended.values()) - min(run.started.values()))
         pace = min(ORDERS_PER_SECOND, rate * 0.9)
         streamed = orders // 4
         publish(site.servers, range(orders, orders + streamed), pace)
@@ -239,8 +241,8 @@ def sustained(site: Site, orders: int) -> list[Figure]:
 
 
 def alone(site: Site, orders: int) -> list[Figure]:
-    """The same decisions through an issuer with nobody beside it, in a database of its own; then
-    its rows, inserted raw.
+    """Measure the same decisions through an issuer that runs alone, in a database of its own; then
+    raw inserts of its rows.
     """
     with other_database(site.database_url) as url:
         beside = Site(site.servers, url)
@@ -275,7 +277,7 @@ def other_database(url: str) -> Iterator[str]:
 
 
 def figures(servers: str, database_url: str, *, orders: int = 200_000) -> list[Figure]:
-    """On a migrated database and topics that nobody else uses."""
+    """Measure on a migrated database and topics that nothing else uses."""
     site = Site(servers, database_url)
     site.apply()
     return sustained(site, orders) + alone(site, orders)
@@ -284,16 +286,16 @@ def figures(servers: str, database_url: str, *, orders: int = 200_000) -> list[F
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--orders", type=int, default=200_000)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with ExitStack() as stack:
         if not {"KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL"} <= os.environ.keys():
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="stubline-bench-"))
             os.environ.update(stack.enter_context(Stack(Path(folder))).environment)
         servers, url = os.environ["KAFKA_BOOTSTRAP_SERVERS"], os.environ["DATABASE_URL"]
         migrate(url, servers)
-        found = figures(servers, url, orders=given.orders)
-    show("Pipeline", found)
-    return 0 if all(figure.is_met is not False for figure in found) else 1
+        rows = figures(servers, url, orders=options.orders)
+    show("Pipeline", rows)
+    return 0 if all(figure.is_met is not False for figure in rows) else 1
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""The limit that the issuer's stage is measured against: its rows, inserted set by set into tables
-like its own.
+"""What the issuer is measured against: its rows, inserted batch by batch into tables like its
+own.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ TABLES = {
 
 
 def rate(url: str, orders: int) -> float:
-    """Orders a second. The rows are read first, batch by batch in the order in which they were
-    issued, and not counted.
+    """Return orders a second. Each batch of rows is read first, in the sequence of issue, which is
+    not counted.
     """
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("create schema raw")
@@ -49,29 +49,29 @@ def rate(url: str, orders: int) -> float:
             batch = {
                 table: _read(connection, table, ids[at : at + ORDERS_PER_BATCH]) for table in TABLES
             }
-            begun = time.monotonic()
+            started_at = time.monotonic()
             with connection.transaction():
                 for table, arrays in batch.items():
                     connection.execute(_insert(table, types[table]), arrays)
-            spent += time.monotonic() - begun
+            spent += time.monotonic() - started_at
     return len(ids) / spent
 
 
 def _types(connection: psycopg.Connection, table: str) -> dict[str, str]:
-    asked = (
-        "select attname, format_type(atttypid, atttypmod) from pg_attribute where attrelid = "
-        "%s::regclass and attnum > 0"
+    statement = (
+        "select attname, format_type(atttypid, atttypmod) from pg_attribute "
+        "where attrelid = %s::regclass and attnum > 0"
     )
-    return dict(connection.execute(asked, [f"issuer.{table}"]).fetchall())
+    return dict(connection.execute(statement, [f"issuer.{table}"]).fetchall())
 
 
 def _read(connection: psycopg.Connection, table: str, ids: list[str]) -> list[Any]:
-    """An array a column; documents and ids as texts, as the issuer hands them over."""
+    """Return an array for each column; documents and ids as texts, as the issuer passes them."""
     names = [name.strip() for name in TABLES[table].split(",")]
     texts = {"decision", "ticket_id", "cause"}
-    said = ", ".join(f"array_agg({name}{'::text' if name in texts else ''})" for name in names)
-    asked = f"select {said} from issuer.{table} where order_id = any(%s)"
-    return list(connection.execute(asked.encode(), [ids]).fetchone() or ())
+    columns = ", ".join(f"array_agg({name}{'::text' if name in texts else ''})" for name in names)
+    statement = f"select {columns} from issuer.{table} where order_id = any(%s)"
+    return list(connection.execute(statement.encode(), [ids]).fetchone() or ())
 
 
 def _insert(table: str, types: dict[str, str]) -> bytes:

@@ -1,5 +1,5 @@
-"""One table of figures: what was measured, its limit or peer of the same run, the ratio, and what
-is asked.
+"""A table of figures: what was measured, what it is compared with in the same run, and the
+limit.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`asked` reads the measured value against it: `is_met` is None for figures that are only
-    printed.
-    """
+    """`is_met` is None for a figure that has no limit and is only printed."""
 
     what: str
     measured: str
     beside: str
-    asked: str
+    limit: str
     is_met: bool | None = None
 
 
@@ -30,18 +28,18 @@ def median(values: Sequence[float]) -> float:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Nearest rank; of no values, not a number."""
+    """Return the nearest rank; not a number if there are no values."""
     ranked = sorted(values)
     return ranked[min(len(ranked) - 1, int(len(ranked) * share))] if ranked else float("nan")
 
 
 def show(title: str, figures: Sequence[Figure]) -> None:
     table = Table(title=title)
-    for heading in ("what", "measured", "beside it, in the same run", "asked", ""):
+    for heading in ("what", "measured", "beside it, in the same run", "limit", ""):
         table.add_column(heading, overflow="fold")
     words = {True: "met", False: "[bold red]missed[/]", None: "printed"}
     for figure in figures:
         table.add_row(
-            figure.what, figure.measured, figure.beside, figure.asked, words[figure.is_met]
+            figure.what, figure.measured, figure.beside, figure.limit, words[figure.is_met]
         )
     Console(width=160).print(table)

@@ -1,8 +1,8 @@
-"""Bench of ingest's worker in a storm: WooCommerce orders that name their payments, with and
+"""Benchmark of ingest's worker in a storm: WooCommerce orders that name their payments, with and
 without duplicates.
 
-Each round waits in Kafka when the worker starts, in a database of its own, so that both rounds are
-worked the same way.
+The records of each round wait in Kafka when the worker starts, so that both rounds are worked the
+same way.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ from tests.support.callbacks import woo_order
 
 SHARE_OF_DUPLICATES, LEAST = 0.3, 0.9
 WAIT_S = 300.0
-Published: TypeAlias = tuple[
-    bytes, bytes, list[tuple[str, str | bytes | None]]
-]  # key, value, headers
+# Key, value and headers.
+Published: TypeAlias = tuple[bytes, bytes, list[tuple[str, str | bytes | None]]]
 PROGRESS = """
-select coalesce(sum(effects), 0)::bigint, coalesce(sum(duplicates + superseded), 0)::bigint, coalesce(sum(dead), 0)::bigint
+select coalesce(sum(effects), 0)::bigint, coalesce(sum(duplicates + superseded), 0)::bigint,
+    coalesce(sum(dead), 0)::bigint
 from runtime.lanes where consumer_group = 'stubline.ingest' and topic <> '@timer'
 """
 
 
-def told(numbers: Sequence[int], slug: str) -> list[Published]:
-    """Key, value and headers, as the door publishes them."""
+def callback_records(numbers: Sequence[int], slug: str) -> list[Published]:
+    """Return records as the webhook endpoint publishes them."""
     at = datetime.now(UTC).isoformat()
-    made = list[Published]()
+    records = list[Published]()
     for number in numbers:
         event = callbacks.received(
             orjson.dumps(woo_order(id=number)),
             source=slug,
             key=f"{slug}:{number}",
             kind=callbacks.WOOCOMMERCE,
-            reception_id=f"{slug}-{len(made)}",
+            reception_id=f"{slug}-{len(records)}",
             content_type="application/json",
             callbacktopic="order.updated",
         ).encode(time=at)
-        made.append((event.key or b"", event.value or b"", list(event.headers)))
-    return made
+        records.append((event.key or b"", event.value or b"", list(event.headers)))
+    return records
 
 
-def stormy(orders: int, chance: Random) -> list[int]:
-    """As many records; of every ten three have come before, mostly a moment ago, as retries do."""
+def stormy(orders: int, rng: Random) -> list[int]:
+    """Return so many order numbers, three of ten of which are repeats, mostly recent ones."""
     numbers, unique = list[int](), 0
     for _ in range(orders):
-        if numbers and chance.random() < SHARE_OF_DUPLICATES:
-            numbers.append(numbers[-chance.randint(1, min(len(numbers), 5_000))])
+        if numbers and rng.random() < SHARE_OF_DUPLICATES:
+            numbers.append(numbers[-rng.randint(1, min(len(numbers), 5_000))])
         else:
             numbers.append(unique)
             unique += 1
@@ -80,21 +80,20 @@ def publish(servers: str, records: Sequence[Published]) -> None:
 
 
 def worked(site: Site, before: int, records: int) -> tuple[float, int]:
-    """Records a second of the worker alone, from its first commit to its last, and how many of them
-    were no news.
+    """Return the worker's records a second from its first commit to its last, and how many of them
+    were repeats.
 
-    `before`: what earlier rounds left in the topic; another database reads it too, and it is not
-    timed.
+    The first `before` records of the topic are from earlier rounds: they are worked and not timed.
     """
     with site.stages("ingest"), psycopg.connect(site.database_url, autocommit=True) as connection:
-        begun, first, until = 0.0, 0, time.monotonic() + WAIT_S
+        started_at, first, until = 0.0, 0, time.monotonic() + WAIT_S
         while True:
             effects, repeats, dead = connection.execute(PROGRESS).fetchone() or (0, 0, 0)
             done = effects + repeats + dead
-            if not begun and done > before:
-                begun, first = time.monotonic(), done
+            if not started_at and done > before:
+                started_at, first = time.monotonic(), done
             if done >= before + records:
-                return (done - first) / (time.monotonic() - begun), repeats
+                return (done - first) / (time.monotonic() - started_at), repeats
             if time.monotonic() > until:
                 raise TimeoutError(f"{done} of {before + records} records were worked")
             time.sleep(0.02)
@@ -103,17 +102,17 @@ def worked(site: Site, before: int, records: int) -> tuple[float, int]:
 def figures(
     servers: str, database_url: str, *, orders: int = 60_000, runs: int = 3
 ) -> list[Figure]:
-    """On topics that nobody else uses."""
+    """Measure on topics that nothing else uses."""
     plain, storm, repeats = list[float](), list[float](), 0
-    chance = Random(5)
+    rng = Random(5)
     with other_database(database_url) as url:
         site, before = Site(servers, url), 0
-        for turn in range(runs):
+        for run in range(runs):
             for rates, numbers, slug in (
-                (plain, list(range(orders)), f"plain-{turn}"),
-                (storm, stormy(orders, chance), f"storm-{turn}"),
+                (plain, list(range(orders)), f"plain-{run}"),
+                (storm, stormy(orders, rng), f"storm-{run}"),
             ):
-                publish(servers, told(numbers, slug))
+                publish(servers, callback_records(numbers, slug))
                 rate, repeats = worked(site, before, orders)
                 rates.append(rate)
                 before += orders
@@ -129,7 +128,7 @@ def figures(
         Figure(
             "ingest's worker in a storm of 30 % duplicates",
             f"{rough:,.0f}/s",
-            f"{calm:,.0f}/s without; {repeats:,} were no news",
+            f"{calm:,.0f}/s without; {repeats:,} were repeats",
             f">= {LEAST:.0%} of it: {share:.0%}",
             share >= LEAST,
         ),

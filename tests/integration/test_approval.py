@@ -16,7 +16,7 @@ from services.approval.settings import ApprovalSettings, policies
 from services.runtime.failures import FailureKind, classify
 from services.runtime.records import Duplicate, Effect, Outcome, Superseded
 from tests.support.stack import Databases
-from tests.support.stages import TIME, Stages, observed, opened, record, refused, said
+from tests.support.stages import TIME, Stages, observed, opened, outputs_of, record, sqlstate_of
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def shared(databases: Databases) -> Iterator[Stages]:
 
 
 def decisions(outcomes: list[Outcome]) -> list[OrderDecided]:
-    return [OrderDecided.read(output.headers, output.value) for output in said(outcomes)]
+    return [OrderDecided.read(output.headers, output.value) for output in outputs_of(outcomes)]
 
 
 @pytest.mark.feature("SF-001", "SF-006", "SF-029")
@@ -58,7 +58,7 @@ def test_an_older_observation_is_superseded_and_a_newer_one_without_a_change_pub
     (newer,) = stages.approve(observed("1", "completed", sequence=6))
     assert isinstance(older, Superseded)
     assert isinstance(newer, Effect)
-    assert said([newer]) == []
+    assert outputs_of([newer]) == []
     assert [row["sequence"] for row in stages.rows("select sequence from approval.orders")] == [1]
 
 
@@ -141,11 +141,12 @@ def test_each_decision_has_a_receipt_that_explains_it(stages: Stages) -> None:
 
 def test_receipts_are_append_only_and_an_observation_is_decided_once(stages: Stages) -> None:
     stages.approve(observed("1", "completed"))
-    assert refused(stages, "update approval.receipts set policy_version = 'x'") == "23001"
-    assert refused(stages, "delete from approval.receipts") == "23001"
-    assert refused(stages, "truncate approval.receipts") == "23001"
+    assert sqlstate_of(stages, "update approval.receipts set policy_version = 'x'") == "23001"
+    assert sqlstate_of(stages, "delete from approval.receipts") == "23001"
+    assert sqlstate_of(stages, "truncate approval.receipts") == "23001"
     assert (
-        refused(stages, "insert into approval.receipts select * from approval.receipts") == "23505"
+        sqlstate_of(stages, "insert into approval.receipts select * from approval.receipts")
+        == "23505"
     )
 
 
@@ -162,7 +163,7 @@ def test_receipts_are_append_only_and_an_observation_is_decided_once(stages: Sta
 )
 def test_an_order_that_was_decided_has_published_its_decision(shared: Stages, wrong: str) -> None:
     shared.approve(observed("published", "completed"))
-    assert refused(shared, f"update approval.orders set {wrong}") == "23514"
+    assert sqlstate_of(shared, f"update approval.orders set {wrong}") == "23514"
 
 
 def test_two_processes_that_meet_a_new_order_at_once_decide_it_once(database_url: str) -> None:

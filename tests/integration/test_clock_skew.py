@@ -20,7 +20,7 @@ from services.runtime.postgres import connection
 from services.runtime.records import Record
 from tests.support.callbacks import woo_order
 from tests.support.stack import Databases
-from tests.support.stages import said
+from tests.support.stages import outputs_of
 from tests.support.webhook_endpoint import WebhookEndpointProcess
 
 SKEW_S = 3.0
@@ -67,7 +67,8 @@ def ending(url: str, records: tuple[Record, ...]) -> list[bool]:
             outcome for it in records for outcome in ingest.handle([vendors.parse(it)], session)
         ]
     return [
-        OrderObserved.read(output.headers, output.value).is_deleted for output in said(outcomes)
+        OrderObserved.read(output.headers, output.value).is_deleted
+        for output in outputs_of(outcomes)
     ]
 
 

@@ -228,7 +228,7 @@ def stubline(cluster: Cluster, process: str, *arguments: str) -> str:
 def buy(shop: Stubline, orders: int) -> list[Any]:
     bought = [shop.paid_order(1 + number % 3) for number in range(orders)]
     for order in bought:
-        shop.tell(order)
+        shop.report(order)
     return bought
 
 

@@ -290,7 +290,7 @@ def test_slow_rendering_holds_up_nothing_but_itself(world: Deliveries) -> None:
     with opened(world.database_url) as stages:
         stages.apply(raffle())
         for number in range(50):
-            stages.tell(observed(f"{number}", "completed"))
+            stages.work(observed(f"{number}", "completed"))
             world.paid(f"shop:{number}", 1)
             world.receive(issued(f"shop:{number}", 2, "Cancelled"))
         assert len(stages.tickets()) == 50

@@ -32,9 +32,9 @@ from tests.support.stages import (
     decided,
     observed,
     opened,
+    outputs_of,
     raffle,
-    refused,
-    said,
+    sqlstate_of,
 )
 
 
@@ -55,10 +55,10 @@ def shared(databases: Databases) -> Iterator[Stages]:
 
 @pytest.mark.feature("SF-001", "SF-006", "SF-041", "SF-063")
 def test_a_paid_order_gets_its_tickets_once(stages: Stages) -> None:
-    (event,) = stages.tell(observed("1", "completed", quantity=3))
+    (event,) = stages.work(observed("1", "completed", quantity=3))
     assert [ticket.number for ticket in event.tickets] == ["R-0001", "R-0002", "R-0003"]
-    assert stages.tell(observed("1", "completed", quantity=3)) == []
-    assert stages.tell(observed("1", "completed", quantity=3, sequence=2)) == []
+    assert stages.work(observed("1", "completed", quantity=3)) == []
+    assert stages.work(observed("1", "completed", quantity=3, sequence=2)) == []
     assert stages.tickets() == ["R-0001", "R-0002", "R-0003"]
 
 
@@ -77,7 +77,7 @@ def test_no_ticket_is_created_without_an_order(shared: Stages) -> None:
         f"insert into issuer.tickets ({columns}) values (uuidv7(), '1', 1, 'raffle', '', "
         "'', '', 'sold_out')"
     )
-    assert refused(shared, by_hand) == "23502"  # null in a column that is not null
+    assert sqlstate_of(shared, by_hand) == "23502"  # null in a column that is not null
     assert [command.name for command in cli.tickets.registered_commands] == ["list"]
 
 
@@ -88,7 +88,7 @@ def test_no_ticket_is_created_without_an_order(shared: Stages) -> None:
 def test_an_unpaid_or_cancelled_order_gets_no_ticket_and_is_published_all_the_same(
     shared: Stages, status: str
 ) -> None:
-    (event,) = shared.tell(observed(status, status))
+    (event,) = shared.work(observed(status, status))
     assert (event.tickets, event.unissued, event.sequence) == ((), (), 1)
     assert [shared.tickets(status, state) for state in ("Active", "Cancelled")] == [[], []]
 
@@ -98,12 +98,12 @@ def test_an_unpaid_or_cancelled_order_gets_no_ticket_and_is_published_all_the_sa
 def test_a_cancelled_order_loses_its_tickets_and_a_restored_one_gets_the_same_back(
     stages: Stages, status: str
 ) -> None:
-    (first,) = stages.tell(observed("1", "processing", "completed", quantity=2))
-    (second,) = stages.tell(
+    (first,) = stages.work(observed("1", "processing", "completed", quantity=2))
+    (second,) = stages.work(
         observed("1", "processing", "completed", status, quantity=2, sequence=2)
     )
     assert {ticket.status for ticket in second.tickets} == {"Cancelled"}
-    (third,) = stages.tell(observed("1", "processing", status, "completed", quantity=2, sequence=3))
+    (third,) = stages.work(observed("1", "processing", status, "completed", quantity=2, sequence=3))
     assert third.tickets == first.tickets
     changes = stages.rows(
         "select from_status, to_status, count(*), count(distinct cause) as causes from "
@@ -121,10 +121,10 @@ def test_a_cancelled_order_loses_its_tickets_and_a_restored_one_gets_the_same_ba
 def test_a_deleted_order_has_no_active_ticket_and_is_restored_from_the_trash_with_the_same(
     stages: Stages,
 ) -> None:
-    stages.tell(observed("1", "completed", quantity=2))
-    stages.tell(observed("1", "completed", quantity=2, sequence=2, is_deleted=True))
+    stages.work(observed("1", "completed", quantity=2))
+    stages.work(observed("1", "completed", quantity=2, sequence=2, is_deleted=True))
     assert (stages.tickets("1"), stages.tickets("1", "Cancelled")) == ([], ["R-0001", "R-0002"])
-    stages.tell(observed("1", "completed", quantity=2, sequence=3))
+    stages.work(observed("1", "completed", quantity=2, sequence=3))
     assert stages.tickets("1") == ["R-0001", "R-0002"]
 
 
@@ -137,7 +137,7 @@ def test_positions_distinguish_new_decisions_copies_and_late_ones(stages: Stages
         decided("1", 3, sequence=7),
     )
     assert [type(outcome) for outcome in outcomes] == [Superseded, Duplicate, Effect, Effect]
-    (event,) = stages.tickets_said(outcomes)
+    (event,) = stages.tickets_changed(outcomes)
     assert (event.sequence, len(event.tickets)) == (2, 3)
 
 
@@ -184,8 +184,8 @@ def test_every_ticket_has_its_audit_row_with_actor_time_and_the_event_that_cause
         ("Active", None, "stubline.issuer", decision.event_id)
     }
     assert all(row["at"] == row["issued_at"] for row in rows)
-    assert refused(stages, "delete from issuer.audit") == "23001"
-    assert refused(stages, "update issuer.audit set actor = 'nobody'") == "23001"
+    assert sqlstate_of(stages, "delete from issuer.audit") == "23001"
+    assert sqlstate_of(stages, "update issuer.audit set actor = 'nobody'") == "23001"
 
 
 COPY = (
@@ -215,9 +215,9 @@ def test_the_database_refuses_a_second_of_what_there_may_be_one_of(
         )
         return COPY.replace("{order}", f"same-{same}").replace("{changes}", f"{{{changes}}}")
 
-    assert refused(shared, copy(same)) == "23505"
+    assert sqlstate_of(shared, copy(same)) == "23505"
     with shared.session.transaction(force_rollback=True):
-        assert refused(shared, copy("")) == "00000"
+        assert sqlstate_of(shared, copy("")) == "00000"
 
 
 @pytest.mark.feature("SF-038")
@@ -238,7 +238,7 @@ def test_the_database_refuses_a_second_of_what_there_may_be_one_of(
 def test_a_ticket_has_a_state_and_what_belongs_to_it(shared: Stages, wrong: str) -> None:
     shared.issue(decided("state", 1))
     assert (
-        refused(shared, f"update issuer.tickets set {wrong} where order_id = 'shop:state'")
+        sqlstate_of(shared, f"update issuer.tickets set {wrong} where order_id = 'shop:state'")
         == "23514"
     )
 
@@ -250,7 +250,7 @@ def test_a_ticket_has_a_state_and_what_belongs_to_it(shared: Stages, wrong: str)
 def test_a_campaign_never_issues_more_than_there_is(shared: Stages, wrong: str) -> None:
     shared.issue(decided("full", 2, sku="FULL"))
     assert (
-        refused(shared, f"update issuer.campaigns set {wrong} where campaign_id = 'full'")
+        sqlstate_of(shared, f"update issuer.campaigns set {wrong} where campaign_id = 'full'")
         == "23514"
     )
 
@@ -268,7 +268,7 @@ def concurrently(
             for batch in share:
                 for _ in range(20):
                     try:
-                        events += stages.tickets_said(stages.issue(*batch))
+                        events += stages.tickets_changed(stages.issue(*batch))
                         break
                     except psycopg.Error as error:
                         if classify(error) is not FailureKind.TRANSIENT:
@@ -314,7 +314,7 @@ def test_many_workers_exhaust_a_shuffled_pool_without_a_duplicate_and_the_next_o
         assert numbers != sorted(numbers)
         assert sum(it.quantity for event in events for it in event.unissued) == 28
         assert {it.reason for event in events for it in event.unissued} == {"sold_out"}
-        (event,) = stages.tickets_said(stages.issue(decided("late", 1)))
+        (event,) = stages.tickets_changed(stages.issue(decided("late", 1)))
         assert ([it.reason for it in event.unissued], event.tickets) == (["sold_out"], ())
         assert stages.rows("select count(*) from issuer.tickets where reason = 'sold_out'") == [
             {"count": 29}
@@ -334,9 +334,9 @@ def test_a_batch_that_is_worked_again_after_a_crash_gives_the_same_numbers(
         stages.apply(raffle(mode=mode, capacity=1_000))
         with stages.session.transaction(force_rollback=True):
             events = [worker.ReceivedDecision(it, it.model_dump_json()) for it in batch]
-            lost = stages.tickets_said(worker.handle(events, stages.session))
+            lost = stages.tickets_changed(worker.handle(events, stages.session))
     with opened(database_url) as stages:
-        repeated = stages.tickets_said(stages.issue(*batch))
+        repeated = stages.tickets_changed(stages.issue(*batch))
     with opened(database_url) as stages:
         assert {type(outcome) for outcome in stages.issue(*batch)} == {Duplicate}
 
@@ -354,7 +354,7 @@ def test_two_runs_with_the_same_orders_give_different_numbers(database_url: str)
     for name in ("one", "two"):
         with opened(database_url) as stages:
             stages.apply(raffle(id=name, skus=[name], mode="shuffled", capacity=100_000))
-            (event,) = stages.tickets_said(stages.issue(decided(name, 20, sku=name)))
+            (event,) = stages.tickets_changed(stages.issue(decided(name, 20, sku=name)))
             runs.append([ticket.number for ticket in event.tickets])
     assert len(set(runs[0]) & set(runs[1])) < 3
 
@@ -392,5 +392,5 @@ def test_a_batch_of_any_size_takes_the_same_few_round_trips(database_url: str, s
         with pytest.MonkeyPatch.context() as patch, session.transaction():
             patch.setattr(session, "execute", counted)
             outcomes = worker.handle(events, session)
-    assert len(said(outcomes)) == size
+    assert len(outputs_of(outcomes)) == size
     assert len(decision) == 6, decision

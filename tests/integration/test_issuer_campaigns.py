@@ -12,7 +12,7 @@ from services.issuer import worker
 from services.issuer.errors import CampaignRefused, CampaignUnknown
 from services.issuer.operate import CampaignCommands, IssuerQueries
 from services.runtime.admin.commands import OperatorCommand
-from tests.support.stages import DAWN, Stages, decided, opened, raffle, refused
+from tests.support.stages import DAWN, Stages, decided, opened, raffle, sqlstate_of
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_a_line_waits_for_its_campaign_and_is_issued_when_one_is_applied_oldest_
 ) -> None:
     with opened(database_url) as stages:
         for order in ("3", "1", "2"):
-            (event,) = stages.tickets_said(stages.issue(decided(order, 1)))
+            (event,) = stages.tickets_changed(stages.issue(decided(order, 1)))
             assert [(it.reason, it.quantity) for it in event.unissued] == [("no_campaign", 1)]
         assert stages.apply(raffle()).details["due_orders"] == 3
         assert [event.key for event in stages.tick(2)] == ["shop:3", "shop:1"]
@@ -54,7 +54,7 @@ def test_a_waiting_order_that_is_cancelled_before_its_campaign_is_applied_gets_n
 def test_orders_of_a_closed_campaign_are_held_and_issued_when_it_opens(database_url: str) -> None:
     with opened(database_url) as stages:
         stages.apply(raffle(status="closed"))
-        (event,) = stages.tickets_said(stages.issue(decided("1", 2)))
+        (event,) = stages.tickets_changed(stages.issue(decided("1", 2)))
         assert [(it.reason, it.quantity) for it in event.unissued] == [("campaign_closed", 2)]
         assert stages.apply(raffle()).details["due_orders"] == 1
         (event,) = stages.tick()
@@ -141,7 +141,7 @@ def test_a_product_belongs_to_one_campaign_and_can_be_moved_in_one_file(stages: 
         row["campaign_id"] for row in stages.rows("select campaign_id from issuer.tickets")
     } == {"other"}
     insert = "insert into issuer.campaign_products values ('shop', 'sku', 'RFL', 'raffle')"
-    assert refused(stages, insert) == "23505"
+    assert sqlstate_of(stages, insert) == "23505"
 
 
 def test_the_same_command_twice_applies_once_and_stands_in_the_audit(stages: Stages) -> None:

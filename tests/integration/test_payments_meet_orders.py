@@ -17,8 +17,7 @@ from services.ingest import vendors, worker
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record
 from tests.support.callbacks import record, woo_order
-from tests.support.stages import Stages, opened
-from tests.support.stages import said as outputs_of
+from tests.support.stages import Stages, opened, outputs_of
 from tests.support.vendors import VENDORS, Sample
 from tests.support.vendors.adyen import PAYMENT, item, modified
 from tests.support.vendors.adyen import sample as notification
@@ -52,8 +51,8 @@ def work(session: Session, *records: Record) -> Published:
     published = Published([], [], worker.handle([vendors.parse(it) for it in records], session))
     session.commit()
     for it in published.outcomes:
-        for event in it.outputs if isinstance(it, Effect) else ():
-            output = event.encode(time=AT, traceparent=None)
+        for snapshot in it.outputs if isinstance(it, Effect) else ():
+            output = snapshot.encode(time=AT, traceparent=None)
             if output.topic == OrderObserved.topic:
                 published.orders.append(OrderObserved.read(output.headers, output.value))
             else:

@@ -16,7 +16,7 @@ from services.console import cli
 from services.ingest import vendors
 from services.ingest import worker as ingest
 from tests.support.callbacks import record, woo_order
-from tests.support.stages import Stages, opened, raffle, said
+from tests.support.stages import Stages, opened, outputs_of, raffle
 
 AT = "2026-11-20T15:00:{:02d}"
 
@@ -72,7 +72,9 @@ def place(
     with stages.session.transaction():
         told = record(body, order="727", topic="order.updated", at=f"{at}.000000Z")
         outcomes = ingest.handle([vendors.parse(told)], stages.session)
-    stages.tell(*[OrderObserved.read(output.headers, output.value) for output in said(outcomes)])
+    stages.work(
+        *[OrderObserved.read(output.headers, output.value) for output in outputs_of(outcomes)]
+    )
 
 
 def test_the_tickets_beyond_the_limit_of_an_order_are_shown_with_their_money(

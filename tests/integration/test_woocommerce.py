@@ -21,7 +21,7 @@ from services.ingest import worker as ingest
 from services.runtime.records import Record
 from tests.support.callbacks import record, woo_order
 from tests.support.stack import Databases
-from tests.support.stages import Stages, opened, raffle, refused, said
+from tests.support.stages import Stages, opened, outputs_of, raffle, sqlstate_of
 from tests.support.vendors.woocommerce import line
 
 MINUTE = "2026-11-20T15:{:02d}:08"
@@ -61,7 +61,7 @@ def trashed(minute: int, order: int = 727) -> Record:
 def observe(stages: Stages, *records: Record) -> list[OrderObserved]:
     with stages.session.transaction():
         outcomes = ingest.handle([vendors.parse(it) for it in records], stages.session)
-    return [OrderObserved.read(output.headers, output.value) for output in said(outcomes)]
+    return [OrderObserved.read(output.headers, output.value) for output in outputs_of(outcomes)]
 
 
 def through(stages: Stages, *records: Record) -> list[TicketsChanged]:
@@ -72,7 +72,7 @@ def through(stages: Stages, *records: Record) -> list[TicketsChanged]:
         event
         for it in records
         for observed in observe(stages, it)
-        for event in stages.tell(observed)
+        for event in stages.work(observed)
     ]
 
 
@@ -98,7 +98,7 @@ def test_a_gift_is_held_by_its_recipient_and_all_else_by_the_buyer(stages: Stage
         None,
         "bob@example.org",
     ]
-    (event,) = stages.tell(observed)
+    (event,) = stages.work(observed)
     ada = ("Ada Example", "ada@example.org")
     assert [(it.holder.name, it.holder.email) for it in event.tickets] == [
         ada,
@@ -306,7 +306,8 @@ def test_one_shop_never_looks_like_another(stages: Stages) -> None:
 def test_a_look_is_whole_or_there_is_none(shared: Stages, wrong: str) -> None:
     through(shared, twin(50))
     assert (
-        refused(shared, f"update approval.orders set {wrong} where order_id = 'shop:50'") == "23514"
+        sqlstate_of(shared, f"update approval.orders set {wrong} where order_id = 'shop:50'")
+        == "23514"
     )
 
 

@@ -1,4 +1,4 @@
-"""Everything that stands in topics, as records."""
+"""The whole content of topics, as records."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ READ_WITHIN_S = 120.0
 
 
 def read_logs(bootstrap_servers: str, topics: Collection[str]) -> dict[LaneKey, list[Record]]:
-    """Every partition, from its first record to the end that it has now."""
+    """Read every partition, from its first record to the end that it has now."""
     broker = BrokerAdmin(bootstrap_servers)
-    extents = {LaneKey(topic, n): it for topic in topics for n, it in broker.extents(topic).items()}
-    return read_lanes(bootstrap_servers, {lane: (it.low, it.high) for lane, it in extents.items()})
+    ends = {
+        LaneKey(topic, number): (extent.low, extent.high)
+        for topic in topics
+        for number, extent in broker.extents(topic).items()
+    }
+    return read_lanes(bootstrap_servers, ends)
 
 
 def read_lanes(
     bootstrap_servers: str, ends: Mapping[LaneKey, tuple[int, int]]
 ) -> dict[LaneKey, list[Record]]:
-    """These partitions, whose (low, high) were seen before."""
+    """Read these partitions between the (low, high) that are given."""
     logs: dict[LaneKey, list[Record]] = {lane: [] for lane in ends}
     wanted = {lane for lane, (low, high) in ends.items() if high > low}
     settings = {

@@ -1,4 +1,4 @@
-"""A network between a process and PostgreSQL that can be told to lose things."""
+"""A network between a process and PostgreSQL that loses what a test wants it to lose."""
 
 from __future__ import annotations
 
@@ -16,32 +16,30 @@ BYTES_MAX = 65_536
 
 
 class Proxy:
-    """Forwards bytes, one thread a connection. `lose_answer`: a commit arrives, its answer never
-    does.
-    """
+    """Forwards bytes, one thread a connection."""
 
     def __init__(self, target_url: str, port: int = 0) -> None:
-        """`port`: where an earlier one was, so that its clients find this one."""
+        """`port` may be an earlier proxy's, so that its clients find this one."""
         target = conninfo_to_dict(target_url)
         self._target = (str(target["host"]), int(target["port"] or 0))
-        self._door = socket.create_server((HOST, port))
-        self.port = int(self._door.getsockname()[1])
+        self._listener = socket.create_server((HOST, port))
+        self.port = int(self._listener.getsockname()[1])
         self._answers_to_lose, self._commits_to_lose = 0, 0
         self.answers_lost, self.commits_lost = 0, 0
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._welcome, name="proxy", daemon=True)
+        self._thread = threading.Thread(target=self._accept, name="proxy", daemon=True)
 
     def url(self, url: str) -> str:
-        """The same database, through here."""
+        """Return the URL of the same database through this proxy."""
         return make_conninfo(url, host=HOST, port=self.port)
 
     def lose_answer(self, commits: int = 1) -> None:
-        """The next commits reach the server; their connection breaks before the answer."""
+        """Break the connection after the next commits have reached the server."""
         self._answers_to_lose += commits
 
     def lose_commit(self, commits: int = 1) -> None:
-        """The connection breaks before the commit gets through."""
+        """Break the connection before the next commits reach the server."""
         self._commits_to_lose += commits
 
     def __enter__(self) -> Self:
@@ -55,18 +53,18 @@ class Proxy:
         trace: TracebackType | None,
     ) -> None:
         with suppress(OSError):
-            self._door.shutdown(socket.SHUT_RDWR)
-        self._door.close()
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
         self._thread.join(60)
         with self._lock:
             connections = list(self._open)
         for connection in connections:
             _break(connection)
 
-    def _welcome(self) -> None:
+    def _accept(self) -> None:
         with suppress(OSError):
             while True:
-                client, _ = self._door.accept()
+                client, _ = self._listener.accept()
                 threading.Thread(
                     target=self._serve, args=(client,), name="proxy connection", daemon=True
                 ).start()
@@ -82,7 +80,7 @@ class Proxy:
         try:
             self._forward(client, server)
         except OSError:
-            pass  # one side is gone, so the other goes too
+            pass  # one side has closed, so the other is closed too
         finally:
             with self._lock:
                 self._open -= {client, server}
@@ -113,7 +111,7 @@ class Proxy:
             return True
         if loses_answer:
             server.sendall(content)
-            server.recv(BYTES_MAX)  # it is committed now, and the process will never hear of it
+            server.recv(BYTES_MAX)  # it is committed now, and the process never learns of it
             with self._lock:
                 self.answers_lost += 1
         return loses_answer

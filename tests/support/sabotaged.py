@@ -1,11 +1,10 @@
-"""`python -m tests.support.sabotaged issuer`: a service as it is, with traps at the points of a
-batch's life.
+"""`python -m tests.support.sabotaged issuer`: a service with traps at the points of a batch's life.
 
-SABOTAGE names them from the start, the file SABOTAGE_FILE at any time, both as
-tests/protocol/toy/sabotage.py reads them. Beside the points of its telemetry there are `parse`,
-`handle`, `tick`, `in_flight`: an output is with the producer and hardly on the wire, and
-`delivered`: the report of its delivery, where `fail` answers that it failed. What acts is noted
-beside the file first.
+SABOTAGE names the traps from the start, the file SABOTAGE_FILE at any time, both in the form of
+tests/protocol/toy/sabotage.py. Beside the points of the telemetry there are `parse`, `handle`,
+`tick`, `in_flight` (an output was handed to the producer and is hardly on the wire) and `delivered`
+(the report of its delivery, which `fail` turns into a failure). Each trap that acts is first noted
+in a file beside SABOTAGE_FILE.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ run_service = process.run
 
 
 class DeliveryFailed(Sabotage):
-    """Stands for a delivery report that is an error."""
+    """A delivery report that is an error."""
 
 
 class Trap(Switches):
-    """What the file says now. A file that was written anew counts anew."""
+    """The traps of the file as it is now. A file that is written again begins its counts again."""
 
     def __init__(self, file: Path) -> None:
         super().__init__("", self._spring)
@@ -61,8 +60,8 @@ class Trap(Switches):
         act(action)
 
 
-class TrappedLog(KafkaClient):
-    """Its reports of deliveries pass a trap, in the client's own callback."""
+class TrappedKafkaClient(KafkaClient):
+    """A client whose delivery reports pass a trap, in the client's own callback."""
 
     switches: ClassVar[Switches]
 
@@ -100,8 +99,9 @@ def run(service: Service[Any, Any], settings: LaneSettings, *, switches: Switche
 def main() -> int:
     file = os.environ.get("SABOTAGE_FILE")
     switches = Trap(Path(file)) if file else Switches(os.environ["SABOTAGE"])
-    TrappedLog.switches = switches
-    vars(process)["KafkaClient"] = TrappedLog  # the one place where a process gets its log from
+    TrappedKafkaClient.switches = switches
+    # The one place where a process gets its client from.
+    vars(process)["KafkaClient"] = TrappedKafkaClient
     process.run = partial(run, switches=switches)
     return int(import_module(f"services.{sys.argv[1]}.__main__").main())
 

@@ -1,7 +1,6 @@
-"""The servers that tests use: one local stack a run, and new databases at the price of a copy.
+"""The servers that tests use: one local stack a run, and new databases for the price of a copy.
 
-Names of topics and groups are made unique by the tests (`prefix`), so that one broker serves them
-all.
+Tests make the names of topics and groups unique (`prefix`), so that one broker serves all of them.
 """
 
 from __future__ import annotations
@@ -24,9 +23,7 @@ from services.runtime.admin.migrate import migrate
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Either the environment's or a stack's. The stack alone can be stopped, so some laws need
-    it.
-    """
+    """The environment's servers, or a stack's. Some laws need a stack, which can be stopped."""
 
     bootstrap_servers: str
     database_url: str
@@ -44,7 +41,7 @@ def servers_for_tests() -> Iterator[Servers]:
 
 @dataclass(slots=True)
 class Databases:
-    """Each database is a copy of one that was migrated: some 50 ms instead of all migrations."""
+    """Databases that are copies of a migrated one: some 50 ms each instead of all migrations."""
 
     url: str
     name: str = field(default_factory=lambda: f"test_{secrets.token_hex(4)}")
@@ -53,7 +50,7 @@ class Databases:
 
     @contextlib.contextmanager
     def new(self) -> Iterator[str]:
-        """A migrated database that is gone afterwards, whoever is still connected."""
+        """Create a migrated database, and drop it afterwards whatever is still connected."""
         name = f"{self.name}_{next(self._numbers)}"
         self._create(name, self._migrated())
         try:

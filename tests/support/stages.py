@@ -1,5 +1,5 @@
-"""Approval and issuer worked directly: their handlers in transactions of a real database, records
-written by the models.
+"""Approval and issuer without processes: their handlers in transactions of a real database, on
+records that the models write.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def record(output: Output, offset: int = 0) -> Record:
     return Record(output.topic, 0, offset, 0, output.key, output.value, output.headers)
 
 
-def said(outcomes: Sequence[Outcome]) -> list[Output]:
+def outputs_of(outcomes: Sequence[Outcome]) -> list[Output]:
     return [
         event.encode(time=TIME, traceparent=None)
         for outcome in outcomes
@@ -59,8 +59,8 @@ def observed(
     is_deleted: bool = False,
     **more: Any,
 ) -> OrderObserved:
-    """As ingest tells an order whose shop told these statuses, a minute apart; none: only a
-    deletion is known.
+    """Return ingest's event of an order that had these statuses, a minute apart. Without any, only
+    a deletion is known.
     """
     at = {status: DAWN + timedelta(minutes=place) for place, status in enumerate(history)}
     buyer = Person(name="Ada Example", email=f"{order}@example.org")
@@ -113,9 +113,9 @@ def raffle(**changed: Any) -> CampaignDefinition:
 class Stages:
     """One session, as one process has it."""
 
-    def __init__(self, session: Session, judged_by: Policies | None = None) -> None:
+    def __init__(self, session: Session, approval_policies: Policies | None = None) -> None:
         self.session = session
-        self.policies = judged_by or policies(ApprovalSettings())
+        self.policies = approval_policies or policies(ApprovalSettings())
 
     def approve(self, *events: OrderObserved) -> list[Outcome]:
         batch = [approval.parse(record(self._written(event))) for event in events]
@@ -127,16 +127,16 @@ class Stages:
         with self.session.transaction():
             return issuer.handle(batch, self.session)
 
-    def tell(self, *events: OrderObserved) -> list[TicketsChanged]:
-        """Through both stages; what the issuer says in the end."""
-        outputs = said(self.approve(*events))
+    def work(self, *events: OrderObserved) -> list[TicketsChanged]:
+        """Work observations through both stages. Return the issuer's events."""
+        outputs = outputs_of(self.approve(*events))
         decisions = [OrderDecided.read(output.headers, output.value) for output in outputs]
-        return self.tickets_said(self.issue(*decisions)) if decisions else []
+        return self.tickets_changed(self.issue(*decisions)) if decisions else []
 
     def tick(self, orders_max: int = 500) -> list[TicketsChanged]:
         with self.session.transaction():
             events = issuer.tick(DAWN, self.session, orders_max=orders_max)
-        return self.tickets_said([Effect(events)])
+        return self.tickets_changed([Effect(events)])
 
     def apply(self, *definitions: CampaignDefinition) -> CommandResult:
         return CampaignCommands(self.session, OperatorCommand("tester", uuid4())).apply(definitions)
@@ -151,29 +151,31 @@ class Stages:
         )
 
     def tickets(self, order: str | None = None, status: str = "Active") -> list[str]:
-        """Numbers, by order, line and ordinal."""
-        found = self.rows(
+        """Return the numbers, by order, line and ordinal."""
+        rows = self.rows(
             "select number from issuer.tickets where status = %(status)s "
             "and (%(order)s::text is null or order_id = 'shop:' || %(order)s) order by order_id, "
             "line_id, ordinal",
             {"order": order, "status": status},
         )
-        return [row["number"] for row in found]
+        return [row["number"] for row in rows]
 
     def await_waiting(self, sessions: int) -> None:
-        """Until so many sessions of this database wait for a lock."""
-        asked = (
+        """Return once so many sessions of this database wait for a lock."""
+        statement = (
             "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname "
             "= current_database()"
         )
         until = time.monotonic() + 60
-        while self.rows(asked)[0]["count"] < sessions:
-            assert time.monotonic() < until, "nobody waits"
+        while self.rows(statement)[0]["count"] < sessions:
+            assert time.monotonic() < until, "no session waits"
             time.sleep(0.01)
 
     @staticmethod
-    def tickets_said(outcomes: Sequence[Outcome]) -> list[TicketsChanged]:
-        return [TicketsChanged.read(output.headers, output.value) for output in said(outcomes)]
+    def tickets_changed(outcomes: Sequence[Outcome]) -> list[TicketsChanged]:
+        return [
+            TicketsChanged.read(output.headers, output.value) for output in outputs_of(outcomes)
+        ]
 
     @staticmethod
     def _written(event: Snapshot) -> Output:
@@ -181,13 +183,13 @@ class Stages:
 
 
 @contextmanager
-def opened(url: str, judged_by: Policies | None = None) -> Iterator[Stages]:
+def opened(url: str, approval_policies: Policies | None = None) -> Iterator[Stages]:
     with connection.connect(url, name="stages") as session:
-        yield Stages(session, judged_by)
+        yield Stages(session, approval_policies)
 
 
-def refused(stages: Stages, statement: str) -> str:
-    """The SQLSTATE with which the database refuses it."""
+def sqlstate_of(stages: Stages, statement: str) -> str:
+    """Return the SQLSTATE with which the database refuses a statement."""
     try:
         stages.session.execute(statement.encode())
     except psycopg.Error as error:

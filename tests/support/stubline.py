@@ -1,7 +1,7 @@
-"""The whole pipeline as a test sees it: a shop that posts callbacks, and what came of them.
+"""The pipeline as a test sees it: a shop that posts callbacks, and what they led to.
 
-One stack and one set of processes serve many tests: each order has a number of its own, so tests do
-not see each other.
+One stack and one set of processes serve many tests. Each order has a number of its own, so tests do
+not see each other's orders.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ PRODUCTS = {"RFL": ("Raffle entry", 500), "DRAW": ("Draw entry", 1500), "SHIRT":
 
 @dataclass
 class Order:
-    """What the shop knows of an order. `status` is what it told last; each telling is a second
-    later.
-    """
+    """What the shop knows of an order. `status` is what it reported last."""
 
     source: str
     purchase: Purchase
@@ -65,8 +63,8 @@ class Order:
 
 @dataclass
 class Stubline:
-    """Helpers of acceptance tests. Sources: `shop` issues when completed; the others as their names
-    say.
+    """Helpers of acceptance tests. The source `shop` issues when an order is completed, the others
+    at the trigger in their names.
     """
 
     services: Services
@@ -77,14 +75,13 @@ class Stubline:
         default_factory=lambda: itertools.count(int(time.time()) % 100_000 * 1_000)
     )
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30))
-    _heads: dict[Path, EmailMessage] = field(
-        default_factory=dict
-    )  # of mails seen before: hundreds are slow to read anew
+    # The headers of mails that were read before: reading hundreds again is slow.
+    _heads: dict[Path, EmailMessage] = field(default_factory=dict)
 
     # The shop.
 
     def order(self, source: str = "shop", /, **quantities: int) -> Order:
-        """An order that nobody was told of yet; `order(RFL=2, DRAW=1)`."""
+        """Return an order that is not reported yet; `order(RFL=2, DRAW=1)`."""
         number = next(self.numbers)
         items = tuple(
             Item(number * 10 + place, 90 + place, sku, PRODUCTS[sku][0], quantity, PRODUCTS[sku][1])
@@ -99,19 +96,19 @@ class Stubline:
         )
 
     def paid_order(self, quantity: int = 1, *, sku: str = "RFL", source: str = "shop") -> Order:
-        """Completed, and not yet told."""
+        """Return a completed order that is not reported yet."""
         order = self.order(source, **{sku: quantity})
         order.status = "completed"
         return order
 
     def change(self, order: Order, *, quantity: int) -> None:
-        """The quantity of the first line, as an edit in the shop's backoffice."""
-        first, *rest = order.purchase.items
-        order.purchase = replace(order.purchase, items=(replace(first, quantity=quantity), *rest))
+        """Set the quantity of the first line, as an edit in the shop's backoffice does."""
+        first, *others = order.purchase.items
+        order.purchase = replace(order.purchase, items=(replace(first, quantity=quantity), *others))
 
-    def tell(self, order: Order, *statuses: str) -> None:
-        """One callback a status, each a second later by the shop's clock; none: its status once
-        more, as it stands.
+    def report(self, order: Order, *statuses: str) -> None:
+        """Send one callback for each status, a second apart by the shop's clock. Without any, send
+        the order as it is once more.
         """
         for status in statuses or (order.status,):
             if statuses:
@@ -119,7 +116,7 @@ class Stubline:
             self.send_callback(order)
 
     def send_callback(self, order: Order, *, times: int = 1, at_once: bool = False) -> None:
-        """The same bytes, so many times, one after the other or all at the same moment."""
+        """Send the same bytes that often, one after the other or all at the same moment."""
         self.post(order.source, "order.updated", order.body, times=times, at_once=at_once)
 
     def trash(self, order: Order) -> None:
@@ -131,26 +128,28 @@ class Stubline:
     def post(
         self, source: str, topic: str, body: bytes, *, times: int = 1, at_once: bool = False
     ) -> None:
-        url, signed = f"{self.services.door}/hooks/{source}", headers(SECRET, topic, body)
+        url, signed = f"{self.services.webhooks_url}/hooks/{source}", headers(SECRET, topic, body)
 
         def once(_number: int) -> int:
-            """The shop asks again after a 503, as its callback is not durable yet."""
+            """Send again after a 503, since the callback is not durable yet."""
             until = time.monotonic() + 120
             while (
                 status := self.client.post(url, content=body, headers=signed).status_code
             ) == httpx.codes.SERVICE_UNAVAILABLE:
-                assert time.monotonic() < until, "the door answers 503 for half a minute"
+                assert time.monotonic() < until, (
+                    "the webhook endpoint has answered 503 for two minutes"
+                )
                 time.sleep(0.2)
             return status
 
         with ThreadPoolExecutor(16 if at_once else 1) as pool:
             assert set(pool.map(once, range(times))) == {200}
 
-    # What came of it.
+    # What it led to.
 
     def settle(self, timeout_s: float = 300.0) -> None:
-        """Until every lane has lag 0 and no delivery is due or untold, and it stays so; else it
-        fails and names what waits.
+        """Return once every lane has lag 0 and no delivery is due or unpublished, and that lasts.
+        Fail after the timeout, naming what waits.
         """
         until, quiet_since = time.monotonic() + timeout_s, 0.0
         while True:
@@ -159,21 +158,20 @@ class Stubline:
             quiet_since = 0.0 if waiting else quiet_since or now
             if quiet_since and now - quiet_since > 0.7:
                 return
-            assert now < until, f"after {timeout_s:.0f} s there wait: {waiting}"
+            assert now < until, f"after {timeout_s:.0f} s these wait: {waiting}"
             time.sleep(0.1)
 
     def waiting(self) -> dict[str, int]:
         try:
-            found = {name: stage.lag for name, stage in self.store.stages().items() if stage.lag}
+            lags = {name: stage.lag for name, stage in self.store.stages().items() if stage.lag}
         except psycopg.OperationalError:  # the database fell over meanwhile
             self.store.connection.close()
             self.store = open_store(self.database_url, self.store.cluster)
             return {"database": 1}
         due = self.value("select count(*) from delivery.jobs where state = 'due' and not is_held")
-        untold = self.value(
-            "select count(*) from delivery.orders where dirty_since is not null"
-        )  # the next tick's
-        return found | ({"jobs": due} if due else {}) | ({"untold": untold} if untold else {})
+        # Deliveries that changed are published by the next tick.
+        dirty = self.value("select count(*) from delivery.orders where dirty_since is not null")
+        return lags | ({"jobs": due} if due else {}) | ({"dirty orders": dirty} if dirty else {})
 
     def rows(self, statement: str, **arguments: object) -> list[dict[str, Any]]:
         with psycopg.connect(
@@ -186,7 +184,7 @@ class Stubline:
         return int(next(iter(row.values())))
 
     def tickets_of(self, order: Order, *, status: str = "Active") -> list[dict[str, Any]]:
-        """Numbered tickets with that status, by line and ordinal."""
+        """Return the numbered tickets with that status, by line and ordinal."""
         return self.rows(
             "select * from issuer.tickets where order_id = %(order)s and status = %(status)s and "
             "number is not null "
@@ -209,19 +207,19 @@ class Stubline:
         return [PARSER.parsebytes(file.read_bytes()) for file in files]
 
     def sent(self) -> dict[str, list[str]]:
-        """Address -> Message-IDs of all that was accepted for it, copies too."""
+        """Return the Message-IDs of all mails that were accepted for each address, copies too."""
         for file in sorted((self.mail.maildir / "new").glob("*")):
             if file not in self._heads:
                 self._heads[file] = PARSER.parsebytes(file.read_bytes(), headersonly=True)
-        found = defaultdict[str, list[str]](list)
+        names = defaultdict[str, list[str]](list)
         for head in self._heads.values():
-            found[head["To"].addresses[0].addr_spec].append(str(head["Message-ID"]))
-        return found
+            names[head["To"].addresses[0].addr_spec].append(str(head["Message-ID"]))
+        return names
 
     # What an operator does.
 
     def command(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        """`stubline ...`, as a process of its own."""
+        """Run `stubline ...` in a process of its own."""
         program = [str(Path(sys.executable).with_name("stubline")), *map(str, arguments)]
         environment = environment_of_command(
             {**os.environ, **self.services.environment}, str(arguments[0])
@@ -232,7 +230,7 @@ class Stubline:
         )
 
     def conservation_gap(self) -> int:
-        """Records without an outcome, and offsets stepped over, of which this log has none."""
+        """Return the records without an outcome, and the holes of the log, of which it has none."""
         return sum(stage.gap + stage.gaps for stage in self.store.stages().values())
 
 
@@ -283,16 +281,16 @@ def connected(
     store = open_store(
         environment["DATABASE_URL"], cluster or environment["KAFKA_BOOTSTRAP_SERVERS"]
     )
-    found = Stubline(services, store, mail, environment["DATABASE_URL"])
+    stubline = Stubline(services, store, mail, environment["DATABASE_URL"])
     try:
-        yield found
+        yield stubline
     finally:
-        found.client.close()
-        found.store.connection.close()  # another than it began with, when the database fell over
+        stubline.client.close()
+        stubline.store.connection.close()  # a new one, if the database fell over
 
 
 def write_files(folder: Path) -> dict[str, Path]:
-    """Sources, campaigns and policy of the tests' shops."""
+    """Write the sources, campaigns and policies of the tests' shops."""
     sources = "".join(
         f'[sources.{slug}]\nkind = "woocommerce"\nsecrets = ["env:TEST_SHOP_SECRET"]\n\n'
         for slug in ("shop", "approved", "processing", "paid", "any-paid")
@@ -306,10 +304,9 @@ def write_files(folder: Path) -> dict[str, Path]:
 
 @contextmanager
 def piped(stack: Stack, folder: Path, *, partitions: int | None = None) -> Iterator[Stubline]:
-    """The whole pipeline on these servers: migrated, with its campaigns, and all of its processes
-    running.
+    """Run the whole pipeline on these servers, migrated and with its campaigns.
 
-    `partitions`: of topics that an earlier release made, so they are left alone.
+    `partitions` is that of topics that an earlier release made, so `migrate` leaves them alone.
     """
     files = write_files(folder)
     environment = {
@@ -333,6 +330,6 @@ def piped(stack: Stack, folder: Path, *, partitions: int | None = None) -> Itera
         subprocess.run([program, *command], env=own, check=True, capture_output=True)
     with (
         services(folder, environment, files["sources"]) as running,
-        connected(running, environment, stack.smtp) as found,
+        connected(running, environment, stack.smtp) as stubline,
     ):
-        yield found
+        yield stubline

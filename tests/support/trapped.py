@@ -1,5 +1,5 @@
-"""The four services with traps in them, and between them and the database a network that can be
-told to lose things.
+"""The four services with traps in them, and between them and the database a network that loses what
+a test wants it to lose.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from tests.support.proxy import Proxy
 from tests.support.stubline import Stubline
 
 SENDERS = ("sender-1", "sender-2")
-QUICK_DELIVERY_MS = (
-    1_000  # of a producer that gives an output up; the services' own default is ten times that
-)
+# When a producer reports that a delivery failed; the default is ten times that.
+QUICK_DELIVERY_MS = 1_000
 DEFAULT_DELIVERY_MS = 10_000
 
 
 @dataclass(frozen=True)
 class Trap:
-    """What one service meets from now on; see tests/support/sabotaged.py."""
+    """What happens inside one service from now on; see tests/support/sabotaged.py."""
 
     file: Path
 
@@ -38,12 +37,12 @@ class Trap:
         return self.file.with_suffix(".sprung")
 
     def sprung(self) -> list[str]:
-        """POINT:ACTION of what acted since it was set."""
+        """Return POINT:ACTION of each trap that acted since it was set."""
         return self.noted.read_text("utf-8").splitlines() if self.noted.exists() else []
 
 
 @dataclass(frozen=True)
-class Trapped:
+class TrappedPipeline:
     stubline: Stubline
     traps: dict[str, Trap]  # by stage
     proxies: dict[str, Proxy]  # by program
@@ -65,7 +64,7 @@ def until(
     meanwhile: Callable[[], object] = lambda: None,
     seconds: float = 300,
 ) -> None:
-    """Waits for it, and does something between two looks; else it fails and says what for."""
+    """Wait until it is done, and do something in between. Fail after the timeout, naming it."""
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end, f"after {seconds:g} s: {what}"
@@ -74,14 +73,14 @@ def until(
 
 
 @contextmanager
-def trapped(stubline: Stubline, folder: Path) -> Iterator[Trapped]:
-    """They are started anew with traps and networks, and afterwards as they were."""
+def with_traps(stubline: Stubline, folder: Path) -> Iterator[TrappedPipeline]:
+    """Restart the services with traps and networks, and afterwards without."""
     programs = stubline.services.programs
     with ExitStack() as stack:
         proxies = {
             name: stack.enter_context(Proxy(stubline.database_url)) for name in (*STAGES, *SENDERS)
         }
-        found = Trapped(
+        pipeline = TrappedPipeline(
             stubline, {stage: Trap(folder / f"{stage}.trap") for stage in STAGES}, proxies
         )
 
@@ -97,7 +96,7 @@ def trapped(stubline: Stubline, folder: Path) -> Iterator[Trapped]:
             else:
                 delivery_ms = QUICK_DELIVERY_MS if is_trapped else DEFAULT_DELIVERY_MS
                 settings[f"STUBLINE_{name.upper()}_DELIVERY_TIMEOUT_MS"] = str(delivery_ms)
-                settings["SABOTAGE_FILE"] = str(found.traps[name].file) if is_trapped else ""
+                settings["SABOTAGE_FILE"] = str(pipeline.traps[name].file) if is_trapped else ""
                 if is_trapped:
                     module, arguments = "tests.support.sabotaged", (name,)
             programs[name].stop()
@@ -110,6 +109,6 @@ def trapped(stubline: Stubline, folder: Path) -> Iterator[Trapped]:
 
         start_all(is_trapped=True)
         try:
-            yield found
+            yield pipeline
         finally:
             start_all(is_trapped=False)

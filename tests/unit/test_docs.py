@@ -1,5 +1,5 @@
-"""Documentation cannot lie: pages are made from the code, codes have sections, and the commands
-that are told exist.
+"""Documentation cannot lie: pages are generated from the code, every error has a section, and the
+commands and paths that a page names exist.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.core import TyperGroup
 
+from deploy.docs.features import proofs, register
 from deploy.docs.pages import import_everything
 from services.console.cli import application
 from services.runtime.errors import catalogue
+from services.runtime.records import Effect, Record
 
 ROOT = Path(__file__).resolve().parents[2]
+TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
 HEADINGS = ("Meaning", "Impact", "Diagnosis", "Mitigation", "Proof that it is over")
 RUNBOOK = (ROOT / "deploy" / "runbooks" / "errors.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^## (\S+)\n(.*?)(?=^##? |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
@@ -47,12 +51,12 @@ def test_every_error_has_a_section_with_all_its_parts(code: str) -> None:
     ] == []
 
 
-def test_no_section_is_left_of_an_error_that_is_gone() -> None:
+def test_no_section_is_left_of_an_error_that_was_removed() -> None:
     assert sorted(SECTIONS) == CODES
 
 
-def told() -> Iterator[str]:
-    """Each command that a page, a next step or a help text tells its reader to type."""
+def commands_in_texts() -> Iterator[str]:
+    """Each command that a page, a next step or a help text asks its reader to type."""
     texts = {
         path.name: path.read_text("utf-8")
         for path in (ROOT / "docs").rglob("*.md")
@@ -61,17 +65,17 @@ def told() -> Iterator[str]:
     texts |= {
         path.name: path.read_text("utf-8") for path in (ROOT / "deploy" / "runbooks").rglob("*.md")
     }
-    texts |= {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md")}
+    texts |= {name: (ROOT / name).read_text("utf-8") for name in TOP}
     texts |= {code: kind.next_step for code, kind in catalogue().items()}
     for text in texts.values():
         yield from re.findall(r"`(stubline [^`]+)`", text)
         yield from re.findall(r"^ {4}(stubline [^|\n]+)", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", sorted(set(told())))
-def test_a_command_that_is_told_exists(command: str) -> None:
-    """Its name, its options and that all it needs is there; placeholders in capitals stand for what
-    they name.
+@pytest.mark.parametrize("command", sorted(set(commands_in_texts())))
+def test_a_command_in_a_text_exists(command: str) -> None:
+    """Its name and its options exist, and nothing that it needs is missing; placeholders in
+    capitals stand for what they name.
     """
     words = [stands_for(word) for word in shlex.split(command.replace("...", "why"))][1:]
     at = typer.main.get_command(application())
@@ -79,10 +83,75 @@ def test_a_command_that_is_told_exists(command: str) -> None:
         assert words[0] in at.commands, f"{words[0]} is no command"
         at = at.commands[words.pop(0)]
     if isinstance(at, TyperGroup) or not words or "--help" in words:
-        return  # named, not told to be typed with its arguments
+        return  # named, not given to be typed with its arguments
     at.make_context("stubline", words)
 
 
 def stands_for(word: str) -> str:
     numbers = {"PARTITION": "0", "N": "1", "NEXT_OFFSET": "1", "END": "1", "LIMIT": "1"}
     return numbers.get(word, "00000000-0000-0000-0000-000000000000" if word == "ID" else word)
+
+
+def paths_in(page: Path) -> Iterator[str]:
+    """The files and folders that a page names, in backticks or as links."""
+    text = page.read_text("utf-8")
+    folders = "|".join(path.name for path in ROOT.iterdir() if path.is_dir())
+    yield from re.findall(rf"`((?:{folders})/[\w./-]*)`", text)
+    for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if "://" not in link:
+            yield (page.parent / link).resolve().relative_to(ROOT).as_posix()
+
+
+PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_that_a_page_names_exists(page: Path) -> None:
+    named = [path for path in paths_in(page) if "NNNN" not in path]  # a number to be given
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_page_of_the_architecture_names_where_to_begin() -> None:
+    """Each change under its last heading names a file or a page to open first."""
+    page = ROOT / "docs" / "explanation" / "architecture.md"
+    _, _, changes = page.read_text("utf-8").partition("## To change this, open that")
+    first_lines = re.findall(r"^### .+\n\n(.+)", changes, re.MULTILINE)
+    assert len(first_lines) == changes.count("\n### ") >= 6
+    assert [line for line in first_lines if not line.startswith("Open ")] == []
+    assert len(set(paths_in(page))) > 40
+
+
+class Statements:
+    """A session that keeps what it is asked to execute."""
+
+    def __init__(self) -> None:
+        self.executed: list[tuple[str, list[int]]] = []
+
+    def execute(self, statement: str, arguments: list[int]) -> None:
+        self.executed.append((statement, arguments))
+
+
+def test_the_service_of_the_readme_is_one() -> None:
+    (code,) = re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)  # noqa: S102 - the code of the page is what is tested
+    totals, session = names["totals"], Statements()
+    records = [Record("numbers.v1", 0, offset, 0, None, b"%d" % offset, ()) for offset in (1, 2)]
+    numbers = [totals.parse(record) for record in records]
+    assert totals.handle(numbers, session) == [Effect(), Effect()]
+    assert session.executed == [("update totals set total = total + %s", [3])]
+    assert totals.input_topics == ("numbers.v1", "example.totals.replay.v1")
+
+
+def test_every_mark_of_a_feature_is_in_the_register() -> None:
+    known = {name for features in register().values() for name in features}
+    assert known >= set(proofs((ROOT / "tests").rglob("test_*.py")))
+
+
+def test_the_register_has_one_short_sentence_for_each_id() -> None:
+    rows = [row for features in register().values() for row in features.items()]
+    assert [name for name, _ in rows] == [f"SF-{number:03d}" for number in range(1, 229)]
+    assert [name for name, text in rows if not re.fullmatch(r"[A-Z][^.]{10,98}\.", text)] == [], (
+        "one sentence, in one line"
+    )

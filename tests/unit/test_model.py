@@ -1,5 +1,5 @@
-"""The model's runs are all asked about, TLC's answers are understood, and the quickest questions
-are asked each time.
+"""Each run of the model has an expected result, TLC's output is understood, and the quickest runs
+are checked each time.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ def test_every_configuration_has_an_expectation() -> None:
     assert sorted(RUNS) == sorted(path.stem for path in HERE.glob("*.cfg"))
 
 
-def test_what_the_readme_says_of_states_is_what_is_expected() -> None:
+def test_the_states_in_the_readme_are_those_that_are_expected() -> None:
     rows = re.findall(
         r"^\| ((?:`[\w-]+`(?:, )?)+) \| ([\d, ]+) \|",
         (HERE / "README.md").read_text("utf-8"),
         re.MULTILINE,
     )
-    told: dict[str, int | None] = {}
+    documented: dict[str, int | None] = {}
     for names, counts in rows:
         numbers = [
             int(count.replace(",", "")) for count in re.findall(r"\d{1,3}(?:,\d{3})*", counts)
         ]
-        told.update(zip(re.findall(r"[\w-]+", names), numbers, strict=True))
-    assert told == {run.name: run.states for run in RUNS.values() if run.verdict == HOLDS}
+        documented.update(zip(re.findall(r"[\w-]+", names), numbers, strict=True))
+    assert documented == {run.name: run.states for run in RUNS.values() if run.verdict == HOLDS}
 
 
-def test_a_configuration_that_holds_says_so() -> None:
+def test_a_configuration_that_holds_is_named_so() -> None:
     for run in RUNS.values():
-        says = "Holds" in run.asks or run.name.startswith("ask-")
-        assert says == (run.verdict == HOLDS), run.name
+        is_named_so = "Holds" in run.asks or run.name.startswith("ask-")
+        assert is_named_so == (run.verdict == HOLDS), run.name
 
 
 @pytest.mark.parametrize(
-    ("told", "meant"),
+    ("output", "expected"),
     [
         (
             "Error: Invariant I1_NotLost is violated.\nError: The behavior up to this point is:",
@@ -51,11 +51,11 @@ def test_a_configuration_that_holds_says_so() -> None:
         ("Model checking completed. No error has been found.\n12,345 states generated", HOLDS),
     ],
 )
-def test_what_tlc_says_is_understood(told: str, meant: str) -> None:
-    assert verdict(told) == meant
+def test_the_output_of_tlc_is_understood(output: str, expected: str) -> None:
+    assert verdict(output) == expected
 
 
-def test_no_answer_is_none() -> None:
+def test_output_without_a_verdict_is_no_verdict() -> None:
     assert verdict("java.lang.OutOfMemoryError").startswith("no verdict")
     assert (
         states("331 states generated, 110,788 distinct states found, 0 states left on queue.")

@@ -1,6 +1,4 @@
-"""Pictures of the documentation: made from the designs as they are, small, and none that nobody
-looks at.
-"""
+"""Pictures of the documentation show the designs as they are, are small, and stand on a page."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ BYTES_MAX = 60_000
 
 
 def test_the_pictures_show_the_designs_as_they_are() -> None:
-    """Their bytes depend on the machine, what they were made from does not."""
+    """Their bytes depend on the machine; the hashes of what they were made from do not."""
     assert (PICTURES / MADE_FROM).read_text("utf-8") == made_from(), (
         "run `python -m deploy.docs.pictures`"
     )

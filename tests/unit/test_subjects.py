@@ -1,5 +1,5 @@
-"""Whose data a dead letter is: also of what could not be read, in every service, so that a person's
-data is found.
+"""A dead letter names the order that it is about, in every service and also when its record could
+not be read, so that a person's data is found.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ SERVICES = [
 ]
 
 
-def letters_of(service: Service[Any, Any], key: bytes | None) -> list[str | None]:
-    """The subjects of the letters that come of an unreadable record with this key, one on each of
+def subjects_of(service: Service[Any, Any], key: bytes | None) -> list[str | None]:
+    """Return the subjects of the dead letters of unreadable records with this key, one on each of
     the service's topics.
     """
     clock = FakeClock()
@@ -71,16 +71,16 @@ def letters_of(service: Service[Any, Any], key: bytes | None) -> list[str | None
     return [row.dead_letter.subject_key for row in database.dead_letters.values()]
 
 
-@pytest.mark.parametrize("service", SERVICES, ids=lambda it: it.group)
+@pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.group)
 @pytest.mark.parametrize(
     ("key", "subject"),
     [(b"shop:727", "shop:727"), (b"shop:?", None), (b"\xff\x00", None), (None, None)],
 )
-def test_a_letter_of_what_cannot_be_read_says_whose_it_is(
+def test_a_dead_letter_of_an_unreadable_record_names_its_order(
     service: Service[Any, Any], key: bytes | None, subject: str | None
 ) -> None:
     without_tables = replace(service, tick=None, backlog=None)
-    assert letters_of(without_tables, key) == [subject] * len(service.topics)
+    assert subjects_of(without_tables, key) == [subject] * len(service.topics)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_letter_of_what_cannot_be_read_says_whose_it_is(
         b"shop:" + b"7" * 201,
     ],
 )
-def test_a_key_that_is_no_order_names_nobody(key: bytes) -> None:
+def test_a_key_that_is_no_order_names_none(key: bytes) -> None:
     assert order_of(key) is None
 
 

@@ -15,6 +15,7 @@ from services.runtime.admin.migrate import migrate as run_migrations
 from services.runtime.errors import BrokerUnavailable
 from services.runtime.kafka.topics import BrokerAdmin, PartitionExtent
 from services.runtime.records import TIMER, LaneKey
+from services.runtime.settings import Servers, load
 
 app = typer.Typer(no_args_is_help=True)
 app.add_typer(cli_lanes.app, name="lanes")
@@ -57,7 +58,7 @@ def migrate(
     """Migrates database, roles and topics to what this release needs. It may run again, and twice
     at once.
     """
-    servers = settings.load(Servers)
+    servers = load(Servers)
     report = run_migrations(
         servers.database_url, None if database_only else cli_support.cluster(), post=post
     )

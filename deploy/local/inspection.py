@@ -1,11 +1,9 @@
-"""What a person wants to see of the servers: records as they come, and how far each lane is
-behind.
-"""
+"""What a person wants to see of the servers: records as they come, and each lane's lag."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 import psycopg
@@ -17,7 +15,7 @@ from rich.table import Table
 
 from deploy.local.process import StackError
 from services.runtime.kafka.cluster import KafkaCluster
-from services.runtime.kafka.topics import BrokerAdmin
+from services.runtime.kafka.topics import BrokerAdmin, PartitionExtent
 from services.runtime.records import TIMER, LaneKey
 
 LANES = """
@@ -39,7 +37,7 @@ class Lane:
 
 
 def tail(cluster: KafkaCluster, topic: str, *, last: int) -> None:
-    """Prints the last records of each partition, then new ones until Ctrl-C. Joins no group and
+    """Print the last records of each partition, then new ones until Ctrl-C. Joins no group and
     commits nothing.
     """
     own: dict[str, object] = {
@@ -52,11 +50,11 @@ def tail(cluster: KafkaCluster, topic: str, *, last: int) -> None:
     known = consumer.list_topics(topic, timeout=10).topics[topic]
     if known.error is not None:
         raise StackError(f"{topic}: {known.error.str()}")
-    parts = [TopicPartition(topic, number) for number in sorted(known.partitions)]
-    for part in parts:
-        low, high = consumer.get_watermark_offsets(part, timeout=10)
-        part.offset = max(low, high - last)
-    consumer.assign(parts)
+    partitions = [TopicPartition(topic, number) for number in sorted(known.partitions)]
+    for partition in partitions:
+        low, high = consumer.get_watermark_offsets(partition, timeout=10)
+        partition.offset = max(low, high - last)
+    consumer.assign(partitions)
     try:
         for record in records(consumer):
             show(record)
@@ -90,44 +88,32 @@ def text(value: str | bytes | None) -> str:
 
 
 def lag(cluster: KafkaCluster, database_url: str) -> None:
-    """Lag by the rows of `runtime.lanes`, which decide, not by the offsets in Kafka, which are a
-    hint.
-    """
+    """Print each lane's lag by its row in `runtime.lanes`; the offsets in Kafka are only a hint."""
     with psycopg.connect(database_url, connect_timeout=5) as connection:
         try:
             lanes = connection.cursor(row_factory=class_row(Lane)).execute(LANES).fetchall()
         except psycopg.errors.UndefinedTable:
             raise StackError("this database has no lanes yet; run: make migrate") from None
     keys = {LaneKey(lane.topic, lane.partition) for lane in lanes}
-    ends = BrokerAdmin(cluster).ends(keys - {TIMER})
-    table = Table(
-        "group",
-        "topic",
-        "partition",
-        "epoch",
-        "next offset",
-        "lag",
-        "state",
-        title=time.strftime("%H:%M:%S"),
-    )
+    Console().print(lag_table(lanes, BrokerAdmin(cluster).ends(keys - {TIMER})))
+
+
+def lag_table(lanes: list[Lane], ends: Mapping[LaneKey, PartitionExtent]) -> Table:
+    columns = ("group", "topic", "partition", "epoch", "next offset", "lag", "state")
+    table = Table(*columns, title=time.strftime("%H:%M:%S"))
     for lane in lanes:
         extent = ends.get(LaneKey(lane.topic, lane.partition))
-        behind = (
-            "no such partition"
-            if extent is None
-            else str(max(0, extent.readable - lane.next_offset))
-        )
-        state = lane.stopped_code or ("outbox" if lane.has_outbox else "")
-        if extent is not None and extent.readable < extent.high:
-            state = (
-                f"{state} waits for an open transaction ({extent.high - extent.readable})".strip()
-            )
-        place = (
-            lane.consumer_group,
-            lane.topic,
-            str(lane.partition),
-            str(lane.epoch),
-            str(lane.next_offset),
-        )
-        table.add_row(*place, behind, state)
-    Console().print(table)
+        numbers = (lane.partition, lane.epoch, lane.next_offset)
+        behind = "no such partition"
+        if extent is not None:
+            behind = str(max(0, extent.readable - lane.next_offset))
+        cells = (*map(str, numbers), behind, state(lane, extent))
+        table.add_row(lane.consumer_group, lane.topic, *cells)
+    return table
+
+
+def state(lane: Lane, extent: PartitionExtent | None) -> str:
+    words = [lane.stopped_code or ("outputs to publish" if lane.has_outbox else "")]
+    if extent is not None and extent.readable < extent.high:
+        words.append(f"waits for an open transaction ({extent.high - extent.readable})")
+    return " ".join(words).strip()

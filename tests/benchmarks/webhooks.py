@@ -1,7 +1,7 @@
-"""Bench of the door: each source's callbacks a second on one core, beside FastAPI merely reading
-the same bodies, in turn.
+"""Benchmark of the webhook endpoint: each source's callbacks a second on one core, beside FastAPI
+that only reads the same bodies.
 
-The server is pinned to one core; the load, the broker and all else have the others.
+The server is pinned to one core; the load, the broker and everything else have the others.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ START_S = 20.0
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 @contextmanager
 def pinned(
     command: Sequence[str], environment: Mapping[str, str], ready: str
 ) -> Iterator[psutil.Process]:
-    """A server on the last core, until it is left."""
+    """Run a server on the last core."""
     core = max(psutil.Process().cpu_affinity() or [0])
     child = subprocess.Popen(command, env=dict(environment), stderr=subprocess.DEVNULL)
     process = psutil.Process(child.pid)
@@ -55,11 +55,11 @@ def await_answer(url: str) -> None:
     until = time.monotonic() + START_S
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - an address of ours
+            with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - an address of this machine
                 return
         except OSError as error:
             if getattr(error, "code", None) in {404, 405}:
-                return  # it answers, and that is all that is asked
+                return  # it answers, which is all that matters here
             if time.monotonic() > until:
                 raise
             time.sleep(0.1)
@@ -78,17 +78,16 @@ def load(
         f"/hooks/{kind}",
     ]
     command += ["--kind", kind, "--seconds", str(seconds), "--rate", str(rate)]
-    told: dict[str, float] = json.loads(
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    )
-    return told
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    figures: dict[str, float] = json.loads(output)
+    return figures
 
 
-def door_environment(servers: str, folder: Path, port: int) -> dict[str, str]:
-    """Every source, each with its vendor's secret and no limit of its own."""
+def endpoint_environment(servers: str, folder: Path, port: int) -> dict[str, str]:
+    """Return its environment: every source, with its vendor's secret and no limit of its own."""
     sources = folder / "sources.toml"
     paypal.share(folder)
-    os.environ[paypal.FOLDER] = str(folder)  # the door and the load are processes of their own
+    os.environ[paypal.FOLDER] = str(folder)  # the endpoint and the load are processes of their own
     blocks = list[str]()
     for kind, vendor in VENDORS.items():
         (folder / kind).write_text(vendor.secret, "utf-8")
@@ -104,7 +103,7 @@ def door_environment(servers: str, folder: Path, port: int) -> dict[str, str]:
                 [
                     f"[sources.{kind}]",
                     *lines,
-                    *(f"{name} = {json.dumps(it)}" for name, it in options.items()),
+                    *(f"{name} = {json.dumps(value)}" for name, value in options.items()),
                 ]
             )
         )
@@ -118,8 +117,8 @@ def door_environment(servers: str, folder: Path, port: int) -> dict[str, str]:
 
 
 @dataclass
-class Seen:
-    """Of one source: what the load saw at full speed, and at half of it; and the process's resident
+class SourceFigures:
+    """One source: what the load measured at full speed and at half of it, and the resident
     bytes.
     """
 
@@ -129,18 +128,18 @@ class Seen:
 
     @property
     def rate(self) -> float:
-        return median([told["rate"] for told in self.full])
+        return median([run["rate"] for run in self.full])
 
     def figures(self, kind: str, limit: float) -> list[Figure]:
-        p99 = median([told["p99_ms"] for told in self.half])
-        refused = sum(told["refused"] for told in self.full + self.half)
-        beside = f"{self.rate / limit:.0%} of {limit:,.0f}/s, FastAPI merely reading these bodies"
-        asked = f">= {LEAST_PER_SECOND:,}/s and >= {LEAST_SHARE:.0%}, none refused"
+        p99 = median([run["p99_ms"] for run in self.half])
+        refused = sum(run["refused"] for run in self.full + self.half)
+        beside = f"{self.rate / limit:.0%} of {limit:,.0f}/s, FastAPI only reading these bodies"
+        limit_text = f">= {LEAST_PER_SECOND:,}/s and >= {LEAST_SHARE:.0%}, none refused"
         met = self.rate >= max(LEAST_PER_SECOND, LEAST_SHARE * limit) and not refused
         return [
-            Figure(f"door, {kind}, one core", f"{self.rate:,.0f}/s", beside, asked, met),
+            Figure(f"webhooks, {kind}, one core", f"{self.rate:,.0f}/s", beside, limit_text, met),
             Figure(
-                f"door, {kind}, at half of it",
+                f"webhooks, {kind}, at half of it",
                 f"p99 {p99:.0f} ms",
                 f"{self.rate / 2:,.0f}/s",
                 "< 50 ms",
@@ -149,11 +148,13 @@ class Seen:
         ]
 
 
-def measure_door(servers: str, folder: Path, seconds: float, kind: str, seen: Seen) -> None:
-    """A process of its own, at full speed and then at half."""
+def measure_endpoint(
+    servers: str, folder: Path, seconds: float, kind: str, seen: SourceFigures
+) -> None:
+    """Measure a new process, at full speed and then at half."""
     port, health_port = free_port(), free_port()
-    command = [sys.executable, "-m", "tests.benchmarks.door_process"]
-    environment = door_environment(servers, folder, port) | {
+    command = [sys.executable, "-m", "tests.benchmarks.webhooks_process"]
+    environment = endpoint_environment(servers, folder, port) | {
         "STUBLINE_INGEST_WEBHOOK_HEALTH_PORT": str(health_port)
     }
     with pinned(command, environment, f"http://127.0.0.1:{health_port}/readyz") as process:
@@ -164,24 +165,24 @@ def measure_door(servers: str, folder: Path, seconds: float, kind: str, seen: Se
 
 def measure_bare(seconds: float, kind: str) -> float:
     port = free_port()
-    command = [sys.executable, "-m", "tests.benchmarks.bare_door", "--port", str(port)]
+    command = [sys.executable, "-m", "tests.benchmarks.bare_fastapi", "--port", str(port)]
     with pinned(command, os.environ, f"http://127.0.0.1:{port}/hooks/shop"):
         return load(port, seconds, kind)["rate"]
 
 
 def figures(servers: str, *, seconds: float = 3.0, runs: int = 3) -> list[Figure]:
-    """The topic of the callbacks must exist: `stubline migrate`."""
-    found, resident = list[Figure](), 0
+    """Measure every source. The topic of the callbacks must exist: `stubline migrate`."""
+    rows, resident = list[Figure](), 0
     with tempfile.TemporaryDirectory() as folder:
         for kind in VENDORS:
-            bare, seen = list[float](), Seen()
+            bare, seen = list[float](), SourceFigures()
             for _ in range(runs):
                 bare.append(measure_bare(seconds, kind))
-                measure_door(servers, Path(folder), seconds, kind, seen)
-            found += seen.figures(kind, median(bare))
+                measure_endpoint(servers, Path(folder), seconds, kind, seen)
+            rows += seen.figures(kind, median(bare))
             resident = max(resident, seen.resident)
-    return [*found, Figure("door, resident", f"{resident / 2**20:.0f} MB", "", "printed")]
+    return [*rows, Figure("webhooks, resident", f"{resident / 2**20:.0f} MB", "", "printed")]
 
 
 if __name__ == "__main__":
-    show("Door", figures(os.environ["KAFKA_BOOTSTRAP_SERVERS"]))
+    show("Webhook endpoint", figures(os.environ["KAFKA_BOOTSTRAP_SERVERS"]))

@@ -1,5 +1,5 @@
-"""What the door is measured against: FastAPI that merely reads the body, on the same server with
-the same settings.
+"""What the webhook endpoint is measured against: FastAPI that only reads the body, on the same
+server with the same settings.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ app = FastAPI()
 
 
 @app.post("/hooks/{source:path}")
-async def hook(source: str, request: Request) -> Response:  # noqa: ARG001 - a path parameter as the door has one
+async def hook(source: str, request: Request) -> Response:  # noqa: ARG001 - a path parameter, as the webhook endpoint has one
     return Response(str(len(await request.body())))
 
 

@@ -1,0 +1,91 @@
+"""Names hold no word that the glossary bans, and each term of our own is used."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+
+import pytest
+
+from deploy.docs import words
+from deploy.docs.words import GLOSSARY, allowed, banned, counts, files, names, terms, totals
+
+PAGE = GLOSSARY.read_text("utf-8")
+RULE = banned(PAGE)
+AGAIN = "run `python -m deploy.docs.words --write` once it is less"
+
+
+def test_no_name_holds_a_banned_word_but_those_that_are_counted() -> None:
+    now, listed = counts(RULE, files()), allowed()
+    more = {
+        f"{path}: {word}"
+        for path, found in now.items()
+        for word, count in found.items()
+        if count > listed.get(path, {}).get(word, 0)
+    }
+    assert not more, "`python -m deploy.docs.words --where WORD` prints the names"
+
+
+def test_the_list_of_what_still_holds_one_only_shrinks() -> None:
+    assert totals(allowed()) == totals(counts(RULE, files())), AGAIN
+
+
+def test_every_term_of_our_own_is_used() -> None:
+    used = {word for path in files() for name in names(path) for word in words.words_of(name)}
+    ours = [term for term, is_ours in terms(PAGE).items() if is_ours]
+    assert ours
+    assert [term for term in ours if not {stem(word) for word in term.split()} <= stems(used)] == []
+
+
+def stem(word: str) -> str:
+    """Singular and plural are one; names say `conserved` where prose says conservation."""
+    return word.removesuffix("s").removesuffix("ation")[:6]
+
+
+def stems(used: set[str]) -> set[str]:
+    return {stem(word) for word in used}
+
+
+def test_every_term_stands_once_and_none_is_banned() -> None:
+    rows = [first.removesuffix(" (ours)") for first, _ in words.rows(PAGE, "term")]
+    assert [term for term, count in Counter(rows).items() if count > 1] == []
+    assert [term for term in rows if list(RULE.phrases_in(term.replace(" ", "_")))] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("told", {"told"}),
+        ("toldAgain", {"told"}),
+        ("STUBLINE_DOOR_PORT", {"door"}),
+        ("letters_of", {"letters"}),
+        ("dead_letters_of", set()),
+        ("OpenDeadLetter", set()),
+        ("gave_up", {"gave up"}),
+        ("it", {"it"}),
+        ("split", set()),
+        ("again", {"again"}),
+        ("sent_again", set()),
+    ],
+)
+def test_a_banned_word_is_found_as_a_word_and_not_as_letters(name: str, found: set[str]) -> None:
+    assert set(RULE.phrases_in(name)) == found
+
+
+def test_all_kinds_of_names_are_seen() -> None:
+    source = (
+        "class Told:\n    said: int\n\n    def say(self, door):\n        self.rest = turn = 1\n"
+        "        return turn, 'stubline_away_total', 'a sentence that is told'\n"
+    )
+    found = {word for name in words.names_in_python(ast.parse(source)) for word in words_of(name)}
+    assert found >= {"told", "said", "say", "door", "rest", "turn", "away"}
+
+
+def words_of(name: str) -> set[str]:
+    return set(RULE.phrases_in(name))
+
+
+def test_a_moved_file_is_no_growth_and_a_new_name_is() -> None:
+    before = {"services/a.py": {"told": 2}}
+    assert words.grown(before, {"services/b.py": {"told": 2}}) == {}
+    assert words.grown(before, {"services/a.py": {"told": 2, "said": 1}}) == {"said": 1}
