@@ -423,7 +423,7 @@ def test_each_item_is_a_record_of_its_order() -> None:
     parsed = [vendors.parse(ADYEN.record(Sample(movement.data or b""))) for movement in found]
     assert [movement.order_id for movement in parsed] == ["shop:727", "shop:728", None]
     assert len({movement.key for movement in parsed}) == 3
-    assert sum(len(movement.data or b"") for movement in records) < 1.2 * len(several.body)
+    assert sum(len(movement.data or b"") for movement in found) < 1.2 * len(several.body)
     with pytest.raises(CallbackUnreadable, match="has 3 items"):
         vendors.parse(callbacks.record(several.body, kind=ADYEN.source.type, orders_of="shop"))
 
