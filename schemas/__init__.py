@@ -1,3 +1,3 @@
-"""The language everyone speaks: events and their envelope, topics, the SQL migrations. Imports no
+"""What all services share: events and their envelope, topics, and the SQL migrations. It imports no
 service.
 """

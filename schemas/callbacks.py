@@ -1,5 +1,5 @@
-"""What comes in from outside: callbacks as they were sent, byte for byte, and orders that a
-storefront publishes itself.
+"""Inputs from outside: callbacks, byte for byte as they were sent, and orders that a storefront
+publishes itself.
 """
 
 from __future__ import annotations
@@ -12,21 +12,25 @@ from schemas.envelope import Input
 from schemas.orders import Currency, Line, Person, Source
 
 TOPIC = "callbacks.received.v1"
-# data: the raw body; extension `callbacktopic`: X-WC-Webhook-Topic
+# The event types, each with what its data is.
+# The raw body. The extension `callbacktopic` is the header X-WC-Webhook-Topic.
 WOOCOMMERCE = "stubline.callback.woocommerce.v1"
-STRIPE = "stubline.callback.stripe.v1"  # data: the Event, without card data
-ADYEN = "stubline.callback.adyen.v1"  # data: the notification, one of its items, without card data
-TICKETEVOLUTION = "stubline.callback.ticketevolution.v1"  # data: the form as it was posted
-TICKETEVOLUTION_ORDER = (
-    "stubline.read.ticketevolution.v1"  # data: an order as the signed API shows it
-)
-# data: the raw body, without data of a card; extension `ordersof`, as all that follow
+# The Event, without card data.
+STRIPE = "stubline.callback.stripe.v1"
+# A notification with one of its items, without card data.
+ADYEN = "stubline.callback.adyen.v1"
+# The form as it was posted.
+TICKETEVOLUTION = "stubline.callback.ticketevolution.v1"
+# An order as the signed API returns it.
+TICKETEVOLUTION_ORDER = "stubline.read.ticketevolution.v1"
+# The raw body, without card data. This one and the next two have the extension `ordersof`.
 PAYPAL = "stubline.callback.paypal.v1"
-RISKIFIED = "stubline.callback.riskified.v1"  # data: the raw body
-SIGNIFYD = (
-    "stubline.callback.signifyd.v1"  # data: the raw body; extension `callbacktopic`: the checkpoint
-)
-NATIVE = "stubline.storefront.order.v1"  # data: NativeOrder as JSON
+# The raw body.
+RISKIFIED = "stubline.callback.riskified.v1"
+# The raw body. The extension `callbacktopic` is the checkpoint.
+SIGNIFYD = "stubline.callback.signifyd.v1"
+# A NativeOrder as JSON.
+NATIVE = "stubline.storefront.order.v1"
 
 
 def received(
@@ -39,11 +43,11 @@ def received(
     content_type: str,
     **extensions: str,
 ) -> Input:
-    """A callback as the door publishes it, its body byte for byte. The event's time is when the
-    door received it, set once.
+    """Return a callback as the webhook endpoint publishes it, its body byte for byte.
 
-    `key` is the order's, `source:external id`, or whatever stands for one that is not known.
-    `reception_id` names this reception, not the callback: what repeats is judged by what it means.
+    The event's time is the time of its receipt. `key` is that of the order, `source:external id`,
+    or a stand-in if the order is not known. `reception_id` identifies this receipt and not the
+    callback: repeats are found by idempotency key and content hash.
     """
     return Input(
         topic=TOPIC,
@@ -58,8 +62,8 @@ def received(
 
 
 class NativeOrder(BaseModel):
-    """An order as a storefront publishes it straight to `callbacks.received.v1` (ce_source
-    `/sources/{source}`).
+    """An order as a storefront publishes it directly to `callbacks.received.v1`, with the ce_source
+    `/sources/{source}`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -1,8 +1,8 @@
 """The events as JSON Schemas: what others may build on, and what a release may not break.
 
-`schemas/json/*.json` is made from the models (`python -m schemas.contract`);
-`schemas/json/released/` is what the last release promised. A reader of the last release must
-understand a writer of this one, and this one's reader the last's writer.
+`schemas/json/*.json` is generated from the models (`python -m schemas.contract`), and
+`schemas/json/released/` is the contract of the last release. A reader of the last release must
+understand the events of this one, and a reader of this one the events of the last.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ SNAPSHOTS: tuple[type[Snapshot], ...] = (
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """By event type. Snapshots as they are written, the native order as it is read."""
-    made = {event.event_type: event.model_json_schema(mode="serialization") for event in SNAPSHOTS}
-    return made | {NATIVE: NativeOrder.model_json_schema(mode="validation")}
+    """Return schemas by event type: of snapshots as they are written, of native orders as read."""
+    written = {
+        event.event_type: event.model_json_schema(mode="serialization") for event in SNAPSHOTS
+    }
+    return written | {NATIVE: NativeOrder.model_json_schema(mode="validation")}
 
 
 def rendered() -> dict[str, str]:
-    """File name -> text."""
+    """Return the text of each file by its name."""
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return {
         f"{name}.json": json.dumps(head | {"$id": name} | schema, indent=2, sort_keys=True) + "\n"
@@ -46,17 +48,17 @@ def rendered() -> dict[str, str]:
 
 
 def incompatibilities(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What somebody who relied on the old schema would stumble over. Adding an optional field, or a
-    word to an enumeration whose readers are deployed first, breaks nothing.
+    """Return what would break a reader or a writer of the old schema.
+
+    An optional field may be added, and so may a word of an enumeration if its readers are deployed
+    first.
     """
     return list(_Comparison(old, new).of(old, new, "$"))
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Two schemas, each with its own definitions. Those that stand inside themselves are followed
-    once.
-    """
+    """Two schemas, each with its own definitions. A recursive definition is followed once."""
 
     old_root: dict[str, Any]
     new_root: dict[str, Any]
@@ -72,7 +74,7 @@ class _Comparison:
             yield f"{at}: was {old.get('type')}, is {new.get('type')}"
         yield from self._fields(old, new, at)
         yield from (
-            f"{at}: the word {word!r} is gone"
+            f"{at}: the word {word!r} was removed"
             for word in old.get("enum", [])
             if word not in new.get("enum", [])
         )
@@ -80,15 +82,15 @@ class _Comparison:
             if isinstance(old.get(keyword), dict) and isinstance(new.get(keyword), dict):
                 yield from self.of(old[keyword], new[keyword], f"{at}[]")
         if not _choices(old) <= _choices(new):
-            yield f"{at}: one of the choices is gone"
+            yield f"{at}: one of the choices was removed"
 
     def _fields(self, old: Any, new: Any, at: str) -> Iterator[str]:
-        there = new.get("properties", {})
+        fields = new.get("properties", {})
         for name, content in old.get("properties", {}).items():
-            if name in there:
-                yield from self.of(content, there[name], f"{at}.{name}")
+            if name in fields:
+                yield from self.of(content, fields[name], f"{at}.{name}")
             else:
-                yield f"{at}.{name}: is gone"
+                yield f"{at}.{name}: was removed"
         required = [name for name in new.get("required", []) if name not in old.get("required", [])]
         yield from (f"{at}.{name}: is required now" for name in required)
 

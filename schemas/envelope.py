@@ -1,10 +1,10 @@
-"""How an event travels: CloudEvents 1.0 on Kafka, binary mode; structured mode is read too, for
-storefronts may send it.
+"""The envelope of events: CloudEvents 1.0 on Kafka in binary mode. Structured mode is parsed too,
+because storefronts may send it.
 
-What a service says is a `Snapshot`: all that its writer knows of a key, with its place in the
-writer's history of that key. What comes from outside, callbacks and commands, is an `Input`, known
-by its own id. The trace context of the hop travels in the header `traceparent`, beside the event
-and not in it.
+What a service publishes is a `Snapshot`: all that its writer knows of a key, with its position in
+the writer's history of that key. What comes from outside, callbacks and commands, is an `Input`,
+identified by its own id. The trace context of the hop is in the header `traceparent`, beside the
+event and not in it.
 """
 
 import base64
@@ -22,27 +22,23 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 Headers = Sequence[tuple[str, bytes | None]]  # Kafka allows a header without a value
 ReadHeaders = Collection[tuple[str, bytes | None]]
 
-EVENT_IDS = UUID(
-    "6f0f2a52-6f0b-5d3c-9b43-6b7a2f3a9f10"
-)  # the namespace of every snapshot's id; never changes
+# The namespace of every snapshot's id; it never changes.
+EVENT_IDS = UUID("6f0f2a52-6f0b-5d3c-9b43-6b7a2f3a9f10")
 CONTENT_TYPE = "application/json"
 STRUCTURED = "application/cloudevents"
 REQUIRED = ("specversion", "id", "source", "type")
-NEWER_RELEASE = frozenset(
-    {"enum", "literal_error", "union_tag_invalid"}
-)  # pydantic's names for a word it does not know
+# Pydantic's types of the errors of an unknown word.
+NEWER_RELEASE = frozenset({"enum", "literal_error", "union_tag_invalid"})
 
-NUL = re.compile(
-    rb"(?<!\\)(?:\\\\)*\\u0000"
-)  # escaped in JSON: a backslash that is not itself escaped
+# The character NUL, escaped in JSON by a backslash that is not itself escaped.
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
-Slug = Annotated[
-    str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9.-]*$")
-]  # pydantic's `$` ends the text, not the line
+# Pydantic's `$` matches the end of the text, not of a line.
+Slug = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9.-]*$")]
 
 
 class Output(NamedTuple):
-    """A record to be: complete, so that whoever produces it again produces the same bytes."""
+    """A record to be produced. It is complete: produced again, it has the same bytes."""
 
     topic: str
     key: bytes | None
@@ -51,8 +47,8 @@ class Output(NamedTuple):
 
 
 class Position(NamedTuple):
-    """A snapshot's place in its writer's history of a key. Greater is newer; the positions of two
-    writers say nothing.
+    """A snapshot's place in its writer's history of a key. Greater is newer; the positions of
+    different writers cannot be compared.
     """
 
     generation: int
@@ -60,23 +56,24 @@ class Position(NamedTuple):
 
 
 class NotAnEvent(ValueError):
-    """The bytes are not the event that stands in their topic. It can never be read: a dead
-    letter.
+    """The bytes are not an event of their topic. They can never be parsed, so the record becomes a
+    dead letter.
     """
 
 
 class NewerVocabulary(ValueError):
-    """Well formed, but it uses a word that this release does not know. Stop and deploy: it must not
-    be dead-lettered.
+    """A well-formed event uses a word that this release does not know.
+
+    The lane stops until a newer release is deployed; the record is not dead-lettered.
     """
 
 
 class Snapshot(BaseModel):
-    """All that a writer knows of a key. Whoever reads the last one knows everything; copies and
+    """All that a writer knows of a key. The last snapshot contains everything, so duplicates and
     late ones do no harm.
 
-    A writer's name stands for one history: a service that tells two kinds of things of one key has
-    two writers' names.
+    A writer's name identifies one history: a service that publishes two kinds of snapshots of one
+    key has two writers' names.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -101,19 +98,20 @@ class Snapshot(BaseModel):
 
     @property
     def event_id(self) -> UUID:
-        """The same for every copy, from whichever process: a repeat is recognisable anywhere."""
+        """Return an id that every copy shares, whichever process made it."""
         return uuid5(EVENT_IDS, f"{self.writer}/{self.generation}/{self.sequence}/{self.key}")
 
     def digest(self) -> bytes:
-        """What it says, without its place in history. A service speaks when this differs from the
-        last it said.
+        """Return SHA-256 of the content without its position. A writer publishes when it differs
+        from that of its last snapshot.
         """
-        said = self.model_dump_json(exclude={"generation", "sequence"})
-        return hashlib.sha256(said.encode()).digest()
+        content = self.model_dump_json(exclude={"generation", "sequence"})
+        return hashlib.sha256(content.encode()).digest()
 
     def encode(self, *, time: str, traceparent: str | None = None) -> Output:
-        """`time` is RFC 3339 in UTC. The value alone is the full snapshot; the headers repeat what
-        a router needs.
+        """Return the record. `time` is RFC 3339 in UTC.
+
+        The value alone is the full snapshot; the headers repeat what a router needs.
         """
         key = self.key.encode()
         headers: list[tuple[str, bytes | None]] = [
@@ -121,10 +119,8 @@ class Snapshot(BaseModel):
             ("ce_id", str(self.event_id).encode()),
             ("ce_time", time.encode()),
             ("ce_subject", key),
-            (
-                "ce_sequence",
-                b"%019d.%019d" % (self.generation, self.sequence),
-            ),  # sorts as text, as the extension asks
+            # Sorts as text, as the extension requires.
+            ("ce_sequence", b"%019d.%019d" % (self.generation, self.sequence)),
         ]
         if traceparent is not None:
             headers.append(("traceparent", traceparent.encode()))
@@ -132,14 +128,14 @@ class Snapshot(BaseModel):
 
     @classmethod
     def read(cls, headers: ReadHeaders, value: bytes | None) -> Self:
-        """The snapshot of a record. NotAnEvent: can never be read. NewerVocabulary: not by this
-        release.
+        """Return the snapshot of a record. Raises NotAnEvent if no release can parse it, and
+        NewerVocabulary if this release cannot.
         """
-        return cls.read_whole(headers, value)[0]
+        return cls.read_with_document(headers, value)[0]
 
     @classmethod
-    def read_whole(cls, headers: ReadHeaders, value: bytes | None) -> tuple[Self, bytes]:
-        """As `read`, and the snapshot's JSON as it came, for who keeps it."""
+    def read_with_document(cls, headers: ReadHeaders, value: bytes | None) -> tuple[Self, bytes]:
+        """Return the snapshot as `read` does, and its JSON as it was received."""
         data = (
             value
             if _is_binary_mode(cls.event_type, headers)
@@ -150,14 +146,15 @@ class Snapshot(BaseModel):
         try:
             return cls.model_validate_json(data), data
         except ValidationError as error:
-            raise _read_error(
-                cls, error
-            ) from None  # pydantic's own text would carry the input into logs and letters
+            # Pydantic's own text would carry the input into logs and dead letters.
+            raise _read_error(cls, error) from None
 
 
 def _is_binary_mode(event_type: str, headers: ReadHeaders) -> bool:
-    """An event of that type in binary mode, as our own services write it. Headers that nobody reads
-    are not decoded, so one of them may be no UTF-8; else `read_event` says the same.
+    """Return whether the record is an event of that type in binary mode, as our services write it.
+
+    It agrees with `read_event`, except that headers that nothing reads are not decoded, so they
+    need not be UTF-8.
     """
     known = dict(headers)
     return (
@@ -185,7 +182,7 @@ def _fixed_headers(event_type: str, writer: str) -> tuple[tuple[str, bytes], ...
 
 
 def source_of(writer: str) -> str:
-    """The CloudEvents source of what a writer says: a relative reference, the same in every
+    """Return the CloudEvents source of a writer: a relative reference, the same in every
     installation.
     """
     return f"/stubline/{writer}"
@@ -193,7 +190,7 @@ def source_of(writer: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An event from outside, known by its own id: source and id together name it for ever."""
+    """An event from outside. Source and id together identify it for ever."""
 
     topic: str
     key: str
@@ -205,7 +202,7 @@ class Input:
     extensions: Mapping[str, str] = field(default_factory=dict)
 
     def encode(self, *, time: str, traceparent: str | None = None) -> Output:
-        """`time` is RFC 3339 in UTC: when it was received. The data goes through byte for byte."""
+        """Return the record, its data unchanged. `time` of receipt is RFC 3339 in UTC."""
         attributes = {
             "specversion": "1.0",
             "id": self.id,
@@ -225,7 +222,7 @@ class Input:
 
 
 class CloudEvent(NamedTuple):
-    """An event as it was read, in whichever mode it came. Attributes are text, without their
+    """An event as it was received, in either mode. Attributes are text, without their prefix
     `ce_`.
     """
 
@@ -246,8 +243,9 @@ class CloudEvent(NamedTuple):
 
 
 def read_event(headers: ReadHeaders, value: bytes | None) -> CloudEvent:
-    """The event of a record, or NotAnEvent. Of two headers of one name the last counts, as for
-    Kafka's own clients.
+    """Return the event of a record. Raises NotAnEvent.
+
+    If a header is repeated, the last value wins, as in Kafka's own clients.
     """
     try:
         attributes: dict[str, str] = {}
@@ -263,10 +261,7 @@ def read_event(headers: ReadHeaders, value: bytes | None) -> CloudEvent:
             attributes["datacontenttype"] = content_type.decode()
         is_structured = content_type.lower().startswith(STRUCTURED.encode())
         event = _structured(value) if is_structured else CloudEvent(attributes, value)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # json's (deep ones too), base64's and the decoder's
+    except (ValueError, RecursionError) as error:  # of json (also by depth), base64 and UTF-8
         raise NotAnEvent(str(error)) from None
     if missing := [name for name in REQUIRED if not event.attributes.get(name)]:
         raise NotAnEvent(f"not a CloudEvent: {', '.join(missing)} missing")
@@ -288,9 +283,11 @@ def _structured(value: bytes | None) -> CloudEvent:
         return CloudEvent(attributes, base64.b64decode(encoded, validate=True))
     if data is None:
         return CloudEvent(attributes, None)
-    as_is = isinstance(data, str) and "json" not in attributes.get("datacontenttype", CONTENT_TYPE)
+    is_text = isinstance(data, str) and "json" not in attributes.get(
+        "datacontenttype", CONTENT_TYPE
+    )
     return CloudEvent(
-        attributes, (data if as_is else json.dumps(data, ensure_ascii=False)).encode()
+        attributes, (data if is_text else json.dumps(data, ensure_ascii=False)).encode()
     )
 
 
@@ -303,24 +300,24 @@ def _text(content: object) -> str:
 
 
 def header(headers: ReadHeaders, name: str) -> str | None:
-    """The last header of that name, or nothing when it is missing or is no text."""
-    found = None
+    """Return the last header of that name, or None if it is missing or not UTF-8."""
+    last = None
     for candidate, content in headers:
         if candidate == name and content is not None:
-            found = content
+            last = content
     try:
-        return None if found is None else found.decode()
+        return None if last is None else last.decode()
     except UnicodeDecodeError:
         return None
 
 
 def _read_error(cls: type[Snapshot], error: ValidationError) -> ValueError:
-    faults = error.errors(include_input=False, include_url=False, include_context=False)
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
     text = f"{cls.__name__}: " + "; ".join(
-        f"{'.'.join(map(str, fault['loc'])) or '.'}: {fault['msg']}" for fault in faults
+        f"{'.'.join(map(str, problem['loc'])) or '.'}: {problem['msg']}" for problem in problems
     )
     return (
         NewerVocabulary(text)
-        if {fault["type"] for fault in faults} <= NEWER_RELEASE
+        if {problem["type"] for problem in problems} <= NEWER_RELEASE
         else NotAnEvent(text)
     )

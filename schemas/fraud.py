@@ -1,4 +1,4 @@
-"""What those who check orders for fraud say of one."""
+"""The verdicts of fraud checkers on an order."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Word = Literal["approved", "declined", "pending", "unchecked"]
 
 
 class FraudVerdict(SnapshotPart):
-    """One checker's last word. Only `approved` and `unchecked` (the shop does not ask him) let an
-    order go.
+    """The last verdict of one checker. Only `approved` and `unchecked` (the shop does not have it
+    check the order) let an order be released.
     """
 
     source: Source
     verdict: Word = Field(
-        description="A word of the vendor's that nobody knows is `pending`: it lets nothing go."
+        description="A vendor's word that this release does not know is `pending`."
     )
     detail: str = Field("", max_length=200, description="The vendor's own words.")
     score: float | None = Field(None, description="The vendor's, on its own scale.")
@@ -28,9 +28,7 @@ class FraudVerdict(SnapshotPart):
 
 
 class FraudSignals(Snapshot):
-    """All verdicts of vendors on an order, by who said them (a review of several:
-    `source:review`).
-    """
+    """All verdicts on an order by their source (`source:review` for each of several reviews)."""
 
     topic: ClassVar[str] = "fraud.signals.v1"
     event_type: ClassVar[str] = "stubline.fraud.signals.v1"

@@ -1,9 +1,8 @@
-"""The migrations as they stand in schemas/migrations/: read, checked and put in order. Applying
-them is the runtime's work.
+"""Reads, checks and sorts the migrations of schemas/migrations/. The runtime applies them.
 
-`NNNN_name.pre.sql` runs before the new code, and the last release works on it. `NNNN_name.post.sql`
-runs after the old code is gone. `roles.sql` runs at the end of every migration: one role a service,
-with the rights that it needs and no more.
+`NNNN_name.pre.sql` runs before the new code, and the last release works on its result.
+`NNNN_name.post.sql` runs after the old code is stopped everywhere. `roles.sql` runs at the end of
+every migration: one role per service, with the rights that it needs and no more.
 """
 
 import hashlib
@@ -19,7 +18,7 @@ ROLES = "roles.sql"
 
 
 class Phase(IntEnum):
-    """When a file runs, seen from the new code."""
+    """Whether a file runs before the new code or after the old."""
 
     PRE = 0
     POST = 1
@@ -27,8 +26,8 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file. What was applied is known by name, and its text by its hash: an applied file never
-    changes.
+    """One file. An applied file is identified by its name, and its hash shows whether its text has
+    changed.
     """
 
     name: str
@@ -42,37 +41,38 @@ class Migration:
 
 
 class MigrationsUnreadableError(ValueError):
-    """The folder does not hold what it should: a gap in the numbers, a name of another form."""
+    """The folder is not a list of migrations: a gap in the numbers, or a name of another form."""
 
 
 def arrange(texts: Mapping[str, str]) -> list[Migration]:
-    """All `pre` files by number, then all `post` files by number: on a new database too, so there
-    is one order to test.
+    """Return all `pre` files by number, then all `post` files by number.
+
+    A new database is migrated in the same order as an old one, so there is one order to test.
     """
-    found = []
+    migrations = []
     for name, text in texts.items():
         if not (match := NAME.fullmatch(name)):
             raise MigrationsUnreadableError(
                 f"{name} is no migration: call it NNNN_name.pre.sql or NNNN_name.post.sql"
             )
-        found.append(Migration(name, int(match[1]), Phase[match[2].upper()], text))
-    numbers = sorted({migration.number for migration in found})
+        migrations.append(Migration(name, int(match[1]), Phase[match[2].upper()], text))
+    numbers = sorted({migration.number for migration in migrations})
     if numbers != list(range(1, len(numbers) + 1)):
         raise MigrationsUnreadableError(f"the numbers of the migrations have a gap: {numbers}")
-    placed = sorted(
-        found, key=lambda migration: (migration.phase, migration.number, migration.name)
-    )
-    for one, other in pairwise(placed):
+    migrations.sort(key=lambda migration: (migration.phase, migration.number, migration.name))
+    for one, other in pairwise(migrations):
         if (one.phase, one.number) == (other.phase, other.number):
             raise MigrationsUnreadableError(f"{one.name} and {other.name} have one number")
-    return placed
+    return migrations
 
 
 def pending(
     migrations: Iterable[Migration], applied: Mapping[str, str], *, post: bool
 ) -> list[Migration]:
-    """What is still to be run. A file that was applied with another text is refused: nobody knows
-    what stands there.
+    """Return the migrations that are still to be run. `post`: also those of the phase POST.
+
+    Raises ChangedMigrationError for a file that was applied with another text, because the state of
+    the database is then unknown.
     """
     to_run = []
     for migration in migrations:
@@ -85,11 +85,11 @@ def pending(
 
 
 class ChangedMigrationError(ValueError):
-    """An applied file has another text than it had."""
+    """An applied file has another text than when it was applied."""
 
 
 def listing() -> list[Migration]:
-    """The project's own."""
+    """Return the project's own migrations."""
     folder = files("schemas").joinpath("migrations")
     texts = {
         entry.name: entry.read_text("utf-8")

@@ -1,10 +1,9 @@
-"""What services say of an order: what is known of it, what was decided, which tickets it has, what
-was delivered.
+"""The events of an order: what is known of it, what was decided, which tickets it has, and what was
+delivered.
 
 Every event is a full snapshot of what its writer knows of the order (schemas.envelope). Amounts are
-integers in minor units of their currency; times are UTC. Internal readers ignore fields that they
-do not know; a word of an enumeration that they do not know means that the writer is newer, and
-stops them.
+integers in minor units of their currency; times are UTC. Internal readers ignore unknown fields. An
+unknown word of an enumeration means that the writer is newer, and stops them.
 """
 
 from __future__ import annotations
@@ -21,18 +20,20 @@ from schemas.envelope import Snapshot
 Source = Annotated[
     str,
     Field(
-        pattern=r"^[a-z0-9-]{1,32}$", description="A shop or gateway: the slug in the door's path."
+        pattern=r"^[a-z0-9-]{1,32}$",
+        description="A shop or gateway: the slug in the path of its webhook endpoint.",
     ),
 ]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217.")]
-# The door's `?` stands for an id that it could not read.
+# The webhook endpoint writes `?` for an id that it could not parse.
 ORDER_ID = re.compile(r"[a-z0-9-]{1,32}:(?!\?)\S{1,200}")
-TICKETS_PER_ORDER_MAX = 2_000  # the rest of a larger order is refund due
+TICKETS_PER_ORDER_MAX = 2_000  # beyond them refunds are due
 
 
 def order_of(key: bytes | None) -> str | None:
-    """Whose data a record is, as far as its key tells: what cannot be read is a person's all the
-    same.
+    """Return the id of the order whose data a record holds, or None if its key does not name one.
+
+    Such a record may hold personal data all the same.
     """
     text = (key or b"").decode("utf-8", "replace")
     return (
@@ -41,7 +42,7 @@ def order_of(key: bytes | None) -> str | None:
 
 
 class SnapshotPart(BaseModel):
-    """Inside a snapshot."""
+    """The base of the models inside a snapshot."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -52,8 +53,10 @@ class Person(SnapshotPart):
 
 
 def is_omitted(value: object) -> bool:
-    """Fields that few orders need are written for those alone, so that the others are written as by
-    earlier releases.
+    """Return whether a field is left out when it is written.
+
+    Fields that few orders need are only written for those, so that the snapshots of all others are
+    the same as those of earlier releases.
     """
     return value is None or value == ""
 
@@ -63,15 +66,14 @@ UncountableText = Annotated[
     Field(
         max_length=100,
         description="What the source wrote where no minor units of a currency can be counted; "
-        "empty: nothing. Left out: "
-        "the amount is counted.",
+        "empty: nothing. Left out: the amount is counted.",
         exclude_if=lambda text: text is None,
     ),
 ]
 
 
 class Line(SnapshotPart):
-    """One product of an order. Its id survives edits of the quantity."""
+    """One product of an order. Its id stays the same when the quantity is edited."""
 
     line_id: str = Field(min_length=1, max_length=64)
     product_id: str = Field("", max_length=64)
@@ -80,7 +82,7 @@ class Line(SnapshotPart):
     quantity: int = Field(ge=0, le=1_000_000)
     total_minor: int = Field(0, description="0, and no amount, where `total_text` stands.")
     recipient: Person | None = Field(
-        None, description="Of a gift, who shall hold its tickets. None: the buyer."
+        None, description="Of a gift: the person who is to hold its tickets. None: the buyer."
     )
     numbers: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
         (),
@@ -88,7 +90,7 @@ class Line(SnapshotPart):
         description="Ticket numbers that the buyer chose, in the order of the tickets.",
     )
     is_eticket: bool | None = Field(
-        None, description="Whether it is delivered as a file. None: the shop does not say."
+        None, description="Whether it is delivered as a file. None: the shop does not report it."
     )
     variation_id: str = Field(
         "",
@@ -102,7 +104,7 @@ class Line(SnapshotPart):
 
 
 class Storefront(SnapshotPart):
-    """The order as its shop last told it."""
+    """The order as its shop last reported it."""
 
     status: str = Field(
         min_length=1, max_length=40, description="Normalised: lower case, without a `wc-` prefix."
@@ -111,11 +113,11 @@ class Storefront(SnapshotPart):
         "",
         max_length=40,
         description=(
-            "Who buys, where a marketplace tells kinds of buyers apart: `tevo`, `office`, `client`."
+            "The kind of buyer, where a marketplace distinguishes them: `tevo`, `office`, `client`."
         ),
     )
     number: str = Field(
-        "", max_length=64, description="What the shop prints; may differ from its id."
+        "", max_length=64, description="The number that the shop prints; may differ from the id."
     )
     currency: Currency = Field(description="ISO 4217. `XXX`, where `currency_text` stands.")
     total_minor: int = Field(description="0, and no amount, where `total_text` stands.")
@@ -123,7 +125,7 @@ class Storefront(SnapshotPart):
         0, ge=0, description="0, and no amount, where `refunded_text` stands."
     )
     placed_at: datetime | None = Field(
-        None, description="When the buyer placed it. None: the shop does not say."
+        None, description="When the buyer placed it. None: the shop does not report it."
     )
     paid_at: datetime | None = Field(
         None, description="When payment was complete; shops keep it on cancelled orders."
@@ -138,8 +140,7 @@ class Storefront(SnapshotPart):
         ge=0,
         le=8,
         description=(
-            "How many digits its amounts have behind the point, where that is not ISO "
-            "4217's number."
+            "How many decimal digits its amounts have, where that is not the number of ISO 4217."
         ),
         exclude_if=is_omitted,
     )
@@ -150,13 +151,13 @@ MovementState = Literal["open", "done", "failed", "undone"]
 
 
 class Movement(SnapshotPart):
-    """Money of an order that moved at a gateway, or may. Each is known by its kind and the
+    """A movement of money at a gateway, done or possible. It is identified by its kind and the
     gateway's reference.
     """
 
     gateway: Source
     kind: MovementKind = Field(
-        description="`warning`: an issuer's early word of fraud. `dispute`: chargebacks too."
+        description="`warning`: a card issuer's early report of fraud. `dispute`: chargebacks too."
     )
     reference: str = Field(
         min_length=1, max_length=200, description="The gateway's id of the refund, dispute, ..."
@@ -166,12 +167,13 @@ class Movement(SnapshotPart):
     )
     state: MovementState = Field(
         description=(
-            "`open` is not decided, `done` moved the money, `failed` did not, `undone` "
-            "brought it back."
+            "`open` is not decided, `done` moved the money, `failed` did not, `undone` moved it "
+            "back."
         )
     )
     amount_minor: int | None = Field(
-        None, description="In all, so far, under this reference. None: the gateway does not say."
+        None,
+        description="The total so far under this reference. None: the gateway does not report it.",
     )
     currency: Currency | None = None
     detail: str = Field(
@@ -184,9 +186,9 @@ class Movement(SnapshotPart):
 class OrderObserved(Snapshot):
     """All that ingest knows of an order.
 
-    `reached` keeps when each status was last told: so the same facts mean the same whatever way
-    they came, and a status that was reached stays reached. `is_deleted` is a fact of its own: an
-    update never lifts a trash.
+    `reached` keeps when each status was last reported, so that the same facts have the same content
+    in whatever order they came, and a status that was reached stays reached. `is_deleted` is a fact
+    of its own: an update of the order does not restore it from the trash.
     """
 
     topic: ClassVar[str] = "orders.observed.v1"
@@ -197,14 +199,14 @@ class OrderObserved(Snapshot):
     external_id: str = Field(min_length=1, max_length=200)
     storefront: Storefront | None = None
     reached: dict[str, datetime] = Field(
-        default_factory=dict, description="Status -> the last time it was told."
+        default_factory=dict, description="Status -> the last time it was reported."
     )
     is_deleted: bool = False
     movements: tuple[Movement, ...] = Field(
-        (), description="What gateways say of its payments, by gateway, kind and reference."
+        (), description="The movements of its payments, by gateway, kind and reference."
     )
     new: tuple[str, ...] = Field(
-        (), description="Names of the facts that this event brought. Said beside the snapshot."
+        (), description="Names of the facts that this event brought. Not part of the snapshot."
     )
 
 
@@ -212,14 +214,14 @@ RecipientEmail = Annotated[
     str | None,
     Field(
         max_length=320,
-        description="Of a gift; empty when only a name is known. None: it is no gift.",
+        description="Of a gift; empty if only a name is known. None: it is no gift.",
     ),
 ]
 State = Literal["observed", "gated", "released", "refused", "cancelled"]
 
 
 class DecidedLine(SnapshotPart):
-    """`quantity` is what shall be active now: zero when the order is not released."""
+    """A line. `quantity` counts the tickets that are to be active: zero unless it is released."""
 
     line_id: str
     product_id: str = ""
@@ -232,7 +234,7 @@ class DecidedLine(SnapshotPart):
 
 
 class OrderDecided(Snapshot):
-    """What shall be. It never says how far it has come."""
+    """What is to be issued. How far that has come is not part of it."""
 
     topic: ClassVar[str] = "orders.decided.v1"
     event_type: ClassVar[str] = "stubline.order.decided.v1"
@@ -243,20 +245,22 @@ class OrderDecided(Snapshot):
     number: str = ""
     state: State
     reasons: tuple[str, ...] = Field(
-        (), description="Why, in words that operators read: `status completed`, `deleted`."
+        (), description="Why, in words for operators: `status completed`, `deleted`."
     )
     buyer: Person
     lines: tuple[DecidedLine, ...] = ()
-    refund_due_tickets: int = Field(0, ge=0, description="Beyond tickets_per_order_max.")
+    refund_due_tickets: int = Field(0, ge=0, description="Those beyond 2,000 tickets an order.")
 
 
-TicketStatus = Literal[
-    "Active", "Won", "Cancelled"
-]  # SF-038; set by what happens to the order, a draw or a door
+# SF-038. Set by what happens to the order or in a draw.
+TicketStatus = Literal["Active", "Won", "Cancelled"]
+# Why a paid ordinal has no ticket. The one enumeration of these reasons: the issuer's rules give
+# them, its tables store them, and snapshots publish them.
+UnissuedReason = Literal["no_campaign", "sold_out", "campaign_closed"]
 
 
 class CampaignSnapshot(SnapshotPart):
-    """What delivery needs of a campaign, for it reads nobody's tables."""
+    """What delivery needs of a campaign: it reads no other service's tables."""
 
     campaign_id: str
     version: int = Field(ge=1)
@@ -291,16 +295,16 @@ class Ticket(SnapshotPart):
 
 
 class Unissued(SnapshotPart):
-    """Paid ordinals of a line without a ticket, and why."""
+    """Paid ordinals of a line that have no ticket, and the reason."""
 
     line_id: str
     product_id: str = ""
     quantity: int = Field(ge=1)
-    reason: Literal["no_campaign", "sold_out", "campaign_closed"]
+    reason: UnissuedReason
 
 
 class TicketsChanged(Snapshot):
-    """All tickets that an order ever got, and what it did not get."""
+    """All tickets that an order ever got, and the paid ordinals that have none."""
 
     topic: ClassVar[str] = "tickets.changed.v1"
     event_type: ClassVar[str] = "stubline.tickets.changed.v1"
@@ -326,7 +330,7 @@ class JobSnapshot(SnapshotPart):
 
 
 class DeliveriesChanged(Snapshot):
-    """Every delivery of an order."""
+    """All deliveries of an order."""
 
     topic: ClassVar[str] = "deliveries.changed.v1"
     event_type: ClassVar[str] = "stubline.deliveries.changed.v1"

@@ -1,8 +1,8 @@
-"""Every topic and who reads it. Data only: `stubline migrate` makes them, docs/reference/topics.md
-is written from them.
+"""Every topic, and the groups that read it. Data only: `stubline migrate` creates the topics, and
+docs/reference/topics.md is generated from them.
 
-A topic is keyed by what its events are about, so that all of a key stand in one partition in their
-order.
+A topic is keyed by what its events are about, so all events of a key stand in one partition in
+their order.
 """
 
 from dataclasses import dataclass
@@ -13,32 +13,29 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """What the broker must keep. Names end in their format's version: another format is another
-    topic.
+    """A topic with its configuration. Names end in the version of their format: another format is
+    another topic.
     """
 
     name: str
     key: str
     written_by: str
     partitions: int = 8
-    retention_ms: int = (
-        7 * DAY_MS
-    )  # personal data is found and shredded in the database, so the stream forgets it
+    # Personal data is found and shredded in the database, so the stream must not keep it.
+    retention_ms: int = 7 * DAY_MS
     max_message_bytes: int = 8 * MIB
     cleanup: str = "delete"
-    is_stamped_by_broker: bool = (
-        False  # its records carry the time at which the log took them, not their producers' time
-    )
+    # Records carry the time at which the broker appended them (LogAppendTime).
+    is_stamped_by_broker: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A consumer group, and so a service: it reads its topics and its own replays."""
+    """The consumer group of a service. It reads its topics and its own replays."""
 
     name: str
-    topics: tuple[
-        str, ...
-    ]  # whoever holds partition 0 of the first one owns the timer: never reorder
+    # The owner of partition 0 of the first topic runs the timer: never reorder them.
+    topics: tuple[str, ...]
 
     @property
     def service(self) -> str:
@@ -49,12 +46,12 @@ TOPICS = (
     Topic(
         "callbacks.received.v1",
         "source:external order",
-        "ingest's door; storefronts directly",
+        "ingest's webhook endpoint; storefronts directly",
         max_message_bytes=MIB,
-        is_stamped_by_broker=True,  # facts are ordered by it: one clock for all endpoints
+        is_stamped_by_broker=True,  # facts are ordered by it, so all endpoints need one clock
     ),
     Topic("orders.observed.v1", "order id", "ingest"),
-    Topic("fraud.signals.v1", "order id", "ingest, velocity"),
+    Topic("fraud.signals.v1", "order id", "ingest"),
     Topic("orders.commands.v1", "order id", "console, command line", max_message_bytes=MIB),
     Topic("orders.decided.v1", "order id", "approval"),
     Topic("tickets.changed.v1", "order id", "issuer"),
@@ -70,17 +67,19 @@ GROUPS = (
 
 
 def dead_topic(group: str) -> Topic:
-    """For people and tools. Replay goes by the letter's row, never by this."""
+    """Return the topic of a group's dead letters. It is for people and tools: replays are made from
+    the rows of runtime.dead_letters.
+    """
     return Topic(f"{group}.dead.v1", "original key", "runtime")
 
 
 def replay_topic(group: str) -> Topic:
-    """What an operator gives back. Only its own group reads it."""
+    """Return the topic of a group's replays. Only that group reads it."""
     return Topic(f"{group}.replay.v1", "original key", "runtime")
 
 
 def all_topics() -> tuple[Topic, ...]:
-    """What an installation needs: the stream, and for each group its dead letters and its
+    """Return the topics of an installation: the stream, and for each group its dead letters and its
     replays.
     """
     return TOPICS + tuple(

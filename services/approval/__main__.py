@@ -9,15 +9,15 @@ from services.runtime.text import one_line
 
 
 def main() -> int:
-    found = load(settings.ApprovalSettings)
+    loaded = load(settings.ApprovalSettings)
     try:
-        policies = settings.policies(found)
+        policies = settings.policies(loaded)
     except ConfigurationError as error:
-        print(one_line(f"configuration: {error}"), file=sys.stderr)  # noqa: T201 - before the logs are set up, and for a person
+        print(one_line(f"configuration: {error}"), file=sys.stderr)  # noqa: T201 - for a person, before the logs are set up
         return EX_CONFIG
     for warning in policies.warnings:
         print(one_line(f"configuration: {warning}"), file=sys.stderr)  # noqa: T201 - as above
-    return process.run(worker.service(policies), found)
+    return process.run(worker.service(policies), loaded)
 
 
 if __name__ == "__main__":

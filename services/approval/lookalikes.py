@@ -1,4 +1,4 @@
-"""Which orders look alike? Pure. Suspected duplicates are told to people; no decision goes by
+"""Which orders look alike. Pure. Suspected duplicates are shown to people; no decision depends on
 them.
 """
 
@@ -14,8 +14,9 @@ from schemas.orders import OrderObserved
 
 
 class OrderLook(NamedTuple):
-    """What an order looks like, and when it was placed. Two with one fingerprint in one window look
-    alike.
+    """What an order looks like, and when it was placed.
+
+    Two orders with one fingerprint, placed within one window, look alike.
     """
 
     fingerprint: bytes
@@ -23,29 +24,28 @@ class OrderLook(NamedTuple):
 
 
 def order_look(observed: OrderObserved) -> OrderLook | None:
-    """A function of the facts alone, so it is the same in whatever order they came. None: of an
-    order of nobody, of nothing, or of which no time is known, no other can be a second one.
+    """Return what an order looks like, or None for an order without a buyer, lines or a known time.
 
-    The times of statuses are those at which they were last told, so a shop that says when an order
-    was placed is taken at its word: its order does not move away by being saved once more.
+    It is a function of the facts alone, so it is the same in whatever order they came. The times of
+    statuses are those at which they were last reported; the earliest of all known times counts, so
+    an order with a reported time of placement keeps it when the shop saves the order again.
 
-    A buyer is an address in lower case, or a name where there is none. Nobody is read out of a
-    fingerprint.
+    A buyer is an address in lower case, or a name if there is none. A fingerprint does not reveal
+    the buyer.
     """
-    front = observed.storefront
-    if front is None:
+    storefront = observed.storefront
+    if storefront is None:
         return None
-    buyer = front.buyer.email.lower() or front.buyer.name.casefold()
+    buyer = storefront.buyer.email.lower() or storefront.buyer.name.casefold()
     lines = sorted(
         (line.product_id or line.sku or line.name, line.quantity)
-        for line in front.lines
+        for line in storefront.lines
         if line.quantity
     )
-    times = [*observed.reached.values(), *filter(None, (front.placed_at, front.paid_at))]
+    times = [*observed.reached.values(), *filter(None, (storefront.placed_at, storefront.paid_at))]
     if not (buyer and lines and times):
         return None
-    total = front.total_minor if front.total_text is None else front.total_text
-    told = orjson.dumps(
-        [observed.source, buyer, front.currency_text or front.currency, total, lines]
-    )
-    return OrderLook(hashlib.sha256(told).digest(), min(times))
+    currency = storefront.currency_text or storefront.currency
+    total = storefront.total_minor if storefront.total_text is None else storefront.total_text
+    features = orjson.dumps([observed.source, buyer, currency, total, lines])
+    return OrderLook(hashlib.sha256(features).digest(), min(times))

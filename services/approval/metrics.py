@@ -1,4 +1,4 @@
-"""What approval counts."""
+"""Approval's metrics."""
 
 from services.runtime.observability.metrics import Counter, declare
 
@@ -6,7 +6,7 @@ DECISIONS = declare(
     Counter(
         "stubline_approval_decisions_total",
         (
-            "Decisions with a receipt. Flat while observations come: look at the lanes of "
+            "Decisions with a receipt. If it is flat while observations arrive, check the lanes of "
             "stubline.approval."
         ),
     )

@@ -1,14 +1,14 @@
-"""What shall be of an order? Pure: an observation and a policy in, a decision out; no memory, no
-clock, no chance, no I/O.
+"""The decision on an order. Pure: an observation and a policy go in, a decision comes out. There is
+no memory, no clock, no randomness and no I/O.
 
-A decision goes by the set of facts that the observation holds, never by the order in which they
+A decision depends on the set of facts that the observation holds, never on the order in which they
 came:
 
-1. Deleted, or the current status cancels (cancelled, refunded, failed, trash): `cancelled`.
+1. The order is deleted, or its current status cancels it (cancelled, refunded, failed, trash):
+   `cancelled`.
 2. The trigger holds: it is the current status, or it was reached later than the last status that
-   cancels; for payment complete: the order has been paid, or its marketplace, which tells no
-   payment, has sold it (as for a status). Then `released`, or `gated` while a gate has a reason to
-   keep it back.
+   cancels. For payment complete: the order is paid, or its marketplace, which reports no payment,
+   has sold it (as for a status). Then `released`, or `gated` while a gate has a hold reason.
 3. Else `observed`.
 """
 
@@ -32,35 +32,38 @@ SOLD = frozenset({"accepted", "completed"})  # by a marketplace
 PAYMENT_COMPLETE = "payment_complete"
 STATUS_CHARS_MAX = 40  # as in schemas.orders
 STATUS = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-NEAR = 0.8  # `complete` is meant to be completed, `deposit-paid` is a status of its own
+NEAR = 0.8  # `complete` is a misspelt `completed`; `deposit-paid` is a status of its own
 NO_BUYER = Person()
 
 
 def status_of(text: str) -> str:
-    """Shops write `Completed` and `wc-completed` too."""
+    """Return the normalised status: shops write `Completed` and `wc-completed` too."""
     return text.strip().lower().removeprefix("wc-")
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When an order's tickets are due: payment complete, or any of these statuses."""
+    """When an order's tickets are due: at payment complete, or at any of these statuses."""
 
     statuses: frozenset[str]
     is_by_payment: bool = False
 
     @property
-    def said(self) -> str | list[str]:
-        """As settings, receipts and the version say it."""
+    def issue_when(self) -> str | list[str]:
+        """Return the trigger as settings and receipts write it."""
         return PAYMENT_COMPLETE if self.is_by_payment else sorted(self.statuses)
 
     @property
     def version(self) -> str:
-        """The same for the same policy, in whatever words and order it was written."""
-        return hashlib.sha256(json.dumps({"issue_when": self.said}).encode()).hexdigest()[:16]
+        """Return a hash that is the same for the same policy, however it was written."""
+        return hashlib.sha256(json.dumps({"issue_when": self.issue_when}).encode()).hexdigest()[:16]
 
     @property
     def satisfying(self) -> frozenset[str]:
-        """A completed order has been processed, whether or not the shop said so on the way."""
+        """Return the statuses that meet the trigger.
+
+        A completed order has been processed, whether or not the shop reported that.
+        """
         if self.is_by_payment:
             return SOLD
         return self.statuses | {"completed"} if "processing" in self.statuses else self.statuses
@@ -68,7 +71,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class PreparedPolicy:
-    """A policy with what a decision asks of it, worked out once."""
+    """A policy with what decisions need of it, computed once."""
 
     policy: Policy
     version: str
@@ -85,7 +88,7 @@ def prepare(policy: Policy) -> PreparedPolicy:
 
 class LineDecision(NamedTuple):
     line: Line
-    quantity: int  # what shall be active now
+    quantity: int  # how many tickets are to be active
 
 
 class Decision(NamedTuple):
@@ -97,70 +100,72 @@ class Decision(NamedTuple):
     refund_due_tickets: int
 
 
-Gate: TypeAlias = Callable[
-    [OrderObserved], Sequence[str]
-]  # reasons to keep a released order back; none: it may go
+# Returns the reasons to hold an order back; none: it is released.
+Gate: TypeAlias = Callable[[OrderObserved], Sequence[str]]
 
 
 def decide(
     observed: OrderObserved, prepared: PreparedPolicy, gates: Sequence[Gate] = ()
 ) -> Decision:
-    """See the module. Gates are asked only about what would be released."""
+    """Return the decision: see the module. Gates are only called for orders to be released."""
     state, reasons = classify_order(observed, prepared)
     if state == "released" and (
-        held := tuple(reason for gate in gates for reason in gate(observed))
+        hold_reasons := tuple(reason for gate in gates for reason in gate(observed))
     ):
-        state, reasons = "gated", held
-    front = observed.storefront
-    if front is None:
+        state, reasons = "gated", hold_reasons
+    storefront = observed.storefront
+    if storefront is None:
         return Decision(state, reasons, NO_BUYER, "", (), 0)
     lines, refund_due = (
-        allocate_tickets(front.lines) if state == "released" else (no_tickets(front.lines), 0)
+        allocate_tickets(storefront.lines)
+        if state == "released"
+        else (no_tickets(storefront.lines), 0)
     )
-    return Decision(state, reasons, front.buyer, front.number, lines, refund_due)
+    return Decision(state, reasons, storefront.buyer, storefront.number, lines, refund_due)
 
 
 def classify_order(
     observed: OrderObserved, prepared: PreparedPolicy
 ) -> tuple[State, tuple[str, ...]]:
-    """The state by the facts alone, and why, in words for people."""
-    front = observed.storefront
+    """Return the state by the facts alone, and the reasons in words for people."""
+    storefront = observed.storefront
     if observed.is_deleted:
         return "cancelled", ("deleted",)
-    if front is None:
-        return "observed", ("the shop has not told the order yet",)
-    status = status_of(front.status)
+    if storefront is None:
+        return "observed", ("the shop has not reported the order yet",)
+    status = status_of(storefront.status)
     if status in CANCELLING:
         return "cancelled", (f"status {status}",)
     if prepared.policy.is_by_payment:
-        if front.paid_at is not None:
+        if storefront.paid_at is not None:
             return "released", ("payment complete",)
-        if not front.channel:
+        if not storefront.channel:
             return "observed", (prepared.awaited,)
     return classify_by_status(status, observed.reached, prepared)
 
 
 def classify_by_status(
-    status: str, told: Mapping[str, datetime], prepared: PreparedPolicy
+    status: str, reached: Mapping[str, datetime], prepared: PreparedPolicy
 ) -> tuple[State, tuple[str, ...]]:
-    """Of a status that does not cancel, and when each was last told."""
+    """Classify a current status that does not cancel. `reached`: when each was last reported."""
     if status in prepared.satisfying:
         return "released", (f"status {status}",)
-    met = _latest(told, prepared.satisfying)
+    met = _latest(reached, prepared.satisfying)
     if met is None:
         return "observed", (prepared.awaited,)
-    fell = _latest(told, CANCELLING)
-    if fell is not None and fell[0] >= met[0]:
-        return "observed", (f"{prepared.awaited} again: it was {fell[1]} since",)
+    cancelled = _latest(reached, CANCELLING)
+    if cancelled is not None and cancelled[0] >= met[0]:
+        return "observed", (f"{prepared.awaited} again: it was {cancelled[1]} since",)
     return "released", (f"status {met[1]} was reached",)
 
 
-def _latest(told: Mapping[str, datetime], names: frozenset[str]) -> tuple[datetime, str] | None:
-    """When one of these statuses was last told; of two at the same instant the greater name, so
-    that the answer is one.
+def _latest(reached: Mapping[str, datetime], names: frozenset[str]) -> tuple[datetime, str] | None:
+    """Return which of these statuses was last reported, and when.
+
+    Of two at the same instant it is the greater name, so that the result is unique.
     """
     return max(
-        ((at, name) for word, at in told.items() if (name := status_of(word)) in names),
+        ((at, name) for word, at in reached.items() if (name := status_of(word)) in names),
         default=None,
     )
 
@@ -170,37 +175,38 @@ def no_tickets(lines: Sequence[Line]) -> tuple[LineDecision, ...]:
 
 
 def allocate_tickets(lines: Sequence[Line]) -> tuple[tuple[LineDecision, ...], int]:
-    """Tickets up to the most that an order may have, in the order of the lines; the rest is refund
-    due.
+    """Allocate tickets up to the limit of an order, in the order of the lines.
+
+    The second result counts the tickets beyond it, for which refunds are due.
     """
-    left, over = TICKETS_PER_ORDER_MAX, 0
+    left, refund_due = TICKETS_PER_ORDER_MAX, 0
     decided = []
     for line in lines:
-        taken = min(line.quantity, left)
-        left -= taken
-        over += line.quantity - taken
-        decided.append(LineDecision(line, taken))
-    return tuple(decided), over
+        quantity = min(line.quantity, left)
+        left -= quantity
+        refund_due += line.quantity - quantity
+        decided.append(LineDecision(line, quantity))
+    return tuple(decided), refund_due
 
 
 def trigger_problems(words: Sequence[str], custom: frozenset[str]) -> Iterator[str]:
-    """What is wrong with a trigger as it was written: nobody may find out from a missing ticket.
+    """Yield what is wrong with a trigger, before tickets are missing because of it.
 
-    `custom`: a shop's own statuses. Without such a list any is taken that does not look like a
-    misspelt one.
+    `custom`: a shop's own statuses. Without such a list any status is accepted that does not look
+    like a misspelt one.
     """
     names = [status_of(word) for word in words]
     if not any(names):
-        yield f"is empty: say {PAYMENT_COMPLETE}, or statuses such as completed"
+        yield f"is empty: write {PAYMENT_COMPLETE}, or statuses such as completed"
         return
     if PAYMENT_COMPLETE in names and len(names) > 1:
-        yield f"says {PAYMENT_COMPLETE}, which stands alone: statuses beside it would mean nothing"
+        yield f"names {PAYMENT_COMPLETE}, which stands alone: statuses beside it have no effect"
     for name in names:
         if name in CANCELLING:
-            yield f"says {name}, which cancels an order, so it cannot release one"
+            yield f"names {name}, which cancels an order, so it cannot release one"
         elif name in UNPAID:
             yield (
-                f"says {name}, which is not paid: {PAYMENT_COMPLETE} issues on payment, "
+                f"names {name}, which is not paid: {PAYMENT_COMPLETE} issues on payment, "
                 "whatever the status"
             )
         elif problem := _unknown_status(name, custom):
@@ -213,23 +219,24 @@ def _unknown_status(name: str, custom: frozenset[str]) -> str | None:
         return None
     if not STATUS.fullmatch(name):
         return (
-            f"says {name!r}, which is no status: letters, digits, - and _, at most "
+            f"names {name!r}, which is no status: letters, digits, - and _, at most "
             f"{STATUS_CHARS_MAX}"
         )
     near = get_close_matches(name, sorted(known), n=1, cutoff=NEAR)
     if near:
-        return f"says {name}; did you mean {near[0]}?"
-    return f"says {name}, which is not among the custom statuses" if custom else None
+        return f"names {name}; did you mean {near[0]}?"
+    return f"names {name}, which is not among the custom statuses" if custom else None
 
 
 def policy_of(words: Sequence[str]) -> Policy:
-    """Of words without problems."""
+    """Return the policy of words without problems."""
     names = frozenset(status_of(word) for word in words)
     return Policy(frozenset(), is_by_payment=True) if PAYMENT_COMPLETE in names else Policy(names)
 
 
 def unlisted_statuses(words: Sequence[str], custom: frozenset[str]) -> list[str]:
-    """Triggers that nobody says there are: taken, for a shop may have any status, and worth a word
-    at the start.
+    """Return the triggers that no list of statuses names.
+
+    They are accepted, because a shop may have any status, and are worth a warning at the start.
     """
     return sorted({status_of(word) for word in words} - PAID - custom - {PAYMENT_COMPLETE, ""})

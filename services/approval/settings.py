@@ -1,6 +1,4 @@
-"""What an installation may set of the approval service, and the policy of each shop that follows
-from it.
-"""
+"""The settings of approval, and the policy of each shop that follows from them."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ from services.runtime.settings import ConfigurationError, LaneSettings, variable
 
 
 class ApprovalSettings(LaneSettings):
-    """When tickets are due, for all shops, and a file for those that differ."""
+    """Settings of approval: when tickets are due, for all shops and for those that differ."""
 
     model_config = SettingsConfigDict(env_prefix="STUBLINE_APPROVAL_", frozen=True)
 
@@ -33,16 +31,15 @@ class ApprovalSettings(LaneSettings):
         "completed",
         max_length=400,
         description="When an order's tickets are due: `payment_complete`, or statuses with "
-        "commas. `processing` is met by "
-        "`completed` too. A change counts for what is observed from then on.",
+        "commas. `processing` is met by `completed` too. A change applies to what is observed "
+        "from then on.",
     )
     custom_statuses: str = Field(
         "",
         max_length=2_000,
         description="Statuses of your shops beyond WooCommerce's own, with commas, such as "
-        "`approved`. Named here, a trigger "
-        "must be one of them or a known one. Empty: any is taken that does not look like a known "
-        "one misspelt.",
+        "`approved`. If there are any, a trigger must be one of them or a known one. Empty: any "
+        "status is accepted that does not look like a misspelt known one.",
     )
     policy_file: str = Field(
         "",
@@ -56,26 +53,26 @@ class ApprovalSettings(LaneSettings):
         ge=0,
         le=31 * 86_400,
         description="How far apart two orders of one buyer, with the same total and lines, may be "
-        "placed and still be told as "
-        "suspected duplicates. 0: none are. A change counts for what is observed from then on.",
+        "placed and still be shown as suspected duplicates. 0: none are. A change applies to what "
+        "is observed from then on.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """The policy of each source, and how far apart orders may be placed that look alike."""
+    """The policy of each source, and how far apart suspected duplicates may be placed."""
 
     default: PreparedPolicy
     by_source: Mapping[str, PreparedPolicy]
     duplicate_window_s: int = 3_600
-    warnings: tuple[str, ...] = ()  # what may be meant, and may be a slip
+    warnings: tuple[str, ...] = ()  # what may be intended, and may be a mistake
 
     def of(self, source: str) -> PreparedPolicy:
         return self.by_source.get(source, self.default)
 
 
 def policies(settings: ApprovalSettings) -> Policies:
-    """Raises ConfigurationError with everything that is wrong, each with its place and its
+    """Return the policies. Raises ConfigurationError with all problems, each with its place and its
     remedy.
     """
     custom = frozenset(
@@ -92,8 +89,8 @@ def policies(settings: ApprovalSettings) -> Policies:
     for source, words in _sources(settings.policy_file, problems).items():
         place = f"{settings.policy_file}: sources.{source}.issue_when"
         warnings += _warnings(place, words, custom)
-        if (found := _policy(place, words, custom, problems)) is not None:
-            by_source[source] = found
+        if (policy := _policy(place, words, custom, problems)) is not None:
+            by_source[source] = policy
     if problems or default is None:
         raise ConfigurationError("; ".join(problems))
     return Policies(default, by_source, settings.duplicate_window_s, tuple(warnings))
@@ -102,21 +99,21 @@ def policies(settings: ApprovalSettings) -> Policies:
 def _policy(
     place: str, words: Sequence[str], custom: frozenset[str], problems: list[str]
 ) -> PreparedPolicy | None:
-    found = [f"{place} {problem}" for problem in trigger_problems(words, custom)]
-    problems.extend(found)
-    return None if found else prepare(policy_of(words))
+    wrong = [f"{place} {problem}" for problem in trigger_problems(words, custom)]
+    problems.extend(wrong)
+    return None if wrong else prepare(policy_of(words))
 
 
 def _warnings(place: str, words: Sequence[str], custom: frozenset[str]) -> list[str]:
     return [
-        f"{place} says {name}, which no shop is known to have: orders wait until one reaches it. "
-        f"If it is right, name it in {variable(ApprovalSettings, 'custom_statuses')}"
+        f"{place} names {name}, which no shop is known to have: orders wait until they reach it. "
+        f"If it is right, add it to {variable(ApprovalSettings, 'custom_statuses')}"
         for name in unlisted_statuses(words, custom)
     ]
 
 
 def _sources(file: str, problems: list[str]) -> dict[str, list[str]]:
-    """What the file says of each source; what it should not say goes to the problems."""
+    """Return the trigger of each source in the file, and add what is wrong to the problems."""
     if not file:
         return {}
     try:

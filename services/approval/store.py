@@ -1,5 +1,5 @@
-"""The tables of approval. One method, one statement; works inside the lane's transaction and never
-commits.
+"""The tables of approval. Each method is one statement inside the lane's transaction, which it
+never commits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SQL = statements.load(__package__)
 
 
 class ApprovalOrderRow(NamedTuple):
-    """What is known of an order, locked."""
+    """An order's row, locked. The defaults are those of an order without a row."""
 
     order_id: str
     sequence: int = 0
@@ -30,12 +30,12 @@ class ApprovalOrderRow(NamedTuple):
 
     @property
     def observed(self) -> Position:
-        """What was last decided of it."""
+        """Return the position of the observation that was decided last."""
         return Position(self.observed_generation, self.observed_sequence)
 
 
 class DecidedRow(NamedTuple):
-    """A row as it shall be, and its receipt. Documents are JSON texts."""
+    """An order's row as it is to be written, and its receipt. Documents are JSON texts."""
 
     order_id: str
     generation: int
@@ -49,7 +49,7 @@ class DecidedRow(NamedTuple):
     policy_version: str
     outcome: str
     look: OrderLook | None
-    alike_s: int | None
+    duplicate_window_s: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class ApprovalStore:
     transaction: Session
 
     def lock_orders(self, order_ids: Sequence[str]) -> tuple[int, dict[str, ApprovalOrderRow]]:
-        """The generation, and those that have a row; the others are new."""
+        """Return the generation and the rows that exist; orders without one are new."""
         rows = self.transaction.execute(
             SQL["lock_orders"], {"order_ids": texts(order_ids)}
         ).fetchall()
@@ -66,8 +66,8 @@ class ApprovalStore:
         }
 
     def add_orders(self, rows: Sequence[DecidedRow]) -> None:
-        """Raises SerializationFailure when another lane was first with one of them: then all is
-        decided anew.
+        """Raise SerializationFailure if another lane was first with one of them: the batch is then
+        decided again.
         """
         if self.transaction.execute(SQL["add_orders"], _orders(rows)).rowcount != len(rows):
             raise SerializationFailure(
@@ -104,5 +104,5 @@ def _orders(rows: Sequence[DecidedRow]) -> dict[str, Any]:
         "decisions": texts([row.decision for row in rows]),
         "fingerprints": blobs([row.look.fingerprint if row.look else None for row in rows]),
         "placed": texts([row.look.placed_at.isoformat() if row.look else None for row in rows]),
-        "alike": plain([row.alike_s for row in rows]),
+        "duplicate_windows_s": plain([row.duplicate_window_s for row in rows]),
     }

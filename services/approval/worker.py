@@ -1,4 +1,6 @@
-"""Observations in, decisions out: parsed alone, decided together, written down once."""
+"""Turns observations into decisions. Each record is parsed alone; a batch is decided together and
+serialized once.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,9 @@ WRITER = "approval"
 
 
 def parse(record: Record) -> OrderObserved:
-    """Before any transaction. What cannot be read becomes its own dead letter and harms no
-    neighbour.
+    """Parse a record before any transaction.
+
+    A record that cannot be parsed becomes a dead letter of its own; others are not affected.
     """
     return OrderObserved.read(record.headers, record.value)
 
@@ -36,8 +39,9 @@ def handle(
     policies: Policies,
     gates: Sequence[Gate] = (),
 ) -> list[Outcome]:
-    """One outcome each, in order. Three or four round trips for any size, one when nothing was
-    new.
+    """Return one outcome per record, in order.
+
+    The round trips are constant: one when nothing is new, else three or four.
     """
     store, order_ids = ApprovalStore(transaction), sorted({observed.key for observed in batch})
     generation, known = store.lock_orders(order_ids)
@@ -48,14 +52,12 @@ def handle(
     decided = []
     for order_id, place in latest.items():
         observed, row = batch[place], rows[order_id]
-        saved, said = decide_order(observed, row, generation, policies, gates)
+        saved, snapshot = decide_order(observed, row, generation, policies, gates)
         decided.append(saved)
-        outcomes[place] = (
-            Effect([said], {DECISIONS.name: 1}) if said else Effect((), {DECISIONS.name: 1})
-        )
-    if new := [it for it in decided if it.order_id not in known]:
+        outcomes[place] = Effect([snapshot] if snapshot else (), {DECISIONS.name: 1})
+    if new := [saved for saved in decided if saved.order_id not in known]:
         store.add_orders(new)
-    if changed := [it for it in decided if it.order_id in known]:
+    if changed := [saved for saved in decided if saved.order_id in known]:
         store.save_orders(changed)
     if decided:
         store.add_receipts(decided)
@@ -69,14 +71,14 @@ def decide_order(
     policies: Policies,
     gates: Sequence[Gate],
 ) -> tuple[DecidedRow, SerializedSnapshot | None]:
-    """The decision as it is kept and, when it differs from the last, as it is said."""
+    """Return the order's row and, if the decision differs from the last, its snapshot."""
     prepared = policies.of(observed.source)
     decision = decide(observed, prepared, gates)
     body = body_of(observed, decision)
     digest = content_digest(body)
-    is_news = digest != row.digest
-    seen = order_look(observed) if policies.duplicate_window_s else None
-    sequence = row.sequence + is_news
+    is_new = digest != row.digest
+    look = order_look(observed) if policies.duplicate_window_s else None
+    sequence = row.sequence + is_new
     saved = DecidedRow(
         order_id=row.order_id,
         generation=generation,
@@ -89,18 +91,19 @@ def decide_order(
         inputs=inputs_of(observed, prepared),
         policy_version=prepared.version,
         outcome=outcome_of(decision),
-        look=seen,
-        alike_s=policies.duplicate_window_s if seen else None,
+        look=look,
+        duplicate_window_s=policies.duplicate_window_s if look else None,
     )
-    said = (
+    snapshot = (
         SerializedSnapshot(OrderDecided, WRITER, row.order_id, generation, sequence, body)
-        if is_news
+        if is_new
         else None
     )
-    return saved, said
+    return saved, snapshot
 
 
 def body_of(observed: OrderObserved, decision: Decision) -> bytes:
+    """Return OrderDecided as JSON, without writer, key, generation and sequence."""
     buyer = {"name": decision.buyer.name, "email": decision.buyer.email}
     return orjson.dumps(
         {
@@ -129,33 +132,36 @@ def body_of(observed: OrderObserved, decision: Decision) -> bytes:
 
 
 def holder(recipient: Person) -> dict[str, str]:
-    """Of a gift: its tickets are his, whoever paid."""
+    """Return the holder of a gift: its recipient, whoever paid."""
     return {"name": recipient.name, "email": recipient.email}
 
 
 def inputs_of(observed: OrderObserved, prepared: PreparedPolicy) -> str:
-    """All that a decision goes by, and no person."""
-    front = observed.storefront
-    told = {
+    """Return all that a decision depends on, as JSON. It holds no personal data."""
+    storefront = observed.storefront
+    inputs = {
         "is_deleted": observed.is_deleted,
-        "issue_when": prepared.policy.said,
+        "issue_when": prepared.policy.issue_when,
         "reached": observed.reached,
-        "status": front.status if front else None,
-        "channel": front.channel if front else None,
-        "paid_at": front.paid_at if front else None,
-        "lines": [[line.line_id, line.quantity] for line in front.lines] if front else None,
+        "status": storefront.status if storefront else None,
+        "channel": storefront.channel if storefront else None,
+        "paid_at": storefront.paid_at if storefront else None,
+        "lines": [[line.line_id, line.quantity] for line in storefront.lines]
+        if storefront
+        else None,
     }
-    return orjson.dumps(told).decode()
+    return orjson.dumps(inputs).decode()
 
 
 def outcome_of(decision: Decision) -> str:
-    told = {
+    """Return what was decided, as JSON. It holds no personal data."""
+    outcome = {
         "state": decision.state,
         "reasons": decision.reasons,
         "lines": [[line.line_id, quantity] for line, quantity in decision.lines],
         "refund_due_tickets": decision.refund_due_tickets,
     }
-    return orjson.dumps(told).decode()
+    return orjson.dumps(outcome).decode()
 
 
 def service(policies: Policies, gates: Sequence[Gate] = ()) -> Service[OrderObserved, Session]:

@@ -1,10 +1,10 @@
-"""Where people meet Stubline: the command line now. It owns no commands: each service mounts its
-own.
+"""The command line of Stubline. It has only the commands that read several services; every other
+command is mounted by the service that owns it.
 
-In        what people type; entry points of the group `stubline.commands`
+In        what operators type; entry points of the group `stubline.commands`
 Out       tables for people, JSON for programs, exit codes for scripts
 Owns      nothing in the database
-Crash     a command that died may be sent again with its command id: done once, or not at all
+Crash     A command that died may be sent again with its command id: it is done once or not at all.
 Does not  write a service's tables: each command is a function of the service or of the runtime that
-owns them
+          owns them
 """

@@ -1,7 +1,7 @@
-"""The command `stubline`: the commands of every installed service under one name.
+"""The command `stubline`: the commands of all installed services under one name.
 
 Exit codes, which never change: 0 done; 1 refused or failed; 2 wrong usage; 3 what was named does
-not exist; 4 the database or the broker does not answer, and the same command may be sent again; 78
+not exist; 4 the database or the broker is unavailable, and the same command may be sent again; 78
 the configuration is wrong.
 """
 
@@ -20,13 +20,12 @@ from services.runtime.errors import StublineError
 HELP = "Stubline turns paid orders into uniquely numbered tickets, exactly once."
 EPILOG = (
     "Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 unknown name, 4 database or broker "
-    "away (send the same command "
-    "again), 78 wrong configuration."
+    "unavailable (send the same command again), 78 wrong configuration."
 )
 
 
 def application() -> typer.Typer:
-    """Each service's commands, in the order of their names."""
+    """Return the application, with the services' commands in the order of their names."""
     app = typer.Typer(
         name="stubline",
         help=HELP,
@@ -41,8 +40,9 @@ def application() -> typer.Typer:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The command's exit code. What is not foreseen keeps its traceback: it is a defect, and its
-    place is needed.
+    """Run a command and return its exit code.
+
+    An unexpected error is a defect and keeps its traceback.
     """
     if (problem := cli_support.unusable_argument(arguments)) is not None:
         print(f"usage: {problem}", file=sys.stderr)  # noqa: T201 - as the parser itself does
@@ -50,8 +50,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         application()(args=list(arguments), prog_name="stubline")
     except (StublineError, psycopg.Error) as error:
-        told, code = cli_support.explained(error)
-        cli_support.report(told, as_json="--json" in arguments)
+        explained, code = cli_support.explained(error)
+        cli_support.report(explained, as_json="--json" in arguments)
         return code
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)

@@ -1,4 +1,4 @@
-"""`stubline orders`: one order through every stage. Reads only, and never shows a ticket's code."""
+"""`stubline orders`: an order through every stage. It only reads, and never shows codes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ COLUMNS = (
     "looks_like",
     "decided_at",
 )
-PARTS = {  # part -> the columns that people see
+PARTS = {  # part -> the columns of its table
     "lookalikes": ("order_id", "number", "state", "placed_at"),
-    "facts": ("fact", "says", "version"),
+    "facts": ("fact", "summary", "version"),
     "decisions": ("at", "sequence", "state", "reasons"),
     "tickets": ("line_id", "ordinal", "campaign_id", "number", "status", "reason", "issued_at"),
     "refund_due": ("line_id", "reason", "tickets", "amount_minor", "currency"),
@@ -48,7 +48,7 @@ PARTS = {  # part -> the columns that people see
         "next_attempt_at",
         "sent_at",
     ),
-    "letters": ("id", "code", "state", "attempts", "created_at"),
+    "dead_letters": ("id", "code", "state", "attempts", "created_at"),
 }
 
 
@@ -60,31 +60,28 @@ def listing(
     ] = None,
     suspected: Annotated[
         bool,
-        typer.Option(
-            "--suspected-duplicates", help="Only orders that look like another one that stands."
-        ),
+        typer.Option("--suspected-duplicates", help="Only orders with a suspected duplicate."),
     ] = False,
     refund_due: Annotated[
         bool,
-        typer.Option(
-            "--refund-due", help="Only orders that paid for tickets which they cannot get."
-        ),
+        typer.Option("--refund-due", help="Only orders with paid tickets that cannot be issued."),
     ] = False,
     orders_max: Annotated[
-        int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")
+        int, typer.Option("--limit", min=1, max=10_000, help="The most orders to list.")
     ] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Orders, the last decided first, and which others look the same: one buyer, total and lines,
-    placed close together.
+    """Lists orders, the last decided first, each with its suspected duplicates.
+
+    Those are orders with the same buyer, total and lines, placed close together.
     """
     if state is not None and state not in STATES:
         raise typer.BadParameter(f"is none of {', '.join(STATES)}", param_hint="--state")
     with cli_support.connected() as connection:
-        found = list_orders(
+        rows = list_orders(
             connection, state, orders_max, only_alike=suspected, only_refund_due=refund_due
         )
-    cli_support.rows(found if as_json else [_plain(row) for row in found], COLUMNS, as_json=as_json)
+    cli_support.rows(rows if as_json else [_plain(row) for row in rows], COLUMNS, as_json=as_json)
 
 
 @orders.command()
@@ -95,36 +92,34 @@ def show(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """One order: state and reasons, facts, decisions with their receipts, tickets, deliveries, dead
-    letters.
-    """
+    """Shows one order: its state, facts, decisions, tickets, deliveries and dead letters."""
     with cli_support.connected() as connection:
-        found = read_order(connection, order_id)
+        order = read_order(connection, order_id)
     if as_json:
-        cli_support.write_json(found)
+        cli_support.write_json(order)
         return
     console = Console(highlight=False)
-    reasons = "; ".join(found.get("reasons") or ())
-    state = found.get("state") or "not decided yet"
+    reasons = "; ".join(order.get("reasons") or ())
+    state = order.get("state") or "not decided yet"
     console.print(
         Text(f"{one_line(order_id)}  {state}  {one_line(reasons)}".rstrip(), style="bold")
     )
-    if buyer := found.get("buyer"):
+    if buyer := order.get("buyer"):
         console.print(Text(one_line(f"{buyer.get('name', '')} <{buyer.get('email', '')}>")))
-    if due := found["refund_due"]:
+    if due := order["refund_due"]:
         console.print(Text(_refund_due(due), style="bold red"))
-    if found.get("incidents"):
+    if order.get("incidents"):
         console.print(
-            Text(one_line(f"incidents: {len(found['incidents'])} keys came with two meanings"))
+            Text(one_line(f"incidents: {len(order['incidents'])} keys came with two contents"))
         )
     for name, columns in PARTS.items():
-        if found[name]:
+        if order[name]:
             console.print(Text(f"\n{name}", style="dim"))
-            cli_support.rows([_plain(row) for row in found[name]], columns, as_json=False)
+            cli_support.rows([_plain(row) for row in order[name]], columns, as_json=False)
 
 
 def _refund_due(rows: list[dict[str, Any]]) -> str:
-    """One sentence: how many tickets, and how much money where it is known."""
+    """Return a sentence with the number of tickets and the amount, as far as it is known."""
     tickets, known = (
         sum(row["tickets"] for row in rows),
         [row for row in rows if row["amount_minor"] is not None],

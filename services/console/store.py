@@ -1,4 +1,4 @@
-"""What the console reads of the services' tables. It writes none of them."""
+"""The console's queries of the services' tables. It writes none of them."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ PARTS = (
     "refund_due",
     "waiting",
     "deliveries",
-    "letters",
+    "dead_letters",
 )
 
 
 class OrderUnknown(TargetUnknown):
-    """Nothing was ever told of an order of that id."""
+    """No service knows an order of that id."""
 
     code = "order-unknown"
     next_step = (
         "An order's id is SOURCE:EXTERNAL_ID, for example shop:727. A callback that could not be "
-        "read is a dead letter: "
-        "`stubline dead list`."
+        "parsed is a dead letter: `stubline dead list`."
     )
 
 
 def read_order(connection: Connection[TupleRow], order_id: str) -> dict[str, Any]:
-    """Everything of an order, by part. Raises OrderUnknown."""
+    """Return all that is known of an order, by part. Raises OrderUnknown."""
     cursor = connection.cursor(row_factory=dict_row)
     arguments = {"order_id": order_id}
     head = (
@@ -57,8 +56,8 @@ def list_orders(
     only_alike: bool,
     only_refund_due: bool = False,
 ) -> list[dict[str, Any]]:
-    """The orders that were decided last, each with those that look like it and the tickets that it
-    paid and cannot get.
+    """Return the orders that were decided last, each with its suspected duplicates and the number
+    of paid tickets that cannot be issued.
     """
     arguments = {
         "state": state,

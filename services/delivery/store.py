@@ -155,7 +155,9 @@ class DeliveryStore:
         return found
 
     def take_unsaid_letters(self, order_ids: Sequence[str]) -> list[JobDeadLetter]:
-        rows = self.session.execute(SQL["take_unpublished_dead_letters"], {"order_ids": order_ids}).fetchall()
+        rows = self.session.execute(
+            SQL["take_unpublished_dead_letters"], {"order_ids": order_ids}
+        ).fetchall()
         return [JobDeadLetter(*row) for row in rows]
 
     def save_said(self, said: Sequence[PublishedSnapshot]) -> None:

@@ -1,4 +1,4 @@
-"""A file of campaigns, read and checked whole: every problem is told at once, with its place and
+"""Reads a file of campaigns. All problems of the file are reported at once, each with its place and
 its remedy.
 """
 
@@ -19,7 +19,7 @@ KEYS = sorted(CampaignDefinition.model_fields)
 
 
 def read(path: Path) -> list[CampaignDefinition]:
-    """Raises CampaignFileInvalid."""
+    """Return the definitions. Raises CampaignFileInvalid."""
     try:
         document = bounded.read_toml(path)
     except bounded.FileUnusableError as error:
@@ -31,7 +31,7 @@ def read(path: Path) -> list[CampaignDefinition]:
     return definitions
 
 
-def _problems(document: dict[str, Any], into: list[CampaignDefinition]) -> Iterator[str]:
+def _problems(document: dict[str, Any], definitions: list[CampaignDefinition]) -> Iterator[str]:
     for key in document:
         if key != "campaign":
             yield f"{key} is no key here; each campaign begins with [[campaign]]"
@@ -45,14 +45,11 @@ def _problems(document: dict[str, Any], into: list[CampaignDefinition]) -> Itera
         return
     for place, entry in enumerate(entries, 1):
         name = f"campaign {entry.get('id', f'no. {place}')}"
-        strangers = [key for key in entry if key not in KEYS]
-        yield from (f"{name}: {key} is no key{_suggestion(key)}" for key in strangers)
+        unknown = [key for key in entry if key not in KEYS]
+        yield from (f"{name}: {key} is no key{_suggestion(key)}" for key in unknown)
+        known = {key: content for key, content in entry.items() if key in KEYS}
         try:
-            into.append(
-                CampaignDefinition.model_validate(
-                    {key: it for key, it in entry.items() if key in KEYS}
-                )
-            )
+            definitions.append(CampaignDefinition.model_validate(known))
         except ValidationError as error:
             yield from (f"{name}: {problem}" for problem in _field_problems(error))
 

@@ -1,4 +1,4 @@
-"""The issuer's commands in `stubline`: campaigns, and tickets as operators look them up."""
+"""The issuer's commands in `stubline`: campaigns and tickets."""
 
 from __future__ import annotations
 
@@ -58,31 +58,31 @@ def apply_campaigns(
     command_id: CommandId,
     as_json: AsJson = False,
 ) -> None:
-    """Makes the campaigns of a file what the file says: all of them, or none. What waited for them
-    is issued then.
+    """Applies the campaigns of a file: all of them, or none. Lines that waited for them are issued
+    then.
 
-    First each design is laid out for its campaign: one that cannot be printed is refused here, and
-    not at the ticket.
+    Each design is laid out for its campaign first, so that a design that cannot be printed is
+    refused here and not at the ticket.
     """
     definitions = campaign_file.read(file)
-    preflight.run_all("campaign", [definition.said() for definition in definitions])
+    preflight.run_all("campaign", [definition.snapshot() for definition in definitions])
     with cli_support.connected() as connection:
-        done = CampaignCommands(connection, OperatorCommand(actor, command_id)).apply(definitions)
-    told = [
-        f"{it['campaign_id']} {it['change']}, version {it['version']}"
-        for it in done.details.get("campaigns", ())
+        result = CampaignCommands(connection, OperatorCommand(actor, command_id)).apply(definitions)
+    applied = [
+        f"{campaign['campaign_id']} {campaign['change']}, version {campaign['version']}"
+        for campaign in result.details.get("campaigns", ())
     ]
-    due = done.details.get("due_orders", 0)
+    due = result.details.get("due_orders", 0)
     sentence = (
-        f"{'; '.join(told)}. "
+        f"{'; '.join(applied)}. "
         f"{f'{due} waiting orders are due.' if due else 'No order waits for them.'}"
     )
-    cli_support.told(done, sentence, command_id, as_json=as_json)
+    cli_support.told(result, sentence, command_id, as_json=as_json)
 
 
 @campaigns.command("list")
 def list_campaigns(*, as_json: AsJson = False) -> None:
-    """All campaigns, and how many numbers each has issued."""
+    """Lists all campaigns, and how many numbers each has issued."""
     with cli_support.connected() as connection:
         found = IssuerQueries(connection).campaigns()
     cli_support.rows(
@@ -96,19 +96,18 @@ def show_campaign(
     campaign: Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Its id.")],
     as_json: AsJson = False,
 ) -> None:
-    """One campaign as it was applied, and what became of its numbers."""
+    """Shows one campaign as it was applied, and what became of its numbers."""
     with cli_support.connected() as connection:
         found = IssuerQueries(connection).campaign(campaign)
     if as_json:
         cli_support.write_json(found)
         return
-    definition = {
-        key: found["definition"].get(key, "") for key in CampaignDefinition.model_fields
-    }  # of older releases, too
-    said = {"version": found["version"], **definition, **{name: found[name] for name in COUNTS}}
+    # A definition that an earlier release stored may lack keys.
+    definition = {key: found["definition"].get(key, "") for key in CampaignDefinition.model_fields}
+    fields = {"version": found["version"], **definition, **{name: found[name] for name in COUNTS}}
     shown = [
-        {"key": key, "content": ", ".join(it) if isinstance(it, list) else it}
-        for key, it in said.items()
+        {"key": key, "content": ", ".join(content) if isinstance(content, list) else content}
+        for key, content in fields.items()
     ]
     cli_support.rows(shown, ("key", "content"), as_json=False)
 
@@ -124,9 +123,12 @@ def list_tickets(
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000)] = 200,
     as_json: AsJson = False,
 ) -> None:
-    """Tickets of an order, a campaign or a purchaser, with what is sold out. Never their codes."""
+    """Lists the tickets of an order, a campaign or a purchaser, and the paid ordinals without one.
+
+    Codes are never shown.
+    """
     if order is None and campaign is None and email is None:
-        raise typer.BadParameter("say --order, --campaign or --email")
+        raise typer.BadParameter("give --order, --campaign or --email")
     with cli_support.connected() as connection:
         found = IssuerQueries(connection).tickets(
             order=order, campaign=campaign, email=email, limit=limit

@@ -1,4 +1,11 @@
-"""Why a campaign is not applied or found."""
+"""Errors of the issuer's commands.
+
+CommandRefused
+├── CampaignFileInvalid   the file is malformed
+└── CampaignRefused       a campaign may not become what the file defines
+TargetUnknown
+└── CampaignUnknown       no campaign has that id
+"""
 
 from __future__ import annotations
 
@@ -6,28 +13,27 @@ from services.runtime.admin.refusals import CommandRefused, TargetUnknown
 
 
 class CampaignFileInvalid(CommandRefused):
-    """The file does not say campaigns: a key that nobody knows, a value out of its bounds,
-    something missing.
+    """The file of campaigns is malformed: an unknown key, a value out of its bounds, or something
+    missing.
     """
 
     code = "campaign-file-invalid"
     next_step = (
-        "The text names file, campaign, key and remedy for each problem. Mend them all, then "
-        "`stubline campaigns apply FILE` "
-        "again: nothing was changed."
+        "The text names the file, the campaign, the key and the remedy of each problem. Fix them "
+        "all and run `stubline campaigns apply FILE` again. Nothing was changed."
     )
 
 
 class CampaignRefused(CommandRefused):
-    """The file is well formed, but a campaign may not become what it says: its tickets or another
-    campaign stand against it.
+    """The file is well formed, but a campaign may not become what it defines, because of its
+    tickets or of another campaign.
     """
 
     code = "campaign-refused"
     next_step = (
-        "`stubline campaigns show CAMPAIGN` prints how it stands. What the text says is fixed "
-        "needs a campaign with an id of its "
-        "own; a product must leave its campaign before another takes it. Nothing was changed."
+        "`stubline campaigns show CAMPAIGN` prints the campaign as it is. What the text calls "
+        "fixed needs a campaign with an id of its own. A product must leave its campaign before "
+        "another takes it. Nothing was changed."
     )
 
 
@@ -36,6 +42,6 @@ class CampaignUnknown(TargetUnknown):
 
     code = "campaign-unknown"
     next_step = (
-        "`stubline campaigns list` shows the ids. A campaign begins with `stubline "
-        "campaigns apply FILE`."
+        "`stubline campaigns list` shows the ids. `stubline campaigns apply FILE` creates a "
+        "campaign."
     )

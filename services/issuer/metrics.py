@@ -1,4 +1,4 @@
-"""What the issuer counts."""
+"""The issuer's metrics."""
 
 from services.runtime.observability.metrics import Counter, declare
 
@@ -6,7 +6,7 @@ ISSUED = declare(
     Counter(
         "stubline_issuer_tickets_issued_total",
         (
-            "Tickets that got a number. Flat while decisions come: look at the lanes of "
+            "Tickets that got a number. If it is flat while decisions arrive, check the lanes of "
             "stubline.issuer."
         ),
     )
@@ -14,12 +14,12 @@ ISSUED = declare(
 SOLD_OUT = declare(
     Counter(
         "stubline_issuer_tickets_sold_out_total",
-        "Paid ordinals without a number, because their campaign is full: refunds are due.",
+        "Paid ordinals without a number because their campaign is sold out. Refunds are due.",
     )
 )
 CHANGED = declare(
     Counter(
         "stubline_issuer_tickets_changed_total",
-        "Tickets that were cancelled or became active again.",
+        "Tickets that were cancelled or made active again.",
     )
 )

@@ -1,7 +1,7 @@
-"""Campaigns as operators apply and read them, and tickets as they look them up.
+"""What operators do with campaigns and tickets: apply, list and show them.
 
 Applying is one command in one transaction with its audit row (services.runtime.admin.commands): all
-campaigns of a file, or none.
+campaigns of a file are applied, or none.
 """
 
 from __future__ import annotations
@@ -33,30 +33,28 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class CampaignCommands(AdminCommands):
-    """What changes campaigns."""
+    """The commands that change campaigns."""
 
     def apply(self, definitions: Sequence[CampaignDefinition]) -> CommandResult:
-        """Orders with lines that the campaigns take from now on become due; the issuer's timer
-        works them.
+        """Apply the definitions. Orders with waiting lines that the campaigns take from now on
+        become due; the issuer's timer works them.
         """
-        asked = {"campaigns": [definition.content() for definition in definitions]}
-        return self._act("campaigns apply", asked, lambda: self._apply(definitions))
+        arguments = {"campaigns": [definition.content() for definition in definitions]}
+        return self._act("campaigns apply", arguments, lambda: self._apply(definitions))
 
     def _apply(self, definitions: Sequence[CampaignDefinition]) -> Row:
         self.connection.execute(SQL["lock_all_campaigns"])
-        names = {"campaign_ids": [definition.id for definition in definitions]}
-        rows = self.connection.execute(SQL["lock_campaigns_by_id"], names).fetchall()
-        standing = {row[0]: StoredCampaign._make(row[1:]) for row in rows}
-        self._refuse(definitions, standing)
-        done = {
-            definition.id: classify_change(definition, standing.get(definition.id))
+        campaign_ids = {"campaign_ids": [definition.id for definition in definitions]}
+        rows = self.connection.execute(SQL["lock_campaigns_by_id"], campaign_ids).fetchall()
+        stored = {row[0]: StoredCampaign._make(row[1:]) for row in rows}
+        self._refuse(definitions, stored)
+        changes = {
+            definition.id: classify_change(definition, stored.get(definition.id))
             for definition in definitions
         }
-        self._save(
-            [definition for definition in definitions if done[definition.id].what != "unchanged"],
-            done,
-        )
-        self.connection.execute(SQL["drop_products"], names)
+        changed = [it for it in definitions if changes[it.id].kind != "unchanged"]
+        self._save(changed, changes)
+        self.connection.execute(SQL["drop_products"], campaign_ids)
         products = [
             (product, definition.id)
             for definition in definitions
@@ -66,34 +64,33 @@ class CampaignCommands(AdminCommands):
         self.connection.execute(
             SQL["add_products"], _columns([product for product, _ in products]) | owners
         )
-        why = {"actor": self.command.actor, "cause": self.command.command_id}
-        due = self.connection.execute(SQL["mark_due"], names | why).rowcount
-        told = [
-            {"campaign_id": name, "change": it.what, "version": it.version}
-            for name, it in done.items()
+        reason = {"actor": self.command.actor, "cause": self.command.command_id}
+        due = self.connection.execute(SQL["mark_due"], campaign_ids | reason).rowcount
+        applied = [
+            {"campaign_id": campaign_id, "change": change.kind, "version": change.version}
+            for campaign_id, change in changes.items()
         ]
-        return {"campaigns": told, "due_orders": due}
+        return {"campaigns": applied, "due_orders": due}
 
     def _refuse(
-        self, definitions: Sequence[CampaignDefinition], standing: Mapping[str, StoredCampaign]
+        self, definitions: Sequence[CampaignDefinition], stored: Mapping[str, StoredCampaign]
     ) -> None:
         problems = [
-            f"{it.id}: {reason}"
-            for it in definitions
-            for reason in refusals(it, standing.get(it.id))
+            f"{definition.id}: {reason}"
+            for definition in definitions
+            for reason in refusals(definition, stored.get(definition.id))
         ]
-        wanted = {product: it.id for it in definitions for product in it.products()}
-        arguments = _columns(list(wanted)) | {"campaign_ids": [it.id for it in definitions]}
-        for owner, source, kind, name in self.connection.execute(
-            SQL["find_products_of_others"], arguments
-        ):
-            claimant = wanted[source, kind, name]
+        claimants = {product: it.id for it in definitions for product in it.products()}
+        arguments = _columns(list(claimants)) | {"campaign_ids": [it.id for it in definitions]}
+        owned = self.connection.execute(SQL["find_products_of_others"], arguments)
+        for owner, source, kind, name in owned:
+            claimant = claimants[source, kind, name]
             problems.append(f"{claimant}: {kind} {name} of {source} belongs to campaign {owner}")
         if problems:
             raise CampaignRefused("; ".join(problems))
 
     def _save(
-        self, definitions: Sequence[CampaignDefinition], done: Mapping[str, CampaignChange]
+        self, definitions: Sequence[CampaignDefinition], changes: Mapping[str, CampaignChange]
     ) -> None:
         if not definitions:
             return
@@ -101,7 +98,7 @@ class CampaignCommands(AdminCommands):
             SQL["save_campaigns"],
             {
                 "campaign_ids": [it.id for it in definitions],
-                "versions": [done[it.id].version for it in definitions],
+                "versions": [changes[it.id].version for it in definitions],
                 "definitions": [orjson.dumps(it.content()).decode() for it in definitions],
                 "keys": [secrets.token_bytes(KEY_BYTES) for _ in definitions],
             },
@@ -115,7 +112,7 @@ def _columns(products: Sequence[Product]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class IssuerQueries:
-    """What operators look at. Changes nothing."""
+    """The queries of operators. They change nothing."""
 
     connection: Connection[TupleRow]
 

@@ -1,4 +1,4 @@
-"""What an installation may set of the issuer."""
+"""The issuer's settings."""
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -7,7 +7,7 @@ from services.runtime.settings import LaneSettings
 
 
 class IssuerSettings(LaneSettings):
-    """Campaigns are no settings: `stubline campaigns apply`."""
+    """Settings of the issuer. Campaigns are no settings: see `stubline campaigns apply`."""
 
     model_config = SettingsConfigDict(env_prefix="STUBLINE_ISSUER_", frozen=True)
 
@@ -16,7 +16,7 @@ class IssuerSettings(LaneSettings):
         ge=1,
         le=5_000,
         description=(
-            "Waiting orders that one tick works after a campaign was applied. More holds "
-            "the campaign's lock longer."
+            "Waiting orders that one tick works after a campaign was applied. A higher value holds "
+            "the campaign's lock for longer."
         ),
     )

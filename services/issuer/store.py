@@ -1,4 +1,4 @@
-"""The tables of the issuer. One method, one statement; works inside the lane's transaction and
+"""The tables of the issuer. Each method is one statement inside the lane's transaction, which it
 never commits.
 """
 
@@ -25,21 +25,21 @@ NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class TransactionStart(NamedTuple):
-    """Of the transaction."""
+    """The generation of the data and the time of the transaction."""
 
     generation: int
     now: datetime
 
 
 class AuditReason(NamedTuple):
-    """What stands in the audit: who did it, and by order the event or command that caused it."""
+    """What the audit records: the actor, and for each order the event or command that caused it."""
 
     actor: str
     causes: Mapping[str, str]
 
 
 class IssuerOrderRow(NamedTuple):
-    """What is known of an order, locked."""
+    """An order's row, locked. The defaults are those of an order without a row."""
 
     order_id: str
     sequence: int = 0
@@ -50,12 +50,12 @@ class IssuerOrderRow(NamedTuple):
 
     @property
     def decided(self) -> Position:
-        """Of the decision that was last applied."""
+        """Return the position of the decision that was applied last."""
         return Position(self.decided_generation, self.decided_sequence)
 
 
 class SavedOrder(NamedTuple):
-    """An order's row as it shall be. The decision is JSON text."""
+    """An order's row as it is to be written. The decision is JSON text."""
 
     order_id: str
     sequence: int
@@ -69,7 +69,7 @@ class SavedOrder(NamedTuple):
 
 
 class DueOrder(NamedTuple):
-    """An order with lines that a campaign takes since it was applied."""
+    """An order with waiting lines that a campaign takes now."""
 
     order_id: str
     actor: str
@@ -81,31 +81,28 @@ class IssuerStore:
     transaction: Session
 
     def begin_batch(self) -> TransactionStart:
-        """Also keeps campaigns from being applied until the transaction ends."""
-        _, generation, now = self.transaction.execute(SQL["begin_batch"]).fetchone() or (
-            None,
-            0,
-            NEVER,
-        )
+        """Keep campaigns from being applied until the transaction ends."""
+        row = self.transaction.execute(SQL["begin_batch"]).fetchone()
+        _, generation, now = row or (None, 0, NEVER)
         return TransactionStart(generation, now)
 
     def lock_orders(self, order_ids: Sequence[str]) -> dict[str, IssuerOrderRow]:
-        """Those that have a row; the others are new."""
+        """Return the rows that exist; orders without one are new."""
         rows = self.transaction.execute(
             SQL["lock_orders"], {"order_ids": texts(order_ids)}
         ).fetchall()
         return {row[0]: IssuerOrderRow._make(row) for row in rows}
 
-    def tickets_of(self, order_ids: Sequence[str]) -> dict[str, list[PlannedTicket]]:
-        found: dict[str, list[PlannedTicket]] = {}
+    def find_tickets(self, order_ids: Sequence[str]) -> dict[str, list[PlannedTicket]]:
+        by_order: dict[str, list[PlannedTicket]] = {}
         for row in self.transaction.execute(SQL["find_tickets"], {"order_ids": texts(order_ids)}):
-            found.setdefault(row[1], []).append(PlannedTicket._make(row))
-        return found
+            by_order.setdefault(row[1], []).append(PlannedTicket._make(row))
+        return by_order
 
     def lock_campaigns(
         self, products: Iterable[Product], campaign_ids: Sequence[str]
     ) -> tuple[dict[str, LockedCampaign], dict[Product, str]]:
-        """Campaigns by id, and which of them takes which product."""
+        """Return the campaigns by id, and which of them takes which product."""
         sources, kinds, contents = zip(*products, strict=True) if products else ((), (), ())
         arguments = {"sources": texts(sources), "kinds": texts(kinds), "contents": texts(contents)}
         names = {"campaign_ids": texts(campaign_ids)}
@@ -115,7 +112,7 @@ class IssuerStore:
         }
         return {row[0]: LockedCampaign(*row[:5]) for row in rows}, owners
 
-    def issue_tickets(self, tickets: Sequence[PlannedTicket], why: AuditReason) -> None:
+    def issue_tickets(self, tickets: Sequence[PlannedTicket], reason: AuditReason) -> None:
         self.transaction.execute(
             SQL["issue_tickets"],
             {
@@ -124,19 +121,21 @@ class IssuerStore:
                 "line_ids": texts([ticket.line_id for ticket in tickets]),
                 "ordinals": plain([ticket.ordinal for ticket in tickets]),
                 "campaign_ids": texts([ticket.campaign_id for ticket in tickets]),
-                "indexes": plain([ticket.place for ticket in tickets]),
+                "places": plain([ticket.place for ticket in tickets]),
                 "numbers": texts([ticket.number for ticket in tickets]),
                 "codes": plain([ticket.code for ticket in tickets]),
+                "statuses": plain([ticket.status for ticket in tickets]),
+                "reasons": plain([ticket.reason for ticket in tickets]),
                 "holder_names": texts([ticket.holder_name for ticket in tickets]),
                 "holder_emails": texts([ticket.holder_email for ticket in tickets]),
                 "recipient_emails": texts([ticket.recipient_email for ticket in tickets]),
                 "product_ids": texts([ticket.product_id for ticket in tickets]),
-                "causes": plain([why.causes[ticket.order_id] for ticket in tickets]),
-                "actor": why.actor,
+                "causes": plain([reason.causes[ticket.order_id] for ticket in tickets]),
+                "actor": reason.actor,
             },
         )
 
-    def change_tickets(self, changes: Sequence[TicketChange], why: AuditReason) -> None:
+    def change_tickets(self, changes: Sequence[TicketChange], reason: AuditReason) -> None:
         tickets = [change.ticket for change in changes]
         self.transaction.execute(
             SQL["change_tickets"],
@@ -148,15 +147,18 @@ class IssuerStore:
                 "holder_names": texts([ticket.holder_name for ticket in tickets]),
                 "holder_emails": texts([ticket.holder_email for ticket in tickets]),
                 "recipient_emails": texts([ticket.recipient_email for ticket in tickets]),
-                "causes": plain([why.causes[ticket.order_id] for ticket in tickets]),
-                "actor": why.actor,
+                "causes": plain([reason.causes[ticket.order_id] for ticket in tickets]),
+                "actor": reason.actor,
             },
         )
 
     def advance_campaigns(self, campaigns: Sequence[LockedCampaign]) -> None:
-        names, indexes = [it.campaign_id for it in campaigns], [it.next_index for it in campaigns]
         self.transaction.execute(
-            SQL["advance_campaigns"], {"campaign_ids": texts(names), "next_indexes": plain(indexes)}
+            SQL["advance_campaigns"],
+            {
+                "campaign_ids": texts([campaign.campaign_id for campaign in campaigns]),
+                "next_places": plain([campaign.next_place for campaign in campaigns]),
+            },
         )
 
     def drop_waiting(self, order_ids: Sequence[str], kept: Sequence[WaitingLine]) -> None:
@@ -170,8 +172,8 @@ class IssuerStore:
         self.transaction.execute(SQL["keep_waiting"], _columns(lines))
 
     def add_orders(self, rows: Sequence[SavedOrder]) -> None:
-        """Raises SerializationFailure when another lane was first with one of them: then all is
-        decided anew.
+        """Raise SerializationFailure if another lane was first with one of them: the batch is then
+        decided again.
         """
         if self.transaction.execute(SQL["add_orders"], _columns(rows)).rowcount != len(rows):
             raise SerializationFailure(
@@ -181,12 +183,12 @@ class IssuerStore:
     def save_orders(self, rows: Sequence[SavedOrder]) -> None:
         self.transaction.execute(SQL["save_orders"], _columns(rows))
 
-    def take_due(self, orders_max: int, tickets_max: int) -> list[DueOrder]:
+    def find_due(self, orders_max: int, tickets_max: int) -> list[DueOrder]:
         bounds = {"orders_max": orders_max, "tickets_max": tickets_max}
         rows = self.transaction.execute(SQL["find_due"], bounds).fetchall()
         return [DueOrder._make(row) for row in rows]
 
-    def decisions_of(self, order_ids: Sequence[str]) -> dict[str, str]:
+    def find_decisions(self, order_ids: Sequence[str]) -> dict[str, str]:
         return dict(
             self.transaction.execute(
                 SQL["find_decisions"], {"order_ids": texts(order_ids)}
@@ -197,13 +199,14 @@ class IssuerStore:
         self.transaction.execute(SQL["drop_due"], {"order_ids": texts(order_ids)})
 
 
+# Columns whose arrays need no escaping: services/runtime/postgres/arrays.py.
 PLAIN = frozenset(
     {"sequence", "generation", "decided_generation", "decided_sequence", "is_waiting", "quantity"}
 )
 
 
 def _columns(rows: Sequence[SavedOrder] | Sequence[WaitingLine]) -> dict[str, Any]:
-    """An array a field, named in the plural."""
+    """Return one array per field, named in the plural."""
     columns: dict[str, Any] = {}
     for name, content in zip(rows[0]._fields, zip(*rows, strict=True), strict=True):
         plural = "quantities" if name == "quantity" else f"{name}s"

@@ -1,5 +1,5 @@
-"""Decisions in, tickets out: parsed alone, planned together on locked rows, one statement a
-step.
+"""Turns decisions into tickets. Each record is parsed alone; a batch is planned together on locked
+rows, with one statement per step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from typing import NamedTuple
 from schemas.orders import OrderDecided, TicketsChanged, order_of
 from schemas.serialized import SerializedSnapshot, content_digest, event_id
 from services.issuer.metrics import CHANGED, ISSUED, SOLD_OUT
-from services.issuer.rules.plan import IssuePlan, PlanInputs, plan, products_of, tickets_max
+from services.issuer.rules.plan import (
+    IssuePlan,
+    LockedCampaign,
+    PlanInputs,
+    plan,
+    products_of,
+    tickets_max,
+)
 from services.issuer.rules.snapshot import body_of
 from services.issuer.store import (
     ACTOR,
@@ -31,193 +38,204 @@ from services.runtime.snapshots import classify_snapshots
 
 GROUP = "stubline.issuer"
 WRITER = "issuer"
-# of orders that waited for a campaign; 25,000 took 0.8 s of the three that a transaction has
+# Tickets that one tick issues to orders that waited for a campaign. 25,000 took 0.8 s of the three
+# that a transaction has.
 TICK_TICKETS_MAX = 10_000
 CODE_CHARS = 26
 BASE32 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-SPELLED = BASE32 * 8  # a byte's five lowest bits
-ENDED = BASE32[::4] * 32  # a byte's three lowest bits, with two zero bits behind them
+FIVE_BITS = BASE32 * 8  # a table from a byte to the digit of its five lowest bits
+THREE_BITS = BASE32[::4] * 32  # to the digit of its three lowest bits, followed by two zero bits
 
 
 class ReceivedDecision(NamedTuple):
-    """A decision, and its JSON as it came: that is what is kept."""
+    """A decision, and its JSON as it was received: that is what is stored."""
 
     event: OrderDecided
     text: str
 
 
 def parse(record: Record) -> ReceivedDecision:
-    """Before any transaction. What cannot be read becomes its own dead letter and harms no
-    neighbour.
+    """Parse a record before any transaction.
+
+    A record that cannot be parsed becomes a dead letter of its own; others are not affected.
     """
-    event, document = OrderDecided.read_whole(record.headers, record.value)
+    event, document = OrderDecided.read_with_document(record.headers, record.value)
     return ReceivedDecision(event, document.decode())
 
 
 def codes(count: int) -> Iterator[str]:
-    """Each 128 random bits in base32, without padding: 26 characters. Drawn here, for rules know no
-    chance.
+    """Yield codes: 128 random bits each, in base32 without padding, 26 characters.
 
-    Each of 25 characters holds five bits of a random byte and the last one three, so that a code is
-    what base32 makes of 16 random bytes; all codes of a batch are spelled in two calls.
+    They are drawn here because rules have no randomness. Each of the first 25 characters holds five
+    bits of a random byte and the last one three, so a code is what base32 makes of 16 random bytes.
+    All codes of a batch are encoded by two calls.
     """
     drawn = secrets.token_bytes(CODE_CHARS * count)
     text, ends = (
-        drawn.translate(SPELLED).decode(),
-        drawn[CODE_CHARS - 1 :: CODE_CHARS].translate(ENDED).decode(),
+        drawn.translate(FIVE_BITS).decode(),
+        drawn[CODE_CHARS - 1 :: CODE_CHARS].translate(THREE_BITS).decode(),
     )
     return (text[at * CODE_CHARS : (at + 1) * CODE_CHARS - 1] + ends[at] for at in range(count))
 
 
 def handle(batch: Sequence[ReceivedDecision], transaction: Session) -> list[Outcome]:
-    """One outcome each, in order. A constant number of round trips: two when nothing was new, some
-    six with tickets.
+    """Return one outcome per record, in order.
+
+    The round trips are constant: two when nothing is new, about six with tickets.
     """
     store = IssuerStore(transaction)
-    begun = store.begin_batch()
-    order_ids = sorted({decided.event.key for decided in batch})
+    start = store.begin_batch()
+    order_ids = sorted({received.event.key for received in batch})
     known = store.lock_orders(order_ids)
     rows = {order_id: known.get(order_id) or IssuerOrderRow(order_id) for order_id in order_ids}
     reached = {order_id: row.decided for order_id, row in rows.items()}
-    outcomes, latest = classify_snapshots([decided.event for decided in batch], reached)
+    outcomes, latest = classify_snapshots([received.event for received in batch], reached)
     if not latest:
         return outcomes
-    # In the order in which they stand in the batch: who came first is served first.
-    news = [batch[place] for place in sorted(latest.values())]
+    # In the order of the batch: the first to come is the first to be served.
+    decisions = [batch[place] for place in sorted(latest.values())]
     causes = {
-        it.event.key: event_id(it.event.writer, it.event.key, *it.event.position) for it in news
+        event.key: event_id(event.writer, event.key, *event.position) for event, _ in decisions
     }
-    said, counts = apply_decisions(store, begun, news, rows, AuditReason(ACTOR, causes))
+    snapshots, counts = apply_decisions(store, start, decisions, rows, AuditReason(ACTOR, causes))
     for order_id, place in latest.items():
-        outcomes[place] = Effect(said.get(order_id, ()))
+        outcomes[place] = Effect(snapshots.get(order_id, ()))
+    # The counts are sums of the batch, so one outcome carries them.
     first = min(latest.values())
-    outcomes[first] = Effect(
-        said.get(batch[first].event.key, ()), counts
-    )  # the sums of the batch, raised once
+    outcomes[first] = Effect(snapshots.get(batch[first].event.key, ()), counts)
     return outcomes
 
 
 def apply_decisions(
     store: IssuerStore,
-    begun: TransactionStart,
-    news: Sequence[ReceivedDecision],
+    start: TransactionStart,
+    decisions: Sequence[ReceivedDecision],
     rows: Mapping[str, IssuerOrderRow],
-    why: AuditReason,
+    reason: AuditReason,
 ) -> tuple[dict[str, list[SerializedSnapshot]], dict[str, int]]:
-    """Plans the newest decision of each order and writes what it says. Orders are locked; campaigns
-    are locked here.
+    """Plan the newest decision of each order, write the plan, and return the snapshots to publish.
+
+    The orders are locked already; the campaigns are locked here.
     """
-    events = [decided.event for decided in news]
+    events = [decision.event for decision in decisions]
     known = [event.key for event in events if rows[event.key].sequence]
-    held = store.tickets_of(known) if known else {}
-    others = sorted({ticket.campaign_id for tickets in held.values() for ticket in tickets})
-    campaigns, products = store.lock_campaigns(products_of(events), others)
-    made = plan(
-        events, held, PlanInputs(campaigns, products, codes(tickets_max(events)), begun.now)
-    )
-    saved, said = [], {}
-    for decided in news:
-        row, waiting = rows[decided.event.key], made.waiting[decided.event.key]
-        body = body_of(decided.event, made.held[row.order_id], waiting, campaigns)
-        saved.append(
-            saved_order(
-                decided, row, begun.generation, content_digest(body), is_waiting=bool(waiting)
-            )
-        )
+    tickets = store.find_tickets(known) if known else {}
+    campaign_ids = sorted({row.campaign_id for of_order in tickets.values() for row in of_order})
+    campaigns, products = store.lock_campaigns(products_of(events), campaign_ids)
+    inputs = PlanInputs(campaigns, products, codes(tickets_max(events)), start.now)
+    planned = plan(events, tickets, inputs)
+    saved, snapshots = [], {}
+    for decision in decisions:
+        row, waiting = rows[decision.event.key], planned.waiting[decision.event.key]
+        body = body_of(decision.event, planned.tickets[row.order_id], waiting, campaigns)
+        digest = content_digest(body)
+        saved.append(saved_order(decision, row, start.generation, digest, is_waiting=bool(waiting)))
         if (sequence := saved[-1].sequence) != row.sequence:
-            said[row.order_id] = [
+            snapshots[row.order_id] = [
                 SerializedSnapshot(
-                    TicketsChanged, WRITER, row.order_id, begun.generation, sequence, body
+                    TicketsChanged, WRITER, row.order_id, start.generation, sequence, body
                 )
             ]
-    if new := [it for it in saved if not rows[it.order_id].sequence]:
+    if new := [order for order in saved if not rows[order.order_id].sequence]:
         store.add_orders(new)
-    if changed := [it for it in saved if rows[it.order_id].sequence]:
+    if changed := [order for order in saved if rows[order.order_id].sequence]:
         store.save_orders(changed)
-    if made.issued:
-        store.issue_tickets(made.issued, why)
-        store.advance_campaigns(
-            [it for it in campaigns.values() if it.next_index != it.first_index]
-        )
-    if made.changes:
-        store.change_tickets(made.changes, why)
-    save_waiting_lines(store, rows, made)
-    return said, metric_counts(made)
+    save_tickets(store, planned, list(campaigns.values()), reason)
+    save_waiting_lines(store, rows, planned)
+    return snapshots, metric_counts(planned)
 
 
 def saved_order(
-    decided: ReceivedDecision,
+    decision: ReceivedDecision,
     row: IssuerOrderRow,
     generation: int,
     digest: bytes,
     *,
     is_waiting: bool,
 ) -> SavedOrder:
-    """A snapshot that differs from the last takes the next sequence."""
-    event = decided.event
-    sequence = row.sequence + (digest != row.digest)
-    place = (event.generation, event.sequence)
+    """Return the order's row. A snapshot that differs from the last takes the next sequence."""
+    event = decision.event
     return SavedOrder(
         row.order_id,
-        sequence,
+        row.sequence + (digest != row.digest),
         generation,
         digest,
-        *place,
+        event.generation,
+        event.sequence,
         event.buyer.email,
         is_waiting,
-        decided.text,
+        decision.text,
     )
 
 
-def save_waiting_lines(
-    store: IssuerStore, rows: Mapping[str, IssuerOrderRow], made: IssuePlan
+def save_tickets(
+    store: IssuerStore,
+    planned: IssuePlan,
+    campaigns: Sequence[LockedCampaign],
+    reason: AuditReason,
 ) -> None:
-    """Lines that no campaign takes are kept; behind save_orders. Most batches have none, and had
-    none.
+    if planned.issued:
+        store.issue_tickets(planned.issued, reason)
+        store.advance_campaigns(
+            [campaign for campaign in campaigns if campaign.next_place != campaign.first_place]
+        )
+    if planned.changes:
+        store.change_tickets(planned.changes, reason)
+
+
+def save_waiting_lines(
+    store: IssuerStore, rows: Mapping[str, IssuerOrderRow], planned: IssuePlan
+) -> None:
+    """Keep the lines that no campaign takes. Most batches have none, before and after.
+
+    It comes after the orders are saved, because the lines reference them.
     """
-    kept = [line for lines in made.waiting.values() for line in lines]
-    if had := sorted(order_id for order_id in made.waiting if rows[order_id].is_waiting):
-        store.drop_waiting(had, kept)
+    kept = [line for lines in planned.waiting.values() for line in lines]
+    if waited := sorted(order_id for order_id in planned.waiting if rows[order_id].is_waiting):
+        store.drop_waiting(waited, kept)
     if kept:
         store.keep_waiting(kept)
 
 
-def metric_counts(made: IssuePlan) -> dict[str, int]:
-    issued = sum(ticket.place is not None for ticket in made.issued)
-    changed = sum(change.before is not None for change in made.changes)
-    return {ISSUED.name: issued, SOLD_OUT.name: len(made.issued) - issued, CHANGED.name: changed}
+def metric_counts(planned: IssuePlan) -> dict[str, int]:
+    issued = sum(ticket.place is not None for ticket in planned.issued)
+    changed = sum(change.before is not None for change in planned.changes)
+    return {
+        ISSUED.name: issued,
+        SOLD_OUT.name: len(planned.issued) - issued,
+        CHANGED.name: changed,
+    }
 
 
 def tick(_now: datetime, transaction: Session, *, orders_max: int) -> list[SerializedSnapshot]:
-    """Orders that a campaign takes since it was applied, oldest first. Round trips as for a batch;
-    one when there are none.
+    """Work the oldest orders whose waiting lines a campaign takes since it was applied.
+
+    The round trips are those of a batch, or one if no order is due.
     """
     store = IssuerStore(transaction)
-    due = store.take_due(orders_max, TICK_TICKETS_MAX)
+    due = store.find_due(orders_max, TICK_TICKETS_MAX)
     if not due:
         return []
+    # One actor a tick: the orders of another operator's command come with the next tick.
     actor = due[0].actor
-    due = list(
-        takewhile(lambda it: it.actor == actor, due)
-    )  # another operator's come with the next tick
-    order_ids = [it.order_id for it in due]
-    begun = store.begin_batch()
+    due = list(takewhile(lambda order: order.actor == actor, due))
+    order_ids = [order.order_id for order in due]
+    start = store.begin_batch()
     rows = store.lock_orders(sorted(order_ids))
-    texts = store.decisions_of(order_ids)
-    news = [
-        ReceivedDecision(OrderDecided.model_validate_json(texts[name]), texts[name])
-        for name in order_ids
-        if name in texts
+    texts = store.find_decisions(order_ids)
+    decisions = [
+        ReceivedDecision(OrderDecided.model_validate_json(texts[order_id]), texts[order_id])
+        for order_id in order_ids
+        if order_id in texts
     ]
-    said, _ = apply_decisions(
-        store, begun, news, rows, AuditReason(actor, {it.order_id: str(it.cause) for it in due})
-    )
+    reason = AuditReason(actor, {order.order_id: str(order.cause) for order in due})
+    snapshots, _ = apply_decisions(store, start, decisions, rows, reason)
     store.drop_due(order_ids)
-    return [event for events in said.values() for event in events]
+    return [snapshot for of_order in snapshots.values() for snapshot in of_order]
 
 
 def service(orders_max: int) -> Service[ReceivedDecision, Session]:
-    """`orders_max`: how many due orders a tick works."""
+    """Return the service. `orders_max`: how many due orders one tick works."""
     return Service(
         group=GROUP,
         topics=(OrderDecided.topic,),

@@ -72,7 +72,9 @@ class JobQueue:
             if not rows:
                 return LeasedBatch([], 0, 0, 0)
             ids = sorted({row["order_id"] for row in rows})
-            orders = {row["order_id"]: row for row in self._rows("lock_free_orders", {"order_ids": ids})}
+            orders = {
+                row["order_id"]: row for row in self._rows("lock_free_orders", {"order_ids": ids})
+            }
             work: list[PlannedSend] = []
             refrained: list[tuple[UUID, SkipReason]] = []
             lost = 0

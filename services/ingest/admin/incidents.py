@@ -96,7 +96,9 @@ class IncidentQueries:
             case Evidence.LETTERS:
                 return AdminQueries(self.connection).letter(UUID(incident.example))["value"] or b""
             case Evidence.NOTICES:
-                return bytes(self._rows("example_of_drift_notice", arguments(incident))[0]["example"])
+                return bytes(
+                    self._rows("example_of_drift_notice", arguments(incident))[0]["example"]
+                )
             case Evidence.ORDERS:
                 return incident.example.encode()
 
@@ -229,7 +231,9 @@ class IncidentCommands(AdminCommands):
     def _give_kept(self, incident: Incident, until: str) -> int:
         given = arguments(incident) | {"until": until, "limit": KEPT_OF_PART}
         kept = (
-            self.connection.cursor(row_factory=dict_row).execute(SQL["take_kept_callbacks"], given).fetchall()
+            self.connection.cursor(row_factory=dict_row)
+            .execute(SQL["take_kept_callbacks"], given)
+            .fetchall()
         )
         if kept:
             self._ask(GROUP, [_letter(row, incident) for row in kept])

@@ -96,7 +96,9 @@ class PollStore:
         return StoredPoll(*row) if row else None
 
     def save_part(self, name: Name, answer: UUID, said: int) -> None:
-        self.session.execute(SQL["save_partial_page"], _name(name) | {"answer": answer, "published": said})
+        self.session.execute(
+            SQL["save_partial_page"], _name(name) | {"answer": answer, "published": said}
+        )
 
     def save_page(self, name: Name, page: PollPage, tags: Mapping[str, str], wait_s: float) -> None:
         told = {

@@ -1,3 +1,3 @@
-"""Pure decisions of the issuer: numbers, campaigns as they may be written and changed, and what a
-batch of decisions gets.
+"""The pure rules of the issuer: numbers, what a campaign may be and become, and what a batch of
+decisions gets.
 """

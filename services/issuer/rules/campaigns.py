@@ -1,7 +1,7 @@
-"""What a campaign may say, and what of it may change once it has tickets. Pure.
+"""What a campaign may be, and what of it may change once it has tickets. Pure.
 
-Reasons for a refusal are tried in this order: mode, start, the range of a shuffled campaign,
-capacity below what was issued.
+Refusals come in this order: mode, start, the range of a shuffled campaign, a capacity below what
+was issued.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from schemas.orders import Source
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
 CAPACITY_MAX = 1_000_000_000
 Mode = Literal["sequential", "shuffled"]
-Product = tuple[str, str, str]  # source, `sku`, `product_id` or `variation_id`, and which
+Product = tuple[str, str, str]  # source; `sku`, `product_id` or `variation_id`; its value
 
 
 @cache
@@ -29,7 +29,7 @@ def _zones() -> frozenset[str]:
 
 
 class CampaignDefinition(BaseModel):
-    """A campaign as its file says it."""
+    """A campaign as its file defines it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -69,26 +69,27 @@ class CampaignDefinition(BaseModel):
     @classmethod
     def _is_a_zone(cls, name: str) -> str:
         if name not in _zones():
-            raise ValueError("is no IANA time zone; say one such as Europe/Dublin")
+            raise ValueError("is no IANA time zone; write one such as Europe/Dublin")
         return name
 
     @field_validator("language")
     @classmethod
     def _is_a_language(cls, tag: str) -> str:
-        """As BCP 47 recommends to write it, so that one language is one content."""
+        """Return the tag in the case that BCP 47 recommends: one language, one spelling."""
         if tag and not LANGUAGE.fullmatch(tag):
-            raise ValueError("is no language tag (BCP 47); say one such as de or pt-BR")
-        language, *others = tag.lower().split("-")
+            raise ValueError("is no language tag (BCP 47); write one such as de or pt-BR")
+        language, *subtags = tag.lower().split("-")
         cased = (
-            it.title() if len(it) == 4 else it.upper() if len(it) == 2 else it for it in others
+            subtag.title() if len(subtag) == 4 else subtag.upper() if len(subtag) == 2 else subtag
+            for subtag in subtags
         )
         return "-".join([language, *cased])
 
     @field_validator("sources", "skus", "product_ids", "variation_ids")
     @classmethod
-    def _is_said_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"names {', '.join(twice)} twice")
+    def _are_unique(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"names {', '.join(repeated)} twice")
         return names
 
     @model_validator(mode="after")
@@ -103,60 +104,63 @@ class CampaignDefinition(BaseModel):
         return self
 
     def content(self) -> dict[str, Any]:
-        """As it is kept and compared: a version says another content."""
-        unsaid = {name for name in ("language", "variation_ids") if not getattr(self, name)}
-        return self.model_dump(
-            mode="json", exclude=unsaid
-        )  # as releases without them keep it: their versions stand
+        """Return the definition as it is stored and compared: another content is another version.
 
-    def said(self) -> dict[str, Any]:
-        """What orders will say of it, to those who print."""
-        told = {"campaign_id": self.id, "starts_on": self.date, "starts_at": self.time}
-        return told | {
+        Fields that earlier releases did not have are left out when they are empty, so that the
+        campaigns that those releases stored keep their versions.
+        """
+        omitted = {name for name in ("language", "variation_ids") if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude=omitted)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return what the snapshots of orders will carry of it: all that printing needs."""
+        fields = {"campaign_id": self.id, "starts_on": self.date, "starts_at": self.time}
+        return fields | {
             key: getattr(self, key) for key in ("name", "zone", "venue", "design", "language")
         }
 
     def products(self) -> set[Product]:
-        named = [("sku", sku) for sku in self.skus] + [
+        names = [("sku", sku) for sku in self.skus] + [
             ("product_id", product) for product in self.product_ids
         ]
-        named += [("variation_id", variation) for variation in self.variation_ids]
-        return {(source, kind, name) for source in self.sources for kind, name in named}
+        names += [("variation_id", variation) for variation in self.variation_ids]
+        return {(source, kind, name) for source in self.sources for kind, name in names}
 
 
 class StoredCampaign(NamedTuple):
-    """A campaign as the table has it."""
+    """A campaign as it stands in the table."""
 
     version: int
     content: Mapping[str, Any]
-    next_index: int
+    next_place: int
 
 
 class CampaignChange(NamedTuple):
-    """What applying a definition does. `version` is the one it has afterwards."""
+    """What applying a definition does. `version` is the campaign's version afterwards."""
 
-    what: Literal["added", "changed", "unchanged"]
+    kind: Literal["added", "changed", "unchanged"]
     version: int
 
 
 def classify_change(
-    definition: CampaignDefinition, standing: StoredCampaign | None
+    definition: CampaignDefinition, stored: StoredCampaign | None
 ) -> CampaignChange:
-    """Of a definition that is not refused."""
-    if standing is None:
+    """Return the change that a definition makes. The definition must not be refused."""
+    if stored is None:
         return CampaignChange("added", 1)
-    if standing.content == definition.content():
-        return CampaignChange("unchanged", standing.version)
-    return CampaignChange("changed", standing.version + 1)
+    if stored.content == definition.content():
+        return CampaignChange("unchanged", stored.version)
+    return CampaignChange("changed", stored.version + 1)
 
 
-def refusals(definition: CampaignDefinition, standing: StoredCampaign | None) -> Iterator[str]:
-    """Why it may not become this. Prefix and padding may change: numbers that were issued stay as
-    they were printed.
+def refusals(definition: CampaignDefinition, stored: StoredCampaign | None) -> Iterator[str]:
+    """Yield why the campaign may not become this.
+
+    Prefix and padding may change: numbers that were issued stay as they were printed.
     """
-    if standing is None or not standing.next_index:
+    if stored is None or not stored.next_place:
         return
-    before, issued = standing.content, standing.next_index
+    before, issued = stored.content, stored.next_place
     for key in ("mode", "start"):
         if (new := getattr(definition, key)) != before[key]:
             yield (
@@ -180,7 +184,7 @@ def refusals(definition: CampaignDefinition, standing: StoredCampaign | None) ->
 
 
 def conflicts(definitions: Sequence[CampaignDefinition]) -> Iterator[str]:
-    """Ids and products that two campaigns of one file claim."""
+    """Yield the ids and products that two campaigns of one file claim."""
     owners: dict[Product, str] = {}
     ids: set[str] = set()
     for definition in definitions:

@@ -1,10 +1,10 @@
-"""Which number has a place in a campaign? Pure: the key of a permutation is an input, drawn once
-when a campaign is made.
+"""The number of a place in a campaign. Pure: the key of the permutation is an input, drawn once
+when the campaign is created.
 
-Sequential: the place itself. Shuffled: a keyed permutation of the campaign's range, a Feistel
-network over two halves a and b with a * b just above the range; what falls outside is sent through
-again (cycle walking), so it stays within and nothing collides, by construction. The same place has
-the same number for ever.
+In a sequential campaign it is the place itself. In a shuffled one it is a keyed permutation of the
+campaign's range: a Feistel network over two halves a and b, with a * b just above the range. What
+falls outside the range is permuted again (cycle walking), so the result is a bijection by
+construction. A place has the same number for ever.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from __future__ import annotations
 from hashlib import blake2s
 from math import isqrt
 
-ROUNDS = 10  # four make it a pseudo-random permutation; small halves ask for more
+ROUNDS = 10  # four make a pseudo-random permutation; small halves need more
 
 
 def format_number(prefix: str, padding: int, number: int) -> str:
-    """`RFL-`, 4, 7 -> RFL-0007. A number that has outgrown its padding keeps all its digits."""
+    """Return the printed number: `RFL-`, 4, 7 -> RFL-0007. More digits than that all stay."""
     return prefix + str(number).zfill(padding)
 
 
 def permute(place: int, size: int, key: bytes) -> int:
-    """Where a place goes: a bijection of 0 .. size - 1 for each key."""
+    """Map a place to another: for each key a bijection of 0 .. size - 1."""
     if not 0 <= place < size:
         raise ValueError(f"{place} lies outside of 0 to {size - 1}")
-    a = isqrt(size - 1) + 1  # the least with a * a >= size
+    a = isqrt(size - 1) + 1  # the least a with a * a >= size
     b = -(-size // a)
     while True:
         place = _feistel(place, a, b, key)
@@ -34,15 +34,15 @@ def permute(place: int, size: int, key: bytes) -> int:
 
 def _feistel(place: int, a: int, b: int, key: bytes) -> int:
     left, right = divmod(place, b)
-    for turn in range(0, ROUNDS, 2):
-        left = (left + _mix(key, turn, right)) % a
-        right = (right + _mix(key, turn + 1, left)) % b
+    for number in range(0, ROUNDS, 2):
+        left = (left + _round(key, number, right)) % a
+        right = (right + _round(key, number + 1, left)) % b
     return left * b + right
 
 
-def _mix(key: bytes, turn: int, half: int) -> int:
-    """Sixteen bytes, so that the remainder of any half is even to the last bit that matters."""
+def _round(key: bytes, number: int, half: int) -> int:
+    """The round function. Its 16 bytes make the remainder of any half practically uniform."""
     return int.from_bytes(
-        blake2s(half.to_bytes(8, "big"), digest_size=16, key=key, salt=bytes((turn,))).digest(),
+        blake2s(half.to_bytes(8, "big"), digest_size=16, key=key, salt=bytes((number,))).digest(),
         "big",
     )

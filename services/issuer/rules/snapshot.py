@@ -1,5 +1,5 @@
-"""The order's tickets as they are said: written by hand, for the hot path; tests read them back
-with the model. Pure.
+"""The snapshot of an order's tickets. Pure. It is written by hand because it is on the hot path;
+tests read it back with the model.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 import orjson
 
 from schemas.orders import OrderDecided
-from services.issuer.rules.plan import SOLD_OUT, LockedCampaign, PlannedTicket, WaitingLine
+from services.issuer.rules.plan import LockedCampaign, PlannedTicket, WaitingLine
 
 
 def body_of(
     decision: OrderDecided,
-    held: Sequence[PlannedTicket],
+    rows: Sequence[PlannedTicket],
     waiting: Sequence[WaitingLine],
     campaigns: Mapping[str, LockedCampaign],
 ) -> bytes:
-    """TicketsChanged without writer, key, generation and sequence."""
-    tickets = [ticket for ticket in held if ticket.place is not None]
+    """Return TicketsChanged as JSON, without writer, key, generation and sequence."""
+    tickets = [row for row in rows if row.place is not None]
     buyer = decision.buyer
     return orjson.dumps(
         {
@@ -30,11 +30,12 @@ def body_of(
             "number": decision.number,
             "buyer": {"name": buyer.name, "email": buyer.email},
             "campaigns": [
-                campaigns[name].said for name in sorted({ticket.campaign_id for ticket in tickets})
+                campaigns[name].snapshot
+                for name in sorted({ticket.campaign_id for ticket in tickets})
             ],
             "tickets": [_ticket(ticket) for ticket in tickets],
-            "unissued": _unissued(decision, held, waiting)
-            if waiting or len(tickets) < len(held)
+            "unissued": _unissued(decision, rows, waiting)
+            if waiting or len(tickets) < len(rows)
             else [],
             "refund_due_tickets": decision.refund_due_tickets,
         }
@@ -42,7 +43,7 @@ def body_of(
 
 
 def _ticket(ticket: PlannedTicket) -> dict[str, Any]:
-    told = {
+    fields = {
         "ticket_id": ticket.ticket_id,
         "line_id": ticket.line_id,
         "ordinal": ticket.ordinal,
@@ -54,28 +55,32 @@ def _ticket(ticket: PlannedTicket) -> dict[str, Any]:
         "product_id": ticket.product_id,
         "issued_at": ticket.issued_at,
     }
-    if (
-        ticket.recipient_email is not None
-    ):  # unsaid, other orders say the same as before there were gifts: no news
-        told["recipient_email"] = ticket.recipient_email
-    return told
+    # Left out of tickets that are no gift: the snapshots of earlier releases have no such field,
+    # and theirs must keep their digest.
+    if ticket.recipient_email is not None:
+        fields["recipient_email"] = ticket.recipient_email
+    return fields
 
 
 def _unissued(
-    decision: OrderDecided, held: Sequence[PlannedTicket], waiting: Sequence[WaitingLine]
+    decision: OrderDecided, rows: Sequence[PlannedTicket], waiting: Sequence[WaitingLine]
 ) -> list[dict[str, Any]]:
-    """What is paid now and has no ticket: sold out ordinals within the line's quantity, and lines
-    that wait.
+    """Return what is paid now and has no ticket, each with its reason: ordinals without a place,
+    within the quantity of their line, and lines that wait.
     """
     quantities: Counter[str] = Counter()
     for line in decision.lines:
         quantities[line.line_id] += line.quantity
-    sold_out = Counter(
-        (ticket.line_id, ticket.product_id)
-        for ticket in held
-        if ticket.reason == SOLD_OUT and ticket.ordinal <= quantities[ticket.line_id]
+    without_place = Counter(
+        (row.line_id, row.product_id, row.reason)
+        for row in rows
+        if row.reason is not None and row.ordinal <= quantities[row.line_id]
     )
-    lacking = [(line, product, count, SOLD_OUT) for (line, product), count in sold_out.items()]
-    lacking += [(line.line_id, line.product_id, line.quantity, line.reason) for line in waiting]
+    unissued = [
+        (line_id, product_id, quantity, reason)
+        for (line_id, product_id, reason), quantity in without_place.items()
+        if reason is not None
+    ]
+    unissued += [(line.line_id, line.product_id, line.quantity, line.reason) for line in waiting]
     names = ("line_id", "product_id", "quantity", "reason")
-    return [dict(zip(names, it, strict=True)) for it in sorted(lacking)]
+    return [dict(zip(names, values, strict=True)) for values in sorted(unissued)]

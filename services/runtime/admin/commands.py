@@ -250,7 +250,9 @@ class AdminCommands:
             "states": list(choice.states),
         }
         bounds = {"limit": choice.limit, "largest": RECORD_BYTES_MAX}
-        chosen = self.connection.execute(SQL["lock_chosen_dead_letters"], wanted | bounds).fetchall()
+        chosen = self.connection.execute(
+            SQL["lock_chosen_dead_letters"], wanted | bounds
+        ).fetchall()
         if missing := sorted(set(ids or ()) - {letter for letter, _, _ in chosen}):
             raise DeadLetterUnknown(", ".join(map(str, missing)))
         if wrong := [f"{letter} is {now}" for letter, now, _ in chosen if now not in allowed]:

@@ -78,7 +78,8 @@ class PostgresTransaction:
     def reopen_letters(self, failures: Sequence[tuple[UUID, str, str]]) -> None:
         ids, codes, texts = zip(*failures, strict=True)
         self.session.execute(
-            SQL["reopen_dead_letters"], {"ids": list(ids), "codes": list(codes), "texts": list(texts)}
+            SQL["reopen_dead_letters"],
+            {"ids": list(ids), "codes": list(codes), "texts": list(texts)},
         )
 
     def add_letters(self, letters: Sequence[DeadLetter]) -> list[tuple[UUID, int]]:
@@ -103,7 +104,8 @@ class PostgresTransaction:
             "subject_keys": [letter.subject_key for letter in letters],
         }
         rows = self.session.execute(
-            SQL["add_dead_letters"], columns | {"group": self._group, "code_version": self._code_version}
+            SQL["add_dead_letters"],
+            columns | {"group": self._group, "code_version": self._code_version},
         ).fetchall()
         stored = {
             (topic, partition, offset): (letter_id, attempts)

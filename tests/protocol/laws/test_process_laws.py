@@ -151,8 +151,7 @@ def test_outputs_that_a_later_release_wrote_stop_the_lane_until_it_is_back(
     world.settle()
     assert member.stop() == EX_OK
     later = (
-        "update runtime.lanes set outbox = %s where topic = %s and partition = 0 "
-        "returning epoch"
+        "update runtime.lanes set outbox = %s where topic = %s and partition = 0 returning epoch"
     )
     world.rows(later, b"\x09 from the future", world.names.inputs[0])
     world.start("first")

@@ -121,13 +121,13 @@ def test_what_the_issuer_tells_is_what_orders_will_say() -> None:
             "time": "19:30",
         }
     )
-    told = CampaignSnapshot.model_validate({"version": 1, **definition.said()})
+    told = CampaignSnapshot.model_validate({"version": 1, **definition.snapshot()})
     assert (told.campaign_id, told.starts_on, told.starts_at) == (
         "spring",
         date(2027, 3, 6),
         "19:30",
     )
-    assert definition.said().keys() == CampaignSnapshot.model_fields.keys() - {"version"}
+    assert definition.snapshot().keys() == CampaignSnapshot.model_fields.keys() - {"version"}
 
 
 @pytest.mark.parametrize("folder", ["relative/plates", "/proc/plates", "/dev/null/plates"])
