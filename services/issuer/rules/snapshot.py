@@ -79,7 +79,6 @@ def _unissued(
     unissued = [
         (line_id, product_id, quantity, reason)
         for (line_id, product_id, reason), quantity in without_place.items()
-        if reason is not None
     ]
     unissued += [(line.line_id, line.product_id, line.quantity, line.reason) for line in waiting]
     names = ("line_id", "product_id", "quantity", "reason")

@@ -1,4 +1,4 @@
-"""What an order's facts mean, whatever way they came."""
+"""The decision on an order follows from its facts, in whatever order they came."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from services.approval.rules import (
     CANCELLING,
     PAYMENT_COMPLETE,
     Policy,
+    allocate_tickets,
     decide,
     policy_of,
     prepare,
-    allocate_tickets,
     trigger_problems,
 )
 
@@ -30,18 +30,18 @@ def line(quantity: int = 2, line_id: str = "1") -> Line:
     return Line(line_id=line_id, product_id="7", sku="RFL", name="Raffle", quantity=quantity)
 
 
-def told(
+def observed_order(
     *history: str,
     is_deleted: bool = False,
     is_paid: bool = False,
     lines: Sequence[Line] = (line(),),
     minutes: Sequence[int] = (),
 ) -> OrderObserved:
-    """As ingest folds it when a shop tells these statuses one after the other; the last one is
-    current.
+    """Return the observation after a shop has reported these statuses one after the other. The
+    last one is current.
     """
     at = [DAWN + timedelta(minutes=minute) for minute in minutes or range(len(history))]
-    front = Storefront(
+    storefront = Storefront(
         status=history[-1],
         currency="EUR",
         total_minor=1_000,
@@ -56,7 +56,7 @@ def told(
         sequence=1,
         source="shop",
         external_id="1",
-        storefront=front,
+        storefront=storefront,
         reached=reached,
         is_deleted=is_deleted,
     )
@@ -69,7 +69,8 @@ def state(observed: OrderObserved, *trigger: str) -> str:
 @pytest.mark.feature("SF-001", "SF-028", "SF-029", "SF-063")
 def test_completed_releases_and_nothing_before_it() -> None:
     assert [
-        state(told(*history)) for history in (["pending"], ["processing"], ["pending", "completed"])
+        state(observed_order(*history))
+        for history in (["pending"], ["processing"], ["pending", "completed"])
     ] == [
         "observed",
         "observed",
@@ -79,27 +80,30 @@ def test_completed_releases_and_nothing_before_it() -> None:
 
 @pytest.mark.feature("SF-002", "SF-150")
 def test_a_status_of_the_shops_own_replaces_the_trigger() -> None:
-    assert state(told("pending", "processing", "completed"), "approved") == "observed"
-    assert state(told("pending", "processing", "completed", "approved"), "approved") == "released"
+    assert state(observed_order("pending", "processing", "completed"), "approved") == "observed"
+    assert (
+        state(observed_order("pending", "processing", "completed", "approved"), "approved")
+        == "released"
+    )
 
 
 @pytest.mark.feature("SF-027", "SF-064")
 def test_processing_releases_only_where_it_is_the_trigger() -> None:
-    assert state(told("pending", "processing"), "processing") == "released"
-    assert state(told("pending", "on-hold"), "processing") == "observed"
-    assert state(told("pending", "processing")) == "observed"
+    assert state(observed_order("pending", "processing"), "processing") == "released"
+    assert state(observed_order("pending", "on-hold"), "processing") == "observed"
+    assert state(observed_order("pending", "processing")) == "observed"
 
 
 @pytest.mark.feature("SF-027")
 def test_a_completed_order_has_been_processed() -> None:
-    assert state(told("completed"), "processing") == "released"
+    assert state(observed_order("completed"), "processing") == "released"
 
 
 @pytest.mark.feature("SF-026", "SF-030")
 def test_payment_alone_releases_whatever_the_status() -> None:
-    assert state(told("pending", is_paid=True), PAYMENT_COMPLETE) == "released"
-    assert state(told("pending"), PAYMENT_COMPLETE) == "observed"
-    assert state(told("completed"), PAYMENT_COMPLETE) == "observed"
+    assert state(observed_order("pending", is_paid=True), PAYMENT_COMPLETE) == "released"
+    assert state(observed_order("pending"), PAYMENT_COMPLETE) == "observed"
+    assert state(observed_order("completed"), PAYMENT_COMPLETE) == "observed"
 
 
 @pytest.mark.parametrize("status", sorted(CANCELLING))
@@ -109,7 +113,8 @@ def test_a_status_that_cancels_releases_nothing_although_it_was_paid_and_complet
 ) -> None:
     for trigger in ("completed", "processing", PAYMENT_COMPLETE):
         decision = decide(
-            told("processing", "completed", status, is_paid=True), prepare(policy_of([trigger]))
+            observed_order("processing", "completed", status, is_paid=True),
+            prepare(policy_of([trigger])),
         )
         assert (decision.state, decision.reasons) == ("cancelled", (f"status {status}",))
         assert [it.quantity for it in decision.lines] == [0]
@@ -118,31 +123,34 @@ def test_a_status_that_cancels_releases_nothing_although_it_was_paid_and_complet
 @pytest.mark.feature("SF-148", "SF-171")
 @pytest.mark.parametrize("status", ["pending", "on-hold"])
 def test_an_unpaid_order_waits(status: str) -> None:
-    decision = decide(told(status), COMPLETED)
+    decision = decide(observed_order(status), COMPLETED)
     assert (decision.state, decision.reasons) == ("observed", ("waiting for status completed",))
 
 
 @pytest.mark.feature("SF-067")
 @pytest.mark.parametrize("status", ["cancelled", "refunded", "failed"])
 def test_a_restored_order_is_released_again_when_the_trigger_is_reached_again(status: str) -> None:
-    assert state(told("completed", status, "completed", minutes=[0, 1, 2])) == "released"
-    fallen = told("completed", status, "pending")
-    assert state(fallen) == "observed"
-    assert "again" in decide(fallen, COMPLETED).reasons[0]
+    assert state(observed_order("completed", status, "completed", minutes=[0, 1, 2])) == "released"
+    unpaid = observed_order("completed", status, "pending")
+    assert state(unpaid) == "observed"
+    assert "again" in decide(unpaid, COMPLETED).reasons[0]
     assert (
-        state(told("processing", status, "processing", minutes=[0, 1, 2]), "processing")
+        state(observed_order("processing", status, "processing", minutes=[0, 1, 2]), "processing")
         == "released"
     )
 
 
 @pytest.mark.feature("SF-032")
 def test_an_older_completed_changes_nothing_on_a_refunded_order() -> None:
-    assert state(told("completed", "refunded", minutes=[0, 1])) == "cancelled"
+    assert state(observed_order("completed", "refunded", minutes=[0, 1])) == "cancelled"
 
 
 @pytest.mark.feature("SF-070")
 def test_a_deleted_order_is_cancelled_also_when_nothing_else_is_known_of_it() -> None:
-    assert decide(told("completed", is_deleted=True), COMPLETED)[:2] == ("cancelled", ("deleted",))
+    assert decide(observed_order("completed", is_deleted=True), COMPLETED)[:2] == (
+        "cancelled",
+        ("deleted",),
+    )
     bare = OrderObserved(
         key="shop:1", generation=1, sequence=1, source="shop", external_id="1", is_deleted=True
     )
@@ -150,19 +158,19 @@ def test_a_deleted_order_is_cancelled_also_when_nothing_else_is_known_of_it() ->
 
 
 @pytest.mark.feature("SF-067")
-def test_an_order_back_from_the_trash_is_what_it_was() -> None:
-    assert state(told("completed", is_deleted=False)) == "released"
+def test_an_order_restored_from_the_trash_is_what_it_was() -> None:
+    assert state(observed_order("completed", is_deleted=False)) == "released"
 
 
 def test_a_trigger_that_was_reached_stays_reached() -> None:
-    assert state(told("completed", "on-hold")) == "released"
+    assert state(observed_order("completed", "on-hold")) == "released"
 
 
 @pytest.mark.parametrize("word", ["Completed", "wc-completed", " WC-Completed "])
 def test_a_trigger_is_the_same_in_whatever_way_it_is_written(word: str) -> None:
     assert list(trigger_problems([word], frozenset())) == []
     assert policy_of([word]) == policy_of(["completed"])
-    assert state(told("processing", "wc-Completed")) == "released"
+    assert state(observed_order("processing", "wc-Completed")) == "released"
 
 
 @pytest.mark.feature("SF-025")
@@ -202,7 +210,9 @@ def test_no_order_has_more_tickets_than_it_may_and_the_rest_is_refund_due(
 
 
 observations = some.builds(
-    lambda history, deleted, paid: told(*dict.fromkeys(history), is_deleted=deleted, is_paid=paid),
+    lambda history, deleted, paid: observed_order(
+        *dict.fromkeys(history), is_deleted=deleted, is_paid=paid
+    ),
     some.lists(some.sampled_from(STATUSES), min_size=1, max_size=6),
     some.booleans(),
     some.booleans(),
@@ -214,7 +224,7 @@ policies = some.sampled_from(
 
 @given(observations, policies)
 @pytest.mark.feature("SF-031", "SF-032", "SF-071", "SF-171")
-def test_only_a_released_order_has_tickets_and_no_fallen_one_is_released(
+def test_only_a_released_order_has_tickets_and_no_cancelled_one_is_released(
     observed: OrderObserved, words: list[str]
 ) -> None:
     decision = decide(observed, prepare(policy_of(words)))
@@ -226,7 +236,7 @@ def test_only_a_released_order_has_tickets_and_no_fallen_one_is_released(
 
 
 @given(observations, policies, some.randoms(use_true_random=False))
-def test_a_decision_goes_by_the_set_of_facts_and_not_by_their_order(
+def test_a_decision_depends_on_the_set_of_facts_and_not_on_their_order(
     observed: OrderObserved, words: list[str], random: object
 ) -> None:
     items = list(observed.reached.items())
@@ -236,14 +246,17 @@ def test_a_decision_goes_by_the_set_of_facts_and_not_by_their_order(
     assert decide(shuffled, prepared) == decide(observed, prepared)
 
 
-def test_a_gate_with_a_reason_keeps_a_released_order_back_and_the_last_reason_removed_lets_it_go() -> (
-    None
-):
-    gated = decide(told("completed"), COMPLETED, [lambda _: [], lambda _: ["eligibility"]])
+def test_a_gate_with_a_reason_holds_an_order_back_until_its_last_reason_is_removed() -> None:
+    gated = decide(
+        observed_order("completed"), COMPLETED, [lambda _: [], lambda _: ["eligibility"]]
+    )
     assert gated[:2] == ("gated", ("eligibility",))
     assert [it.quantity for it in gated.lines] == [0]
-    assert decide(told("completed"), COMPLETED, [lambda _: []]).state == "released"
-    assert decide(told("cancelled"), COMPLETED, [lambda _: ["eligibility"]]).state == "cancelled"
+    assert decide(observed_order("completed"), COMPLETED, [lambda _: []]).state == "released"
+    assert (
+        decide(observed_order("cancelled"), COMPLETED, [lambda _: ["eligibility"]]).state
+        == "cancelled"
+    )
 
 
 @given(some.sets(some.sampled_from(["completed", "processing", "approved"]), min_size=1))

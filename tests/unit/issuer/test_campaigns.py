@@ -1,4 +1,4 @@
-"""What a campaign may say and become, and how a file that says something else is told."""
+"""What a campaign may be and become, and which errors a malformed file gets."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ venue = "Old Customs House"
 
 
 def definition(**changed: Any) -> CampaignDefinition:
-    said = {"id": "draw", "name": "Gala Draw", "sources": ["shop"], "skus": ["DRAW"]}
-    return CampaignDefinition.model_validate(said | changed)
+    defaults = {"id": "draw", "name": "Gala Draw", "sources": ["shop"], "skus": ["DRAW"]}
+    return CampaignDefinition.model_validate(defaults | changed)
 
 
-def standing(issued: int, **said: Any) -> StoredCampaign:
-    return StoredCampaign(3, definition(**said).content(), issued)
+def stored(issued: int, **changed: Any) -> StoredCampaign:
+    return StoredCampaign(3, definition(**changed).content(), issued)
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
     file = tmp_path / "campaigns.toml"
     file.write_text(GOOD)
-    (found,) = read(file)
-    assert (found.id, found.mode, found.capacity, found.content()["date"]) == (
+    (draw,) = read(file)
+    assert (draw.id, draw.mode, draw.capacity, draw.content()["date"]) == (
         "draw",
         "shuffled",
         1000,
         "2027-04-10",
     )
-    assert found.products() == {
+    assert draw.products() == {
         (source, kind, name)
         for source in ("shop", "other")
         for kind, name in (("sku", "DRAW"), ("product_id", "99"))
@@ -63,7 +63,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "instead", "told"),
+    ("wrong", "instead", "message"),
     [
         ("capacity = 1000", "capactiy = 1000", "capactiy is no key; did you mean capacity"),
         ("capacity = 1000", "", "shuffled, so it needs a capacity"),
@@ -101,30 +101,30 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         (GOOD, GOOD + GOOD.replace('"draw"', '"two"'), "two: .*belongs to draw already"),
     ],
 )
-def test_a_fault_is_told_with_file_campaign_key_and_remedy(
-    tmp_path: Path, wrong: str, instead: str, told: str
+def test_a_problem_is_reported_with_file_campaign_key_and_remedy(
+    tmp_path: Path, wrong: str, instead: str, message: str
 ) -> None:
     file = tmp_path / "campaigns.toml"
     assert wrong in GOOD
     file.write_text(GOOD.replace(wrong, instead))
-    with pytest.raises(CampaignFileInvalid, match=told) as refused:
+    with pytest.raises(CampaignFileInvalid, match=message) as refused:
         read(file)
     assert str(file) in refused.value.cause
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CampaignFileInvalid, match="it cannot be read: No such file or directory"):
         read(tmp_path / "none.toml")
 
 
 def test_a_version_rises_when_the_content_changes_and_only_then() -> None:
     assert classify_change(definition(), None) == ("added", 1)
-    assert classify_change(definition(), standing(0)) == ("unchanged", 3)
-    assert classify_change(definition(venue="Hall"), standing(0)) == ("changed", 4)
+    assert classify_change(definition(), stored(0)) == ("unchanged", 3)
+    assert classify_change(definition(venue="Hall"), stored(0)) == ("changed", 4)
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("written", "stored"),
     [
         ("de", "de"),
         ("DE", "de"),
@@ -134,20 +134,20 @@ def test_a_version_rises_when_the_content_changes_and_only_then() -> None:
         ("", ""),
     ],
 )
-def test_a_language_is_kept_as_bcp_47_writes_it(said: str, kept: str) -> None:
-    assert definition(language=said).language == kept
-    assert definition(language=said).said()["language"] == kept
+def test_a_language_is_stored_as_bcp_47_writes_it(written: str, stored: str) -> None:
+    assert definition(language=written).language == stored
+    assert definition(language=written).snapshot()["language"] == stored
 
 
-def test_a_campaign_without_a_language_is_what_releases_without_languages_kept() -> None:
-    """Or each of them would get another version by an upgrade alone."""
+def test_a_campaign_without_a_language_is_what_releases_without_languages_stored() -> None:
+    """Otherwise an upgrade alone would give each of them another version."""
     old = StoredCampaign(
-        3, {key: it for key, it in definition().content().items() if key != "language"}, 0
+        3, {key: text for key, text in definition().content().items() if key != "language"}, 0
     )
     assert "language" not in definition().content()
     assert classify_change(definition(), old) == ("unchanged", 3)
     assert classify_change(definition(language="de"), old) == ("changed", 4)
-    assert classify_change(definition(), standing(0, language="de")) == ("changed", 4)
+    assert classify_change(definition(), stored(0, language="de")) == ("changed", 4)
 
 
 @pytest.mark.feature("SF-157")
@@ -160,25 +160,25 @@ def test_a_campaign_without_a_language_is_what_releases_without_languages_kept()
     ],
 )
 def test_mode_and_start_are_fixed_once_tickets_exist(changed: dict[str, Any]) -> None:
-    assert list(refusals(definition(**changed), standing(0))) == []
-    assert list(refusals(definition(**changed), standing(1)))
+    assert list(refusals(definition(**changed), stored(0))) == []
+    assert list(refusals(definition(**changed), stored(1)))
 
 
 def test_the_range_of_a_shuffled_campaign_is_fixed_once_tickets_exist() -> None:
     before = {"mode": "shuffled", "capacity": 10}
     for capacity in (9, 11):
-        assert list(refusals(definition(mode="shuffled", capacity=capacity), standing(1, **before)))
+        assert list(refusals(definition(mode="shuffled", capacity=capacity), stored(1, **before)))
         assert (
-            list(refusals(definition(mode="shuffled", capacity=capacity), standing(0, **before)))
+            list(refusals(definition(mode="shuffled", capacity=capacity), stored(0, **before)))
             == []
         )
 
 
 def test_capacity_never_falls_below_what_was_issued() -> None:
-    assert list(refusals(definition(capacity=5), standing(5, capacity=10))) == []
-    assert list(refusals(definition(capacity=None), standing(5, capacity=10))) == []
-    (told,) = refusals(definition(capacity=4), standing(5, capacity=10))
-    assert "the least is 5" in told
+    assert list(refusals(definition(capacity=5), stored(5, capacity=10))) == []
+    assert list(refusals(definition(capacity=None), stored(5, capacity=10))) == []
+    (refusal,) = refusals(definition(capacity=4), stored(5, capacity=10))
+    assert "the least is 5" in refusal
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_capacity_never_falls_below_what_was_issued() -> None:
     [{"prefix": "X"}, {"padding": 9}, {"venue": "Hall"}, {"status": "closed"}, {"language": "de"}],
 )
 def test_everything_else_may_change_at_any_time(changed: dict[str, Any]) -> None:
-    assert list(refusals(definition(**changed), standing(5))) == []
+    assert list(refusals(definition(**changed), stored(5))) == []
 
 
 def test_a_code_is_128_random_bits_in_base32() -> None:
@@ -201,10 +201,8 @@ def test_a_code_is_128_random_bits_in_base32() -> None:
     assert list(codes(0)) == []
 
 
-def test_a_campaign_may_take_a_variation_and_one_that_takes_none_is_kept_as_before() -> None:
-    """A version stands for a content: one more field in all of them would make a new version of
-    each.
-    """
+def test_a_campaign_may_take_a_variation_and_one_that_takes_none_is_stored_as_before() -> None:
+    """One more field in all of them would be another content, and so another version of each."""
     content = {"id": "draw", "name": "Draw", "sources": ["shop"], "variation_ids": ["17"]}
     definition = CampaignDefinition.model_validate(content)
     assert definition.products() == {("shop", "variation_id", "17")}

@@ -1,4 +1,4 @@
-"""Places become numbers: each once, and nobody can tell the next one."""
+"""Places become numbers: each once, and the next one cannot be guessed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_neighbouring_places_are_not_neighbours() -> None:
     numbers = [permute(place, 1_000_000, b"q" * 32) for place in range(2_000)]
     steps = [abs(later - earlier) for earlier, later in pairwise(numbers)]
     assert min(steps) >= 1
-    assert sum(step < 1_000 for step in steps) < 20  # four are expected of chance
+    assert sum(step < 1_000 for step in steps) < 20  # four are expected of random numbers
     assert 400_000 < sum(numbers) / len(numbers) < 600_000
 
 

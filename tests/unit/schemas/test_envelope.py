@@ -1,5 +1,5 @@
-"""Laws of the envelope: what is written is read, by us and by the official CloudEvents package;
-what is not, is refused.
+"""Laws of the envelope: an event that was written is read, by us and by the official CloudEvents
+package, and other bytes are refused.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def test_the_official_package_reads_a_snapshot(snapshot: Weather) -> None:
     tuples(integers(0, BIGINT_MAX), integers(1, BIGINT_MAX)),
     tuples(integers(0, BIGINT_MAX), integers(1, BIGINT_MAX)),
 )
-def test_ids_and_sequence_texts_tell_positions_apart_and_in_order(
+def test_ids_and_sequence_texts_distinguish_positions_and_keep_their_order(
     one: tuple[int, int], other: tuple[int, int]
 ) -> None:
     first, second = (
@@ -144,10 +144,10 @@ def test_the_id_of_a_snapshot_never_changes_between_releases() -> None:
     assert str(weather().event_id) == "0896b310-765d-51aa-84e1-7a33213ed49a"
 
 
-def test_a_digest_holds_what_is_said_and_not_its_place_in_history() -> None:
-    said = weather(sequence=5).digest()
-    assert said == weather(sequence=6, generation=2).digest()
-    assert said != weather(mood="wild").digest()
+def test_a_digest_covers_the_content_and_not_its_position() -> None:
+    digest = weather(sequence=5).digest()
+    assert digest == weather(sequence=6, generation=2).digest()
+    assert digest != weather(mood="wild").digest()
 
 
 def test_the_trace_is_of_this_hop_and_no_part_of_the_event() -> None:
@@ -194,7 +194,7 @@ def test_a_word_of_a_newer_release_stops_and_is_never_poison() -> None:
         Weather.read(output.headers, (output.value or b"").replace(b'"calm"', b'"sulky"'))
 
 
-def test_a_word_that_nobody_knows_beside_a_missing_field_is_poison() -> None:
+def test_an_unknown_word_beside_a_missing_field_is_poison() -> None:
     with pytest.raises(NotAnEvent, match="writer"):
         Weather.read(
             weather().encode(time=TIME).headers,
@@ -202,8 +202,11 @@ def test_a_word_that_nobody_knows_beside_a_missing_field_is_poison() -> None:
         )
 
 
-def test_an_error_never_quotes_what_the_record_says() -> None:
-    value = b'{"mood":"calm","winds":{},"words":[],"key":"a","generation":1,"sequence":"ada@example.com","writer":"A secret"}'
+def test_an_error_never_quotes_the_record() -> None:
+    value = (
+        b'{"mood":"calm","winds":{},"words":[],"key":"a","generation":1,'
+        b'"sequence":"ada@example.com","writer":"A secret"}'
+    )
     with pytest.raises(NotAnEvent) as raised:
         Weather.read(weather().encode(time=TIME).headers, value)
     assert "example" not in str(raised.value)
@@ -212,7 +215,7 @@ def test_an_error_never_quotes_what_the_record_says() -> None:
 
 def test_another_type_in_a_topic_is_refused() -> None:
     output = weather().encode(time=TIME)
-    headers = [*output.headers, ("ce_type", b"stubline.other.v1")]  # of two, the last counts
+    headers = [*output.headers, ("ce_type", b"stubline.other.v1")]  # the last value wins
     with pytest.raises(NotAnEvent, match=r"stubline\.other\.v1"):
         Weather.read(headers, output.value)
 
@@ -226,7 +229,7 @@ def test_an_event_without_a_required_attribute_is_refused(missing: str) -> None:
 
 @given(keys, binary(min_size=1, max_size=80))
 def test_an_input_keeps_its_bytes_and_its_own_id(key: str, data: bytes) -> None:
-    told = Input(
+    callback = Input(
         topic="callbacks.received.v1",
         key=key,
         type="stubline.callback.v1",
@@ -236,7 +239,7 @@ def test_an_input_keeps_its_bytes_and_its_own_id(key: str, data: bytes) -> None:
         content_type="application/octet-stream",
         extensions={"shopid": "1"},
     )
-    output = told.encode(time=TIME, traceparent=TRACEPARENT)
+    output = callback.encode(time=TIME, traceparent=TRACEPARENT)
     event = read_event(output.headers, output.value)
     assert (event.id, event.source, event.type, event.data) == (
         "delivery-9",
@@ -310,7 +313,7 @@ CONTENTS = none() | sampled_from(
         b"application/cloudevents",
     ]
 )
-WHOLE: list[tuple[str, bytes | None]] = [
+COMPLETE: list[tuple[str, bytes | None]] = [
     ("ce_type", TYPE),
     ("ce_specversion", b"1.0"),
     ("ce_id", b"7"),
@@ -324,10 +327,10 @@ WHOLE: list[tuple[str, bytes | None]] = [
     lists(tuples(NAMES, CONTENTS), max_size=4),
     integers(0, 5),
 )
-def test_the_quick_look_at_headers_says_what_the_whole_one_says(
-    before: list[tuple[str, bytes | None]], behind: list[tuple[str, bytes | None]], kept: int
+def test_the_quick_check_of_headers_agrees_with_the_full_one(
+    before: list[tuple[str, bytes | None]], after: list[tuple[str, bytes | None]], kept: int
 ) -> None:
-    headers = [*before, *WHOLE[:kept], *WHOLE[kept + 1 :], *behind]
+    headers = [*before, *COMPLETE[:kept], *COMPLETE[kept + 1 :], *after]
     if _is_binary_mode(Weather.event_type, headers):
         event = read_event(headers, b"{}")
         assert (event.type, event.data) == (Weather.event_type, b"{}")
@@ -339,11 +342,11 @@ def test_the_quick_look_at_headers_says_what_the_whole_one_says(
 def test_a_text_with_a_nul_is_no_event_and_one_that_spells_it_is(
     name: str, is_refused: bool
 ) -> None:
-    said = Weather(
+    snapshot = Weather(
         writer="w", key="k", generation=0, sequence=1, mood=Mood.CALM, winds={}, words=[]
     )
-    value = said.model_dump_json()[:-1] + f',"place":{json.dumps(name)}}}'
-    headers = said.encode(time=TIME).headers
+    value = snapshot.model_dump_json()[:-1] + f',"place":{json.dumps(name)}}}'
+    headers = snapshot.encode(time=TIME).headers
     if is_refused:
         with pytest.raises(NotAnEvent, match="NUL"):
             Weather.read(headers, value.encode())

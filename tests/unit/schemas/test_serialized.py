@@ -18,12 +18,12 @@ TIME, TRACE = "2027-03-20T19:30:00Z", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f06
 
 
 @given(TEXTS, some.integers(0, 2**63 - 1), some.integers(1, 2**63 - 1))
-def test_it_has_the_same_headers_key_and_meaning(key: str, generation: int, sequence: int) -> None:
+def test_it_has_the_same_headers_key_and_content(key: str, generation: int, sequence: int) -> None:
     model = DeliveriesChanged(key=key, generation=generation, sequence=sequence)
     by_hand = SerializedSnapshot(
         DeliveriesChanged, "delivery", key, generation, sequence, b'{"jobs":[]}'
     )
-    one, other = (it.encode(time=TIME, traceparent=TRACE) for it in (model, by_hand))
+    one, other = (snapshot.encode(time=TIME, traceparent=TRACE) for snapshot in (model, by_hand))
     assert (one.topic, one.key, one.headers) == (other.topic, other.key, other.headers)
     assert orjson.loads(one.value or b"") == orjson.loads(other.value or b"")
     assert DeliveriesChanged.read(other.headers, other.value) == model

@@ -1,6 +1,4 @@
-"""Laws of the topics: what a group reads exists, names are Kafka's, and nothing is kept for
-ever.
-"""
+"""Laws of the topics: what a group reads exists, names are legal, and retention is finite."""
 
 from __future__ import annotations
 
@@ -15,16 +13,16 @@ from services.ingest import worker as ingest
 from services.issuer import worker as issuer
 
 
-def test_every_topic_that_a_group_reads_is_made() -> None:
+def test_every_topic_that_a_group_reads_is_created() -> None:
     names = {topic.name for topic in TOPICS}
     assert {name for group in GROUPS for name in group.topics} <= names
 
 
-def test_a_group_reads_what_is_told_of_it_and_nothing_else() -> None:
+def test_a_service_reads_the_topics_of_its_group_and_no_others() -> None:
     policies = approval_settings.policies(approval_settings.ApprovalSettings())
     read = {
-        it.group: it.topics
-        for it in (
+        service.group: service.topics
+        for service in (
             ingest.SERVICE,
             approval.service(policies),
             issuer.service(orders_max=1),
