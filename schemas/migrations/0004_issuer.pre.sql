@@ -10,6 +10,7 @@
 create schema issuer;
 
 
+-- What numbers belong to. The row of a campaign is locked while a batch takes numbers of it.
 create table issuer.campaigns (
     campaign_id text primary key check (campaign_id ~ '^[a-z0-9][a-z0-9-]{0,63}$'),
     -- Counts the definitions that were applied.

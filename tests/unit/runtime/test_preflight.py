@@ -1,6 +1,4 @@
-"""What others mind is asked by entry points: all who are installed, in one order, and nobody there
-minds nothing.
-"""
+"""Preflight checks are entry points: all of one name are called, in an order of their own."""
 
 from __future__ import annotations
 
@@ -12,46 +10,49 @@ from services.runtime.admin import preflight
 from services.runtime.errors import UnexpectedError
 
 MODULE = """
-def asked(content): content["asked"].append({name!r})
-def minds(content): raise LookupError({name!r})
+def called(content): content["called"].append({name!r})
+def fails(content): raise LookupError({name!r})
 def refuses(content):
     from services.runtime.errors import UnexpectedError
     if content["at"] % 2: raise UnexpectedError(str(content["at"]))
 """
 POINTS = (
-    "[stubline.preflight]\ntoy = {module}:asked\nbad = {module}:minds\nsome = {module}:refuses\n"
+    "[stubline.preflight]\ntoy = {module}:called\nbad = {module}:fails\nsome = {module}:refuses\n"
 )
 
 
 @pytest.fixture(autouse=True)
 def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two distributions on the path, as pip lays them."""
+    """Two distributions on the path, as pip installs them."""
     for name in ("second", "first"):
         folder, module = tmp_path / name, f"preflight_toy_{name}"
-        about = folder / f"{module}-1.dist-info"
-        about.mkdir(parents=True)
+        metadata = folder / f"{module}-1.dist-info"
+        metadata.mkdir(parents=True)
         (folder / f"{module}.py").write_text(MODULE.format(name=name))
-        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
-        (about / "entry_points.txt").write_text(POINTS.format(module=module))
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
+        (metadata / "entry_points.txt").write_text(POINTS.format(module=module))
         monkeypatch.syspath_prepend(folder)
 
 
-def test_all_who_are_installed_are_asked_in_an_order_that_does_not_depend_on_the_path() -> None:
-    content: dict[str, list[str]] = {"asked": []}
+def test_all_checks_are_called_in_an_order_that_does_not_depend_on_the_path() -> None:
+    content: dict[str, list[str]] = {"called": []}
     preflight.run("toy", content)
-    assert content["asked"] == ["first", "second"]
+    assert content["called"] == ["first", "second"]
 
 
-def test_the_first_who_minds_ends_it() -> None:
+def test_the_first_check_that_fails_ends_it() -> None:
     with pytest.raises(LookupError, match="first"):
         preflight.run("bad", {})
 
 
-def test_where_nobody_is_asked_nobody_minds() -> None:
-    preflight.run("no-such-name", {})
+@pytest.mark.parametrize("name", ["no-such-name", "to", "toys", ""])
+def test_only_checks_of_the_very_name_are_called(name: str) -> None:
+    content: dict[str, list[str]] = {"called": []}
+    preflight.run(name, content)
+    assert content["called"] == []
 
 
-def test_what_all_mind_is_told_at_once_in_their_order() -> None:
+def test_the_causes_of_all_refusals_are_reported_at_once_in_order() -> None:
     preflight.run_all("some", [{"at": 0}, {"at": 2}])
     with pytest.raises(UnexpectedError) as raised:
         preflight.run_all("some", [{"at": at} for at in range(4)])

@@ -1,8 +1,8 @@
-"""Laws of the migrations: one order, whole numbers, and no file that changes after it was
-applied.
-"""
+"""Laws of the migrations: one order, numbers without a gap, and no change of an applied file."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 from hypothesis import given
@@ -11,6 +11,7 @@ from hypothesis.strategies import booleans, integers, permutations, sets
 from schemas import migrations
 from schemas.migrations import (
     ChangedMigrationError,
+    Migration,
     MigrationsUnreadableError,
     Phase,
     arrange,
@@ -27,7 +28,7 @@ IN_ORDER = ["0001_a.pre.sql", "0002_b.pre.sql", "0002_b.post.sql", "0003_c.post.
 
 
 @given(permutations(list(TEXTS)))
-def test_files_have_one_order_however_they_are_found(names: list[str]) -> None:
+def test_files_have_one_order_in_whatever_order_the_folder_lists_them(names: list[str]) -> None:
     assert [
         migration.name for migration in arrange({name: TEXTS[name] for name in names})
     ] == IN_ORDER
@@ -44,7 +45,7 @@ def test_files_have_one_order_however_they_are_found(names: list[str]) -> None:
         ("0001_a.pre.sql", "0001_b.pre.sql"),
     ],
 )
-def test_a_folder_that_does_not_hold_together_is_refused(names: tuple[str, ...]) -> None:
+def test_a_folder_that_is_no_list_of_migrations_is_refused(names: tuple[str, ...]) -> None:
     with pytest.raises(MigrationsUnreadableError):
         arrange(dict.fromkeys(names, ""))
 
@@ -69,7 +70,7 @@ def test_an_applied_file_never_changes() -> None:
         pending(listing, applied, post=True)
 
 
-def test_an_older_release_lives_with_files_of_a_newer_one() -> None:
+def test_an_older_release_accepts_files_of_a_newer_one() -> None:
     listing = arrange(TEXTS)
     applied = {migration.name: migration.sha256 for migration in listing} | {
         "0004_new.pre.sql": "0" * 64
@@ -77,6 +78,36 @@ def test_an_older_release_lives_with_files_of_a_newer_one() -> None:
     assert pending(listing, applied, post=True) == []
 
 
-def test_the_projects_own_files_hold_together() -> None:
-    assert migrations.listing()[0].name == "0001_runtime.pre.sql"
-    assert "create role" in migrations.roles()
+LISTING = migrations.listing()
+BASELINE = ["runtime", "ingest", "approval", "issuer", "delivery"]
+
+
+def test_the_baseline_is_one_file_a_schema_and_comes_first() -> None:
+    """From the first release on no file is removed, so these five stay for ever."""
+    names = [migration.name for migration in LISTING if migration.phase is Phase.PRE]
+    assert names[: len(BASELINE)] == [
+        f"{number:04}_{schema}.pre.sql" for number, schema in enumerate(BASELINE, 1)
+    ]
+
+
+@pytest.mark.parametrize("migration", LISTING[: len(BASELINE)], ids=BASELINE)
+def test_a_baseline_creates_its_schema_only_and_describes_each_table(migration: Migration) -> None:
+    """It is read as the data model's documentation: its head lists the tables in their order."""
+    schema = migration.name.split("_")[1].removesuffix(".pre.sql")
+    assert re.findall(r"^create schema (\w+);", migration.text, re.MULTILINE) == [schema]
+    created = re.findall(r"^create table (\w+)\.(\w+) \($", migration.text, re.MULTILINE)
+    assert {owner for owner, _ in created} == {schema}
+    head = migration.text.partition("create schema")[0]
+    listed = re.findall(r"^--   (\w+) +\w.*", head, re.MULTILINE)
+    assert listed == [table for _, table in created]
+    for _, table in created:
+        before = migration.text.partition(f"create table {schema}.{table} (")[0].splitlines()
+        assert before[-1].startswith("-- "), f"{table} has no sentence"
+
+
+def test_the_rights_are_granted_apart_from_the_migrations_and_to_a_role_a_service() -> None:
+    assert migrations.ROLES not in {migration.name for migration in LISTING}
+    services = re.search(r"services constant text\[\] := array\[(.*)\];", migrations.roles())
+    assert services is not None
+    assert sorted(re.findall(r"'(\w+)'", services[1])) == sorted(set(BASELINE) - {"runtime"})
+    assert not [migration for migration in LISTING if re.search(r"\bgrant\b", migration.text)]
