@@ -21,15 +21,15 @@ from tests.support.stages import TIME, Stages, observed, opened, record, refused
 
 @pytest.fixture
 def stages(database_url: str) -> Iterator[Stages]:
-    with opened(database_url) as found:
-        yield found
+    with opened(database_url) as stages:
+        yield stages
 
 
 @pytest.fixture(scope="module")
 def shared(databases: Databases) -> Iterator[Stages]:
-    """One database for tests that only ask what is refused, or use orders of their own."""
-    with databases.new() as url, opened(url) as found:
-        yield found
+    """One database for tests that only provoke refusals, or use orders of their own."""
+    with databases.new() as url, opened(url) as stages:
+        yield stages
 
 
 def decisions(outcomes: list[Outcome]) -> list[OrderDecided]:
@@ -50,7 +50,7 @@ def test_a_completed_order_is_released_once(stages: Stages) -> None:
     )
 
 
-def test_what_is_older_is_superseded_and_what_is_newer_with_nothing_new_is_silent(
+def test_an_older_observation_is_superseded_and_a_newer_one_without_a_change_publishes_nothing(
     stages: Stages,
 ) -> None:
     stages.approve(observed("1", "completed", sequence=5))
@@ -88,9 +88,11 @@ def test_an_order_ends_the_same_in_whatever_order_its_observations_come(
     shared: Stages, places: tuple[int, ...]
 ) -> None:
     history, order = ("pending", "processing", "completed", "cancelled"), "".join(map(str, places))
-    told = [observed(order, *history[: place + 1], sequence=place + 1) for place in range(4)]
+    observations = [
+        observed(order, *history[: place + 1], sequence=place + 1) for place in range(4)
+    ]
     for place in places:
-        shared.approve(told[place])
+        shared.approve(observations[place])
     (row,) = shared.rows(
         (
             "select state, decision -> 'reasons' as reasons, observed_sequence from "
@@ -132,7 +134,9 @@ def test_each_decision_has_a_receipt_that_explains_it(stages: Stages) -> None:
         ["completed"],
     )
     assert sorted(inputs["reached"]) == ["completed", "pending"]
-    assert "example.org" not in str(receipts), "a receipt is kept for ever, so it holds no person"
+    assert "example.org" not in str(receipts), (
+        "a receipt is kept for ever, so it holds no personal data"
+    )
 
 
 def test_receipts_are_append_only_and_an_observation_is_decided_once(stages: Stages) -> None:
@@ -156,27 +160,27 @@ def test_receipts_are_append_only_and_an_observation_is_decided_once(stages: Sta
         "decision = null",
     ],
 )
-def test_an_order_that_was_decided_has_said_it(shared: Stages, wrong: str) -> None:
-    shared.approve(observed("said", "completed"))
+def test_an_order_that_was_decided_has_published_its_decision(shared: Stages, wrong: str) -> None:
+    shared.approve(observed("published", "completed"))
     assert refused(shared, f"update approval.orders set {wrong}") == "23514"
 
 
 def test_two_processes_that_meet_a_new_order_at_once_decide_it_once(database_url: str) -> None:
-    """The second waits for the first, and is told to decide anew: nothing is overwritten."""
-    told = [observed("1", "completed")]
+    """The second waits for the first and has to decide again: nothing is overwritten."""
+    batch = [observed("1", "completed")]
     with opened(database_url) as one, opened(database_url) as other, ThreadPoolExecutor(1) as pool:
         with one.session.transaction():
-            worker.handle(told, one.session, one.policies)
-            late = pool.submit(other.approve, *told)
+            worker.handle(batch, one.session, one.policies)
+            late = pool.submit(other.approve, *batch)
             one.await_waiting(1)
         with pytest.raises(SerializationFailure) as raised:
             late.result(60)
         assert classify(raised.value) is FailureKind.TRANSIENT
-        assert isinstance(other.approve(*told)[0], Duplicate)
+        assert isinstance(other.approve(*batch)[0], Duplicate)
         assert [row["sequence"] for row in one.rows("select sequence from approval.orders")] == [1]
 
 
-def test_what_cannot_be_read_is_refused_before_the_transaction() -> None:
+def test_a_malformed_record_is_refused_before_the_transaction() -> None:
     output = observed("1", "completed").encode(time=TIME, traceparent=None)
     assert isinstance(worker.parse(record(output)), OrderObserved)
     with pytest.raises(NotAnEvent):

@@ -5,20 +5,24 @@ wait for a campaign.
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.errors import CheckViolation
 
 from schemas.envelope import NotAnEvent
-from schemas.orders import OrderDecided, TicketsChanged
+from schemas.orders import OrderDecided, TicketsChanged, UnissuedReason
 from services.issuer import cli, worker
 from services.issuer.errors import CampaignRefused, CampaignUnknown
 from services.issuer.operate import CampaignCommands, IssuerQueries
+from services.issuer.rules.plan import PlannedTicket
+from services.issuer.store import ACTOR, AuditReason, IssuerStore
 from services.runtime.admin.commands import OperatorCommand
 from services.runtime.failures import FailureKind, classify
 from services.runtime.postgres import connection
@@ -39,17 +43,17 @@ from tests.support.stages import (
 
 @pytest.fixture
 def stages(database_url: str) -> Iterator[Stages]:
-    with opened(database_url) as found:
-        found.apply(raffle())
-        yield found
+    with opened(database_url) as stages:
+        stages.apply(raffle())
+        yield stages
 
 
 @pytest.fixture(scope="module")
 def shared(databases: Databases) -> Iterator[Stages]:
-    """One database for tests that only ask what is refused, or use orders of their own."""
-    with databases.new() as url, opened(url) as found:
-        found.apply(raffle(), raffle(id="full", skus=["FULL"], mode="shuffled", capacity=2))
-        yield found
+    """One database for tests that only provoke refusals, or use orders of their own."""
+    with databases.new() as url, opened(url) as stages:
+        stages.apply(raffle(), raffle(id="full", skus=["FULL"], mode="shuffled", capacity=2))
+        yield stages
 
 
 @pytest.mark.feature("SF-001", "SF-006", "SF-041", "SF-063")
@@ -62,13 +66,13 @@ def test_a_paid_order_gets_its_tickets_once(stages: Stages) -> None:
 
 
 @pytest.mark.feature("SF-087")
-def test_no_ticket_is_made_without_an_order(shared: Stages) -> None:
-    """By an event, by hand, or by a command: there is none that makes a ticket."""
-    said = decided("1", 1).encode(time=TIME)
-    for nobody in (b'"key":""', b'"key":null', b'"nokey":"shop:1"'):
-        value = (said.value or b"").replace(b'"key":"shop:1"', nobody)
+def test_no_ticket_is_created_without_an_order(shared: Stages) -> None:
+    """Neither by an event nor by hand, and there is no command that creates a ticket."""
+    output = decided("1", 1).encode(time=TIME)
+    for no_order in (b'"key":""', b'"key":null', b'"nokey":"shop:1"'):
+        value = (output.value or b"").replace(b'"key":"shop:1"', no_order)
         with pytest.raises(NotAnEvent):
-            worker.parse(Record(OrderDecided.topic, 0, 0, 0, None, value, said.headers))
+            worker.parse(Record(OrderDecided.topic, 0, 0, 0, None, value, output.headers))
     columns = (
         "ticket_id, line_id, ordinal, campaign_id, holder_name, holder_email, product_id, reason"
     )
@@ -76,7 +80,7 @@ def test_no_ticket_is_made_without_an_order(shared: Stages) -> None:
         f"insert into issuer.tickets ({columns}) values (uuidv7(), '1', 1, 'raffle', '', "
         "'', '', 'sold_out')"
     )
-    assert refused(shared, by_hand) == "23502"  # null in a column that has to say something
+    assert refused(shared, by_hand) == "23502"  # null in a column that is not null
     assert [command.name for command in cli.tickets.registered_commands] == ["list"]
 
 
@@ -84,24 +88,26 @@ def test_no_ticket_is_made_without_an_order(shared: Stages) -> None:
 @pytest.mark.parametrize(
     "status", ["pending", "on-hold", "failed", "cancelled", "refunded", "trash"]
 )
-def test_an_unpaid_or_fallen_order_gets_no_ticket_and_is_told_all_the_same(
+def test_an_unpaid_or_cancelled_order_gets_no_ticket_and_is_published_all_the_same(
     shared: Stages, status: str
 ) -> None:
     (event,) = shared.tell(observed(status, status))
     assert (event.tickets, event.unissued, event.sequence) == ((), (), 1)
-    assert [shared.tickets(status, it) for it in ("Active", "Cancelled")] == [[], []]
+    assert [shared.tickets(status, state) for state in ("Active", "Cancelled")] == [[], []]
 
 
 @pytest.mark.feature("SF-065", "SF-066", "SF-067", "SF-069", "SF-040", "SF-091")
-@pytest.mark.parametrize("fall", ["cancelled", "refunded"])
-def test_a_fallen_order_loses_its_tickets_and_a_restored_one_gets_the_same_back(
-    stages: Stages, fall: str
+@pytest.mark.parametrize("status", ["cancelled", "refunded"])
+def test_a_cancelled_order_loses_its_tickets_and_a_restored_one_gets_the_same_back(
+    stages: Stages, status: str
 ) -> None:
     (first,) = stages.tell(observed("1", "processing", "completed", quantity=2))
-    (fallen,) = stages.tell(observed("1", "processing", "completed", fall, quantity=2, sequence=2))
-    assert {ticket.status for ticket in fallen.tickets} == {"Cancelled"}
-    (back,) = stages.tell(observed("1", "processing", fall, "completed", quantity=2, sequence=3))
-    assert back.tickets == first.tickets
+    (second,) = stages.tell(
+        observed("1", "processing", "completed", status, quantity=2, sequence=2)
+    )
+    assert {ticket.status for ticket in second.tickets} == {"Cancelled"}
+    (third,) = stages.tell(observed("1", "processing", status, "completed", quantity=2, sequence=3))
+    assert third.tickets == first.tickets
     changes = stages.rows(
         "select from_status, to_status, count(*), count(distinct cause) as causes from "
         "issuer.audit "
@@ -115,7 +121,7 @@ def test_a_fallen_order_loses_its_tickets_and_a_restored_one_gets_the_same_back(
 
 
 @pytest.mark.feature("SF-070", "SF-071", "SF-067")
-def test_a_deleted_order_has_no_active_ticket_and_comes_back_from_the_trash_with_the_same(
+def test_a_deleted_order_has_no_active_ticket_and_is_restored_from_the_trash_with_the_same(
     stages: Stages,
 ) -> None:
     stages.tell(observed("1", "completed", quantity=2))
@@ -125,7 +131,7 @@ def test_a_deleted_order_has_no_active_ticket_and_comes_back_from_the_trash_with
     assert stages.tickets("1") == ["R-0001", "R-0002"]
 
 
-def test_positions_decide_between_news_copies_and_what_is_late(stages: Stages) -> None:
+def test_positions_distinguish_new_decisions_copies_and_late_ones(stages: Stages) -> None:
     stages.issue(decided("1", 1, sequence=5))
     outcomes = stages.issue(
         decided("1", 2, sequence=4),
@@ -136,6 +142,35 @@ def test_positions_decide_between_news_copies_and_what_is_late(stages: Stages) -
     assert [type(outcome) for outcome in outcomes] == [Superseded, Duplicate, Effect, Effect]
     (event,) = stages.tickets_said(outcomes)
     assert (event.sequence, len(event.tickets)) == (2, 3)
+
+
+def test_a_reason_is_stored_as_the_plan_gave_it(stages: Stages) -> None:
+    """The table decides which reasons there are, and the statement stores what it is given."""
+    planned = PlannedTicket(
+        *(str(uuid4()), "shop:1", "1", 1, "raffle", None, None, None, None, "no_campaign"),
+        *("Ada", "ada@example.org", None, "7", DAWN),
+    )
+    store, audit = IssuerStore(stages.session), AuditReason(ACTOR, {"shop:1": str(uuid4())})
+    with pytest.raises(CheckViolation):
+        store.issue_tickets([planned], audit)
+    with stages.session.transaction(force_rollback=True):
+        stages.session.execute("alter table issuer.tickets drop constraint tickets_reason_check")
+        store.issue_tickets([planned], audit)
+        assert stages.rows("select status, reason from issuer.tickets") == [
+            {"status": None, "reason": "no_campaign"}
+        ]
+        assert stages.rows("select * from issuer.audit") == []
+
+
+def test_the_tables_know_the_reasons_of_the_events_and_no_others(stages: Stages) -> None:
+    checks = stages.rows(
+        "select conrelid::regclass::text as table, pg_get_constraintdef(oid) as condition "
+        "from pg_constraint "
+        "where conname in ('tickets_reason_check', 'waiting_lines_reason_check')"
+    )
+    assert {check["table"] for check in checks} == {"issuer.tickets", "issuer.waiting_lines"}
+    reasons = [re.findall(r"'(\w+)'::text", check["condition"]) for check in checks]
+    assert sorted(itertools.chain.from_iterable(reasons)) == sorted(get_args(UnissuedReason))
 
 
 @pytest.mark.feature("SF-090")
@@ -226,22 +261,22 @@ def test_a_campaign_never_issues_more_than_there_is(shared: Stages, wrong: str) 
 def concurrently(
     url: str, batches: list[list[OrderDecided]], workers: int = 4
 ) -> list[TicketsChanged]:
-    """As many processes of the group would, each with a share of the batches; what is a moment's
-    fault is done again.
+    """Issue as several processes of the group do, each with a share of the batches, and repeat what
+    fails with a transient error.
     """
 
     def work(share: list[list[OrderDecided]]) -> list[TicketsChanged]:
-        found = []
+        events = []
         with opened(url) as stages:
             for batch in share:
                 for _ in range(20):
                     try:
-                        found += stages.tickets_said(stages.issue(*batch))
+                        events += stages.tickets_said(stages.issue(*batch))
                         break
                     except psycopg.Error as error:
                         if classify(error) is not FailureKind.TRANSIENT:
                             raise
-        return found
+        return events
 
     with ThreadPoolExecutor(workers) as pool:
         return list(
@@ -268,7 +303,7 @@ def test_many_workers_on_one_campaign_give_no_number_twice_and_leave_no_gap(
 
 
 @pytest.mark.feature("SF-156", "SF-159", "SF-160")
-def test_a_shuffled_pool_is_exhausted_by_many_workers_without_a_duplicate_and_the_next_one_is_refused(
+def test_many_workers_exhaust_a_shuffled_pool_without_a_duplicate_and_the_next_one_is_refused(
     database_url: str,
 ) -> None:
     batches = [
@@ -294,8 +329,8 @@ def test_a_shuffled_pool_is_exhausted_by_many_workers_without_a_duplicate_and_th
 def test_a_batch_that_is_worked_again_after_a_crash_gives_the_same_numbers(
     database_url: str, mode: str
 ) -> None:
-    """Rolled back before the commit, and committed but not known to be: both end with the same
-    ticket and number.
+    """Rolled back before the commit, or committed without an answer: both end with the same ticket
+    and number.
     """
     batch = [decided(str(order), 2) for order in range(20)]
     with opened(database_url) as stages:
@@ -304,7 +339,7 @@ def test_a_batch_that_is_worked_again_after_a_crash_gives_the_same_numbers(
             events = [worker.ReceivedDecision(it, it.model_dump_json()) for it in batch]
             lost = stages.tickets_said(worker.handle(events, stages.session))
     with opened(database_url) as stages:
-        again = stages.tickets_said(stages.issue(*batch))
+        repeated = stages.tickets_said(stages.issue(*batch))
     with opened(database_url) as stages:
         assert {type(outcome) for outcome in stages.issue(*batch)} == {Duplicate}
 
@@ -313,7 +348,7 @@ def test_a_batch_that_is_worked_again_after_a_crash_gives_the_same_numbers(
             (str(ticket.ticket_id), ticket.number) for event in events for ticket in event.tickets
         ]
 
-    assert numbers(again) == numbers(lost)
+    assert numbers(repeated) == numbers(lost)
 
 
 @pytest.mark.feature("SF-161")
@@ -344,7 +379,7 @@ def test_a_line_waits_for_its_campaign_and_is_issued_when_one_is_applied_oldest_
         assert {row["actor"] for row in stages.rows("select actor from issuer.audit")} == {"tester"}
 
 
-def test_a_waiting_order_that_falls_before_its_campaign_comes_gets_nothing(
+def test_a_waiting_order_that_is_cancelled_before_its_campaign_is_applied_gets_nothing(
     database_url: str,
 ) -> None:
     with opened(database_url) as stages:
@@ -379,9 +414,7 @@ def test_a_due_order_that_changed_meanwhile_gets_what_was_last_decided(database_
 
 
 def test_no_line_is_lost_between_a_batch_and_an_apply_at_the_same_time(database_url: str) -> None:
-    """The batch saw no campaign and has not committed: applying waits for it, and finds its
-    line.
-    """
+    """The batch found no campaign and has not committed: applying waits for it."""
     with opened(database_url) as one, opened(database_url) as other, ThreadPoolExecutor(1) as pool:
         with one.session.transaction():
             decision = decided("1", 1)
@@ -452,13 +485,13 @@ def test_a_product_belongs_to_one_campaign_and_can_be_moved_in_one_file(stages: 
 
 
 def test_the_same_command_twice_applies_once_and_stands_in_the_audit(stages: Stages) -> None:
-    desk = CampaignCommands(stages.session, OperatorCommand("ada", uuid4()))
+    commands = CampaignCommands(stages.session, OperatorCommand("ada", uuid4()))
     assert (
-        desk.apply([raffle(venue="Hall")]).already,
-        desk.apply([raffle(venue="Hall")]).already,
+        commands.apply([raffle(venue="Hall")]).already,
+        commands.apply([raffle(venue="Hall")]).already,
     ) == (False, True)
     (row,) = stages.rows("select actor, details from runtime.audit where actor = 'ada'")
-    assert row["details"]["done"]["campaigns"][0]["version"] == 2
+    assert row["details"]["result"]["campaigns"][0]["version"] == 2
 
 
 @pytest.mark.feature("SF-039", "SF-140", "SF-164", "SF-165", "SF-166")
@@ -466,24 +499,24 @@ def test_tickets_are_found_by_order_by_campaign_and_by_purchaser_without_their_c
     stages: Stages,
 ) -> None:
     stages.issue(decided("1", 2), decided("2", 1))
-    reader = IssuerQueries(stages.session)
+    queries = IssuerQueries(stages.session)
 
-    def numbers(**asked: str | None) -> list[str]:
-        given = {"order": None, "campaign": None, "email": None} | asked
-        found = reader.tickets(
-            order=given["order"], campaign=given["campaign"], email=given["email"], limit=10
+    def numbers(**options: str | None) -> list[str]:
+        filters = {"order": None, "campaign": None, "email": None} | options
+        rows = queries.tickets(
+            order=filters["order"], campaign=filters["campaign"], email=filters["email"], limit=10
         )
-        assert not any("code" in row for row in found)
-        return [row["number"] for row in found]
+        assert not any("code" in row for row in rows)
+        return [row["number"] for row in rows]
 
     assert numbers(order="shop:1") == ["R-0001", "R-0002"]
     assert numbers(campaign="raffle") == ["R-0001", "R-0002", "R-0003"]
     assert numbers(email="2@Example.org") == ["R-0003"]
     assert numbers(email="nobody@example.org") == []
-    found = reader.campaign("raffle")
-    assert (found["issued"], found["active"], found["sold_out"]) == (3, 3, 0)
+    row = queries.campaign("raffle")
+    assert (row["issued"], row["active"], row["sold_out"]) == (3, 3, 0)
     with pytest.raises(CampaignUnknown):
-        reader.campaign("none")
+        queries.campaign("none")
 
 
 def test_two_processes_that_meet_a_new_order_at_once_issue_it_once(database_url: str) -> None:
