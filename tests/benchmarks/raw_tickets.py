@@ -16,7 +16,7 @@ TABLES = {
         "buyer_email, is_waiting, decision"
     ),
     "tickets": (
-        'ticket_id, order_id, line_id, ordinal, campaign_id, place, number, code, status, '
+        "ticket_id, order_id, line_id, ordinal, campaign_id, place, number, code, status, "
         "reason, holder_name, "
         "holder_email, product_id, issued_at"
     ),

@@ -280,7 +280,8 @@ def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(
         world.notice(*[unknown(10 * number + n, word=f"charge.v{n}") for n in range(4)])
     world.session.execute(
         b"""
-        insert into ingest.drift_notices select source, kind, what, slot + 20, 5, first_at, last_at, 'other', example
+        insert into ingest.drift_notices
+        select source, kind, what, slot + 20, 5, first_at, last_at, 'other', example
         from ingest.drift_notices
         """
     )
@@ -335,7 +336,8 @@ def test_kept_callbacks_are_given_back_whole_and_kept_once_more_if_still_unknown
     assert answer.json["concerned"] == KEPT_OF_PART + 20
     assert world.states() == {"requested": KEPT_OF_PART + 20}
     assert world.rows(
-        "select (select count(*) from ingest.kept_callbacks), (select count(*) from ingest.callbacks)"
+        "select (select count(*) from ingest.kept_callbacks), "
+        "(select count(*) from ingest.callbacks)"
     ) == [(0, 0)]
     assert world.resolve(found, "--replay", "--command-id", command).json["already_done"]
     assert world.states() == {"requested": KEPT_OF_PART + 20}
@@ -367,8 +369,8 @@ def replayed(session: Session) -> list[Record]:
 def test_kept_callbacks_go_after_their_days_and_not_before(world: World) -> None:
     world.notice(*[unknown(n) for n in range(4)])
     world.session.execute(
-        b"update ingest.kept_callbacks set kept_at = now() - interval '91 days' where key in ('pay:evt_1', "
-        b"'pay:evt_3')"
+        b"update ingest.kept_callbacks set kept_at = now() - interval '91 days' "
+        b"where key in ('pay:evt_1', 'pay:evt_3')"
     )
     assert [purge(world.session, 90), purge(world.session, 90)] == [2, 0]
     assert world.rows("select key from ingest.kept_callbacks order by key") == [

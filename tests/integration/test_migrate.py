@@ -1,5 +1,6 @@
-"""Laws of the migration: run twice, at once, or killed in the middle, it ends in the same place;
-topics too.
+"""Laws of the migration: run twice, at once, or killed in the middle, it has the same result.
+
+The topics follow the same laws.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ BASE = [migration for migration in migrations.listing() if migration.phase is Ph
 
 @pytest.fixture
 def new_database(servers: Servers, prefix: str) -> Iterator[Callable[[], str]]:
-    """Makes databases that nobody migrated."""
-    made: list[str] = []
+    """Return a function that creates databases without any migration."""
+    created: list[str] = []
     with psycopg.connect(servers.database_url, autocommit=True) as connection:
 
         def make() -> str:
-            made.append(f"{prefix}_{len(made)}")
-            connection.execute(f"create database {made[-1]} template template0".encode())
-            return make_conninfo(servers.database_url, dbname=made[-1])
+            created.append(f"{prefix}_{len(created)}")
+            connection.execute(f"create database {created[-1]} template template0".encode())
+            return make_conninfo(servers.database_url, dbname=created[-1])
 
         yield make
-        for name in made:
+        for name in created:
             connection.execute(f"drop database {name} with (force)".encode())
 
 
@@ -71,10 +72,8 @@ def test_ten_at_once_apply_each_file_once(empty: str) -> None:
     assert [name for run in runs for name in run] == [migration.name for migration in BASE]
 
 
-def test_databases_of_one_cluster_make_the_roles_at_once(new_database: Callable[[], str]) -> None:
-    """Roles belong to the cluster and the lock to a database: only the statement itself can keep
-    the peace.
-    """
+def test_databases_of_one_cluster_create_the_roles_at_once(new_database: Callable[[], str]) -> None:
+    """Roles belong to the cluster and the lock to a database, so the statement itself must cope."""
     urls = [new_database() for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda url: migrate_database(url, BASE), urls))
@@ -88,8 +87,8 @@ def test_databases_of_one_cluster_make_the_roles_at_once(new_database: Callable[
     ]
 
 
-def test_a_role_that_another_database_is_just_making_is_no_error(empty: str, prefix: str) -> None:
-    """The statement looks, finds none, and meets the other's row only when it writes."""
+def test_a_role_that_another_database_is_creating_now_is_no_error(empty: str, prefix: str) -> None:
+    """The statement finds no role, and meets the one of the other transaction when it writes."""
     migrate_database(empty, BASE)
     roles = migrations.roles().replace("stubline_", f"{prefix}_")
     with (
@@ -98,11 +97,11 @@ def test_a_role_that_another_database_is_just_making_is_no_error(empty: str, pre
         ThreadPoolExecutor(1) as pool,
     ):
         slow.execute(f"create role {prefix}_ingest".encode())
-        made = pool.submit(fast.execute, roles.encode())
+        creation = pool.submit(fast.execute, roles.encode())
         while not waiting_sessions(slow):
-            assert not made.done()
+            assert not creation.done()
         slow.commit()
-        made.result(60)
+        creation.result(60)
         for service in ("ingest", "approval", "issuer", "delivery", "console", "operator"):
             fast.execute(f"drop owned by {prefix}_{service}; drop role {prefix}_{service}".encode())
 
@@ -138,9 +137,8 @@ def test_a_file_that_waits_for_its_table_lets_others_pass(empty: str) -> None:
         while not waiting_sessions(other):
             assert not waiting.done()
         other.execute("set lock_timeout = '5s'")
-        other.execute(
-            "select count(*) from runtime.lanes"
-        )  # it queued behind the migration, until that gave way
+        # It queues after the migration until that gives way.
+        other.execute("select count(*) from runtime.lanes")
         assert not waiting.done()
         reader.rollback()
         assert len(waiting.result(60)) == 1
@@ -165,13 +163,13 @@ def test_a_services_role_may_do_its_work_and_no_more(database_url: str) -> None:
             connection.execute("update runtime.controls set paused = true")
 
 
-def test_topics_are_made_once_and_then_left_alone(bootstrap_servers: str, prefix: str) -> None:
+def test_topics_are_created_once_and_then_left_alone(bootstrap_servers: str, prefix: str) -> None:
     topics = [
         Topic(f"{prefix}.a.v1", "key", "test", partitions=3),
         Topic(f"{prefix}.b.v1", "key", "test"),
     ]
     broker = BrokerAdmin(bootstrap_servers)
-    assert {finding.found for finding in broker.repair(topics)} == {"missing"}
+    assert {difference.found for difference in broker.repair(topics)} == {"missing"}
     assert broker.repair(topics) == []
     assert broker.compare(topics) == []
     assert {
@@ -182,24 +180,26 @@ def test_topics_are_made_once_and_then_left_alone(bootstrap_servers: str, prefix
     }
 
 
-def test_a_topic_is_grown_and_its_settings_are_mended(bootstrap_servers: str, prefix: str) -> None:
+def test_a_topic_is_grown_and_its_settings_are_repaired(
+    bootstrap_servers: str, prefix: str
+) -> None:
     small = Topic(
         f"{prefix}.a.v1", "key", "test", partitions=2, retention_ms=1_000, max_message_bytes=MIB
     )
     wanted = replace(small, partitions=4, retention_ms=60_000, max_message_bytes=8 * MIB)
     broker = BrokerAdmin(bootstrap_servers)
     broker.repair([small])
-    findings = [
+    differences = [
         TopicDifference(small.name, "partitions", "4", "2"),
         TopicDifference(small.name, "retention.ms", "60000", "1000"),
         TopicDifference(small.name, "max.message.bytes", str(8 * MIB), str(MIB)),
     ]
-    assert broker.compare([wanted]) == findings
-    assert broker.repair([wanted]) == findings
+    assert broker.compare([wanted]) == differences
+    assert broker.repair([wanted]) == differences
     assert broker.compare([wanted]) == []
 
 
-def test_a_roomier_topic_is_the_installations_right(bootstrap_servers: str, prefix: str) -> None:
+def test_an_installation_may_make_a_topic_larger(bootstrap_servers: str, prefix: str) -> None:
     name = f"{prefix}.a.v1"
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     config = {
@@ -209,11 +209,13 @@ def test_a_roomier_topic_is_the_installations_right(bootstrap_servers: str, pref
     }
     admin.create_topics([NewTopic(name, 12, 1, config=config)])[name].result(60)
     broker = BrokerAdmin(bootstrap_servers)
-    broker.extents(name)  # until it is known
+    broker.extents(name)  # waits until it is known
     assert broker.compare([Topic(name, "key", "test", retention_ms=60_000)]) == []
 
 
-def test_a_topic_that_keeps_for_ever_is_a_finding(bootstrap_servers: str, prefix: str) -> None:
+def test_a_topic_with_unlimited_retention_is_a_difference(
+    bootstrap_servers: str, prefix: str
+) -> None:
     topic = Topic(f"{prefix}.a.v1", "key", "test", partitions=1)
     broker = BrokerAdmin(bootstrap_servers)
     broker.repair([replace(topic, retention_ms=-1)])
@@ -234,7 +236,7 @@ def test_extents_follow_what_is_written(bootstrap_servers: str, prefix: str) -> 
     assert broker.extents(topic.name) == {0: (0, 0, 0), 1: (0, 3, 3)}
 
 
-def test_a_broker_that_is_away_is_said_so() -> None:
+def test_an_unavailable_broker_is_reported() -> None:
     with pytest.raises(BrokerUnavailable):
         BrokerAdmin("127.0.0.1:1", timeout_s=0.5).brokers()
 
@@ -261,7 +263,7 @@ def test_a_connection_bounds_all_its_waits(database_url: str) -> None:
         (3_000, 100, "select * from runtime.generation for update"),
     ],
 )
-def test_a_wait_that_is_cut_short_is_a_moments_fault(
+def test_a_wait_that_is_cut_short_is_a_transient_error(
     transaction_timeout_ms: int, lock_ms: int, statement: str, database_url: str
 ) -> None:
     with psycopg.connect(database_url) as holder:

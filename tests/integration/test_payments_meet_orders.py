@@ -111,7 +111,8 @@ def said_but_its_place(observed: OrderObserved) -> dict[str, object]:
 
 def emptied(session: Session) -> None:
     session.execute(
-        b"truncate ingest.orders, ingest.callbacks, ingest.payments, ingest.drift_notices, ingest.kept_callbacks"
+        b"truncate ingest.orders, ingest.callbacks, ingest.payments, ingest.drift_notices, "
+        b"ingest.kept_callbacks"
     )
     session.commit()
 

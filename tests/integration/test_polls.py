@@ -249,13 +249,13 @@ def test_a_source_that_is_away_is_left_alone_and_then_tried_once(
     session.commit()
     poller.settle()
     assert len(shop.asked) == 4  # the trial failed, and closes it again
-    assert poller.rows("select failures, circuit_open_until > now() from ingest.polled_sources") == [
-        (4, True)
-    ]
+    assert poller.rows(
+        "select failures, circuit_open_until > now() from ingest.polled_sources"
+    ) == [(4, True)]
     assert keys(poller.again()) == ["shop:1"]
-    assert poller.rows("select failures, circuit_open_until > now() from ingest.polled_sources") == [
-        (0, False)
-    ]
+    assert poller.rows(
+        "select failures, circuit_open_until > now() from ingest.polled_sources"
+    ) == [(0, False)]
 
 
 def test_refused_credentials_rest_loudly_until_the_next_start(
@@ -370,7 +370,9 @@ def test_orders_that_a_source_spoke_of_without_proof_are_read_there(
     shop.put(2, NOW - 90 * 86_400)
     ask_for(session, "shop:1", "shop:2", "elsewhere:3")
     assert keys(poller.settle()) == ["shop:1", "shop:2"]
-    assert poller.rows("select order_id from ingest.reads where requested > done") == [("elsewhere:3",)]
+    assert poller.rows("select order_id from ingest.reads where requested > done") == [
+        ("elsewhere:3",)
+    ]
     ask_for(session, "shop:1")
     assert keys(poller.settle()) == ["shop:1"]
     poller.polling._tell_at = 0.0

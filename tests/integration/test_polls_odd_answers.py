@@ -137,7 +137,9 @@ def test_an_order_that_is_too_large_is_told_of_without_its_card_data(
     shop.odd = {"meta_data": [CARD], **LARGE}
     shop.put(1, NOW - 60)
     poller.settle()
-    ((example,),) = poller.rows("select example from ingest.drift_notices where kind = 'poll-too-large'")
+    ((example,),) = poller.rows(
+        "select example from ingest.drift_notices where kind = 'poll-too-large'"
+    )
     assert b"_card_number" in bytes(example)
     assert b"4111111111111111" not in bytes(example)
 

@@ -1,5 +1,5 @@
-"""Laws of what is paid and cannot be issued: whatever is decided as refund due is shown, in tickets
-and in money.
+"""Laws of paid tickets that cannot be issued: all refunds that are due are shown, in tickets and in
+money.
 """
 
 from __future__ import annotations
@@ -23,19 +23,18 @@ AT = "2026-11-20T15:00:{:02d}"
 
 @pytest.fixture
 def stages(database_url: str) -> Iterator[Stages]:
-    with opened(database_url) as found:
-        yield found
+    with opened(database_url) as stages:
+        yield stages
 
 
 @pytest.fixture
 def stubline(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., str]:
-    """The command as operators run it; what it prints."""
+    """Return a function that runs the command as operators do and returns what it prints."""
     monkeypatch.setenv("DATABASE_URL", as_role(database_url, "operator"))
-    monkeypatch.setenv(
-        "KAFKA_BOOTSTRAP_SERVERS", "localhost:1"
-    )  # no command of this module asks it
+    # No command of this module needs the broker.
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:1")
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: str) -> str:
@@ -60,7 +59,7 @@ def line(number: int, quantity: int, total: str, sku: str = "RFL-SPRING") -> dic
 def place(
     stages: Stages, *lines: dict[str, Any], second: int = 0, status: str = "completed"
 ) -> None:
-    """One order of the shop through ingest, approval and issuer, as it stands in that second."""
+    """Send an order of the shop through ingest, approval and issuer, as it is in that second."""
     at = AT.format(second)
     body = woo_order(
         id=727,
@@ -71,15 +70,15 @@ def place(
         line_items=list(lines),
     )
     with stages.session.transaction():
-        told = record(body, order="727", topic="order.updated", at=f"{at}.000000Z")
-        outcomes = ingest.handle([vendors.read(told)], stages.session)
+        callback = record(body, order="727", topic="order.updated", at=f"{at}.000000Z")
+        outcomes = ingest.handle([vendors.read(callback)], stages.session)
     stages.tell(*[OrderObserved.read(output.headers, output.value) for output in said(outcomes)])
 
 
-def test_the_tickets_beyond_the_most_of_an_order_are_shown_with_their_money(
+def test_the_tickets_beyond_the_limit_of_an_order_are_shown_with_their_money(
     stages: Stages, stubline: Callable[..., str]
 ) -> None:
-    """A paid order of 1,000,000 got 2,000 tickets and was shown as `released`, and nothing else."""
+    """A paid order of 1,000,000 tickets gets 2,000, and refunds of the others are due."""
     stages.apply(raffle(skus=["RFL-SPRING"]))
     place(stages, line(1, 1_000_000, "5000000.00"))
     shown = json.loads(stubline("orders", "show", "shop:727", "--json"))
@@ -105,7 +104,7 @@ def test_the_tickets_beyond_the_most_of_an_order_are_shown_with_their_money(
     assert "998000" in stubline("orders", "list")
 
 
-def test_what_is_sold_out_is_refund_due_too_and_a_line_bears_its_own_share(
+def test_refunds_of_sold_out_tickets_are_due_too_and_a_line_has_its_own_share(
     stages: Stages, stubline: Callable[..., str]
 ) -> None:
     stages.apply(
@@ -114,18 +113,18 @@ def test_what_is_sold_out_is_refund_due_too_and_a_line_bears_its_own_share(
     )
     place(stages, line(1, 5, "10.01"), line(2, 1_998, "1998.00", "DRAW"))
     shown = json.loads(stubline("orders", "show", "shop:727", "--json"))
-    found = [
-        (it["line_id"], it["reason"], it["tickets"], it["amount_minor"])
-        for it in shown["refund_due"]
+    refunds = [
+        (row["line_id"], row["reason"], row["tickets"], row["amount_minor"])
+        for row in shown["refund_due"]
     ]
-    assert found == [("1", "sold_out", 2, 401), ("2", "over_order_limit", 3, 300)]
+    assert refunds == [("1", "sold_out", 2, 401), ("2", "over_order_limit", 3, 300)]
     assert shown["refund_due_tickets"] == 5
 
 
-def test_an_order_that_gets_all_or_is_cancelled_has_no_refund_due_here(
+def test_an_order_that_gets_all_tickets_or_is_cancelled_has_no_refund_due(
     stages: Stages, stubline: Callable[..., str]
 ) -> None:
-    """The refund of a cancelled order is its shop's: it was the shop that cancelled it."""
+    """The shop refunds an order that it has cancelled."""
     stages.apply(raffle(skus=["RFL-SPRING"], capacity=1))
     place(stages, line(1, 2, "10.00"))
     assert json.loads(stubline("orders", "list", "--refund-due", "--json"))

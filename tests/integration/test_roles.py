@@ -1,5 +1,5 @@
-"""Laws of the database's roles: what each may do, by the real catalog; whose rows it sees; and that
-a wrong login is refused.
+"""Laws of the database roles: the rights of each by the real catalog, the rows that it sees, and the
+refusal of a wrong login.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ OF_SERVICES = {
 RIGHTS = """
 select nspname || '.' || relname, role, lower(privilege)
 from pg_class join pg_namespace on pg_namespace.oid = relnamespace,
-    unnest(%(roles)s::text[]) as role, unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) as privilege
-where relkind in ('r', 'p', 'v', 'm') and nspname = any(array['runtime', 'ingest', 'approval', 'issuer', 'delivery'])
+    unnest(%(roles)s::text[]) as role,
+    unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) as privilege
+where relkind in ('r', 'p', 'v', 'm')
+    and nspname = any(array['runtime', 'ingest', 'approval', 'issuer', 'delivery'])
     and has_table_privilege('stubline_' || role, pg_class.oid, privilege)
 """
 GROUPED = """
@@ -60,13 +62,12 @@ where relnamespace = 'runtime'::regnamespace and relkind = 'r'
 order by relname
 """
 ROWS = {
-    "lanes": "insert into runtime.lanes (consumer_group, topic, partition, topic_id, next_offset, "
-    "first_offset) "
+    "lanes": "insert into runtime.lanes "
+    "(consumer_group, topic, partition, topic_id, next_offset, first_offset) "
     "values (%(group)s, 't', 0, 'id', 0, 0)",
     "dead_letters": "insert into runtime.dead_letters (consumer_group, topic, topic_id, "
-    'partition, "offset", value_sha256, '
-    "headers, stage, code, text, code_version) values (%(group)s, 't', 'id', 0, 0, sha256(''), "
-    "'', 'parse', 'c', 'x', '1')",
+    'partition, "offset", value_sha256, headers, stage, code, text, code_version) '
+    "values (%(group)s, 't', 'id', 0, 0, sha256(''), '', 'parse', 'c', 'x', '1')",
     "controls": "insert into runtime.controls (consumer_group, actor) values (%(group)s, 'ada')",
 }
 
@@ -90,13 +91,13 @@ def filled(database_url: str) -> str:
 
 
 def test_each_role_may_do_what_it_needs_on_each_table_and_nothing_else(database_url: str) -> None:
-    found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    granted: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     with psycopg.connect(database_url) as owner:
         for table, role, privilege in owner.execute(RIGHTS.encode(), {"roles": list(ROLES)}):
-            found[role, table].add(privilege)
-    tables = {table for _, table in found}
+            granted[role, table].add(privilege)
+    tables = {table for _, table in granted}
     assert len(tables) > 20
-    assert {(role, table): found[role, table] for role in ROLES for table in tables} == {
+    assert {(role, table): granted[role, table] for role in ROLES for table in tables} == {
         (role, table): expected(role, table) for role in ROLES for table in tables
     }
 
@@ -113,12 +114,12 @@ def test_a_service_reads_and_changes_the_rows_of_its_own_group_alone(
 ) -> None:
     own, name = f"stubline.{service}", sql.Identifier("runtime", table)
     with psycopg.connect(as_role(filled, service), autocommit=True) as session:
-        seen = session.execute(sql.SQL("select consumer_group from {}").format(name)).fetchall()
+        read = session.execute(sql.SQL("select consumer_group from {}").format(name)).fetchall()
         changed = session.execute(
             sql.SQL("update {} set updated_at = now() returning consumer_group").format(name)
         ).fetchall()
-        assert (seen, changed) == ([(own,)], [(own,)])
-        for other in (f"stubline.{it}" for it in SERVICES if it != service):
+        assert (read, changed) == ([(own,)], [(own,)])
+        for other in (f"stubline.{other}" for other in SERVICES if other != service):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 session.execute(ROWS[table].encode(), {"group": other})
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -143,7 +144,7 @@ def test_operators_change_the_rows_of_all_groups_and_the_console_only_reads_them
 
 def test_the_policy_of_a_lane_is_one_comparison_with_a_constant(filled: str) -> None:
     """No function call and no subquery per row, and the primary key still finds the lanes."""
-    statements = load("services.runtime")
+    statements = load("services.runtime.postgres")
     with psycopg.connect(as_role(filled, "issuer"), autocommit=True) as session:
         session.execute("set enable_seqscan = off")
         for name in ("lock_lanes", "advance_lanes"):
@@ -160,7 +161,7 @@ def test_the_policy_of_a_lane_is_one_comparison_with_a_constant(filled: str) -> 
 
 
 def login(owner: psycopg.Connection, url: str, name: str, *roles: str) -> str:
-    """The URL of a new login of its own, with these roles."""
+    """Create a login with these roles and return its URL."""
     owner.execute(f"create role {name} login password 'only-a-test'".encode())
     for role in roles:
         owner.execute(f"grant stubline_{role} to {name}".encode())
@@ -204,13 +205,13 @@ def test_a_process_with_the_login_of_another_service_ends_and_names_its_role(
         finally:
             owner.execute(f"drop role if exists {prefix}_login".encode())
     assert done.returncode == EX_FATAL, done.stdout + done.stderr
-    told = done.stdout + done.stderr
-    assert DatabaseRoleMissing.code in told
-    assert f"stubline_{module.split('.')[1]}" in told
-    assert "Traceback" not in told
+    output = done.stdout + done.stderr
+    assert DatabaseRoleMissing.code in output
+    assert f"stubline_{module.split('.')[1]}" in output
+    assert "Traceback" not in output
 
 
-def test_a_login_with_the_groups_role_is_taken_and_so_is_the_owner(
+def test_a_login_with_the_groups_role_is_accepted_and_so_is_the_owner(
     database_url: str, prefix: str
 ) -> None:
     with psycopg.connect(database_url, autocommit=True) as owner:
@@ -226,7 +227,7 @@ def test_a_login_with_the_groups_role_is_taken_and_so_is_the_owner(
             owner.execute(f"drop role if exists {prefix}_login".encode())
 
 
-def test_a_service_that_comes_before_the_first_migration_is_not_refused(
+def test_a_service_that_starts_before_the_first_migration_is_not_refused(
     database_url: str, prefix: str
 ) -> None:
     with psycopg.connect(database_url, autocommit=True) as owner:

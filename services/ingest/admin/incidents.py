@@ -86,7 +86,7 @@ class IncidentQueries:
         if incident.evidence is Evidence.ORDERS:
             return []
         name = (
-            "causes_as_they_came" if incident.evidence is Evidence.LETTERS else "words_as_they_came"
+            "original_causes" if incident.evidence is Evidence.LETTERS else "original_words"
         )
         return self._rows(name, arguments(incident) | {"limit": WORDS_MAX})
 

@@ -181,13 +181,21 @@ def _plan_order(
         rows.setdefault(ticket.line_id, {})[ticket.ordinal] = ticket
     after: list[PlannedTicket] = []
     waiting: list[WaitingLine] = []
-    lines = _lines_by_id(decision.lines)
-    for line in lines.values():
+    for line in _lines_by_id(decision.lines).values():
         of_line = rows.pop(line.line_id, {})
         after.extend(_updated(ticket, line, planned) for ticket in of_line.values())
         missing = [ordinal for ordinal in range(1, line.quantity + 1) if ordinal not in of_line]
-        if missing:
-            _issue_line(decision, line, missing, inputs, (planned, after, waiting))
+        if not missing:
+            continue
+        campaign = campaign_of(decision.source, line, inputs)
+        if campaign is None:
+            waiting.append(_waiting_line(decision, line, len(missing), NO_CAMPAIGN))
+        elif campaign.content["status"] == "closed":
+            waiting.append(_waiting_line(decision, line, len(missing), CAMPAIGN_CLOSED))
+        else:
+            issued = _issued(decision, line, missing, campaign, inputs)
+            after += issued
+            planned.issued += issued
     for of_line in rows.values():  # lines that the order no longer has
         after.extend(_updated(ticket, None, planned) for ticket in of_line.values())
     after.sort(key=_line_and_ordinal)
@@ -232,33 +240,31 @@ def _updated(ticket: PlannedTicket, line: DecidedLine | None, planned: IssuePlan
     return after
 
 
-def _issue_line(
+def _waiting_line(
+    decision: OrderDecided, line: DecidedLine, quantity: int, reason: UnissuedReason
+) -> WaitingLine:
+    return WaitingLine(
+        decision.key,
+        line.line_id,
+        decision.source,
+        line.sku,
+        line.product_id,
+        line.variation_id,
+        quantity,
+        reason,
+    )
+
+
+def _issued(
     decision: OrderDecided,
     line: DecidedLine,
-    missing: Sequence[int],
+    ordinals: Sequence[int],
+    campaign: LockedCampaign,
     inputs: PlanInputs,
-    into: tuple[IssuePlan, list[PlannedTicket], list[WaitingLine]],
-) -> None:
-    """Issue ordinals that were never issued.
-
-    Each gets a place while there is one, and the reason SOLD_OUT after that. Without a campaign
-    that takes it, the whole line waits.
-    """
-    planned, after, waiting = into
-    campaign = campaign_of(decision.source, line, inputs)
-    if campaign is None or campaign.content["status"] == "closed":
-        names = (
-            decision.key,
-            line.line_id,
-            decision.source,
-            line.sku,
-            line.product_id,
-            line.variation_id,
-        )
-        reason: UnissuedReason = NO_CAMPAIGN if campaign is None else CAMPAIGN_CLOSED
-        waiting.append(WaitingLine(*names, len(missing), reason))
-        return
-    for ordinal in missing:
+) -> list[PlannedTicket]:
+    """Issue ordinals that were never issued: each gets a place, or SOLD_OUT when there is none."""
+    tickets = []
+    for ordinal in ordinals:
         taken = campaign.take()
         place, number = taken or (None, None)
         ticket = PlannedTicket(
@@ -278,8 +284,8 @@ def _issue_line(
             line.product_id,
             inputs.now,
         )
-        after.append(ticket)
-        planned.issued.append(ticket)
+        tickets.append(ticket)
+    return tickets
 
 
 def campaign_of(source: str, line: DecidedLine, inputs: PlanInputs) -> LockedCampaign | None:
