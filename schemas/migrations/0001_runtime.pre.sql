@@ -148,7 +148,7 @@ create table runtime.dead_letters (
     constraint dead_letters_replayed_whole
         check (value_bytes is null or state not in ('requested', 'replayed'))
 );
--- The timer of a group takes what operators asked to replay, oldest first.
+-- The timer of a group takes the dead letters that operators requested to replay, oldest first.
 create index dead_letters_waiting
     on runtime.dead_letters (consumer_group, id)
     where state = 'requested';

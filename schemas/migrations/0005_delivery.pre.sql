@@ -60,7 +60,7 @@ create table delivery.jobs (
     lease_owner              text,
     -- Counted before the attempt. The number names the lease.
     attempts                 int not null default 0 check (attempts >= 0),
-    -- Of these attempts: those of which nobody knows whether the mail was accepted.
+    -- Of these attempts: those with an unknown end, so the mail may have been accepted.
     unknown_attempts         int not null default 0,
     -- Of these attempts: those that failed for a reason of this mail. They are what the limit of
     -- retries counts.

@@ -200,7 +200,7 @@ def test_a_skip_counts_what_it_leaves_out(
     assert done.details["lanes"] == [
         {"partition": 0, "from": 100, "to": lands, "stopped": "lane-offset-out-of-range"}
     ]
-    assert audits(connection)[0]["details"]["done"]["reason"] == "retention took them"
+    assert audits(connection)[0]["details"]["result"]["reason"] == "retention took them"
 
 
 @pytest.mark.parametrize(

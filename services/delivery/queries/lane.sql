@@ -97,10 +97,9 @@ with taken as (
     where order_id = any(%(order_ids)s::text[]) and not is_dead_letter_published
     returning dead_letter_id
 )
-select letter.id, letter.topic, letter.topic_id, letter.partition, letter."offset", letter.key,
-    letter.value, letter.code, letter.text, letter.attempts
-from taken join runtime.dead_letters as letter on letter.id = taken.dead_letter_id
-order by letter.id;
+select dead_letters.id, topic, topic_id, partition, "offset", key, value, code, text, attempts
+from taken join runtime.dead_letters on dead_letters.id = taken.dead_letter_id
+order by dead_letters.id;
 
 -- name: save_published
 update delivery.orders

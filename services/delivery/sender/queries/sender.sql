@@ -107,7 +107,7 @@ insert into runtime.dead_letters (
     headers, stage, code, text, attempts, code_version, subject_key
 )
 select %(group)s::text, '@jobs', job_id::text, 0, dead_letter_count + 1, now(),
-    convert_to(order_id, 'UTF8'), letter.value, sha256(letter.value), ''::bytea, 'job',
+    convert_to(order_id, 'UTF8'), job.value, sha256(job.value), ''::bytea, 'job',
     %(code)s::text, %(text)s::text, attempts, %(code_version)s::text, order_id
 from delivery.jobs, lateral (
     select convert_to(jsonb_build_object(
@@ -115,7 +115,7 @@ from delivery.jobs, lateral (
         'envelope_recipient', envelope_recipient, 'attempts', attempts,
         'unknown_attempts', unknown_attempts, 'failures', failures, 'answer', answer
     )::text, 'UTF8') as value
-) as letter
+) as job
 where job_id = %(job_id)s::uuid and state = 'due' and lease_owner is null
     and attempts = %(attempt)s::int
 returning id;
