@@ -20,7 +20,8 @@ from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.records import TIMER, LaneKey
 
 LANES = """
-select consumer_group, topic, partition, epoch, next_offset, outbox is not null as has_outbox, stopped_code
+select consumer_group, topic, partition, epoch, next_offset,
+    outbox is not null as has_outbox, stopped_code
 from runtime.lanes order by consumer_group, topic, partition
 """
 

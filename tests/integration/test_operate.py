@@ -41,7 +41,8 @@ GROUP = "toy.group"
 LANE = LaneKey("toy.in.v1", 0)
 LANES = """
 insert into runtime.lanes (
-    consumer_group, topic, partition, topic_id, epoch, next_offset, outbox, first_offset, gaps, effects, dead,
+    consumer_group, topic, partition, topic_id, epoch, next_offset, outbox, first_offset, gaps,
+    effects, dead,
     stopped_code, stopped_at
 ) values
     ('toy.group', 'toy.in.v1', 0, 'old', 7, 100, 'outputs', 10, 5, 80, 5, 'lane-offset-out-of-range', now()),

@@ -1,5 +1,5 @@
-"""Laws of the database roles: the rights of each by the real catalog, the rows that it sees, and the
-refusal of a wrong login.
+"""Laws of the database roles: the rights of each by the real catalog, the rows that it sees, and
+the refusal of a wrong login.
 """
 
 from __future__ import annotations

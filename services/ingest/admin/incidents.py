@@ -85,9 +85,7 @@ class IncidentQueries:
         """How it was told, before what varies was folded; the most frequent first."""
         if incident.evidence is Evidence.ORDERS:
             return []
-        name = (
-            "original_causes" if incident.evidence is Evidence.LETTERS else "original_words"
-        )
+        name = "original_causes" if incident.evidence is Evidence.LETTERS else "original_words"
         return self._rows(name, arguments(incident) | {"limit": WORDS_MAX})
 
     def example(self, incident: Incident) -> bytes:

@@ -57,7 +57,8 @@ QUICK = {
 NO_PARTITION = -1  # the client chooses by the key
 LANES = """
     select consumer_group as "group", topic, partition, epoch, first_offset, next_offset, gaps, rewound, effects, duplicates,
-        superseded, dead, conservation_gap, outbox is not null as has_unpublished, stopped_code, owner
+        superseded, dead, conservation_gap, outbox is not null as has_unpublished, stopped_code,
+        owner
     from runtime.lanes where consumer_group = any(%s) order by consumer_group, topic, partition
 """
 LETTERS = """
