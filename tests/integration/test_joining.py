@@ -164,6 +164,9 @@ def test_what_is_not_acted_on_is_kept_and_counted(session: Session) -> None:
     assert rows(
         session, "select what, sum(count)::int from ingest.drift_notices group by what"
     ) == [(strange.what, 3)]
+    assert rows(session, "select count(*), count(distinct body) from ingest.kept_callbacks") == [
+        (6, 2)
+    ]
 
 
 def test_an_order_to_be_read_at_its_source_is_requested_once_for_each_callback(
