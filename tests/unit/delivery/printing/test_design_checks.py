@@ -125,7 +125,7 @@ WARNINGS: dict[str, tuple[dict[str, Any], str]] = {
     "of white")),
     "a sample that is cut": (
         {"manifest": ('sample = "Ada Lovelace"', f'sample = "{"Ada Lovelace " * 9}"')},
-        "page.html:10: field `holder`: even its sample is cut",
+        "page.html:10: field `holder`: even its sample is truncated",
     ),
     "a letter that no font has": (
         {"manifest": ('sample = "Ada Lovelace"', 'sample = "Ἰωάννης 李"')},
@@ -196,7 +196,7 @@ def test_a_stamp_with_another_text_is_found_and_reported_once_for_each_place(
         "door/page.html:10: field `holder`: stamped with the manifest's samples it differs"
     )
     assert reads.startswith(
-        "door/page.html: stamped with the manifest's samples it reads otherwise than WeasyPrint's "
+        "door/page.html: stamped with the manifest's samples it reads differently than WeasyPrint's "
         "page (`"
     )
 

@@ -65,7 +65,7 @@ def test_too_much_is_refused_and_named(tmp_path: Path) -> None:
         (tmp_path / "made" / f"{at}.txt").write_bytes(b"")
     with pytest.raises(DesignUnusable, match="more than 200 files"):
         read(tmp_path / "made")
-    with pytest.raises(DesignUnusable, match="no folder"):
+    with pytest.raises(DesignUnusable, match="is not a folder"):
         read(tmp_path / "nowhere")
 
 

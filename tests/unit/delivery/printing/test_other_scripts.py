@@ -173,7 +173,7 @@ def test_a_campaign_is_called_as_it_likes(script: str) -> None:
 def test_a_campaigns_letter_that_no_font_has_is_an_error_with_a_remedy() -> None:
     sheet = PageTemplate(DesignLibrary().choose(SHEET), replace(SPRING, name=f"Gala {NOBODYS}"))
     with pytest.raises(
-        DesignUnusable, match=r"no font here has a letter: put a font that has it into the folder"
+        DesignUnusable, match=r"no font here has: put a font that has it into the folder"
     ):
         compile_template(sheet)
 
