@@ -41,7 +41,7 @@ from tests.support.rendering import (
 
 ROOT = Path(__file__).resolve().parents[4]
 SHEET = "event-ticket-a5"
-# Text -> the family that has its letters; where a glyph stands for several characters, pdfium reports
+# Text -> the family that has its letters; where a glyph stands for several characters, pdfium reports  # noqa: E501 - a row of a table, or a program
 # them in its own sequence.
 SCRIPTS = {
     "Chinese": (ODD["Chinese"], "NotoSansCJKjp"),
@@ -77,7 +77,7 @@ import hashlib, sys
 from tests.support.rendering import ADA, compiled_design
 for name in sys.argv[1:]:
     print(hashlib.sha256(compiled_design("event-ticket-a5").ours({**ADA, "holder": name})).hexdigest())
-"""
+"""  # noqa: E501 - a row of a table, or a program
 
 
 def fonts_of(pdf: bytes) -> set[str]:
