@@ -288,7 +288,7 @@ def test_a_store_that_hangs_is_waited_for_so_long_and_no_longer(
     assert time.monotonic() - begun < 60  # and not the hour for which the store hangs
 
 
-def test_a_store_that_fails_opens_the_circuit_breaker_for_a_delay_that_doubles_and_is_then_tried_again(  # noqa: E501 - a row of a table, or a program
+def test_a_store_that_fails_is_not_tried_for_a_delay_that_doubles_and_then_tried_again(
     folder: Path,
 ) -> None:
     now = 0.0

@@ -196,8 +196,8 @@ def test_a_stamp_with_another_text_is_found_and_reported_once_for_each_place(
         "door/page.html:10: field `holder`: stamped with the manifest's samples it differs"
     )
     assert reads.startswith(
-        "door/page.html: stamped with the manifest's samples it reads differently than WeasyPrint's "  # noqa: E501 - a row of a table, or a program
-        "page (`"
+        "door/page.html: stamped with the manifest's samples it reads differently than "
+        "WeasyPrint's page (`"
     )
 
 

@@ -41,8 +41,8 @@ from tests.support.rendering import (
 
 ROOT = Path(__file__).resolve().parents[4]
 SHEET = "event-ticket-a5"
-# Text -> the family that has its letters; where a glyph stands for several characters, pdfium reports  # noqa: E501 - a row of a table, or a program
-# them in its own sequence.
+# Text -> the family that has its letters; where a glyph stands for several characters, pdfium
+# reports them in its own order.
 SCRIPTS = {
     "Chinese": (ODD["Chinese"], "NotoSansCJKjp"),
     "Chinese, long": (ODD["Chinese, long"], "NotoSansCJKjp"),
