@@ -6,6 +6,10 @@ data bits: Reed-Solomon is linear, and the mask is a constant. So segno is calle
 of zeros and once for each data bit alone; any other code is the first one XOR two table entries for
 each pair of characters.
 
+What it gains: `make bench ARGS="--only rendering"` prints 16 us for a code, beside 520 us for segno
+with a fixed mask and 2,500 us for segno that chooses it, where a whole ticket takes some 650 us on
+the same core. Without it a sender would stamp half as many tickets a second.
+
 A matrix is one int of side * side bits, row by row, the module at the top left highest; 1 is dark.
 No quiet zone.
 """

@@ -288,7 +288,7 @@ def test_a_store_that_hangs_is_waited_for_so_long_and_no_longer(
     assert time.monotonic() - begun < 60  # and not the hour for which the store hangs
 
 
-def test_a_store_that_fails_opens_the_circuit_breaker_for_a_delay_that_doubles_and_is_then_tried_again(
+def test_a_store_that_fails_is_not_tried_for_a_delay_that_doubles_and_then_tried_again(
     folder: Path,
 ) -> None:
     now = 0.0
@@ -326,8 +326,8 @@ def test_a_store_that_fails_opens_the_circuit_breaker_for_a_delay_that_doubles_a
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("files", "whole path"),
-        ("./files", "whole path"),
+        ("files", "absolute path"),
+        ("./files", "absolute path"),
         ("file://files/here", "three slashes"),
         ("nosuch://bucket", "cannot be used"),
         ("s3://", "bucket"),
@@ -344,7 +344,7 @@ def test_an_address_that_is_none_is_refused_at_the_start_and_not_quoted(url: str
 def test_a_place_that_is_no_folder_is_refused_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(FilesUrlUnusable, match="cannot be made"):
+        with pytest.raises(FilesUrlUnusable, match="cannot be created"):
             BlobStore(str(place))
 
 

@@ -32,7 +32,7 @@ from services.delivery.sender.readback import ExpectedMail, check
 from tests.support.deliveries import issued
 
 HEADERS = [
-    "From", "To", "Reply-To", "Subject", "Date", "Message-ID", "Auto-Submitted", "X-Auto-Response-Suppress",
+    "From", "To", "Reply-To", "Subject", "Date", "Message-ID", "Auto-Submitted", "X-Auto-Response-Suppress",  # noqa: E501 - a row of a table, or a program
     "Content-Language", "MIME-Version", "Content-Type",
 ]  # fmt: skip
 BODY = "=0D=0AContent-Type:_text/html=0D=0A=0D=0A<a_href=3D//evil.example>Pay_here</a>"
@@ -43,11 +43,11 @@ HOSTILE = [
     "=?utf-8?Q?=3D=3Futf-8=3FQ=3F=0D=0ABcc:_x?= =?utf-8?Q?=40example.org=3F=3D?=",
     "=?utf-7?Q?+AA0ACg-Bcc:?= =?utf-16?b?AA0ACg==?= =?unknown?Q?=0D=0A?= =?utf-8*en?Q?=0D=0A?=",
     "=?utf-8?Q?a", "?= =?utf-8?Q?=0D=0A?=", "=?", "?=", "=??=", "=?utf-8?q??=",
-    "Eve\r\nBcc: all@example.org", "Eve\nBcc: x", "Eve\rBcc: x", "Eve\x85Bcc: x", "Eve\u2028Bcc: x", "Eve\u2029Bcc: x", "a\x00b",
+    "Eve\r\nBcc: all@example.org", "Eve\nBcc: x", "Eve\rBcc: x", "Eve\x85Bcc: x", "Eve\u2028Bcc: x", "Eve\u2029Bcc: x", "a\x00b",  # noqa: E501 - a row of a table, or a program
     "\ud800\udfff lone", ("\u202eevil\u202c "
     "\u2066x\u2069"), '"', '""', "\\", '\\"', '"\\', '" <x@evil.example>, "', "<x@evil.example>",
     "Bartholomew Maximilian Featherstonehaugh, x@evil.example, And Sons Limited Company",
-    "a" * 1_000, "x " * 200, ',;:"<>@()' * 10, "(comment) name", "group: a@evil.example;", "中文 " * 30, "😀" * 90, "é" * 90, " ", "",
+    "a" * 1_000, "x " * 200, ',;:"<>@()' * 10, "(comment) name", "group: a@evil.example;", "中文 " * 30, "😀" * 90, "é" * 90, " ", "",  # noqa: E501 - a row of a table, or a program
 ]  # fmt: skip
 NAMES = st.one_of(
     st.text(max_size=120),
@@ -95,7 +95,7 @@ def test_no_text_writes_a_header_an_address_or_a_part(
     parsed = BytesParser(EmailMessage, policy=policy.default).parsebytes(mail)
     assert parsed.keys() == HEADERS
     assert [part.get_content_type() for part in parsed.walk()] == [
-        "multipart/mixed", "multipart/alternative", "text/plain", "text/html", "application/pdf", "application/pdf",
+        "multipart/mixed", "multipart/alternative", "text/plain", "text/html", "application/pdf", "application/pdf",  # noqa: E501 - a row of a table, or a program
     ]  # fmt: skip
     assert [part.get_content() for part in parsed.iter_attachments()] == [b"%PDF a", b"%PDF b"]
     for name, shown, address in (
@@ -211,7 +211,7 @@ def test_a_mail_that_is_not_the_one_that_was_meant_is_refused(old: bytes, new: b
     made = summary(document(snapshot, snapshot.tickets), snapshot.campaigns)
     meant = ExpectedMail(
         HEADERS[:-2],
-        {"From": ("Tickets", "tickets@example.org"), "To": ("Ada", "ada@example.org"), "Reply-To": ("Tickets", "help@example.org")},
+        {"From": ("Tickets", "tickets@example.org"), "To": ("Ada", "ada@example.org"), "Reply-To": ("Tickets", "help@example.org")},  # noqa: E501 - a row of a table, or a program
         subject(made),
         bodies(made, 2),
         named_files("727", [b"%PDF a", b"%PDF b"]),

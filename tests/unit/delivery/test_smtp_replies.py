@@ -240,7 +240,7 @@ def test_a_setting_names_one_mailbox(text: str, found: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "a@b.org, c@d.org", "A <a@b.org>, C <c@d.org>", "a@b.org <c@d.org>", "A <a@b.org> c", "A <a@b.org\r\nBcc: x>", '"A <a@b.org>'],
+    ["", "a", "a@b.org, c@d.org", "A <a@b.org>, C <c@d.org>", "a@b.org <c@d.org>", "A <a@b.org> c", "A <a@b.org\r\nBcc: x>", '"A <a@b.org>'],  # noqa: E501 - a row of a table, or a program
 )  # fmt: skip
 def test_what_could_be_two_mailboxes_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be one address"):

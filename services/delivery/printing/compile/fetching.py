@@ -61,7 +61,7 @@ class DesignFetcher(URLFetcher):  # type: ignore[misc]  # weasyprint ships no ty
         path = str(PurePosixPath(unquote(urlsplit(url).path)).relative_to("/"))
         content = self._design.contents.get(path)
         if content is None:
-            raise FetchRefusedError(f"requests `{path[:120]}`, which the folder does not have")
+            raise FetchRefusedError(f"requests `{path[:120]}`, which the folder does not hold")
         kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
         check_image(path, content, kind)
         return URLFetcherResponse(url, font_by_glyph_number(path, content), {"Content-Type": kind})

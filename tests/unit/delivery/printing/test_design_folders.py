@@ -65,7 +65,7 @@ def test_too_much_is_refused_and_named(tmp_path: Path) -> None:
         (tmp_path / "made" / f"{at}.txt").write_bytes(b"")
     with pytest.raises(DesignUnusable, match="more than 200 files"):
         read(tmp_path / "made")
-    with pytest.raises(DesignUnusable, match="no folder"):
+    with pytest.raises(DesignUnusable, match="is not a folder"):
         read(tmp_path / "nowhere")
 
 
@@ -95,7 +95,7 @@ def test_editors_copies_and_hidden_files_are_no_part_of_a_design(tmp_path: Path)
 def test_an_unknown_design_is_refused_with_those_that_exist(name: str, tmp_path: Path) -> None:
     with pytest.raises(DesignUnknown) as unknown:
         DesignLibrary((tmp_path,)).choose(name)
-    assert "raffle-entry" in unknown.value.cause or "no name" in unknown.value.cause
+    assert "raffle-entry" in unknown.value.cause or "not a name" in unknown.value.cause
 
 
 def test_a_word_of_the_manifest_may_be_called_as_what_tables_can_do(tmp_path: Path) -> None:

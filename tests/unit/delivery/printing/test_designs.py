@@ -402,7 +402,7 @@ PAGES = {
         files={"big.png": bomb(1_000_000, 1_000_000)},
     ),
     "a picture that is none": Bad(
-        ("page.html", "x.png", "cut off, or of a kind that nobody knows", "save it as PNG or JPEG"),
+        ("page.html", "x.png", "truncated, or of an unknown kind", "save it as PNG or JPEG"),
         page=(H1, '<img src="x.png">'),
         files={"x.png": b"GIF89a?"},
     ),

@@ -301,7 +301,7 @@ if sys.argv[3] == "at work":
     print("stamped", flush=True)
     at_work.render(document_of(ticket(holder=ODD["Greek"], design="heavy")))
 threading.Event().wait()
-"""
+"""  # noqa: E501 - a row of a table, or a program
 
 
 @pytest.mark.slow

@@ -105,7 +105,7 @@ def test_a_page_that_is_laid_out_has_the_same_links(name: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "text", ["../../x", "x#y", "a?b=c", "//evil.example/", ")>>/JS(app.alert(1))", "%2e%2e", "\\", "a\nb", "\udc80", "{order}"]
+    "text", ["../../x", "x#y", "a?b=c", "//evil.example/", ")>>/JS(app.alert(1))", "%2e%2e", "\\", "a\nb", "\udc80", "{order}"]  # noqa: E501 - a row of a table, or a program
 )  # fmt: skip
 def test_a_customers_text_stays_one_part_of_the_address(text: str, tmp_path: Path) -> None:
     printed = linking(
@@ -122,18 +122,18 @@ def test_a_customers_text_stays_one_part_of_the_address(text: str, tmp_path: Pat
 
 
 REFUSED = {
-    "a host from a field": ('<a data-link="https://{holder}/x">x</a>', "page.html:11", "host", "same for all"),
+    "a host from a field": ('<a data-link="https://{holder}/x">x</a>', "page.html:11", "host", "same for all"),  # noqa: E501 - a row of a table, or a program
     "a host that a field ends": ('<a data-link="https://shop.example{order}/x">x</a>', "host"),
     "a name before the host": ('<a data-link="https://a@{holder}/x">x</a>', "host"),
     "a script": ('<a data-link="javascript:alert({order})">x</a>', "page.html:11", "https://"),
-    "a field that nobody knows": ('<a data-link="https://shop.example/{seat}">x</a>', "seat", "holder"),
+    "a field that nobody knows": ('<a data-link="https://shop.example/{seat}">x</a>', "seat", "holder"),  # noqa: E501 - a row of a table, or a program
     ("a field that the manifest "
     "lacks"): ('<a data-link="https://shop.example/{email}">x</a>', "[fields.email]"),
     "braces that do not close": ('<a data-link="https://shop.example/{order">x</a>', "braces"),
     "no link at all": ('<p data-link="https://shop.example/{order}">x</p>', "<p>", "<a>"),
     "a script of the design": ('<a href="javascript:alert(1)">x</a>', "page.html", "javascript", "https://"),
     "a file of the machine": ('<a href="file:///etc/passwd">x</a>', "page.html", "passwd"),
-    "a file of the folder": ('<a href="terms.html">x</a>', "page.html", "terms.html", "whole address"),
+    "a file of the folder": ('<a href="terms.html">x</a>', "page.html", "terms.html", "complete address"),  # noqa: E501 - a row of a table, or a program
     "a place of the page": (('<a href="#top">x</a><p '
     'id="top">y</p>'), "page.html", "#top", "one page"),
     "a file that it carries": (('<a rel="attachment" '

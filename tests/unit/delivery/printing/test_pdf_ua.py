@@ -169,7 +169,7 @@ import hashlib, sys
 from tests.support.rendering import ADA, compiled_design
 for name in sys.argv[1:]:
     print(hashlib.sha256(compiled_design("event-ticket-a5").ours({**ADA, "holder": name})).hexdigest())
-"""
+"""  # noqa: E501 - a row of a table, or a program
 
 
 @pytest.mark.slow

@@ -172,7 +172,7 @@ from services.delivery.printing.plate_cache import PlateCache
 sys.stdin.readline()
 file = Renderer(DesignLibrary(), PlateCache(pathlib.Path(sys.argv[1]))).render(document_of(ticket(design="e-ticket")))
 sys.stdout.buffer.write(file)
-"""
+"""  # noqa: E501 - a row of a table, or a program
 
 
 @pytest.mark.slow

@@ -26,12 +26,12 @@ SAID = {  # when, issued, status, position; title and subject of the file
     "en": (("Saturday, 6 March 2027, "
     "19:30"), "21 November 2026", "Active", "1 of 2", ": order 727", "2 tickets, order 727"),
     "de": (("Samstag, 6. März 2027, "
-    "19:30"), "21. November 2026", "Gültig", "1 von 2", ": Bestellung 727", "2 Tickets, Bestellung 727"),
-    "fr": ("samedi 6 mars 2027, 19:30", "21 novembre 2026", "Valable", "1 sur 2", "\u00a0: commande 727", "2 billets, commande 727"),
+    "19:30"), "21. November 2026", "Gültig", "1 von 2", ": Bestellung 727", "2 Tickets, Bestellung 727"),  # noqa: E501 - a row of a table, or a program
+    "fr": ("samedi 6 mars 2027, 19:30", "21 novembre 2026", "Valable", "1 sur 2", "\u00a0: commande 727", "2 billets, commande 727"),  # noqa: E501 - a row of a table, or a program
     "es": (("sábado, 6 de marzo de 2027, "
-    "19:30"), "21 de noviembre de 2026", "Vigente", "1 de 2", ": pedido 727", "2 entradas, pedido 727"),
+    "19:30"), "21 de noviembre de 2026", "Vigente", "1 de 2", ": pedido 727", "2 entradas, pedido 727"),  # noqa: E501 - a row of a table, or a program
     "nl": (("zaterdag 6 maart 2027, "
-    "19:30"), "21 november 2026", "Geldig", "1 van 2", ": bestelling 727", "2 tickets, bestelling 727"),
+    "19:30"), "21 november 2026", "Geldig", "1 van 2", ": bestelling 727", "2 tickets, bestelling 727"),  # noqa: E501 - a row of a table, or a program
 }  # fmt: skip
 
 
