@@ -1,4 +1,4 @@
-"""Laws of the migration: run twice, at once, or killed in the middle, it ends in the same place;
+"""Laws of the migration: run twice, at once, or killed in the middle, it ends in the same state;
 topics too.
 """
 
@@ -31,7 +31,7 @@ BASE = [migration for migration in migrations.listing() if migration.phase is Ph
 
 @pytest.fixture
 def new_database(servers: Servers, prefix: str) -> Iterator[Callable[[], str]]:
-    """Makes databases that nobody migrated."""
+    """Create databases that were never migrated."""
     made: list[str] = []
     with psycopg.connect(servers.database_url, autocommit=True) as connection:
 
@@ -89,7 +89,7 @@ def test_databases_of_one_cluster_make_the_roles_at_once(new_database: Callable[
 
 
 def test_a_role_that_another_database_is_just_making_is_no_error(empty: str, prefix: str) -> None:
-    """The statement looks, finds none, and meets the other's row only when it writes."""
+    """The statement finds no row, and meets the other's row only when it writes."""
     migrate_database(empty, BASE)
     roles = migrations.roles().replace("stubline_", f"{prefix}_")
     with (

@@ -380,7 +380,7 @@ def test_dead_letters_are_selected_by_what_they_have_in_common_oldest_first(
     ]
     before = states(connection)
     done = fresh(connection).replay(DeadLetterSelection(group=GROUP, code="toy-broken", limit=2))
-    assert done.details["letters"] == [str(dead_letter) for dead_letter in mine[:2]]
+    assert done.details["dead_letters"] == [str(dead_letter) for dead_letter in mine[:2]]
     after = states(connection)
     assert {
         dead_letter for dead_letter in after if after[dead_letter] != before[dead_letter]

@@ -1,4 +1,4 @@
-"""Laws of the database's roles: what each may do, by the real catalog; whose rows it sees; and that
+"""Laws of the database's roles: what each may do, by the real catalog; which rows it sees; and that
 a wrong login is refused.
 """
 
@@ -206,10 +206,10 @@ def test_a_process_with_the_login_of_another_service_ends_and_names_its_role(
         finally:
             owner.execute(f"drop role if exists {prefix}_login".encode())
     assert done.returncode == EX_FATAL, done.stdout + done.stderr
-    told = done.stdout + done.stderr
-    assert DatabaseRoleMissing.code in told
-    assert f"stubline_{module.split('.')[1]}" in told
-    assert "Traceback" not in told
+    printed = done.stdout + done.stderr
+    assert DatabaseRoleMissing.code in printed
+    assert f"stubline_{module.split('.')[1]}" in printed
+    assert "Traceback" not in printed
 
 
 def test_a_login_with_the_groups_role_is_taken_and_so_is_the_owner(

@@ -1,5 +1,5 @@
-"""Who stamps the records of a topic, on the real broker: `stubline migrate` sets it, and a worker
-notices what is not.
+"""Timestamps of a topic's records, on the real broker: `stubline migrate` sets their type, and a
+worker reports producers' timestamps.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def replay(
         done = commands.replay(
             _selection(commands, ids=ids, group=group, code=code, states=state, limit=limit)
         )
-    count = len(done.details.get("letters", ()))
+    count = len(done.details.get("dead_letters", ()))
     cli_support.report_result(
         done,
         f"{count} dead letters will be replayed; `stubline dead list` shows how they end.",

@@ -1,6 +1,4 @@
-"""What others mind is asked by entry points: all who are installed, in one order, and nobody there
-minds nothing.
-"""
+"""Preflight checks are entry points: all that are installed run, in one order, and each may refuse."""
 
 from __future__ import annotations
 
@@ -12,20 +10,20 @@ from services.runtime.admin import preflight
 from services.runtime.errors import UnexpectedError
 
 MODULE = """
-def asked(content): content["asked"].append({name!r})
-def minds(content): raise LookupError({name!r})
+def notes(content): content["ran"].append({name!r})
+def raises(content): raise LookupError({name!r})
 def refuses(content):
     from services.runtime.errors import UnexpectedError
     if content["at"] % 2: raise UnexpectedError(str(content["at"]))
 """
 POINTS = (
-    "[stubline.preflight]\ntoy = {module}:asked\nbad = {module}:minds\nsome = {module}:refuses\n"
+    "[stubline.preflight]\ntoy = {module}:notes\nbad = {module}:raises\nsome = {module}:refuses\n"
 )
 
 
 @pytest.fixture(autouse=True)
 def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two distributions on the path, as pip lays them."""
+    """Two distributions on the path, as pip installs them."""
     for name in ("second", "first"):
         folder, module = tmp_path / name, f"preflight_toy_{name}"
         about = folder / f"{module}-1.dist-info"
@@ -37,12 +35,12 @@ def _installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_installed_checks_run_in_an_order_that_does_not_depend_on_the_path() -> None:
-    content: dict[str, list[str]] = {"asked": []}
+    content: dict[str, list[str]] = {"ran": []}
     preflight.run("toy", content)
-    assert content["asked"] == ["first", "second"]
+    assert content["ran"] == ["first", "second"]
 
 
-def test_the_first_who_minds_ends_it() -> None:
+def test_the_first_refusal_ends_it() -> None:
     with pytest.raises(LookupError, match="first"):
         preflight.run("bad", {})
 
