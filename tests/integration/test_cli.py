@@ -44,7 +44,7 @@ def stubline(
     database_url: str,
     bootstrap_servers: str,
 ) -> Stubline:
-    """Run a command in this process: `migrate` as the owner, everything else with the operators' own
+    """Run a command in this process: `migrate` as the owner, all others with the operators' own
     role.
     """
     monkeypatch.setenv("DATABASE_URL", operator := as_role(database_url, "operator"))

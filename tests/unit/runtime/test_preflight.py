@@ -1,4 +1,4 @@
-"""Preflight checks are entry points: all that are installed run, in one order, and each may refuse."""
+"""Preflight checks are entry points: all installed ones run, in order, and each may refuse."""
 
 from __future__ import annotations
 
