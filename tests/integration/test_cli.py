@@ -204,7 +204,7 @@ def test_a_pause_names_a_group_that_exists(stubline: Stubline) -> None:
         True,
         False,
     ]
-    assert rows["stubline.ingest"]["why"] == "lunch"
+    assert rows["stubline.ingest"]["reason"] == "lunch"
 
 
 def test_the_same_command_again_reports_that_it_was_done(stubline: Stubline) -> None:
@@ -269,7 +269,7 @@ def test_dead_letters_are_replayed_and_discarded_by_id_or_by_kind(
     assert stubline("dead", "replay").code == 2
     assert stubline("dead", "replay", dead_letter, "--code", "record-unexpected-error").code == 2
     assert stubline("dead", "replay", "--code", "record-unexpected-error", "--json").json[
-        "letters"
+        "dead_letters"
     ] == [dead_letter]
     assert stubline("dead", "replay", dead_letter).code == 1  # it is requested already
     assert stubline("dead", "list", "--state", "requested", "--json").json[0]["id"] == dead_letter
