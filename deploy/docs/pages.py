@@ -230,7 +230,7 @@ def errors_page() -> str:
         (
             f"[`{code}`](../../deploy/runbooks/errors.md#{code})",
             consequence(kind),
-            inspect.getdoc(kind) or "",
+            " ".join((inspect.getdoc(kind) or "").split()),  # one line: a row of a table
             kind.next_step,
         )
         for code, kind in errors.catalogue().items()

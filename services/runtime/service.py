@@ -31,8 +31,8 @@ class Service(Generic[E, S]):
     `backlog` returns why the service should not read now, or None. It is called about once a
     second.
 
-    `subject` returns the key of the order, ticket or person that a record belongs to, if it can be
-    read. Its dead letter is found by that key, so `subject` must not fail, whatever the bytes are.
+    `subject` returns the key of the subject whose data a record contains, if it can be read. Its
+    dead letter is found by that key, so `subject` must not fail, whatever the bytes are.
 
     `broker_stamped` are topics whose records must carry the broker's timestamps, since `parse` goes
     by them.

@@ -275,7 +275,7 @@ class LaneSettings(BaseSettings):
     breaker_window_records: int = Field(
         200, ge=10, le=10_000, description="The last records whose failure rate is watched."
     )
-    breaker_failure_share: float = Field(
+    breaker_share: float = Field(
         0.5,
         gt=0,
         le=1,

@@ -22,7 +22,7 @@ from services.runtime.loop.dead_letters import unpack_headers
 from services.runtime.records import LaneKey, Record
 from tests.protocol.laws import lane_laws
 from tests.protocol.laws.evidence import DeadLetterFacts, Evidence, LaneFacts
-from tests.protocol.laws.kafka_world import DEAD_LETTERS, LANES
+from tests.protocol.laws.kafka_reader import DEAD_LETTERS, LANES
 from tests.protocol.toy.names import Names
 from tests.support.logs import read_logs
 from tests.support.stubline import Stubline

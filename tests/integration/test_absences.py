@@ -1,4 +1,4 @@
-"""What an operator reads while a server is away: one code, at /readyz and in the log, once a
+"""What an operator reads while a server is unavailable: one code, at /readyz and in the log, once a
 minute, as JSON.
 """
 
@@ -49,7 +49,7 @@ def eventually(what: str, holds: Callable[[], bool]) -> None:
 
 
 class Process:
-    """One of ours, with its stderr in a file."""
+    """One of our processes, with its stderr in a file."""
 
     def __init__(self, module: str, environment: Mapping[str, str], folder: Path) -> None:
         self.module, self._log = module, folder / f"{module}.log"
@@ -61,7 +61,7 @@ class Process:
             )
 
     def lines(self) -> list[dict[str, Any]]:
-        """Raises when one is no JSON: nothing is written past the log."""
+        """Parse the log. Raises if a line is not JSON: nothing bypasses the log."""
         return [
             json.loads(line)
             for line in self._log.read_text("utf-8").splitlines(keepends=True)
@@ -77,24 +77,24 @@ class Process:
         return f"http://127.0.0.1:{port}"
 
     def why(self) -> str:
-        """Why it is not ready; empty: it is."""
+        """Return why it is not ready; empty: it is."""
         found = httpx.get(f"{self.health}/readyz", timeout=10)
         return "" if found.status_code == 200 else str(found.json()["detail"])
 
     def until_ready(self) -> None:
         eventually(f"{self.module} is ready", lambda: self.why() == "")
 
-    def until_away(self, code: str) -> None:
-        """With this code first; the endpoint adds the cause."""
-        eventually(f"{self.module} says {code}", lambda: self.why().partition(":")[0] == code)
+    def until_unavailable(self, code: str) -> None:
+        """Wait until /readyz begins with this code; the webhook endpoint adds the cause."""
+        eventually(f"{self.module} reports {code}", lambda: self.why().partition(":")[0] == code)
 
     def until_it_tried(self, times: int) -> None:
         def tried() -> bool:
-            told = httpx.get(f"{self.health}/metrics", timeout=10).text.splitlines()
+            metrics = httpx.get(f"{self.health}/metrics", timeout=10).text.splitlines()
             counts = [
                 float(line.split()[-1])
-                for line in told
-                if line.startswith("stubline_service_troubles_total")
+                for line in metrics
+                if line.startswith("stubline_service_backoffs_total")
             ]
             return sum(counts) >= times
 
@@ -164,9 +164,9 @@ def test_without_its_database_a_process_logs_one_code_once_a_minute(
             process.until_ready()
         first.close()
         for process in (worker, sender):
-            process.until_away("database-unavailable")
+            process.until_unavailable("database-unavailable")
         command = [str(Path(sys.executable).with_name("stubline")), "status"]
-        asked = subprocess.run(
+        done = subprocess.run(
             command,
             env=os.environ | environment,
             capture_output=True,
@@ -174,14 +174,13 @@ def test_without_its_database_a_process_logs_one_code_once_a_minute(
             check=False,
             cwd=ROOT,
         )
-        assert (asked.returncode, asked.stderr.split()[0]) == (4, "database-unavailable"), (
-            asked.stderr
-        )
-        worker.until_it_tried(8)  # and all of these attempts but the first leave no line
+        assert (done.returncode, done.stderr.split()[0]) == (4, "database-unavailable"), done.stderr
+        worker.until_it_tried(8)  # only the first of these attempts is logged
         for process in (worker, sender):
-            assert [it["level"] for it in process.written("waiting", "database-unavailable")] == [
-                "warning"
-            ]
+            assert [
+                it["level"]
+                for it in process.written("retrying after error", "database-unavailable")
+            ] == ["warning"]
             process.repeats_itself_at_most_once_a_minute()
         stack.enter_context(Proxy(database_url, proxy.port))
         for process in (worker, sender):
@@ -201,10 +200,10 @@ def test_without_kafka_a_process_logs_one_code_once_a_minute(
         stack.kafka[0].stop(immediate=True)
         try:
             for process in found:
-                process.until_away("broker-unavailable")
+                process.until_unavailable("broker-unavailable")
             found[0].until_it_tried(3)  # its clients try hundreds of times meanwhile
             for process in found:
-                assert len(process.written("waiting", "broker-unavailable")) == 1
+                assert len(process.written("retrying after error", "broker-unavailable")) == 1
                 process.repeats_itself_at_most_once_a_minute()
         finally:
             stack.kafka[0].start()
@@ -227,8 +226,11 @@ def test_a_port_that_is_taken_is_one_sentence_and_a_next_step(
             variable: str(other.getsockname()[1]),
             "STUBLINE_DELIVERY_SMTP_URL": "smtp://127.0.0.1:1",
         }
-        away = {"DATABASE_URL": "postgresql://127.0.0.1:1/x", "KAFKA_BOOTSTRAP_SERVERS": DEAD}
-        with running(tmp_path, away | taken, module) as (process,):
+        unavailable = {
+            "DATABASE_URL": "postgresql://127.0.0.1:1/x",
+            "KAFKA_BOOTSTRAP_SERVERS": DEAD,
+        }
+        with running(tmp_path, unavailable | taken, module) as (process,):
             assert process.child.wait(WITHIN_S) == 70
             (line,) = process.lines()
     assert (line["event"], line["code"]) == ("ended by a fatal error", "port-unavailable")
@@ -240,8 +242,8 @@ def test_a_port_that_is_taken_is_one_sentence_and_a_next_step(
 
 @pytest.mark.parametrize("module", [WORKER, ENDPOINT])
 def test_a_prober_that_hangs_up_leaves_no_line(tmp_path: Path, module: str) -> None:
-    away = {"DATABASE_URL": "postgresql://127.0.0.1:1/x", "KAFKA_BOOTSTRAP_SERVERS": DEAD}
-    with running(tmp_path, away, module) as (process,):
+    unavailable = {"DATABASE_URL": "postgresql://127.0.0.1:1/x", "KAFKA_BOOTSTRAP_SERVERS": DEAD}
+    with running(tmp_path, unavailable, module) as (process,):
         address = ("127.0.0.1", httpx.URL(process.health).port or 0)
         for request in [
             b"GET /metrics HTTP/1.1\r\n\r\n",

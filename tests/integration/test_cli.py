@@ -1,5 +1,5 @@
-"""Laws of the command line: exit codes that scripts can trust, JSON that programs can read, bytes
-that cannot act.
+"""Laws of the command line: exit codes for scripts, JSON for programs, and bytes that cannot act on
+a terminal.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def stubline(
     database_url: str,
     bootstrap_servers: str,
 ) -> Stubline:
-    """The command, in this process: `migrate` as the owner, everything else with the operators' own
+    """Run a command in this process: `migrate` as the owner, all others with the operators' own
     role.
     """
     monkeypatch.setenv("DATABASE_URL", operator := as_role(database_url, "operator"))
@@ -204,7 +204,7 @@ def test_a_pause_names_a_group_that_exists(stubline: Stubline) -> None:
         True,
         False,
     ]
-    assert rows["stubline.ingest"]["why"] == "lunch"
+    assert rows["stubline.ingest"]["reason"] == "lunch"
 
 
 def test_the_same_command_again_reports_that_it_was_done(stubline: Stubline) -> None:
@@ -245,7 +245,7 @@ def test_bytes_from_outside_cannot_act_on_the_terminal(
 def test_a_dead_letters_bytes_can_be_had_as_they_are(
     database_url: str, bootstrap_servers: str
 ) -> None:
-    """By the command as it is installed, since nothing else has a stdout of bytes."""
+    """By the installed command, since only that has a stdout of bytes."""
     raw = bytes(range(256))
     dead_letter = add_dead_letter(database_url, raw, [])
     servers = {"DATABASE_URL": database_url, "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers}
@@ -269,7 +269,7 @@ def test_dead_letters_are_replayed_and_discarded_by_id_or_by_kind(
     assert stubline("dead", "replay").code == 2
     assert stubline("dead", "replay", dead_letter, "--code", "record-unexpected-error").code == 2
     assert stubline("dead", "replay", "--code", "record-unexpected-error", "--json").json[
-        "letters"
+        "dead_letters"
     ] == [dead_letter]
     assert stubline("dead", "replay", dead_letter).code == 1  # it is requested already
     assert stubline("dead", "list", "--state", "requested", "--json").json[0]["id"] == dead_letter
@@ -307,8 +307,8 @@ def test_unavailable_servers_and_a_wrong_configuration_have_codes_of_their_own(
     stubline: Stubline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/stubline")
-    away = stubline("lanes", "list")
-    assert (away.code, "database-unavailable" in away.err) == (4, True)
+    done = stubline("lanes", "list")
+    assert (done.code, "database-unavailable" in done.err) == (4, True)
     monkeypatch.setenv("DATABASE_URL", "")
     assert stubline("lanes", "list").code == 78
 

@@ -1,5 +1,5 @@
-"""Laws of the command line's edge: whatever stands in an argument or a file, a command ends with
-its code and one sentence.
+"""Laws of the command line's edge: whatever an argument or a file contains, a command ends with its
+code and one sentence.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from services.runtime.loop.dead_letters import pack_headers
 from services.runtime.settings import EX_CONFIG
 
 PROGRAM = str(Path(sys.executable).with_name("stubline"))
-AWAY = {"DATABASE_URL": "postgresql://127.0.0.1:1/nobody", "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+UNAVAILABLE = {
+    "DATABASE_URL": "postgresql://127.0.0.1:1/nobody",
+    "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+}
 WORDS = {
     "not UTF-8": "\udcff",
     "a control character": "\x1b[2J",
@@ -51,10 +54,10 @@ def test_a_word_that_nothing_can_take_is_refused_by_every_command(
 ) -> None:
     for words in ((*command, word), (*command, "--actor", word), (*command, f"--reason={word}")):
         assert cli.run(words) == 2
-        told = capsys.readouterr()
-        assert told.out == ""
-        assert told.err.startswith("usage: argument ")
-        assert len(told.err.splitlines()) == 1
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("usage: argument ")
+        assert len(printed.err.splitlines()) == 1
 
 
 def test_bytes_that_are_no_utf_8_end_in_one_line_from_the_shell_too() -> None:
@@ -63,7 +66,7 @@ def test_bytes_that_are_no_utf_8_end_in_one_line_from_the_shell_too() -> None:
         ([b"pause", b"ingest"], {b"STUBLINE_ACTOR": b"\xff"}),
     ):
         environment = {
-            os.fsencode(name): os.fsencode(it) for name, it in {**os.environ, **AWAY}.items()
+            os.fsencode(name): os.fsencode(it) for name, it in {**os.environ, **UNAVAILABLE}.items()
         } | more
         done = subprocess.run(
             [os.fsencode(PROGRAM), *arguments],
@@ -117,7 +120,7 @@ def test_every_file_that_a_command_reads_is_bounded(
     words = [str(FILES[kind](tmp_path)) if it == "FILE" else it for it in command]
     done = subprocess.run(
         [PROGRAM, *words],
-        env={**os.environ, **AWAY},
+        env={**os.environ, **UNAVAILABLE},
         capture_output=True,
         text=True,
         timeout=60,
@@ -131,13 +134,13 @@ def test_every_file_that_a_command_reads_is_bounded(
 def test_a_secret_that_is_no_file_of_a_few_characters_stops_its_source_alone(
     kind: str, tmp_path: Path
 ) -> None:
-    """`file:/dev/zero` and a FIFO were waited for without an end."""
+    """`file:/dev/zero` and a FIFO would be read for ever."""
     sources = tmp_path / "sources.toml"
     secret = FILES[kind](tmp_path)
     sources.write_text(f'[sources.shop]\nkind = "woocommerce"\nsecrets = ["file:{secret}"]\n')
     done = subprocess.run(
         [PROGRAM, "sources", "check", "--file", str(sources), "--json"],
-        env={**os.environ, **AWAY}, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, **UNAVAILABLE}, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "cannot be used: it " in done.stdout

@@ -1,5 +1,5 @@
-"""The client's side of an assignment, on the real broker: where a lane begins is the loop's word
-and nobody else's.
+"""The client's side of an assignment, on the real broker: only the loop decides where a lane
+begins.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PARTITIONS, RECORDS, START = 8, 200, 63
 
 
 class Named:
-    """Remembers the lanes that were named ours."""
+    """Remembers the assigned lanes."""
 
     def __init__(self) -> None:
         self.new: list[LaneKey] = []
@@ -46,15 +46,15 @@ def filled(bootstrap_servers: str, prefix: str) -> str:
     return topic
 
 
-@pytest.mark.parametrize("turn", range(5))
+@pytest.mark.parametrize("number", range(5))
 def test_a_lane_begins_where_the_loop_starts_it_however_late_the_brokers_responses_are(
-    bootstrap_servers: str, prefix: str, filled: str, turn: int
+    bootstrap_servers: str, prefix: str, filled: str, number: int
 ) -> None:
     """A script of this shape saw lanes stay silent when on_assign named OFFSET_END: its answer came
     after `start_at`, and won.
     """
     log, named = (
-        KafkaClient(bootstrap_servers, f"{prefix}-{turn}", "test", delivery_timeout_ms=5_000),
+        KafkaClient(bootstrap_servers, f"{prefix}-{number}", "test", delivery_timeout_ms=5_000),
         Named(),
     )
     log.subscribe([filled], named)
@@ -87,8 +87,8 @@ def test_a_partition_that_the_client_fetches_no_more_has_its_true_end_by_asking(
     )
     log.subscribe([filled], named)
     read = drain(log, named, lane, RECORDS)
-    log.pause([lane])  # behind the loop's back
-    assert drain(log, named, lane, 1, seconds=0.5) == []  # the fetch that is on its way ends
+    log.pause([lane])  # without the loop
+    assert drain(log, named, lane, 1, seconds=0.5) == []  # the present fetch ends
     producer = Producer({"bootstrap.servers": bootstrap_servers})
     for _ in range(3):
         producer.produce(filled, value=b"more", partition=0)

@@ -82,7 +82,7 @@ def audits(connection: Connection[TupleRow]) -> list[dict[str, Any]]:
     return AdminQueries(connection).audit(100)
 
 
-def add_letter(
+def add_dead_letter(
     connection: Connection[TupleRow],
     state: str = "open",
     *,
@@ -347,7 +347,7 @@ def test_a_dead_letters_state_decides_what_may_be_done(
         (replayable, AdminCommands.replay, "requested"),
         (discardable, discard, "discarded"),
     ):
-        dead_letter = add_letter(connection, state)
+        dead_letter = add_dead_letter(connection, state)
         if allowed:
             act(fresh(connection), DeadLetterSelection(ids=[dead_letter]))
             assert states(connection)[dead_letter] == becomes
@@ -360,7 +360,7 @@ def test_a_dead_letters_state_decides_what_may_be_done(
 def test_of_dead_letters_named_by_id_all_are_changed_or_none(
     connection: Connection[TupleRow],
 ) -> None:
-    one, resolved = add_letter(connection), add_letter(connection, "resolved")
+    one, resolved = add_dead_letter(connection), add_dead_letter(connection, "resolved")
     with pytest.raises(DeadLetterStateRefused):
         fresh(connection).replay(DeadLetterSelection(ids=[one, resolved]))
     with pytest.raises(DeadLetterUnknown):
@@ -371,16 +371,16 @@ def test_of_dead_letters_named_by_id_all_are_changed_or_none(
 def test_dead_letters_are_selected_by_what_they_have_in_common_oldest_first(
     connection: Connection[TupleRow],
 ) -> None:
-    mine = [add_letter(connection) for _ in range(3)]
+    mine = [add_dead_letter(connection) for _ in range(3)]
     others = [
-        add_letter(connection, code="toy-other"),
-        add_letter(connection, group="other.group"),
-        add_letter(connection, "replayed"),
-        add_letter(connection, "resolved"),
+        add_dead_letter(connection, code="toy-other"),
+        add_dead_letter(connection, group="other.group"),
+        add_dead_letter(connection, "replayed"),
+        add_dead_letter(connection, "resolved"),
     ]
     before = states(connection)
     done = fresh(connection).replay(DeadLetterSelection(group=GROUP, code="toy-broken", limit=2))
-    assert done.details["letters"] == [str(dead_letter) for dead_letter in mine[:2]]
+    assert done.details["dead_letters"] == [str(dead_letter) for dead_letter in mine[:2]]
     after = states(connection)
     assert {
         dead_letter for dead_letter in after if after[dead_letter] != before[dead_letter]
@@ -389,7 +389,7 @@ def test_dead_letters_are_selected_by_what_they_have_in_common_oldest_first(
 
 
 def test_a_discarded_dead_letter_keeps_actor_and_reason(connection: Connection[TupleRow]) -> None:
-    dead_letter = add_letter(connection)
+    dead_letter = add_dead_letter(connection)
     fresh(connection).discard(DeadLetterSelection(ids=[dead_letter]), "a test order")
     row = AdminQueries(connection).dead_letter(dead_letter)
     assert (row["state"], row["reason"], row["actor"]) == ("discarded", "a test order", "ada")

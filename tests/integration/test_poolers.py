@@ -1,6 +1,4 @@
-"""Laws of poolers: a session whose time bounds something took away is refused before it does
-anything.
-"""
+"""Laws of poolers: a session without its time bounds is refused before it does anything."""
 
 from __future__ import annotations
 
@@ -65,12 +63,12 @@ class Pooler:
                 client.sendall(b"E" + struct.pack("!i", len(REFUSAL) + 4) + REFUSAL)
                 client.close()
                 return
-            told = (
+            parameters = (
                 b"".join(name + b"\0" + content + b"\0" for name, content in named.items()) + b"\0"
             )
             server = socket.create_connection(self._target, 5)
             self._open.append(server)
-            server.sendall(struct.pack("!ii", len(told) + 8, PLAIN) + told)
+            server.sendall(struct.pack("!ii", len(parameters) + 8, PLAIN) + parameters)
             threading.Thread(target=self._pipe, args=(server, client), daemon=True).start()
             self._pipe(client, server)
 

@@ -172,7 +172,7 @@ def test_no_process_outlives_the_one_that_started_it(death: signal.Signals) -> N
 
 
 def reachable_by_others(folder: Path) -> list[str]:
-    """What a user who is not its owner could read, write or enter, if he got there."""
+    """Return what a user who is not the owner could read, write or enter."""
     found = []
     for path in (folder, *folder.rglob("*")):
         with contextlib.suppress(FileNotFoundError):  # a server has just removed it
@@ -215,7 +215,7 @@ def test_a_folder_that_an_earlier_release_left_open_is_closed(tmp_path: Path) ->
 
 
 def test_a_stale_pid_file_harms_no_process(tmp_path: Path) -> None:
-    """The id in it now belongs to somebody else: us."""
+    """The process id in it now belongs to another process: this one."""
     myself = Identity.of(os.getpid())
     assert myself is not None
     former = Identity(myself.pid, myself.started - 1, myself.boot)

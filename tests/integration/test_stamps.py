@@ -1,5 +1,5 @@
-"""Who stamps the records of a topic, on the real broker: `stubline migrate` sets it, and a worker
-notices what is not.
+"""Timestamps of a topic's records, on the real broker: `stubline migrate` sets their type, and a
+worker reports producers' timestamps.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def test_a_topic_with_producers_timestamps_is_reported_and_repaired(
     producer.produce(before.name, value=b"stamped", timestamp=claimed_ms)
     assert producer.flush(WAIT_S) == 0
     fetches = fetched(bootstrap_servers, before.name, 2)
-    assert {topic for it in fetches for topic in it.stamped_by_producers} == {before.name}
+    assert {topic for it in fetches for topic in it.producer_stamped} == {before.name}
     claimed, stamped = [
         record for it in fetches for records in it.records.values() for record in records
     ]

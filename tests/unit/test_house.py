@@ -25,8 +25,8 @@ MODULE_LINES_MAX, TEST_MODULE_LINES_MAX, FUNCTION_LINES_MAX = 500, 500, 40
 # until its number here is lowered.
 WRAPPED = "grew past the limit when lines were cut at column 100: split it when you next touch it"
 EXCEPTIONS: dict[str, tuple[int, str]] = {
-    "tests/protocol/laws/kafka_world.py": (547, WRAPPED),
-    "tests/protocol/laws/mutations.py": (585, WRAPPED),
+    "tests/integration/test_issuer.py": (521, WRAPPED),
+    "tests/unit/delivery/rendering/test_designs.py": (587, WRAPPED),
     "tests/unit/ingest/test_adyen.py": (517, WRAPPED),
     "services/delivery/cli_design.py new_design": (47, WRAPPED),
     "services/delivery/printing/compile/assembling.py assembled": (52, WRAPPED),
@@ -43,9 +43,8 @@ EXCEPTIONS: dict[str, tuple[int, str]] = {
     "services/ingest/vendors/woocommerce/poll.py read_orders": (48, WRAPPED),
     "services/ingest/vendors/woocommerce/storefront.py storefront": (41, WRAPPED),
     "services/ingest/worker.py handle": (51, WRAPPED),
-    "services/runtime/observability/health.py _handler": (45, WRAPPED),
-    "services/runtime/postgres/connection.py connect": (43, WRAPPED),
-    "services/runtime/testing/broker.py _take": (45, WRAPPED),
+    "services/issuer/rules/plan.py _issue": (46, WRAPPED),
+    "services/issuer/worker.py work": (44, WRAPPED),
 }
 
 BUSINESS = frozenset(

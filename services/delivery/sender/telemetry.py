@@ -209,7 +209,7 @@ class SenderLoggingTelemetry(SenderTelemetry):
         suppressed = self._repeats.due(code)
         if suppressed is not None:
             more = {"wait_s": round(wait_s, 2), "suppressed": suppressed}
-            self._log.warning("backing off", code=code, **more, error=logs.describe(error))
+            self._log.warning("retrying after error", code=code, **more, error=logs.describe(error))
 
     @override
     def unexpected(self, job: LeasedJob, error: BaseException) -> None:

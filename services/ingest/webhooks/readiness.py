@@ -36,5 +36,5 @@ class WebhookReadiness:
         code, _, cause = problem.partition(": ")
         suppressed = None if code == STARTING else self._repeats.due(code)
         if suppressed is not None:
-            self._log.warning("waiting", code=code, error=cause, suppressed=suppressed)
+            self._log.warning("retrying after error", code=code, error=cause, suppressed=suppressed)
             self._problem_code = code

@@ -122,7 +122,7 @@ def replay(
         done = commands.replay(
             _selection(commands, ids=ids, group=group, code=code, states=state, limit=limit)
         )
-    count = len(done.details.get("letters", ()))
+    count = len(done.details.get("dead_letters", ()))
     cli_support.report_result(
         done,
         f"{count} dead letters will be replayed; `stubline dead list` shows how they end.",
@@ -173,7 +173,7 @@ def _selection(
     limit: int,
 ) -> DeadLetterSelection:
     if bool(ids) == bool(group or code):
-        raise typer.BadParameter("select dead letters by their ids, or by --group and --code")
+        raise typer.BadParameter("name dead letters by their ids, or by --group and --code")
     chosen = cli_support.group_of(commands.connection, group) if group else None
     return DeadLetterSelection(
         ids or None, chosen, code, states or ["open"], len(ids) if ids else limit

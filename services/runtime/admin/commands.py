@@ -178,8 +178,8 @@ class AdminCommands:
             )
             return {"dropped": output_summary(number, dropped), "left": len(outputs)}
 
-        asked = {"group": group, "lane": list(lane), "number": number, "reason": reason}
-        return self.execute("lanes drop-output", asked, work)
+        request = {"group": group, "lane": list(lane), "number": number, "reason": reason}
+        return self.execute("lanes drop-output", request, work)
 
     def restored(self) -> CommandResult:
         """Raise the generation, after a restore from a backup: snapshots published from now on
@@ -196,7 +196,7 @@ class AdminCommands:
         self, group: str, *, paused: bool, rate: float | None, reason: str | None
     ) -> CommandResult:
         def work() -> Row:
-            asked = {
+            request = {
                 "group": group,
                 "paused": paused,
                 "rate": rate,
@@ -205,13 +205,13 @@ class AdminCommands:
             }
             row = (
                 self.connection.cursor(row_factory=dict_row)
-                .execute(SQL["set_controls"], asked)
+                .execute(SQL["set_controls"], request)
                 .fetchone()
             )
             return dict(row or {})
 
-        asked = {"group": group, "rate": rate, "reason": reason}
-        return self.execute("pause" if paused else "resume", asked, work)
+        request = {"group": group, "rate": rate, "reason": reason}
+        return self.execute("pause" if paused else "resume", request, work)
 
     def replay(self, selection: DeadLetterSelection) -> CommandResult:
         return self._dead_letters("dead replay", selection, "requested", REPLAYABLE_STATES, None)
@@ -231,7 +231,7 @@ class AdminCommands:
     ) -> CommandResult:
         ids = None if selection.ids is None else sorted(selection.ids)
         named = None if ids is None else [str(dead_letter) for dead_letter in ids]
-        asked = {
+        request = {
             "ids": named,
             "group": selection.group,
             "code": selection.code,
@@ -240,7 +240,7 @@ class AdminCommands:
             "limit": selection.limit,
         }
         return self.execute(
-            what, asked, lambda: self.set_dead_letter_state(selection, state, allowed, reason)
+            what, request, lambda: self.set_dead_letter_state(selection, state, allowed, reason)
         )
 
     def set_dead_letter_state(
@@ -282,7 +282,7 @@ class AdminCommands:
             "actor": self.command.actor,
         }
         self.connection.execute(SQL["set_dead_letter_states"], change)
-        return {"letters": [str(dead_letter) for dead_letter in dead_letters]}
+        return {"dead_letters": [str(dead_letter) for dead_letter in dead_letters]}
 
     def request_replays(self, group: str, dead_letters: Sequence[DeadLetter]) -> None:
         """Store records as dead letters whose replay is requested, inside a command: records that
@@ -295,7 +295,7 @@ class AdminCommands:
         change = {"ids": ids, "state": "requested", "reason": None, "actor": self.command.actor}
         self.connection.execute(SQL["set_dead_letter_states"], change)
 
-    def execute(self, what: str, asked: Row, work: Callable[[], Row]) -> CommandResult:
+    def execute(self, what: str, request: Row, work: Callable[[], Row]) -> CommandResult:
         """Commit the work together with its audit row. Work that is refused raises, and leaves
         neither.
         """
@@ -304,7 +304,7 @@ class AdminCommands:
             self.connection.execute(SQL["lock_command"], command)
             earlier = self.connection.execute(SQL["find_command"], command).fetchone()
             if earlier is not None:
-                if (earlier[0], earlier[1]) != (what, asked):
+                if (earlier[0], earlier[1]) != (what, request):
                     raise CommandReused(
                         f"{self.command.command_id} was `{earlier[0]}` at "
                         f"{earlier[3]:%Y-%m-%d %H:%M:%S} UTC"
@@ -314,7 +314,7 @@ class AdminCommands:
             row = {
                 "actor": self.command.actor,
                 "what": what,
-                "details": Jsonb({"arguments": asked, "result": details}),
+                "details": Jsonb({"arguments": request, "result": details}),
             }
             self.connection.execute(SQL["add_audit"], command | row)
         return CommandResult(already=False, details=details)
@@ -398,13 +398,13 @@ class AdminQueries:
         return self._rows("list_controls", {})
 
     def dead_letters(self, selection: DeadLetterSelection) -> list[Row]:
-        asked = {
+        request = {
             "group": selection.group,
             "code": selection.code,
             "states": list(selection.states),
             "limit": selection.limit,
         }
-        return self._rows("list_dead_letters", asked)
+        return self._rows("list_dead_letters", request)
 
     def dead_letter(self, dead_letter_id: UUID) -> Row:
         if not (rows := self._rows("find_dead_letter", {"id": dead_letter_id})):

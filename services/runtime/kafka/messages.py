@@ -87,7 +87,7 @@ def fetch_result(messages: Sequence[Any], prefix_chars: int = 0) -> FetchResult:
         key, value = message.key(), message.value()
         stamped_by, at_ms = message.timestamp()
         if stamped_by != TIMESTAMP_LOG_APPEND_TIME:
-            fetch.stamped_by_producers.add(topic)
+            fetch.producer_stamped.add(topic)
         # Equal to Record(...), at half its cost.
         found.append(
             new(Record, (topic, partition, message.offset(), at_ms, key, value, headers, None))

@@ -124,15 +124,14 @@ class BatchCommitter(Generic[S]):
 
         1. Lock the lanes' rows in key order and compare each with what this process expects.
         2. Decide each record on the locked rows, with one outcome.
-        3. Check the outcomes before anything is written for them: failure rate, names of counters,
-           sizes of outputs.
+        3. Check them before anything is written: failure rate, names of counters, output sizes.
         4. Write dead letters, the ends of replays, and the lanes' rows: new positions, counts of
            outcomes, and the outputs in the outbox.
         5. Commit. Only now the outcomes count.
 
-        `known_dead`: records that bisecting found dead in an earlier attempt. Raises LanesLost,
-        RecordsFailed or FailureRateExceeded with everything rolled back. After any other error
-        nobody knows whether the commit took place, so the lanes have to be acquired again.
+        `known_dead`: what bisecting found in an earlier attempt. Raises LanesLost, RecordsFailed or
+        FailureRateExceeded with everything rolled back. After any other error it is unknown whether
+        the commit took place, so the lanes have to be acquired again.
         """
         begun, keys = self._clock(), [lane_slice.lane.key for lane_slice in slices]
         with self._ledger.transaction() as transaction:

@@ -46,14 +46,12 @@ class RecordParser:
         """Prepare records in the order of the log (model/: rule 19).
 
         Returns False if an offset is not contiguous: nothing from there on is prepared, and the
-        lane must be assigned again. `end` is where the partition ends after these records, if the
-        client has met its end.
+        lane must be assigned again. `end` is the partition's end, if the client has met it.
 
         An offset below the tail was prepared before, and is dropped. A hole is accepted once two
         assignments in a row meet it alike. One alone may be a jump of the client, as seen with
         confluent-kafka 2.16 while a broker's response to an older request was on its way. All holes
-        of one fetch are remembered, so a log with a marker after each record costs one more
-        assignment a fetch, not one a record.
+        of one fetch are remembered, so that they cost one more assignment together.
         """
         key, prepared, tail, gap = lane.key, lane.prepared, lane.tail, 0
         read, bytes_max = self._read, RECORD_BYTES_MAX

@@ -37,9 +37,8 @@ class FetchResult:
     unreadable: dict[LaneKey, str] = field(default_factory=dict)
     out_of_range: dict[LaneKey, str] = field(default_factory=dict)
     refused: dict[LaneKey | None, str] = field(default_factory=dict)
-    stamped_by_producers: set[str] = field(
-        default_factory=set
-    )  # topics of records whose time is not the broker's
+    # Topics of records that carry their producers' timestamps.
+    producer_stamped: set[str] = field(default_factory=set)
 
 
 class RebalanceListener(Protocol):

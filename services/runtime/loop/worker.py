@@ -66,9 +66,7 @@ class Worker(Generic[S]):
         self._publisher = OutputPublisher(context.broker, context.telemetry, context.clock)
         self.assignment = Assignment(context, self._publisher)
         self._parser = RecordParser(service.parse, service.replay_topic, context.telemetry)
-        self._breaker = FailureRateBreaker(
-            settings.breaker_window_records, settings.breaker_failure_share
-        )
+        self._breaker = FailureRateBreaker(settings.breaker_window_records, settings.breaker_share)
         self._committer = BatchCommitter(context, self._breaker)
         self._bisector = PoisonBisector(context)
         self._throttle = Throttle(context)

@@ -10,11 +10,12 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from time import monotonic
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from typing_extensions import override
 
@@ -94,7 +95,7 @@ class HealthServer:
     ) -> None:
         """`setting`: the environment variable of the port, for the error if it is in use."""
         try:
-            self._server = QuietHttpServer((host, port), _handler(health))
+            self._server = QuietHttpServer((host, port), partial(HealthRequestHandler, health))
         except OSError as error:
             raise port_unavailable(host, port, setting, error) from None
         self._thread = threading.Thread(
@@ -134,48 +135,48 @@ def port_unavailable(host: str, port: int, setting: str, error: OSError) -> Port
     )
 
 
-def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = CLIENT_TIMEOUT_S
-        server_version = "stubline"
-        sys_version = ""
+class HealthRequestHandler(BaseHTTPRequestHandler):
+    """Answers one connection of the health server."""
 
-        def do_GET(self) -> None:
-            match self.path.partition("?")[0]:
-                case "/livez":
-                    self._status(health.livez())
-                case "/readyz":
-                    self._status(health.readyz())
-                case "/metrics":
-                    self._send(
-                        HTTPStatus.OK,
-                        "text/plain; version=0.0.4; charset=utf-8",
-                        metrics.exposition(),
-                    )
-                case _:
-                    self._problem(
-                        HTTPStatus.NOT_FOUND, "there are only /livez, /readyz and /metrics"
-                    )
+    timeout = CLIENT_TIMEOUT_S
+    server_version = "stubline"
+    sys_version = ""
 
-        def _status(self, status: HealthStatus) -> None:
-            if status.ok:
-                self._send(HTTPStatus.OK, "text/plain; charset=utf-8", status.text.encode())
-            else:
-                self._problem(HTTPStatus.SERVICE_UNAVAILABLE, status.reason)
+    def __init__(self, health: Health, *connection: Any) -> None:
+        self._health = health
+        super().__init__(*connection)  # handles the requests
 
-        def _problem(self, status: HTTPStatus, detail: str) -> None:
-            body = {"title": status.phrase, "status": status.value, "detail": detail}
-            self._send(status, "application/problem+json", json.dumps(body).encode())
+    def do_GET(self) -> None:
+        match self.path.partition("?")[0]:
+            case "/livez":
+                self._send_status(self._health.livez())
+            case "/readyz":
+                self._send_status(self._health.readyz())
+            case "/metrics":
+                content_type = "text/plain; version=0.0.4; charset=utf-8"
+                self._send(HTTPStatus.OK, content_type, metrics.exposition())
+            case _:
+                self._send_problem(
+                    HTTPStatus.NOT_FOUND, "there are only /livez, /readyz and /metrics"
+                )
 
-        def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            self.wfile.write(body)
+    def _send_status(self, status: HealthStatus) -> None:
+        if status.ok:
+            self._send(HTTPStatus.OK, "text/plain; charset=utf-8", status.text.encode())
+        else:
+            self._send_problem(HTTPStatus.SERVICE_UNAVAILABLE, status.reason)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the signature of http.server
-            """Log nothing: probes come every few seconds."""
+    def _send_problem(self, status: HTTPStatus, detail: str) -> None:
+        body = {"title": status.phrase, "status": status.value, "detail": detail}
+        self._send(status, "application/problem+json", json.dumps(body).encode())
 
-    return Handler
+    def _send(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the signature of http.server
+        """Log nothing: probes come every few seconds."""

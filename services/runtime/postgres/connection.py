@@ -34,10 +34,7 @@ def connect(
         "idle_in_transaction_session_timeout": idle_ms,
         "lock_timeout": lock_ms,
     }
-    settings = bounds | {
-        "timezone": "UTC",
-        "client_min_messages": "warning",
-    }
+    settings = bounds | {"timezone": "UTC", "client_min_messages": "warning"}
     conninfo = make_conninfo(
         url,
         options=" ".join(

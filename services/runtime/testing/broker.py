@@ -226,14 +226,12 @@ class FakeBrokerClient:
             ):
                 continue
             if lane.topic in self.broker.forbidden:
-                if (lane, position) not in self._reported:  # reported once, then silence
-                    self._reported.add((lane, position))
+                if self._is_first_report(lane, position):
                     fetch.refused[lane] = "topic authorization failed"
                 continue
             entries, low = topic.partitions[lane.partition], topic.low[lane.partition]
             if not low <= position <= len(entries):
-                if (lane, position) not in self._reported:  # as above
-                    self._reported.add((lane, position))
+                if self._is_first_report(lane, position):
                     fetch.out_of_range[lane] = (
                         f"offset {position} is not in {low} to {len(entries)}"
                     )
@@ -250,15 +248,18 @@ class FakeBrokerClient:
                 records_max -= len(found)
                 self._positions[lane] = found[-1].offset + 1
                 fetch.records[lane] = found
-            if (
-                not any(entries[self._positions[lane] :])
-                and (lane, -len(entries)) not in self._reported
-            ):
-                self._reported.add((lane, -len(entries)))  # once, as above
+            is_at_end = not any(entries[self._positions[lane] :])
+            if is_at_end and self._is_first_report(lane, -len(entries)):
                 self._positions[lane] = len(entries)
                 fetch.ends[lane] = len(entries)
         self.broker.clock.sleep(0.001 if fetch.records else max(timeout_s, 0.001))
         return fetch
+
+    def _is_first_report(self, lane: LaneKey, position: int) -> bool:
+        """Return True once for each assignment, as the real client reports."""
+        is_first = (lane, position) not in self._reported
+        self._reported.add((lane, position))
+        return is_first
 
     def assigned(self) -> frozenset[LaneKey]:
         return frozenset(self.broker.member(self.group, self).owned)

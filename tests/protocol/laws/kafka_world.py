@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from uuid import UUID, uuid4
 
 import psycopg
@@ -19,22 +19,19 @@ from confluent_kafka.admin import (
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
-    AdminClient,
     NewPartitions,
-    OffsetSpec,
     ResourcePatternType,
     ResourceType,
 )
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import class_row
 
 from deploy.local.stack import Stack
 from schemas.topics import Topic
 from services.runtime.admin.commands import AdminCommands, DeadLetterSelection, OperatorCommand
 from services.runtime.errors import BrokerUnavailable
-from services.runtime.kafka.topics import BrokerAdmin
-from services.runtime.loop.dead_letters import unpack_headers
-from services.runtime.records import LaneKey, Record
-from tests.protocol.laws.evidence import DeadLetterFacts, Evidence, LaneFacts, Sent, SnapshotFacts
+from services.runtime.records import LaneKey
+from tests.protocol.laws.evidence import Evidence, LaneFacts, Sent, SnapshotFacts
+from tests.protocol.laws.kafka_reader import KafkaReader
 from tests.protocol.laws.member import Process
 from tests.protocol.laws.world import RELEASE, Headers, NotSettledError
 from tests.protocol.toy.events import Input
@@ -42,7 +39,7 @@ from tests.protocol.toy.names import Names
 from tests.protocol.toy.rules import First, Second
 from tests.protocol.toy.service import Release
 from tests.protocol.toy.store import tupled
-from tests.support.logs import read_lanes, read_logs
+from tests.support.logs import read_lanes
 from tests.support.proxy import Proxy
 from tests.support.stack import Servers
 
@@ -55,17 +52,6 @@ QUICK = {
     "outage_backoff_max_ms": 1_000,
 }
 NO_PARTITION = -1  # the client chooses by the key
-LANES = """
-    select consumer_group as "group", topic, partition, epoch, first_offset, next_offset, gaps,
-        rewound, effects, duplicates, superseded, dead, conservation_gap,
-        outbox is not null as has_outbox, stopped_code, owner
-    from runtime.lanes where consumer_group = any(%s) order by consumer_group, topic, partition
-"""
-DEAD_LETTERS = """
-    select id, consumer_group as "group", topic, partition, "offset", key, value, headers,
-        code, state, attempts
-    from runtime.dead_letters where consumer_group = any(%s) order by id
-"""
 FIRSTS = """
     select key, (select generation from runtime.generation) as generation, sequence, state,
         children, total, is_due, confirmed, answer_generation, answer_sequence, digest
@@ -82,7 +68,7 @@ SECONDS = """
 """
 
 
-class KafkaWorld:
+class KafkaWorld(KafkaReader):
     """See world.World. It has its own migrated database, and topics with its own prefix."""
 
     def __init__(
@@ -94,12 +80,8 @@ class KafkaWorld:
         *,
         partitions: int = 2,
     ) -> None:
-        self.names = Names(prefix)
-        self.bootstrap_servers, self.database_url, self._folder = (
-            servers.bootstrap_servers,
-            database_url,
-            folder,
-        )
+        super().__init__(servers.bootstrap_servers, database_url, Names(prefix))
+        self._folder = folder
         self._servers, self.partitions = servers, partitions
         # Through it, members that are started from now on reach the database.
         self.proxy: Proxy | None = None
@@ -109,10 +91,7 @@ class KafkaWorld:
         self._sent: list[Sent] = []
         self._disturbed: set[str] = set()
         self._was_fixed = False
-        self._connection: psycopg.Connection[Any] | None = None
         self._producer = self._new_producer()
-        self.broker = BrokerAdmin(self.bootstrap_servers)
-        self.admin = self._new_admin()
 
     @property
     def _stack(self) -> Stack:
@@ -142,9 +121,6 @@ class KafkaWorld:
         if self._connection is not None:
             self._connection.close()
         self.admin.delete_topics(list(self.names.topics))
-
-    def _new_admin(self) -> AdminClient:
-        return AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
 
     def compress(self, codec: str) -> None:
         """Compress what is sent from now on."""
@@ -414,20 +390,6 @@ class KafkaWorld:
 
     # What is found.
 
-    @property
-    def database(self) -> psycopg.Connection[Any]:
-        """Return an open connection: servers are restarted in these tests."""
-        if self._connection is not None:
-            with suppress(psycopg.OperationalError):
-                self._connection.execute("select 1")
-                return self._connection
-            self._connection.close()
-        self._connection = psycopg.connect(self.database_url, autocommit=True, connect_timeout=5)
-        return self._connection
-
-    def rows(self, statement: str, *arguments: object) -> list[Any]:
-        return self.database.execute(statement.encode(), arguments).fetchall()
-
     def settle(self, seconds: float = 120.0) -> None:
         waits = ["not checked yet"]
         end = time.monotonic() + seconds
@@ -442,7 +404,7 @@ class KafkaWorld:
             except (psycopg.OperationalError, KafkaException, BrokerUnavailable) as error:
                 waits = [f"{error}"]
                 # The old one may go on sending requests with an old leader epoch.
-                self.admin = self._new_admin()
+                self.admin = self.new_admin()
 
     def _unsettled(self) -> list[str]:
         """Read rows first, then the ends of the logs, so that the ends include what the rows
@@ -473,54 +435,6 @@ class KafkaWorld:
                 if high > low and at != high and not (row and row.stopped_code):
                     waits.append(f"{group} {lane} is at {at} of {high}")
         return waits
-
-    def ends(self) -> dict[LaneKey, tuple[int, int]]:
-        """Return (low, high) of every partition, with three requests."""
-        description = self.broker.existing(self.names.topics)
-        lanes = [
-            LaneKey(topic, number)
-            for topic, it in description.items()
-            for number in range(it.partitions)
-        ]
-        low, high = (
-            self._offsets(lanes, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
-        )
-        return {lane: (low[lane], high[lane]) for lane in lanes}
-
-    def _offsets(self, lanes: Sequence[LaneKey], spec: OffsetSpec) -> dict[LaneKey, int]:
-        requested = self.admin.list_offsets(
-            {TopicPartition(*lane): spec for lane in lanes}, request_timeout=10
-        )
-        return {
-            LaneKey(place.topic, place.partition): answer.result(60).offset
-            for place, answer in requested.items()
-        }
-
-    def _lanes(self) -> list[LaneFacts]:
-        cursor = self.database.cursor(row_factory=dict_row)
-        rows = cursor.execute(LANES.encode(), [list(self.names.groups.values())]).fetchall()
-        return [
-            LaneFacts(lane=LaneKey(row.pop("topic"), row.pop("partition")), **row) for row in rows
-        ]
-
-    def lanes(self, stage: str) -> list[LaneFacts]:
-        return [it for it in self._lanes() if it.group == self.names.groups[stage]]
-
-    def dead_letters(self, stage: str = "first") -> list[DeadLetterFacts]:
-        return [it for it in self._dead_letters() if it.group == self.names.groups[stage]]
-
-    def _dead_letters(self) -> list[DeadLetterFacts]:
-        cursor = self.database.cursor(row_factory=dict_row)
-        rows = cursor.execute(DEAD_LETTERS.encode(), [list(self.names.groups.values())]).fetchall()
-        return [
-            DeadLetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in rows
-        ]
-
-    def records(self, topic: str) -> list[Record]:
-        """Return all records of a topic."""
-        return [
-            record for log in read_logs(self.bootstrap_servers, [topic]).values() for record in log
-        ]
 
     def evidence(self) -> Evidence:
         firsts = (

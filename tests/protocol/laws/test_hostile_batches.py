@@ -68,7 +68,7 @@ def test_a_record_that_is_large_only_when_unpacked_is_a_dead_letter_and_its_neig
         world.request_replays([dead_letter.id])
     assert AdminCommands(world.database, OperatorCommand("ada", uuid4())).replay(
         DeadLetterSelection(code=dead_letter.code)
-    ).details == {"letters": []}
+    ).details == {"dead_letters": []}
 
 
 def test_the_largest_record_that_can_be_worked_can_be_dead_lettered_and_replayed(

@@ -1,5 +1,5 @@
-"""Whose fault is it? Each SQLSTATE has one answer, and what is nobody's known fault never becomes a
-dead letter.
+"""Laws of classifying failures: each SQLSTATE has one kind, and an unknown one never becomes a dead
+letter.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize(("state", "fault"), STATES.items())
-def test_each_state_is_somebodys(state: str, fault: FailureKind) -> None:
-    assert classify(errors.lookup(state)("")) is fault
+@pytest.mark.parametrize(("state", "kind"), STATES.items())
+def test_each_state_has_a_kind(state: str, kind: FailureKind) -> None:
+    assert classify(errors.lookup(state)("")) is kind
 
 
 @pytest.mark.parametrize(
-    ("error", "fault"),
+    ("error", "kind"),
     [
         (psycopg.OperationalError("the connection is closed"), FailureKind.UNAVAILABLE),
         (errors.ConnectionTimeout("connection timeout expired"), FailureKind.UNAVAILABLE),
@@ -67,8 +67,8 @@ def test_each_state_is_somebodys(state: str, fault: FailureKind) -> None:
         (KeyboardInterrupt(), FailureKind.DEFECT),
     ],
 )
-def test_without_a_state_the_kind_decides(error: BaseException, fault: FailureKind) -> None:
-    assert classify(error) is fault
+def test_without_a_state_the_kind_decides(error: BaseException, kind: FailureKind) -> None:
+    assert classify(error) is kind
 
 
 @given(sampled_from([name for name in dir(errors) if hasattr(getattr(errors, name), "sqlstate")]))

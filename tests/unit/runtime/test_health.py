@@ -1,5 +1,5 @@
-"""Laws of the health door: alive while the loop turns, ready while the world answers, and a reason
-when not.
+"""Laws of the health server: alive while the loop iterates, ready while dependencies respond, and a
+reason if not.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Laws of a log that does not repeat itself: one line a minute of each cause, and nothing is left
-out uncounted.
-"""
+"""Laws of limited logs: one line a minute per cause, and every suppressed line is counted."""
 
 from __future__ import annotations
 

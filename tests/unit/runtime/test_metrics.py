@@ -1,6 +1,4 @@
-"""Laws of the metrics: a checked name, few labels, and sums that are raised only when they are
-declared.
-"""
+"""Laws of the metrics: a checked name, few labels, and only declared counters are raised."""
 
 from __future__ import annotations
 

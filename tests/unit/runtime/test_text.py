@@ -1,5 +1,5 @@
-"""Laws of foreign text: Postgres and JSON take what is storable, and a terminal obeys nothing that
-is printable.
+"""Laws of text from outside: Postgres and JSON take what is storable, and a terminal obeys nothing
+that is printable.
 """
 
 from __future__ import annotations

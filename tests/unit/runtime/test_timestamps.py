@@ -23,10 +23,10 @@ def test_it_is_reported_at_most_once_a_minute_and_names_the_topic() -> None:
     telemetry, now = RecordingTelemetry(), [0.0]
     checks = TimestampChecks(["in"], telemetry, lambda: now[0])
     checks.observe(FetchResult())
-    checks.observe(FetchResult(stamped_by_producers={"other"}))
+    checks.observe(FetchResult(producer_stamped={"other"}))
     assert telemetry.warnings == []
     for at in (0.0, 1.0, REPORT_INTERVAL_S - 1, REPORT_INTERVAL_S):
         now[0] = at
-        checks.observe(FetchResult(stamped_by_producers={"in", "other"}))
+        checks.observe(FetchResult(producer_stamped={"in", "other"}))
     assert [type(it) for it in telemetry.warnings] == [ProducerTimestamps] * 2
     assert {it.cause for it in telemetry.warnings} == {"in"}
