@@ -1,5 +1,5 @@
-"""Finds where a batch ends that the client cannot unpack, with a consumer of its own that joins no
-group.
+"""How far does a batch reach that the client cannot unpack? Asked with a consumer of its own, which
+joins no group.
 """
 
 from __future__ import annotations
@@ -21,21 +21,16 @@ LOGGER = logging.getLogger("kafka")
 
 
 def batch_end(
-    cluster: KafkaCluster,
-    group: str,
-    lane: LaneKey,
-    offset: int,
-    deadline_s: float = DEADLINE_S,
+    cluster: KafkaCluster, group: str, lane: LaneKey, offset: int, deadline_s: float = DEADLINE_S
 ) -> int | None:
-    """Return the first offset after the batch that holds `offset`, or None if it was not found in
-    time. `group`: the lane's, whose rights the process has.
+    """The first offset after the batch that holds `offset`, or None if it was not found in time.
 
-    A fetch of any offset brings the whole batch that holds it, and the client's error carries the
-    first offset of the batch. So "still in this batch" is monotone, and some twenty fetches find
-    the end.
+    Whoever asks for any offset of a batch is given the whole of it, and the client's error carries
+    the first offset of the batch. So "still in this batch" is monotone, and the end is found in
+    some twenty answers at most.
     """
     own: dict[str, object] = {
-        "group.id": cluster.on_broker(group),
+        "group.id": cluster.on_broker(group),  # that of the lane, whose rights the process has
         "enable.auto.commit": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
@@ -47,11 +42,9 @@ def batch_end(
     except (ConfigurationError, KafkaException):  # a secret is just being replaced
         return None
     until = time.monotonic() + deadline_s
-    topic = cluster.on_broker(lane.topic)
     try:
-        return _first_outside(
-            lambda at: _batch_at(consumer, TopicPartition(topic, lane.partition, at), until), offset
-        )
+        on_broker = lane._replace(topic=cluster.on_broker(lane.topic))
+        return _first_outside(lambda at: _batch_at(consumer, on_broker, at, until), offset)
     except (KafkaException, TimeoutError):
         return None
     finally:
@@ -60,8 +53,8 @@ def batch_end(
 
 
 def _first_outside(batch_at: Callable[[int], int | None], offset: int) -> int | None:
-    """`batch_at` returns the first offset of the unreadable batch that holds an offset, or None if
-    that can be read.
+    """`batch_at`: the first offset of the unreadable batch that holds an offset; None if it can be
+    read.
     """
     begin = batch_at(offset)
     if begin is None:
@@ -79,9 +72,9 @@ def _first_outside(batch_at: Callable[[int], int | None], offset: int) -> int | 
     return outside
 
 
-def _batch_at(consumer: Consumer, place: TopicPartition, until: float) -> int | None:
+def _batch_at(consumer: Consumer, lane: LaneKey, offset: int, until: float) -> int | None:
     """Raises TimeoutError."""
-    consumer.assign([place])
+    consumer.assign([TopicPartition(lane.topic, lane.partition, offset)])
     while (left := until - time.monotonic()) > 0:
         message: Message | None = consumer.poll(left)
         error = None if message is None else message.error()

@@ -1,14 +1,12 @@
-"""Turns the client's messages into records, and sorts the errors that it reports in their place.
+"""Messages of the client become records, and what the client says instead of a record is put where
+it belongs.
 
-The end of a partition is reported as an error and is none. There are five kinds of errors:
-
-- fatal: the process ends, for the client never fetches again. It is reported once, with the code
-  `_FATAL`, and `fatal()` of that error is False.
-- an offset out of range: it concerns its lane.
-- a batch that the client cannot unpack: it concerns its lane, and is reported for the same batch
-  twice a second.
-- a refusal by the broker: it lasts until somebody grants a right, and the process is not ready.
-- anything else passes by itself and is logged.
+An end of a partition is reported as an error, and is none. An error is one of five. A fatal one
+ends the process: the client never fetches again, and says so once (it comes as code _FATAL, and
+`fatal()` of that very error is False). An offset out of range is the lane's, and so is a batch that
+the client cannot unpack: it asks for the same batch for ever, twice a second. What the broker
+refuses lasts until somebody gives a right back: the process is not ready, and says why. Everything
+else passes by itself and is narrated.
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ REFUSED = frozenset(
     }
 )
 
-# Of a batch: its compression, its checksum, its form, its size. Fetching it again changes nothing.
+# Of a batch: its compression, its checksum, its form, its size. Asking again changes nothing.
 UNREADABLE = frozenset(
     {
         KafkaError._BAD_COMPRESSION,  # noqa: SLF001 - its public name
@@ -56,13 +54,14 @@ UNREADABLE = frozenset(
 
 
 def sorted_out(messages: Sequence[Any], prefix_chars: int = 0) -> FetchResult:
-    """Return records and errors by lane. `prefix_chars`: how much of each topic's name on the
-    brokers is the cluster's prefix.
+    """Any, for confluent-kafka types each field as optional, and asking would cost a hot loop its
+    speed.
 
-    The messages are Any, for confluent-kafka types each field as optional, and each check would
-    slow down a hot loop. A header's name that is not UTF-8 makes the client raise SystemError, and
-    the headers must not be read again: the list that is left behind holds a null pointer (seen with
-    confluent-kafka 2.16.1).
+    The name of a header that is not UTF-8 makes the client raise SystemError, and it must not be
+    asked again: the list that it leaves behind holds a null pointer (seen with confluent-kafka
+    2.16.1).
+
+    `prefix_chars`: how much of a topic's name on the brokers is the cluster's prefix.
     """
     new: Any = tuple.__new__
     fetch, records = FetchResult(), dict[tuple[str, int], list[Record]]()
@@ -88,7 +87,7 @@ def sorted_out(messages: Sequence[Any], prefix_chars: int = 0) -> FetchResult:
         stamped_by, at_ms = message.timestamp()
         if stamped_by != TIMESTAMP_LOG_APPEND_TIME:
             fetch.stamped_by_producers.add(topic)
-        # As Record(...), at half the cost.
+        # As Record(...), at half its cost.
         found.append(
             new(Record, (topic, partition, message.offset(), at_ms, key, value, headers, None))
         )
@@ -99,7 +98,7 @@ def sorted_out(messages: Sequence[Any], prefix_chars: int = 0) -> FetchResult:
 def _sort_error(
     fetch: FetchResult, topic: str | None, partition: int | None, error: KafkaError
 ) -> None:
-    """Raises ConsumerFailed. An error without a topic concerns the membership in the group."""
+    """Raises ConsumerFailed. An error without a topic is the whole membership's."""
     lane = None if topic is None or partition is None else LaneKey(topic, partition)
     if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001 - its public name
         raise ConsumerFailed(error.str())
