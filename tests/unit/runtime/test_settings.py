@@ -41,7 +41,7 @@ def test_an_unknown_name_is_refused_and_the_nearest_is_offered(
 ) -> None:
     monkeypatch.setenv("STUBLINE_TOY_BATCH_RECORD_MAX", "7")
     assert refusal(Toy) == (
-        "STUBLINE_TOY_BATCH_RECORD_MAX is no setting; did you mean STUBLINE_TOY_BATCH_RECORDS_MAX?"
+        "STUBLINE_TOY_BATCH_RECORD_MAX is not a setting; did you mean STUBLINE_TOY_BATCH_RECORDS_MAX?"
     )
 
 
