@@ -48,8 +48,8 @@ from services.runtime.kafka.acls import PROCESSES
 from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.connections import BrokerLoginRefused, BrokerTlsFailed
 from services.runtime.kafka.credentials import CredentialsChanged
+from services.runtime.kafka.settings import KafkaSettings
 from services.runtime.kafka.topics import BrokerAdmin
-from services.runtime.settings import KafkaSettings
 from tests.support.certificates import Authority, Issued
 from tests.support.oauth import token_server
 from tests.support.stubline import SECRET, Stubline, connected, write_files

@@ -11,7 +11,8 @@ from services.runtime.admin import cli_support
 from services.runtime.admin.cli_support import AsJson, ExitCode
 from services.runtime.kafka.acls import PROCESSES, Acl, required_acls
 from services.runtime.kafka.cluster import KafkaCluster
-from services.runtime.settings import KafkaSettings, load
+from services.runtime.kafka.settings import KafkaSettings
+from services.runtime.settings import load
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -25,15 +25,14 @@ def unreadable_batch_end(
     offset: int,
     deadline_s: float = DEADLINE_S,
 ) -> int | None:
-    """Return the first offset after the batch that holds `offset`, or None if it was not found in
-    time. `group`: the lane's, whose rights the process has.
+    """The first offset after the batch that holds `offset`, or None if it was not found in time.
 
-    A fetch of any offset brings the whole batch that holds it, and the client's error carries the
-    first offset of the batch. So "still in this batch" is monotone, and some twenty fetches find
-    the end.
+    Whoever asks for any offset of a batch is given the whole of it, and the client's error carries
+    the first offset of the batch. So "still in this batch" is monotone, and the end is found in
+    some twenty answers at most.
     """
     own: dict[str, object] = {
-        "group.id": cluster.on_broker(group),
+        "group.id": cluster.on_broker(group),  # that of the lane, whose rights the process has
         "enable.auto.commit": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
@@ -45,11 +44,9 @@ def unreadable_batch_end(
     except (ConfigurationError, KafkaException):  # a secret is just being replaced
         return None
     until = time.monotonic() + deadline_s
-    topic = cluster.on_broker(lane.topic)
     try:
-        return _first_outside(
-            lambda at: _batch_at(consumer, TopicPartition(topic, lane.partition, at), until), offset
-        )
+        on_broker = lane._replace(topic=cluster.on_broker(lane.topic))
+        return _first_outside(lambda at: _batch_at(consumer, on_broker, at, until), offset)
     except (KafkaException, TimeoutError):
         return None
     finally:
@@ -77,9 +74,9 @@ def _first_outside(batch_at: Callable[[int], int | None], offset: int) -> int | 
     return outside
 
 
-def _batch_at(consumer: Consumer, place: TopicPartition, until: float) -> int | None:
+def _batch_at(consumer: Consumer, lane: LaneKey, offset: int, until: float) -> int | None:
     """Raises TimeoutError."""
-    consumer.assign([place])
+    consumer.assign([TopicPartition(lane.topic, lane.partition, offset)])
     while (left := until - time.monotonic()) > 0:
         message: Message | None = consumer.poll(left)
         error = None if message is None else message.error()

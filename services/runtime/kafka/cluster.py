@@ -20,7 +20,8 @@ from confluent_kafka import KafkaException, Producer
 from services.runtime import files
 from services.runtime.kafka.credentials import secret
 from services.runtime.kafka.properties import read_properties
-from services.runtime.settings import ConfigurationError, KafkaSettings, load, refuse_start
+from services.runtime.kafka.settings import KafkaSettings
+from services.runtime.settings import ConfigurationError, load, refuse_start
 
 OPEN = KafkaSettings.model_construct()  # no encryption, no login, no prefix
 PROPERTIES_BYTES_MAX = 64 * 2**10

@@ -15,8 +15,9 @@ from typing import Protocol
 
 from services.runtime import files
 from services.runtime.errors import Fatal
+from services.runtime.kafka.settings import KafkaSettings
 from services.runtime.observability import logs
-from services.runtime.settings import ConfigurationError, KafkaSettings
+from services.runtime.settings import ConfigurationError
 
 CHECK_S = 2.0
 SECRET_BYTES_MAX = 16 * 2**10

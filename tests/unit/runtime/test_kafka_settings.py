@@ -16,7 +16,8 @@ from services.runtime.kafka.client import consumer_settings, producer_settings
 from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.credentials import CHECK_S, CredentialsChanged, CredentialsWatch, secret
 from services.runtime.kafka.properties import REFUSED, read_properties
-from services.runtime.settings import ConfigurationError, KafkaSettings, read
+from services.runtime.kafka.settings import KafkaSettings
+from services.runtime.settings import ConfigurationError, read
 
 SERVERS = "broker:9092"
 SCRAM = {
