@@ -11,7 +11,6 @@ import httpcore
 import httpx
 from typing_extensions import override
 
-from services.ingest.vendors.shared.poll import MalformedResponseError, ResponseTooLargeError
 from services.runtime.version import CODE_VERSION
 
 TIMEOUT_S = 10.0  # for a connection, and for each part of an answer
@@ -25,6 +24,16 @@ NOT_MODIFIED = httpx.codes.NOT_MODIFIED
 def is_usable_etag(text: str) -> bool:
     """An ETag that a request can carry back."""
     return 0 < len(text) <= ETAG_CHARS_MAX and text.isascii() and text.isprintable()
+
+
+class MalformedResponseError(ValueError):
+    """A response that cannot be what was requested. Its text quotes nothing of the response, so it
+    may be logged.
+    """
+
+
+class ResponseTooLargeError(MalformedResponseError):
+    """A response larger than the client reads; a smaller page may fit."""
 
 
 class NotModifiedError(Exception):

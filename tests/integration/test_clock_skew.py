@@ -92,7 +92,9 @@ def test_an_endpoint_whose_clock_is_wrong_says_so_and_serves_on(pair: Pair) -> N
     for endpoint in pair:
         trash(endpoint, 2_000)
     until = time.monotonic() + LOG_WAIT_S
-    while not (lines := [it for it in pair.wrong.log_lines() if it.get("code") == ClockSkewed.code]):
+    while not (
+        lines := [it for it in pair.wrong.log_lines() if it.get("code") == ClockSkewed.code]
+    ):
         assert time.monotonic() < until, pair.wrong.log()
         time.sleep(0.05)
     assert len(lines) == 1  # of several callbacks: once a minute

@@ -37,7 +37,7 @@ from typing import Any
 from services.ingest.config import poll_section
 from services.ingest.vendors import SLUG, WEBHOOK_SOURCES
 from services.ingest.vendors.shared.poll import PollConfig
-from services.ingest.vendors.shared.signing import SECRET_PREFIX
+from services.ingest.vendors.shared.signing import WHSEC_PREFIX
 from services.ingest.vendors.shared.source import Source
 from services.runtime import files as bounded
 from services.runtime.settings import ConfigurationError
@@ -246,7 +246,7 @@ def _secret(name: object, where: str, environment: Mapping[str, str], folder: Pa
     himself.
     """
     secret = _dereferenced(name, where, environment, folder)
-    if is_guessable(secret.removeprefix(SECRET_PREFIX)):
+    if is_guessable(secret.removeprefix(WHSEC_PREFIX)):
         raise LookupError(guessable_message(name))
     return secret
 

@@ -18,18 +18,17 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from services.clients.http import BoundedHttpClient, NotModifiedError, PartlyNotModifiedError
+from services.clients.http import (
+    BoundedHttpClient,
+    MalformedResponseError,
+    NotModifiedError,
+    PartlyNotModifiedError,
+    ResponseTooLargeError,
+)
 from services.ingest.metrics import POLL_FOUND, POLL_REQUESTS
 from services.ingest.rules.polling import PAGE_MAX, PollProblem, page_size, retry_after
 from services.ingest.vendors.polls import VENDORS
-from services.ingest.vendors.shared.poll import (
-    FoundObject,
-    MalformedResponseError,
-    OrderMissingError,
-    PollConfig,
-    PollPage,
-    ResponseTooLargeError,
-)
+from services.ingest.vendors.shared.poll import FoundObject, OrderMissingError, PollConfig, PollPage
 from services.runtime.observability import logs
 
 THREADS = 4

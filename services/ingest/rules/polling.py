@@ -22,7 +22,7 @@ PAGE_MAX, PAGE_MIN, PAGE_GROWTH = (
 )  # of a list; what was too much at once is asked for in smaller parts
 READ_TRIES_MAX = 5  # of an order that its source does not have
 
-PollT = TypeVar("K")
+PollT = TypeVar("PollT")
 
 
 class PollProblem(Enum):

@@ -61,7 +61,9 @@ class WebhookHandler:
         self._configs, self._publisher, self._settings = configs, publisher, settings
         self._certificates = certificates or CertificateCache()
         self._wall = wall
-        self._answers = {config.slug: accepted(config.source.response_body) for config in configs.values()}
+        self._responses = {
+            config.slug: accepted(config.source.response_body) for config in configs.values()
+        }
         self._bodies = RequestBodies(settings)
         self._rate_limits = {
             config.slug: SourceRateLimits(config.rate_max or settings.webhook_source_rate_max)
@@ -77,19 +79,21 @@ class WebhookHandler:
         if path_suffix and config is not None and not config.source.uses_tail:
             config = None
         try:
-            answer = await self._answer(config, path_suffix.removesuffix("/"), scope, receive)
-        except ProblemError:
-            answer = handle_http_error.answer()
+            response = await self._respond(config, path_suffix.removesuffix("/"), scope, receive)
+        except ProblemError as error:
+            response = error.response()
         except Exception as error:  # noqa: BLE001 - a defect is answered too, and told
-            self._log.exception("a callback met a defect", error=type(error).__name__)
-            answer = ProblemError(HTTPStatus.INTERNAL_SERVER_ERROR, "a defect of the door").answer()
-        self._answered[config.slug if config else UNKNOWN_ID, answer.status] += 1
+            self._log.exception("unhandled error in webhook handler", error=type(error).__name__)
+            response = ProblemError(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "unhandled error in the webhook handler"
+            ).response()
+        self._answered[config.slug if config else UNKNOWN_ID, response.status] += 1
         await send(
-            {"type": "http.response.start", "status": answer.status, "headers": answer.headers}
+            {"type": "http.response.start", "status": response.status, "headers": response.headers}
         )
-        await send({"type": "http.response.body", "body": answer.body})
+        await send({"type": "http.response.body", "body": response.body})
 
-    async def _answer(
+    async def _respond(
         self, config: SourceConfig | None, path_suffix: str, scope: Scope, receive: Receive
     ) -> WebhookResponse:
         headers = dict(scope["headers"])  # of two of one name the last counts
@@ -102,7 +106,7 @@ class WebhookHandler:
             request = self._request(
                 config, path_suffix, headers, await self._bodies.read(receive, body)
             )
-            if media not in (config.source.media, config.source.also):
+            if media not in (config.source.media, config.source.other_media):
                 return self._answer_ping(config, request)
             if not await self._is_genuine(config, request):
                 raise ProblemError(HTTPStatus.UNAUTHORIZED, "the signature does not fit")
@@ -110,7 +114,7 @@ class WebhookHandler:
                 raise too_many_requests()
             await self._publish(config, request)
             self._rate_limits[config.slug].remember(request.body)
-        return self._answers[config.slug]
+        return self._responses[config.slug]
 
     def _request(
         self, config: SourceConfig, path_suffix: str, headers: Mapping[bytes, bytes], body: bytes
@@ -140,7 +144,7 @@ class WebhookHandler:
         except CertificateNeededError:
             return False
         if is_genuine:
-            self._certificates.prove(url)
+            self._certificates.mark_proven(url)
         return is_genuine
 
     def _check(self, config: SourceConfig, method: str, headers: Mapping[bytes, bytes]) -> bytes:
@@ -156,7 +160,7 @@ class WebhookHandler:
             raise self._retry_later("the source has no secret")
         media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if (
-            media not in (config.source.media, config.source.also or FORM, FORM)
+            media not in (config.source.media, config.source.other_media or FORM, FORM)
             or headers.get(b"content-encoding", b"identity") != b"identity"
         ):
             raise ProblemError(
@@ -173,7 +177,7 @@ class WebhookHandler:
             raise self._retry_later(TOO_MANY_CALLBACKS)
         now, is_ping_candidate = (
             time.monotonic(),
-            media not in (config.source.media, config.source.also),
+            media not in (config.source.media, config.source.other_media),
         )
         if not (
             self._ping_limits[config.slug].take(now)
@@ -188,7 +192,7 @@ class WebhookHandler:
             raise ProblemError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"callbacks are {config.source.media.decode()}"
             )
-        return self._answers[config.slug]
+        return self._responses[config.slug]
 
     async def _publish(self, config: SourceConfig, request: WebhookRequest) -> None:
         """One record for each piece of it. When Kafka takes only some of them, the sender comes
@@ -267,5 +271,5 @@ async def handle_http_error(_request: Request, error: Exception) -> Response:
 
 
 def problem_response(error: ProblemError) -> Response:
-    answer = error.answer()
+    answer = error.response()
     return Response(answer.body, answer.status, media_type="application/problem+json")

@@ -24,7 +24,7 @@ TOO_MANY_CALLBACKS = "too many callbacks at once"
 class RequestBody:
     """One of them. It holds its place until it is answered, or given up."""
 
-    __slots__ = ("content", "is_given_up", "limit", "size")
+    __slots__ = ("content", "is_evicted", "limit", "size")
 
     def __init__(self) -> None:
         # One buffer, for a list of its parts would cost a part of one byte fifty.

@@ -24,7 +24,7 @@ class ProblemError(Exception):
         super().__init__(detail)
         self.status, self.detail, self.headers = status, detail, headers
 
-    def answer(self) -> WebhookResponse:
+    def response(self) -> WebhookResponse:
         document = {"title": self.status.phrase, "status": self.status.value, "detail": self.detail}
         body = json.dumps(document).encode()
         more = [

@@ -358,7 +358,7 @@ def test_what_is_not_signed_decides_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("movement", "kind", "is_drift"),
+    ("movement", "kind", "is_reported"),
     [
         (item(eventCode="REPORT_AVAILABLE", merchantReference=""), "unknown-type", False),
         (item(eventCode="OFFER_CLOSED"), "unknown-type", False),

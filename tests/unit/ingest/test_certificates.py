@@ -126,13 +126,13 @@ def test_what_proved_good_is_never_given_up_for_what_did_not() -> None:
         vendor = Vendor()
         held = vendor.certificates()
         await held.fetch(HOST + "GOOD")
-        held.prove(HOST + "GOOD")
+        held.mark_proven(HOST + "GOOD")
         for n in range(200):
             vendor.now += 10.0
             assert await held.fetch(f"{HOST}{n}")
         assert len(held.known) == certificates.CACHED_MAX
         assert HOST + "GOOD" in held.known
-        held.prove(HOST + "NEVER-HELD")
+        held.mark_proven(HOST + "NEVER-HELD")
         assert HOST + "NEVER-HELD" not in held._proved
 
     asyncio.run(run())

@@ -75,7 +75,7 @@ def test_what_is_good_is_told_with_its_order_and_its_facts(name: str) -> None:
     assert found.callback is not None
     assert found.callback.order_id == "shop:727"
     assert [fact.name for fact in found.callback.facts] == ["storefront", "reached:completed"]
-    assert (found.fault, found.sending.key) == ("", "shop:727")
+    assert (found.fault, found.draft.key) == ("", "shop:727")
 
 
 HALF = "\ud800"  # of a character: json.dumps writes it, and no text may hold it

@@ -51,7 +51,7 @@ def outcomes_and_order(
     orders = {name: known or KnownOrder(name, 1, 0, None, {}, frozenset()) for name in order_ids}
     payments = {name: KnownPayment(name) for it in parsed for name in it.payments}
     decided = decide_batch(parsed, orders, seen=[], payments=payments)
-    return decided.verdicts, decided.orders[min(order_ids)]
+    return decided.outcomes, decided.orders[min(order_ids)]
 
 
 def ends(vendor: Vendor, sample: Sample) -> ParsedCallback | None:

@@ -194,7 +194,11 @@ def test_of_two_sums_of_one_second_the_greater_counts_whichever_is_received_last
     of it.
     """
     bodies = [
-        event("charge.captured", stripe_object("charge", captured=True, amount_captured=it), id=f"evt_{it}")
+        event(
+            "charge.captured",
+            stripe_object("charge", captured=True, amount_captured=it),
+            id=f"evt_{it}",
+        )
         for it in (less, 1500)
     ]
     records = [VENDORS["stripe"].record(Sample(json.dumps(it).encode())) for it in bodies]

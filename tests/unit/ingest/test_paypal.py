@@ -374,7 +374,7 @@ def test_an_event_is_known_by_its_own_id_in_every_transmission() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "what", "is_drift"),
+    ("body", "what", "is_reported"),
     [
         (APPROVED, "CHECKOUT.ORDER.APPROVED", False),
         (event(CAPTURE, "BILLING.SUBSCRIPTION.CREATED"), "BILLING.SUBSCRIPTION.CREATED", False),

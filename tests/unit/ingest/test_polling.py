@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.clients.http import MalformedResponseError
 from services.ingest.poller.workers import PollFailure, failure_of
 from services.ingest.rules.polling import (
     BACKOFF_MAX_S,
@@ -23,7 +24,7 @@ from services.ingest.rules.polling import (
     page_size,
     retry_after,
 )
-from services.ingest.vendors.shared.poll import MalformedResponseError, OrderMissingError
+from services.ingest.vendors.shared.poll import OrderMissingError
 
 NOW = 1_795_188_608.0  # Fri, 20 Nov 2026 15:30:08 GMT
 CHANCE = st.floats(0, 1)

@@ -14,14 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.clients.http import BoundedHttpClient
+from services.clients.http import BoundedHttpClient, MalformedResponseError
 from services.ingest.vendors.polls import VENDORS
-from services.ingest.vendors.shared.poll import (
-    FoundObject,
-    MalformedResponseError,
-    PollConfig,
-    PollPage,
-)
+from services.ingest.vendors.shared.poll import FoundObject, PollConfig, PollPage
 from services.ingest.vendors.stripe import poll as stripe
 from services.ingest.vendors.woocommerce import poll as woocommerce
 from services.ingest.vendors.woocommerce.poll import modified

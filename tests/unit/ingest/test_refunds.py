@@ -17,7 +17,7 @@ from services.ingest import vendors
 from services.ingest.rules.facts import ParsedCallback, merge_facts
 from services.ingest.rules.refunds import movements
 from tests.support.vendors import VENDORS
-from tests.support.vendors.stripe import CREATED, stripe_object, event
+from tests.support.vendors.stripe import CREATED, event, stripe_object
 from tests.support.vendors.vendor import Sample
 
 NAMING, SUMMING, NOW = (

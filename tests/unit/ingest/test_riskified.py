@@ -59,7 +59,7 @@ def decided(
 def published_verdicts(order: KnownOrder) -> dict[str, FraudVerdict]:
     """As approval reads it."""
     output = fraud_signals(order._replace(sequence=1)).encode(time="2026-11-20T15:30:00Z")
-    return FraudSignals.read(output.headers, output.value).outcomes
+    return FraudSignals.read(output.headers, output.value).verdicts
 
 
 def current_word(*steps: Transition) -> str:

@@ -14,7 +14,7 @@ from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.decide import CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import ParsedCallback
-from services.ingest.rules.outcomes import current_verdicts
+from services.ingest.rules.verdicts import current_verdicts
 from services.ingest.vendors.shared.source import WebhookRequest
 from services.ingest.vendors.signifyd import webhook as signifyd
 from tests.support.callbacks import record
@@ -172,7 +172,7 @@ def test_a_decision_says_whose_it_is_and_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "topic", "is_drift"),
+    ("body", "topic", "is_reported"),
     [(b'{"orderId":"727"}', "CHECKOUT", True), (case(orderId="19418"), "cases/test", False)],
 )
 def test_a_test_and_a_body_without_a_decision_are_kept_and_say_nothing(

@@ -450,7 +450,7 @@ def test_a_known_event_without_its_fields_is_a_letter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "is_drift"),
+    ("kind", "is_reported"),
     [
         ("ledger.rewritten", True),
         ("charge.dispute.appealed", True),

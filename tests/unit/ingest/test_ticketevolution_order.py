@@ -58,7 +58,7 @@ class Known(NamedTuple):
     @property
     def verdict(self) -> FraudVerdict | None:
         output = fraud_signals(self.order).encode(time="2026-11-20T15:30:00Z")
-        return FraudSignals.read(output.headers, output.value).outcomes.get("tevo")
+        return FraudSignals.read(output.headers, output.value).verdicts.get("tevo")
 
     def state(self, policy: int = 2) -> str:
         return decide(self.observed, POLICIES[policy]).state

@@ -10,14 +10,9 @@ import httpx
 import pytest
 
 from schemas.callbacks import TICKETEVOLUTION_ORDER
+from services.clients.http import MalformedResponseError
 from services.ingest import vendors
-from services.ingest.vendors.shared.poll import (
-    FoundObject,
-    MalformedResponseError,
-    OrderMissingError,
-    PollConfig,
-    PollPage,
-)
+from services.ingest.vendors.shared.poll import FoundObject, OrderMissingError, PollConfig, PollPage
 from services.ingest.vendors.ticketevolution import poll
 from tests.support.vendors.fake_ticketevolution import SECRET, TOKEN, Answer, FakeTicketEvolution
 from tests.support.vendors.ticketevolution import order, record

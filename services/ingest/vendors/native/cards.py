@@ -11,7 +11,7 @@ import re
 from schemas.callbacks import NativeOrder
 from schemas.orders import Line, Person
 from services.ingest.vendors.shared import exact_json
-from services.ingest.vendors.woocommerce.cards import PAIR, has_card_number, is_card, without
+from services.ingest.vendors.shared.cards import PAIR, has_card_number, is_card, without
 
 FIELDS = frozenset([*NativeOrder.model_fields, *Line.model_fields, *Person.model_fields])
 

@@ -24,7 +24,7 @@ from services.ingest.vendors.native import order as native_order
 from services.ingest.vendors.native.cards import without_cards
 from services.ingest.vendors.shared import exact_json
 from services.ingest.vendors.shared.money import amount_text
-from services.ingest.vendors.shared.signing import SECRET_PREFIX, is_one_of
+from services.ingest.vendors.shared.signing import WHSEC_PREFIX, is_one_of
 from services.ingest.vendors.shared.source import (
     ReceivedCallback,
     Source,
@@ -46,12 +46,12 @@ def key_of(secret: str) -> bytes:
     """`whsec_` and base64, as that specification writes secrets; any other text is the key
     itself.
     """
-    if not secret.startswith(SECRET_PREFIX):
+    if not secret.startswith(WHSEC_PREFIX):
         return secret.encode()
     try:
-        return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+        return base64.b64decode(secret.removeprefix(WHSEC_PREFIX), validate=True)
     except ValueError:
-        raise ValueError(f"begins with {SECRET_PREFIX}, and no base64 follows") from None
+        raise ValueError(f"begins with {WHSEC_PREFIX}, and no base64 follows") from None
 
 
 def verify(request: WebhookRequest) -> bool:

@@ -52,16 +52,6 @@ class PollPage(NamedTuple):
     is_unchanged: bool = False  # nothing is new: the warning of the last one holds
 
 
-class MalformedResponseError(ValueError):
-    """An answer that cannot be what was asked for. Its text quotes nothing of the answer, so it may
-    be told.
-    """
-
-
-class ResponseTooLargeError(MalformedResponseError):
-    """More than is read of one answer: a smaller page may do."""
-
-
 class OrderMissingError(LookupError):
     """Raised by `read_order`: the vendor has no such order (404 or 410 may be raised as they are,
     too).

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, NoReturn
 import httpx
 import orjson
 
+from services.clients.http import MalformedResponseError
 from services.ingest.vendors.shared import php_lists
-from services.ingest.vendors.shared.poll import MalformedResponseError, PollPage
+from services.ingest.vendors.shared.poll import PollPage
 
 SEEN_MAX = 2_000  # an overlap of more is told again; a cursor has 100,000 characters
 ID = re.compile(

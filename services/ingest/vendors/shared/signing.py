@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from services.ingest.vendors.shared.source import WebhookRequest
 
 # before the secrets of Stripe and of Standard Webhooks, and no part of what must be guessed
-SECRET_PREFIX = "whsec_"
+WHSEC_PREFIX = "whsec_"
 
 
 def is_hmac_of_body(

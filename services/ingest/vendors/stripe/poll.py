@@ -16,15 +16,9 @@ from typing import Any
 
 import httpx
 
+from services.clients.http import MalformedResponseError
 from services.ingest.rules.polling import PAGE_MAX
-from services.ingest.vendors.shared.poll import (
-    DAY_S,
-    FoundObject,
-    MalformedResponseError,
-    Poll,
-    PollConfig,
-    PollPage,
-)
+from services.ingest.vendors.shared.poll import DAY_S, FoundObject, Poll, PollConfig, PollPage
 from services.ingest.vendors.shared.poll_responses import (
     SEEN_MAX,
     ListedWebhook,

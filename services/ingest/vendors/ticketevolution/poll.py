@@ -20,6 +20,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.callbacks import TICKETEVOLUTION_ORDER
+from services.clients.http import MalformedResponseError
 from services.clients.ticketevolution import (
     ORDER_BYTES_MAX,
     PER_PAGE_MAX,
@@ -29,7 +30,6 @@ from services.clients.ticketevolution import (
 from services.ingest.vendors.shared.poll import (
     DAY_S,
     FoundObject,
-    MalformedResponseError,
     OrderMissingError,
     Poll,
     PollConfig,

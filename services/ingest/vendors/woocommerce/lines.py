@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
@@ -18,60 +17,20 @@ import orjson
 
 from services.ingest.vendors.shared.php_lists import list_from_php
 from services.ingest.vendors.shared.text import clean, email, unescaped
-
-RECIPIENT_KEYS = (  # of several that a line names, the first one here
-    "gift_recipient",
-    "giftee",
-    "gift_to",
-    "recipient",
-    "ticket_holder",
-    "holder",
-    "ticket_attendee",
-    "attendee",
-    "participant",
-    "beneficiary",
+from services.ingest.vendors.shared.ticket_keys import (
+    EITHER,
+    KEY,
+    NUMBERS,
+    PEOPLE,
+    PERSON_PARTS,
+    canonical_key,
 )
-PERSON_PARTS = {
-    "email": "email",
-    "e_mail": "email",
-    "email_address": "email",
-    "name": "name",
-    "full_name": "name",
-    "first_name": "first",
-    "firstname": "first",
-    "last_name": "last",
-    "lastname": "last",
-    "surname": "last",
-}
-EITHER, KEY = "either", "key"  # a name or an address; under which it stood
-PEOPLE = {who: (rank, EITHER) for rank, who in enumerate(RECIPIENT_KEYS)} | {
-    f"{who}_{word}": (rank, part)
-    for rank, who in enumerate(RECIPIENT_KEYS)
-    for word, part in PERSON_PARTS.items()
-}
-NUMBERS = {
-    f"{what}_{word}": rank
-    for rank, what in enumerate(
-        (
-            "chosen",
-            "selected",
-            "picked",
-            "lottery",
-            "lottery_ticket",
-            "raffle",
-            "raffle_ticket",
-            "lucky",
-            "ticket",
-        )
-    )
-    for word in ("number", "numbers")
-} | {"lty_lottery_tickets": 50, "lottery_tickets": 51, "raffle_tickets": 52, "chosen_tickets": 53}
+
 KEY_CHARS_MAX, NUMBER_CHARS_MAX, NUMBERS_MAX = 60, 64, 2_000
 BETWEEN, BLANKS = re.compile(r"[,;|\n]"), re.compile(r"\s+")
 SERIALISED = re.compile(r"[aOs]:[0-9]+:")  # PHP's own form
 MAILTO = "mailto:"
 NO_NUMBER: tuple[()] = ()  # stands for what is none
-TO_UNDERSCORE = str.maketrans(" -", "__")
 
 
 class LineMeta(NamedTuple):
@@ -154,13 +113,6 @@ def _known_key(entry: Mapping[object, object]) -> str:
         if isinstance(word, str) and len(word) <= KEY_CHARS_MAX and (key := canonical_key(word)):
             return key
     return ""
-
-
-@lru_cache(1_000)
-def canonical_key(word: str) -> str:
-    """As it stands in a table; empty, when it does not. A shop's orders have the same few keys."""
-    key = word.strip().lstrip("_").translate(TO_UNDERSCORE).lower().rstrip("_:")
-    return key if key in PEOPLE or key in NUMBERS else ""
 
 
 def person(texts: Mapping[str, str]) -> tuple[str, str] | None:

@@ -18,14 +18,8 @@ from typing import Any
 import httpx
 
 from schemas.callbacks import WOOCOMMERCE
-from services.ingest.vendors.shared.poll import (
-    DAY_S,
-    FoundObject,
-    MalformedResponseError,
-    Poll,
-    PollConfig,
-    PollPage,
-)
+from services.clients.http import MalformedResponseError
+from services.ingest.vendors.shared.poll import DAY_S, FoundObject, Poll, PollConfig, PollPage
 from services.ingest.vendors.shared.poll_responses import (
     SEEN_MAX,
     ListedWebhook,

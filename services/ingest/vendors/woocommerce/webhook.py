@@ -15,6 +15,7 @@ from datetime import timedelta
 from schemas.callbacks import WOOCOMMERCE
 from services.ingest.errors import CallbackTypeUnknown
 from services.ingest.rules import facts
+from services.ingest.vendors.shared.payment_meta import payment_meta_keys
 from services.ingest.vendors.shared.php_lists import list_from_php
 from services.ingest.vendors.shared.repairs import Repair
 from services.ingest.vendors.shared.signing import is_hmac_of_body
@@ -48,9 +49,7 @@ ENTITY = re.compile(
     re.IGNORECASE,
 )
 ENTITY_CHARACTERS = "&<>\"'"
-PAYMENT_META = frozenset(
-    {"_stripe_intent_id", "_stripe_charge_id", "_adyen_psp_reference", "_ppcp_paypal_capture_id"}
-)
+PAYMENT_META = payment_meta_keys()
 REFERENCE = re.compile(r"[A-Za-z0-9_-]{6,200}", re.ASCII)
 PAYMENTS_MAX = 20  # that an order names
 PING = re.compile(rb"webhook_id=[0-9]{1,20}")
