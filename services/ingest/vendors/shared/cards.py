@@ -1,0 +1,110 @@
+"""Data of payment cards in bodies that should hold none: found by the names of keys, in texts that
+hold such names themselves (JSON, PHP's serialised form), and by what looks like a card's number.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from services.ingest.vendors.shared.ticket_keys import canonical_key
+
+NAMED = re.compile(
+    r"card|cvc|cvv|cvn|security_?-?code|last_?-?(?:4|four)|expir|exp_?-?(?:month|year|date|mm|yy)"
+    r"|(?<![a-z])cc_|(?<![a-z])cc-?(?:num|no|exp|last)|(?<![a-z])pan(?![a-z])|(?-i:[a-z]Pan(?![a-z]))",
+    re.IGNORECASE,
+)
+LABELS = (
+    "key",
+    "display_key",
+    "name",
+    "label",
+    "field",
+)  # under which an entry says what its value is
+VALUES = frozenset({"value", "display_value"})
+REFERENCE_KEY = re.compile(r"(?:_id|_reference)$", re.IGNORECASE)  # the join needs them
+REFERENCE = re.compile(r"[A-Za-z0-9_-]{0,200}", re.ASCII)
+ADDRESS = re.compile(r"[^\s@\"]{1,100}@[^\s@\"]{1,200}")  # Ricardo has one
+DIGIT = re.compile(r"[0-9]")
+GROUPS = re.compile(r"[0-9]{3,}+(?:[ -]{1,3}[0-9]{3,}+)*+")
+SHORTEST, LONGEST, TEXT_CHARS_MAX = 13, 19, 10_000
+KEY_CHARS_MAX = 200  # that is remembered: a thousand keys are
+DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+PAIR = re.compile(
+    rb'("([^"\\]{1,200})"\s*:\s*)("[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|-?[0-9][0-9.eE+-]*+)',
+    re.DOTALL,
+)
+BLANK = ""
+
+
+def is_card(key: str) -> bool:
+    return _is_named(key) if len(key) <= KEY_CHARS_MAX else NAMED.search(key) is not None
+
+
+@lru_cache(1_000)
+def _is_named(key: str) -> bool:
+    """A shop's orders have the same few keys."""
+    return NAMED.search(key) is not None
+
+
+def without(value: object, key: str = "") -> object:
+    """`key`: under which it stands, or which its entry names."""
+    if isinstance(value, list):
+        return [without(item, key) for item in value]
+    if isinstance(value, dict):
+        labels = [label for name in LABELS if isinstance(label := value.get(name), str)]
+        is_named = any(map(is_card, labels))
+        return {
+            name: BLANK
+            if is_card(name) or (is_named and name in VALUES)
+            else without(item, (labels[0] if labels else key) if name in VALUES else name)
+            for name, item in value.items()
+        }
+    if isinstance(value, str):
+        return BLANK if holds_card_data(value, key) else value
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return BLANK if is_number and holds_card_data(str(value), key) else value
+
+
+def holds_card_data(text: str, key: str) -> bool:
+    """Whether a value holds a card's number, or card data under names of its own."""
+    if len(text) < SHORTEST and not _may_name(text):
+        return False
+    if REFERENCE_KEY.search(key) and REFERENCE.fullmatch(text):
+        return False
+    if (
+        DIGIT.search(text)
+        and key not in LABELS
+        and NAMED.search(text)
+        and not ADDRESS.fullmatch(text)
+    ):
+        return True
+    return not canonical_key(key[:60]) and has_card_number(text)
+
+
+def _may_name(text: str) -> bool:
+    return len(text) > 3 and DIGIT.search(text) is not None
+
+
+def has_card_number(text: str) -> bool:
+    """13 to 19 digits by Luhn's rule, in one or in groups of three and more. Of a very long text
+    the rule is not asked.
+    """
+    for found in GROUPS.finditer(text):
+        groups = re.split("[ -]+", found[0])
+        for at, first in enumerate(groups):
+            digits = ""
+            for group in groups[at : at + 7]:
+                digits += group
+                if len(digits) > LONGEST or first[0] not in "3456":
+                    break
+                if len(digits) >= SHORTEST and (len(text) > TEXT_CHARS_MAX or is_luhn(digits)):
+                    return True
+    return False
+
+
+def is_luhn(digits: str) -> bool:
+    reversed_digits = list(map(int, reversed(digits)))
+    return (
+        sum(reversed_digits[::2]) + sum(DOUBLED[digit] for digit in reversed_digits[1::2])
+    ) % 10 == 0
