@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DEPTH = __name__.count(".") + 2  # services.ingest.vendors.<vendor>.<module>
 
 
-def _found() -> dict[str, Source]:
+def find_sources() -> dict[str, Source]:
     """Every source that a module of a vendor's folder declares, by its kind."""
     names = [
         value.name
@@ -43,7 +43,7 @@ def _found() -> dict[str, Source]:
     return {source.kind: source for source in declared}
 
 
-ALL_SOURCES = _found()
+ALL_SOURCES = find_sources()
 SOURCES_BY_TYPE = {source.type: source for source in ALL_SOURCES.values()}  # by ce_type
 WEBHOOK_SOURCES = {
     kind: source for kind, source in ALL_SOURCES.items() if source.has_webhook

@@ -32,7 +32,7 @@ class PolledVendor:
     needs: Sequence[str] = CREDENTIALS
 
 
-def _found() -> dict[str, PolledVendor]:
+def find_polled_vendors() -> dict[str, PolledVendor]:
     """Every vendor's folder with a module `poll` that declares polls, by the folder's name."""
     vendors = dict[str, PolledVendor]()
     for folder in pkgutil.iter_modules(package.__path__):
@@ -56,4 +56,4 @@ def _found() -> dict[str, PolledVendor]:
     return vendors
 
 
-VENDORS = _found()
+VENDORS = find_polled_vendors()

@@ -121,7 +121,7 @@ def test_few_callbacks_wait_and_the_others_are_told_at_once() -> None:
     asyncio.run(run())
 
 
-def test_what_proved_good_is_never_given_up_for_what_did_not() -> None:
+def test_what_proven_good_is_never_given_up_for_what_did_not() -> None:
     async def run() -> None:
         vendor = Vendor()
         held = vendor.certificates()
@@ -133,7 +133,7 @@ def test_what_proved_good_is_never_given_up_for_what_did_not() -> None:
         assert len(held.known) == certificates.CACHED_MAX
         assert HOST + "GOOD" in held.known
         held.mark_proven(HOST + "NEVER-HELD")
-        assert HOST + "NEVER-HELD" not in held._proved
+        assert HOST + "NEVER-HELD" not in held._proven
 
     asyncio.run(run())
 

@@ -222,7 +222,7 @@ def test_the_roots_of_the_settings_block_are_read_when_the_door_opens(tmp_path: 
     path = tmp_path / "sources.toml"
     path.write_text(block + 'roots = "roots.pem"\n', "utf-8")
     found = sources_file.read(path, {"ID": VENDOR.secret})["paypal"]
-    assert found.refused is None
+    assert found.refusal is None
     assert found.options["roots"] == ROOT.pem.decode()
     for text in ("", "nothing in PEM"):
         (tmp_path / "roots.pem").write_text(text, "utf-8")

@@ -15,7 +15,7 @@ from datetime import timedelta
 from schemas.callbacks import WOOCOMMERCE
 from services.ingest.errors import CallbackTypeUnknown
 from services.ingest.rules import facts
-from services.ingest.vendors.shared.payment_meta import payment_meta_keys
+from services.ingest.vendors.shared.payment_keys import payment_meta_keys
 from services.ingest.vendors.shared.php_lists import list_from_php
 from services.ingest.vendors.shared.repairs import Repair
 from services.ingest.vendors.shared.signing import is_hmac_of_body
