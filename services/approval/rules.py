@@ -20,10 +20,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from typing import NamedTuple, TypeAlias
 
 from schemas.orders import TICKETS_PER_ORDER_MAX, Line, OrderObserved, Person, State
+from schemas.text import nearest
 
 CANCELLING = frozenset({"cancelled", "refunded", "failed", "trash"})
 UNPAID = frozenset({"pending", "on-hold", "checkout-draft", "auto-draft"})
@@ -212,9 +212,8 @@ def _stranger(name: str, custom: frozenset[str]) -> str | None:
             f"says {name!r}, which is no status: letters, digits, - and _, at most "
             f"{STATUS_CHARS_MAX}"
         )
-    near = get_close_matches(name, sorted(known), n=1, cutoff=NEAR)
-    if near:
-        return f"says {name}; did you mean {near[0]}?"
+    if match := nearest(name, sorted(known), NEAR):
+        return f"says {name}; did you mean {match}?"
     return f"says {name}, which is not among the custom statuses" if custom else None
 
 

@@ -140,7 +140,7 @@ class BoundedHttpClient(httpx.Client):
                 transport._pool._network_backend = self._network  # noqa: SLF001 - a test of headers that drip watches it
         self.tags: dict[str, str] = {}
 
-    def begin(self, tags: Mapping[str, str]) -> None:
+    def begin_page(self, tags: Mapping[str, str]) -> None:
         """A page, of which these tags (ETag by address) were told the last time. Then `tags` are
         those of this time.
         """

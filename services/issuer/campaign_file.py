@@ -5,12 +5,12 @@ its remedy.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.text import did_you_mean
 from services.issuer.errors import CampaignFileInvalid
 from services.issuer.rules.campaigns import CampaignDefinition, contested
 from services.runtime import files as bounded
@@ -58,8 +58,7 @@ def _problems(document: dict[str, Any], into: list[CampaignDefinition]) -> Itera
 
 
 def _nearest(key: str) -> str:
-    near = get_close_matches(key, KEYS, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(KEYS)}"
+    return did_you_mean(key, KEYS) or f"; there are {', '.join(KEYS)}"
 
 
 def _faults(error: ValidationError) -> Iterator[str]:

@@ -6,12 +6,12 @@ pydantic-settings ignores unknown names in silence; `load` does not, and offers 
 
 import os
 import sys
-from difflib import get_close_matches
 from typing import Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from schemas.text import did_you_mean
 from services.runtime.text import one_line
 
 EX_CONFIG = 78  # sysexits.h: the configuration is wrong; restarting changes nothing
@@ -241,9 +241,4 @@ def _unknown(cls: type[BaseSettings]) -> list[str]:
     strangers = sorted(
         name for name in os.environ if name.upper().startswith(own) and name.upper() not in known
     )
-    return [f"{name} is no setting{_nearest(name.upper(), known)}" for name in strangers]
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    return [f"{name} is no setting{did_you_mean(name.upper(), known)}" for name in strangers]

@@ -323,7 +323,7 @@ def test_what_is_no_word_of_a_newer_release_says_its_own_next_step(
 ) -> None:
     told = DriftNotice("shop", kind, "said of it")
     with world.session.transaction():
-        IngestStore(world.session).add_notices({told: (1, "shop:1")})
+        IngestStore(world.session).add_drift_notices({told: (1, "shop:1")})
     step = world("incidents", "show", world.only()["id"], "--json").json["next_step"]
     assert what in step
     assert "nothing is lost" not in step

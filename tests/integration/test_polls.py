@@ -21,7 +21,7 @@ from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record
 from tests.support.callbacks import record
-from tests.support.scheduler import Poller, stripe_shop, woo_shop
+from tests.support.polling import Poller, stripe_shop, woo_shop
 from tests.support.vendors import Sample
 from tests.support.vendors.fake_stripe import FakeStripe
 from tests.support.vendors.fake_ticketevolution import SECRET, TOKEN, FakeTicketEvolution
@@ -337,7 +337,7 @@ def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost
         polled = PollConfig("tevo", vendor.url, TOKEN, SECRET)
         poller = Poller(
             session,
-            [SourceConfig("tevo", vendors.WEBHOOK_SOURCES["ticketevolution"], (), polled=polled)],
+            [SourceConfig("tevo", vendors.WEBHOOK_SOURCES["ticketevolution"], (), poll=polled)],
         )
         told, lost = (
             tevo_order(id=number, oid=f"9-{number}", fraud_check_status=None)

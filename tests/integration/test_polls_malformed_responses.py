@@ -14,7 +14,7 @@ from services.ingest.store import IngestStore
 from services.runtime.observability import metrics
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
-from tests.support.scheduler import Poller, woo_shop
+from tests.support.polling import Poller, woo_shop
 from tests.support.vendors.fake_server import FakeResponse, SentRequest
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
 

@@ -235,10 +235,10 @@ def test_the_door_answers_before_anything_is_done_with_it(
     """
     vendor.fail(Answer(hangs=True))
     begin = time.monotonic()
-    assert vendor.respond(f"{endpoint.address}/{WORD}", order()).status_code == 200
+    assert vendor.send_webhook(f"{endpoint.address}/{WORD}", order()).status_code == 200
     assert time.monotonic() - begin < 20  # the vendor would hang for longer
     assert (
-        vendor.respond(
+        vendor.send_webhook(
             endpoint.address.replace("://", f"://tevo:{WORD}@"), order(), recipient="buyer"
         ).status_code
         == 200
@@ -271,13 +271,13 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
         slug,
         vendors.WEBHOOK_SOURCES["ticketevolution"],
         (),
-        polled=PollConfig(slug, vendor.url, TOKEN, SECRET),
+        poll=PollConfig(slug, vendor.url, TOKEN, SECRET),
     )
     poller = Poller(session, [shop])
     vendor.put(received)
     found = poller.settle()
     for _ in range(2):
-        assert vendor.respond(f"{endpoint.address}/{WORD}", received).status_code == 200
+        assert vendor.send_webhook(f"{endpoint.address}/{WORD}", received).status_code == 200
     webhooks = endpoint.records()
     if first == "poll":
         outcomes = poller.handle(found) + poller.handle(webhooks) + poller.handle(poller.settle())

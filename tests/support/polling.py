@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.callbacks import TOPIC
+from schemas.text import rfc3339
 from services.clients.http import BoundedHttpClient
 from services.ingest import vendors, worker
 from services.ingest.config.sources_file import SourceConfig
@@ -72,7 +73,7 @@ class Poller:
             return 0
         self.session.commit()
         for event in events:
-            at = datetime.now(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+            at = rfc3339(datetime.now(UTC))
             output = event.encode(time=at, traceparent=None)
             assert output.topic == TOPIC
             self.records.append(
@@ -82,7 +83,7 @@ class Poller:
 
     def await_results(self) -> None:
         until = time.monotonic() + WAIT_S
-        while self.workers.busy - {answer.ask.poll.slug for answer in self.workers.answers}:
+        while self.workers.busy - {answer.ask.poll.slug for answer in self.workers.results}:
             assert time.monotonic() < until, "a vendor was asked, and nothing came of it"
             time.sleep(0.005)
 

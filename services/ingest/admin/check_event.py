@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
@@ -19,6 +18,7 @@ from pydantic import BaseModel
 from schemas.callbacks import NATIVE, TOPIC
 from schemas.envelope import NotAnEvent
 from schemas.orders import Line, Person
+from schemas.text import did_you_mean, rfc3339
 from schemas.topics import MIB
 from services.ingest import vendors
 from services.ingest.errors import CallbackMisaddressed
@@ -101,7 +101,7 @@ def draft_from(text: bytes, key: str | None) -> EventDraft:
             ("ce_id", b"check-event"),
             ("ce_type", NATIVE.encode()),
             ("ce_source", to_bytes(f"/sources/{document.get('source', '')}")),
-            ("ce_time", datetime.now(UTC).isoformat().encode()),
+            ("ce_time", rfc3339(datetime.now(UTC)).encode()),
             ("content-type", b"application/json"),
         ],
         text,
@@ -233,9 +233,4 @@ def _unread_fields(value: bytes) -> Iterator[str]:
         for name in sorted(
             part.keys() - model.model_fields.keys() if isinstance(part, dict) else ()
         ):
-            yield f"{where}.{name} is not read{_nearest(name, model.model_fields)}"
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    near = get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+            yield f"{where}.{name} is not read{did_you_mean(name, model.model_fields)}"

@@ -30,10 +30,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from schemas.text import did_you_mean
 from services.ingest.config import poll_section
 from services.ingest.vendors import SLUG, WEBHOOK_SOURCES
 from services.ingest.vendors.shared.poll import PollConfig
@@ -54,6 +54,7 @@ SECRET_BYTES_MAX = 4_096
 SECRET_FILE_BYTES_MAX = 4 * SECRET_BYTES_MAX  # as many characters of four bytes
 SECRET_CHARS_MIN, DISTINCT_MIN = 16, 6
 RATE_MAX = 1_000_000
+CUTOFF = 0.5  # keys and kinds are short: half of one may be misspelt
 REMEDY = "make one with `openssl rand -hex 32`, and give it to the shop too"
 
 
@@ -96,7 +97,7 @@ def warnings(configs: Mapping[str, SourceConfig]) -> dict[str, str]:
     """
     return {
         config.slug: f"orders_of = {config.orders_of!r} is no source of this "
-        f"file{_nearest(config.orders_of, configs)}. "
+        f"file{did_you_mean(config.orders_of, configs, CUTOFF)}. "
         "It is right when that shop publishes its orders itself"
         for config in configs.values()
         if config.orders_of and config.orders_of not in configs
@@ -114,7 +115,7 @@ def _source_config(
     kind = entry.get("kind")
     if not isinstance(kind, str) or kind not in WEBHOOK_SOURCES:
         raise ConfigurationError(
-            f"{where}: kind is none of {', '.join(WEBHOOK_SOURCES)}{_nearest(str(kind), WEBHOOK_SOURCES)}"
+            f"{where}: kind is none of {', '.join(WEBHOOK_SOURCES)}{did_you_mean(str(kind), WEBHOOK_SOURCES, CUTOFF)}"
         )
     source = WEBHOOK_SOURCES[kind]
     _refuse_unknown_keys(entry, (*SOURCE_KEYS, *source.options), where)
@@ -292,10 +293,5 @@ def _refuse_unknown_keys(
 ) -> None:
     if unknown_keys := [name for name in table if name not in known_keys]:
         raise ConfigurationError(
-            f"{where}: {unknown_keys[0]!r} is no key of it{_nearest(unknown_keys[0], known_keys)}"
+            f"{where}: {unknown_keys[0]!r} is no key of it{did_you_mean(unknown_keys[0], known_keys, CUTOFF)}"
         )
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    near = get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""

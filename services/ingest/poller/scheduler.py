@@ -149,7 +149,7 @@ class PollScheduler:
             published, room, is_done = self._publish_page(store, result, result.page, room)
         elif isinstance(result.page, PollFailure):
             self._fail(store, result, result.page, failed)
-        elif result.readings:
+        elif result.order_reads:
             published = self._take_reads(store, result, failed)
         if failed and is_source_available(result):
             store.save_source(result.request.config.slug, 0, 0.0)
@@ -237,7 +237,7 @@ class PollScheduler:
         if answered:
             store.answer_reads(answered)
         if postponed:
-            store.put_off_reads(postponed)
+            store.postpone_reads(postponed)
         return events
 
     def _delay_after(self, failure: PollFailure, failures: int, source_failures: int) -> PollDelay:
@@ -304,7 +304,7 @@ class PollScheduler:
         return {slug for slug, until in self._denied_until.items() if until > self._clock()}
 
     def _report(self, store: PollStore) -> None:
-        states = store.tell_polls(self._poll_names) if self._poll_names else []
+        states = store.poll_states(self._poll_names) if self._poll_names else []
         suspended = (
             Counter({state.source: state.suspended for state in states})
             + Counter(self._refused)

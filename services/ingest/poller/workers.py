@@ -179,7 +179,7 @@ class PollWorkers:
     def _request_page(
         self, client: BoundedHttpClient, request: PollRequest, tags: Mapping[str, str]
     ) -> PollPage | PollFailure:
-        client.keep_alive(tags)
+        client.begin_page(tags)
         slug = request.config.slug
         size = self._sizes.get(slug, PAGE_MAX)
         try:
@@ -207,7 +207,7 @@ class PollWorkers:
         """One after the other, as long as the source answers."""
         read, order_reads = VENDORS[request.kind].read_order, list[OrderRead]()
         for order, requests, failures in request.reads if read else ():
-            client.keep_alive({})
+            client.begin_page({})
             try:
                 outcome: FoundObject | PollFailure = (
                     read(client, request.config, order)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement, Storefront
+from schemas.text import rfc3339
 
 STOREFRONT, REACHED, DELETION, MOVED, VERDICT = (
     "storefront",
@@ -121,18 +122,11 @@ class ParsedCallback(NamedTuple):
     )
 
 
-def sortable(at: datetime) -> str:
-    """The same instant is the same text, and later ones sort behind it."""
-    return (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(timespec="microseconds")[
-        :26
-    ] + "Z"
-
-
 @lru_cache(1_024)
 def log_time(timestamp_ms: int) -> str:
     """The broker's timestamp as sortable text. All records of a produced batch share one."""
     ms = timestamp_ms if 0 <= timestamp_ms < TIMESTAMP_MS_MAX else 0
-    return sortable(EPOCH + timedelta(milliseconds=ms))
+    return rfc3339(EPOCH + timedelta(milliseconds=ms))
 
 
 def log_position(timestamp_ms: int, offset: int, partition: int) -> str:
@@ -168,7 +162,7 @@ def serialized_storefront_facts(
     that agree in time and rank, the one that was appended to the log later counts. Without it their
     hashes decide.
     """
-    at = sortable(modified_at)
+    at = rfc3339(modified_at)
     begin, when = f"{at}/{RANKS.get(status, RANK_OF_OTHERS):02d}/", f'"{at}"'.encode()
     tie = f"{TIE_BY_POSITION}{at_position}/" if at_position else ""
     return (
@@ -181,7 +175,7 @@ def reached_fact(status: str, at: datetime) -> Fact:
     """That a status was reached, which the order is not told in: a gate that closes takes back what
     was reached before.
     """
-    at_text = sortable(at)
+    at_text = rfc3339(at)
     content = b'"%b"' % at_text.encode()
     return Fact(
         reached_name(status),
@@ -206,7 +200,7 @@ def movement_fact(movement: Movement, *, rank: int = 50) -> Fact:
     """
     content = movement.__pydantic_serializer__.to_json(movement)
     amount = f"{TIE_BY_AMOUNT}{max(0, movement.amount_minor or 0):016d}"
-    version = f"{sortable(movement.at)}/{rank:02d}/{amount}/{hashlib.sha256(content).hexdigest()}"
+    version = f"{rfc3339(movement.at)}/{rank:02d}/{amount}/{hashlib.sha256(content).hexdigest()}"
     return Fact(f"{MOVED}{movement.gateway}:{movement.kind}:{movement.reference}", version, content)
 
 
@@ -218,7 +212,7 @@ def verdict_fact(
     """
     content = verdict.__pydantic_serializer__.to_json(verdict)
     tie = f"{TIE_BY_POSITION}{at_position}/" if at_position else ""
-    version = f"{sortable(verdict.at)}/{rank:02d}/{tie}{hashlib.sha256(content).hexdigest()}"
+    version = f"{rfc3339(verdict.at)}/{rank:02d}/{tie}{hashlib.sha256(content).hexdigest()}"
     return Fact(f"{VERDICT}{verdict.source}{about and ':'}{about}", version, content)
 
 

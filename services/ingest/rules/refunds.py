@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from services.ingest.rules.facts import MOVED, Fact, sortable
+from schemas.text import rfc3339
+from services.ingest.rules.facts import MOVED, Fact
 
 REFUNDED_TOTAL = re.compile(r"moved:[a-z0-9-]{1,32}:refunds:", re.ASCII)
 
@@ -37,7 +38,7 @@ class RefundedTotal(NamedTuple):
 
 def refunds_fact(total: RefundedTotal) -> Fact:
     """Of two in the same second the greater sum came later."""
-    at = sortable(total.at)
+    at = rfc3339(total.at)
     content = orjson.dumps({**total._asdict(), "at": at})
     version = f"{at}/{total.refunded_minor:016d}/{hashlib.sha256(content).hexdigest()}"
     return Fact(f"{MOVED}{total.gateway}:refunds:{total.reference}", version, content)

@@ -22,6 +22,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from schemas.text import rfc3339
 from services.ingest.callbacks import UNKNOWN_ID, records
 from services.ingest.config.sources_file import WEBHOOK_PATH_PREFIX, SourceConfig
 from services.ingest.metrics import WEBHOOK_CALLBACKS, WEBHOOK_IN_FLIGHT
@@ -198,7 +199,7 @@ class WebhookHandler:
         """One record for each piece of it. When Kafka takes only some of them, the sender comes
         again, and those are known.
         """
-        at = datetime.fromtimestamp(self._wall(), UTC).isoformat(timespec="microseconds")[:26] + "Z"
+        at = rfc3339(datetime.fromtimestamp(self._wall(), UTC))
         hop = str(tracing.child(tracing.parse(request.headers.get(b"traceparent"))))
         body = config.source.without_cards(config.source.unwrapped(request.body))
         event_id = config.source.event_id(request)

@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from schemas.envelope import Output
+from schemas.text import rfc3339
 from services.runtime.errors import Fatal, OutcomesMismatch, OutputTooLarge, Stop, Transient
 from services.runtime.failures import FailureKind
 from services.runtime.loop import dead_letters, outbox
@@ -170,7 +171,7 @@ class BatchCommitter(Generic[S]):
         self, entries: Sequence[PreparedRecord], outcomes: Sequence[Outcome], now: datetime
     ) -> dict[LaneKey, list[Output]]:
         """Complete records: whoever publishes them again publishes the same bytes."""
-        time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        time = rfc3339(now)
         outputs: dict[LaneKey, list[Output]] = {}
         for entry, outcome in zip(entries, outcomes, strict=True):
             if not isinstance(outcome, Effect) or not outcome.outputs:

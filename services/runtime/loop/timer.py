@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Generic, TypeVar
 
 from schemas.envelope import Output
+from schemas.text import rfc3339
 from services.runtime.errors import TickFailed
 from services.runtime.failures import FailureKind
 from services.runtime.loop import dead_letters, outbox
@@ -144,5 +145,5 @@ class Timer(Generic[S]):
         events = (
             self._service.tick(now, transaction.session) if self._service.tick is not None else ()
         )
-        time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        time = rfc3339(now)
         return [event.encode(time=time, traceparent=str(tracing.new())) for event in events]

@@ -73,8 +73,8 @@ def from_gateway(
 
 def checked(verdict: str, second: int, payments: Sequence[str]) -> ParsedCallback:
     at = BEGIN + timedelta(seconds=second)
-    verdict = FraudVerdict.model_validate({"source": "gate", "verdict": verdict, "at": at})
-    return from_gateway(facts.verdict_fact(verdict, about="prv_1"), payments)
+    fraud_verdict = FraudVerdict.model_validate({"source": "gate", "verdict": verdict, "at": at})
+    return from_gateway(facts.verdict_fact(fraud_verdict, about="prv_1"), payments)
 
 
 class World(NamedTuple):

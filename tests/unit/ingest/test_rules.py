@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.orders import Movement, Person, Storefront
+from schemas.text import rfc3339
 from services.ingest.rules import facts as rules
 from services.ingest.rules.decide import FACTS_MAX, CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import ParsedCallback
@@ -49,7 +50,7 @@ def deleted(
     second: int = 0, *, is_deleted: bool = True, order_id: str = "shop:1"
 ) -> ParsedCallback:
     fact = rules.deletion_fact(
-        rules.sortable(BEGIN + timedelta(seconds=second)), is_deleted=is_deleted
+        rfc3339(BEGIN + timedelta(seconds=second)), is_deleted=is_deleted
     )
     return rules.parsed_callback(
         f"{order_id} {'deleted' if is_deleted else 'restored'}", order_id, (fact,)
@@ -206,7 +207,7 @@ def test_versions_sort_as_text_as_their_times_do() -> None:
         BEGIN + timedelta(seconds=1),
         BEGIN + timedelta(days=400),
     ]
-    texts = [rules.sortable(at) for at in times]
+    texts = [rfc3339(at) for at in times]
     assert texts == sorted(texts)
     assert len({len(text) for text in texts}) == 1
 

@@ -20,11 +20,10 @@ from services.ingest.errors import AmountUnreadable, CallbackUnreadable, Webhook
 from services.ingest.rules.facts import STOREFRONT, ParsedCallback
 from services.ingest.vendors.shared.money import minor
 from services.ingest.vendors.woocommerce.cards import without_cards
+from services.ingest.vendors.shared.ticket_keys import NUMBERS, PEOPLE
 from services.ingest.vendors.woocommerce.lines import (
     NO_META,
-    NUMBERS,
     NUMBERS_MAX,
-    PEOPLE,
     LineMeta,
     line_meta,
 )

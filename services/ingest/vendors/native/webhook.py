@@ -18,6 +18,7 @@ import orjson
 
 from schemas.callbacks import NATIVE, NativeOrder
 from schemas.orders import Line, Person, Storefront, order_of
+from schemas.text import rfc3339
 from services.ingest.errors import CallbackMisaddressed, CallbackTypeUnknown, CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.vendors.native import order as native_order
@@ -135,9 +136,7 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         storefront(order, beside), modified_at, received.position
     )
     if order.is_deleted is not None:
-        order_facts += (
-            facts.deletion_fact(facts.sortable(modified_at), is_deleted=order.is_deleted),
-        )
+        order_facts += (facts.deletion_fact(rfc3339(modified_at), is_deleted=order.is_deleted),)
     drift = tuple(
         facts.DriftNotice(received.source, kind, what, received.body)
         for kind, what in sorted(set(repairs))

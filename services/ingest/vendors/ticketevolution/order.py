@@ -24,6 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from schemas.callbacks import TICKETEVOLUTION_ORDER
 from schemas.fraud import FraudVerdict, Word
 from schemas.orders import Line, Person, Storefront
+from schemas.text import rfc3339
 from services.ingest.rules import facts
 from services.ingest.vendors.shared.money import (
     AMOUNT_MAX,
@@ -136,7 +137,7 @@ class TicketEvolutionOrder(TicketEvolutionModel):
 
 
 def identify(received: ReceivedCallback, order: TicketEvolutionOrder) -> str:
-    return f"{received.source}:{order.id} read {facts.sortable(bounded_time(order.updated_at))}"
+    return f"{received.source}:{order.id} read {rfc3339(bounded_time(order.updated_at))}"
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:

@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from schemas.callbacks import TICKETEVOLUTION
+from schemas.text import rfc3339
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
 from services.ingest.vendors.shared.signing import is_one_of
@@ -177,7 +178,7 @@ def _instant(value: object) -> str:
         return ""
     try:
         at = datetime.fromisoformat(value)
-        return facts.sortable(at) if at.tzinfo else ""
+        return rfc3339(at) if at.tzinfo else ""
     except (ValueError, OverflowError):
         return ""
 

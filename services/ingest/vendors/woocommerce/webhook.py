@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from schemas.callbacks import WOOCOMMERCE
+from schemas.text import rfc3339
 from services.ingest.errors import CallbackTypeUnknown
 from services.ingest.rules import facts
 from services.ingest.vendors.shared.payment_keys import payment_meta_keys
@@ -188,7 +189,7 @@ def restored_at(received: ReceivedCallback, order: WooCommerceOrder) -> str:
     The topic is not signed: without this an order's old body, sent again as restored, would undo
     any later deletion.
     """
-    return min(received.position, facts.sortable(modified_at(order, []) + RESTORED_WITHIN))
+    return min(received.position, rfc3339(modified_at(order, []) + RESTORED_WITHIN))
 
 
 SOURCE = Source(
