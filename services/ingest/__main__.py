@@ -1,8 +1,8 @@
-"""`python -m services.ingest`: one member of the group, until SIGTERM. The door is
-`python -m services.ingest.webhooks`.
+"""`python -m services.ingest`: one member of the worker group, until SIGTERM. The webhook endpoint
+is `python -m services.ingest.webhooks`.
 
-With the sources file it also asks vendors for what their webhooks lost: the member that holds the
-timer does.
+With the sources file, the member that owns the timer lane also polls vendors for what their
+webhooks lost.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""A callback as it goes to Kafka: how it came in, over the door or by a poll, makes no
-difference.
-"""
+"""Callbacks as records for Kafka, alike whether the webhook endpoint or a poll received them."""
 
 from __future__ import annotations
 
@@ -15,15 +13,18 @@ from services.ingest.vendors import DECIMALS, ORDERS_OF
 from services.ingest.vendors.shared.poll import FoundObject
 from services.ingest.vendors.shared.source import JSON
 
-UNKNOWN_ID = "?"  # stands for a source or an order that is not known
+UNKNOWN_ID = "?"  # stands for an unknown source or order
 
 
 def records(config: SourceConfig, topic: str, body: bytes, event_id: str = "") -> Iterator[Input]:
-    """Its key is its order's, wherever that can be read, so both meet in one partition. `event_id`:
-    its sender's own.
+    """Yield one record for each distinct piece of a body.
+
+    A record's key is its order's, wherever the order can be read, so that all of an order's records
+    are in one partition. `event_id` is the sender's own id, if it has one.
     """
     source = config.source
-    for piece in dict.fromkeys(source.pieces(body)):  # what stands in it twice is one
+    # a piece that a body holds twice is published once
+    for piece in dict.fromkeys(source.pieces(body)):
         order = next(iter(source.orders(piece)), None)
         yield record(
             config, topic, piece, order, kind=source.type, media=source.media, event_id=event_id
@@ -31,7 +32,7 @@ def records(config: SourceConfig, topic: str, body: bytes, event_id: str = "") -
 
 
 def poll_records(config: SourceConfig, found: FoundObject) -> Iterator[Input]:
-    """What a vendor answered, as if he had called."""
+    """Yield the records of an object that a poll found, as if the vendor had sent it."""
     body = config.source.without_cards(found.body)
     if found.external_id is None and found.type == config.source.type:
         yield from records(config, found.topic, body)

@@ -1,6 +1,4 @@
-"""Why a callback is kept as a dead letter instead of becoming a fact, and why an operator's command
-is not carried out.
-"""
+"""Why a callback becomes a dead letter, and why an operator's command is refused."""
 
 from __future__ import annotations
 
@@ -9,8 +7,8 @@ from services.runtime.errors import Fatal, Poison, Transient
 
 
 class CallbackUnreadable(Poison):
-    """A callback that makes no sense. The door took it, for a shop asks once, and falls silent
-    after a few refusals.
+    """A malformed callback. The endpoint accepted it, because WooCommerce sends it only once and
+    disables its webhook after a few refusals.
     """
 
     code = "ingest-callback-unreadable"
@@ -23,9 +21,7 @@ class CallbackUnreadable(Poison):
 
 
 class CallbackTypeUnknown(Poison):
-    """A well-formed callback that is not about an order, or of a type that this release does not
-    know.
-    """
+    """A well-formed callback that is not about an order, or whose type this release does not know."""
 
     code = "ingest-callback-foreign"
     next_step = (
@@ -37,8 +33,8 @@ class CallbackTypeUnknown(Poison):
 
 
 class CallbackMisaddressed(Poison):
-    """A storefront's own order stands under another key or source than it names, so its facts could
-    be told out of place.
+    """A storefront published its order under another key or source than the order names. Its facts
+    could arrive out of order.
     """
 
     code = "ingest-callback-misaddressed"
@@ -49,16 +45,17 @@ class CallbackMisaddressed(Poison):
     )
 
     def __init__(self, cause: str = "", wanted: str = "") -> None:
-        """`wanted`: the key that it has to have. It is no part of the cause, which is the same for
-        all orders.
+        """Keep `wanted`, the key that the record must have. It is not part of the cause, which is
+        the same for all orders.
         """
         super().__init__(cause)
         self.wanted = wanted
 
 
 class AmountUnreadable(Poison):
-    """An amount that cannot be counted in minor units: an unknown currency, too many digits, or no
-    number. Earlier releases made letters of it; now the amount is kept as a text, and noticed.
+    """An amount that cannot be counted in minor units: the currency is unknown, it has too many
+    digits, or it is not a number. Earlier releases dead-lettered such orders; this one keeps the
+    amount as text and reports drift.
     """
 
     code = "ingest-amount-unreadable"
@@ -69,8 +66,8 @@ class AmountUnreadable(Poison):
 
 
 class WebhookReportsError(Poison):
-    """A shop's signed webhook brought an error of the shop instead of an order: its user may not
-    read orders any more.
+    """A shop's signed webhook carried an error of the shop instead of an order: its user may no
+    longer read orders.
     """
 
     code = "ingest-webhook-refused"
@@ -83,8 +80,8 @@ class WebhookReportsError(Poison):
 
 
 class TooManyFacts(Poison):
-    """More was told of an order, or of a payment, than one can have: its source is broken, or all
-    payments name one order.
+    """An order or a payment has more facts than one can have: its source is broken, or all payments
+    name one order.
     """
 
     code = "ingest-order-overfull"
@@ -96,9 +93,7 @@ class TooManyFacts(Poison):
 
 
 class CallbackKept(Poison):
-    """A callback that was kept, for no release until then acted on its kind, and that an operator
-    gave back to be worked.
-    """
+    """A callback that was kept because no release acted on its kind, and that an operator replays."""
 
     code = "ingest-callback-kept"
     next_step = (
@@ -109,7 +104,7 @@ class CallbackKept(Poison):
 
 
 class IncidentUnknown(TargetUnknown):
-    """There is no incident of that id."""
+    """There is no incident with that id."""
 
     code = "incident-unknown"
     next_step = (
@@ -120,7 +115,7 @@ class IncidentUnknown(TargetUnknown):
 
 
 class IncidentChoiceRefused(CommandRefused):
-    """What was asked for is not what this incident can be resolved by."""
+    """The incident cannot be resolved in the requested way."""
 
     code = "incident-choice-refused"
     next_step = (
@@ -130,8 +125,8 @@ class IncidentChoiceRefused(CommandRefused):
 
 
 class ProofReused(Poison):
-    """A signature that covers only a checksum of its body came with a second body: somebody who saw
-    the first has forged it.
+    """A signature that covers only a checksum of its body came with a second body, which somebody
+    who saw the first has forged.
     """
 
     code = "ingest-proof-reused"
@@ -143,8 +138,8 @@ class ProofReused(Poison):
 
 
 class ClockSkewed(Transient):
-    """The clock of a webhook endpoint's machine and that of a Kafka broker are further apart than
-    they may be.
+    """The clocks of the webhook endpoint's machine and of a Kafka broker are further apart than
+    configured.
     """
 
     code = "ingest-clock-skew"
@@ -156,7 +151,7 @@ class ClockSkewed(Transient):
 
 
 class WebhookProducerFailed(Fatal):
-    """The door's producer will never send again."""
+    """The webhook endpoint's producer failed for good."""
 
     code = "ingest-door-broken"
     next_step = (

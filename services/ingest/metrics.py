@@ -1,4 +1,4 @@
-"""What ingest counts."""
+"""The metrics of ingest."""
 
 from __future__ import annotations
 

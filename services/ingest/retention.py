@@ -1,4 +1,4 @@
-"""Callbacks that nobody acts on, and for how long they are kept."""
+"""How long callbacks are kept that no release acts on."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from services.runtime.postgres.ledger import Session
 from services.runtime.records import Event
 from services.runtime.service import Tick
 
-PURGED_ROWS_MAX = 1_000  # a tick
+PURGED_ROWS_MAX = 1_000  # in one tick
 PURGE_EVERY_S = 600.0
 
 
 def purge(session: Session, days: int) -> int:
-    """Those that are older than so many days go, the oldest first, a bounded number at once. How
-    many went.
-    """
+    """Delete the oldest kept callbacks beyond `days`, a bounded number at once. Return how many."""
     return IngestStore(session).purge_kept(days=days, rows_max=PURGED_ROWS_MAX)
 
 
 def purging(
     days: int, then: Tick[Session] | None = None, clock: Callable[[], float] = time.monotonic
 ) -> Tick[Session]:
-    """A tick that does this now and then, at once again while there is more; and `then`, every
-    time.
+    """Return a tick that purges every PURGE_EVERY_S, and again at once while there is more. It
+    calls `then` every time.
     """
     due = clock()
 

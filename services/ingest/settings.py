@@ -1,4 +1,4 @@
-"""The settings of ingest: those of its lanes, and those of its door."""
+"""The settings of ingest: those of its lanes and those of its webhook endpoint."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pydantic_settings import SettingsConfigDict
 from schemas.topics import MIB
 from services.runtime.settings import LaneSettings
 
-ROOM_BYTES = 16 * 1_024  # of a record, for its key and headers and for what Kafka itself adds
+ROOM_BYTES = 16 * 1_024  # of a record, for its key, its headers and what Kafka adds
 
 
 class IngestSettings(LaneSettings):
-    """The worker (`python -m services.ingest`) and the door (`python -m services.ingest.webhooks`)
-    read the same names.
+    """Read by the worker (`python -m services.ingest`) and by the webhook endpoint (`python -m
+    services.ingest.webhooks`).
     """
 
     model_config = SettingsConfigDict(env_prefix="STUBLINE_INGEST_", frozen=True, extra="ignore")

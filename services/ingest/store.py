@@ -1,5 +1,5 @@
-"""Inbox and orders in PostgreSQL. One method, one statement, one round trip; inside the lane's
-transaction, never committing.
+"""Inbox and orders in PostgreSQL: one statement and one round trip per method, inside the lane's
+transaction. The store never commits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class IngestStore:
     session: Session
 
     def lock_orders(self, order_ids: Sequence[str]) -> dict[str, KnownOrder]:
-        """All of them: one without a row knows nothing yet, and will be added."""
+        """Lock the orders and return all of them; one without a row is returned empty."""
         rows = self.session.execute(SQL["lock_orders"], {"order_ids": texts(order_ids)}).fetchall()
         generation = rows[0][0]
         orders = {
@@ -45,8 +45,8 @@ class IngestStore:
         return orders
 
     def lock_payments(self, names: Sequence[str]) -> dict[str, KnownPayment]:
-        """All of them, before any order is locked: one without a row is told of for the first
-        time.
+        """Lock the payments, before any order is locked, and return all of them; one without a row
+        is returned empty.
         """
         payments = {name: KnownPayment(name) for name in names}
         for name, orders, facts in self.session.execute(
@@ -58,8 +58,8 @@ class IngestStore:
         return payments
 
     def add_payments(self, payments: Sequence[KnownPayment]) -> None:
-        """Raises SerializationFailure when another lane was first with one of them: then all is
-        judged anew.
+        """Insert payments. Raises SerializationFailure when another lane inserted one of them
+        first; the runtime then decides the batch again.
         """
         if self.session.execute(SQL["add_payments"], _payment_columns(payments)).rowcount != len(
             payments
@@ -72,11 +72,11 @@ class IngestStore:
         self.session.execute(SQL["save_payments"], _payment_columns(payments))
 
     def add_reads(self, order_ids: Sequence[str]) -> None:
-        """Asks for orders to be read from their source."""
+        """Request that orders are read at their source."""
         self.session.execute(SQL["add_reads"], {"order_ids": texts(order_ids)})
 
     def add_drift_notices(self, notices: Mapping[DriftNotice, tuple[int, str]]) -> None:
-        """Each with how often it came, and the key of a callback that brought it."""
+        """Add drift notices, each with its count and the key of a callback that brought it."""
         batch = {
             "sources": texts([notice.source for notice in notices]),
             "kinds": texts([notice.kind for notice in notices]),
@@ -88,7 +88,7 @@ class IngestStore:
         self.session.execute(SQL["add_notices"], batch)
 
     def keep(self, kept_callbacks: Mapping[str, DriftNotice]) -> None:
-        """Callbacks, by their keys, that nobody acts on."""
+        """Keep callbacks, by key, that no release acts on."""
         notices = list(kept_callbacks.values())
         origins = [notice.origin for notice in notices]
         batch = {
@@ -107,18 +107,20 @@ class IngestStore:
         self.session.execute(SQL["keep"], batch)
 
     def purge_kept(self, *, days: int, rows_max: int) -> int:
-        """The oldest first. How many went."""
+        """Delete the oldest kept callbacks. Return how many."""
         return self.session.execute(
             SQL["purge_kept"], {"days": days, "rows_max": rows_max}
         ).rowcount
 
     def lock_proofs(self, proofs: Sequence[str]) -> None:
-        """Before `add_callbacks`, which sees what another lane was shown under them."""
+        """Lock the proofs before `add_callbacks`, which then sees what another lane received under
+        them.
+        """
         self.session.execute(SQL["lock_proofs"], {"proofs": texts(proofs)})
 
     def add_callbacks(self, callbacks: Sequence[ParsedCallback]) -> list[tuple[str, bytes]]:
-        """Of the keys that these have, what was known before: with which meanings they came; and so
-        of their proofs.
+        """Add the callbacks to the inbox. Return the keys that were known before with their content
+        hashes, and so for their proofs.
         """
         first, rows = dict[str, bytes](), list[tuple[str, bytes, str, bytes | None]]()
         for callback in callbacks:
@@ -126,7 +128,7 @@ class IngestStore:
                 rows.append((callback.key, callback.content_hash, "", None))
             elif (
                 first.setdefault(*callback.proof) == callback.proof[1]
-            ):  # of the bodies in one batch the first may be proved
+            ):  # of several bodies in one batch, only the first may be proven
                 rows += [
                     (callback.key, callback.content_hash, *callback.proof),
                     (*callback.proof, *callback.proof),
@@ -141,8 +143,8 @@ class IngestStore:
         return self.session.execute(SQL["add_callbacks"], batch).fetchall()
 
     def add_orders(self, orders: Sequence[KnownOrder]) -> None:
-        """Raises SerializationFailure when another lane was first with one of them: then all is
-        judged anew.
+        """Insert orders. Raises SerializationFailure when another lane inserted one of them first;
+        the runtime then decides the batch again.
         """
         if self.session.execute(SQL["add_orders"], _order_columns(orders)).rowcount != len(orders):
             raise SerializationFailure(
@@ -178,7 +180,7 @@ def _payment_columns(payments: Sequence[KnownPayment]) -> dict[str, str]:
 
 
 def facts_to_json(facts: Mapping[str, Fact]) -> str:
-    """By name: version and content. The contents are JSON already."""
+    """Return the facts as a JSON object by name. Their contents are JSON already."""
     document = {
         name: {"version": fact.version, "content": orjson.Fragment(fact.content)}
         for name, fact in sorted(facts.items())

@@ -1,4 +1,6 @@
-"""Callbacks become facts, facts become observations. Parsed alone, decided together."""
+"""The worker: callbacks become facts, and facts become observations. Records are parsed one by one
+and decided together.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ from services.runtime.records import Dead, Duplicate, Effect, Outcome, Supersede
 from services.runtime.service import Service, Tick
 
 GROUP = "stubline.ingest"
-RECEIVED_TIME_CHARS = len("2026-11-20T15:30:00.000000Z")  # so they compare as texts
+# equal lengths, so that they compare as texts
+RECEIVED_TIME_CHARS = len("2026-11-20T15:30:00.000000Z")
 WRITER, FRAUD_WRITER = "ingest", "ingest.fraud"
 TOO_MANY_FACTS = (
     f"more than {FACTS_MAX} facts of an order itself, {PAYMENT_FACTS_MAX} of one payment, or "
@@ -52,9 +55,10 @@ TOO_MANY_FACTS = (
 
 
 def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
-    """One outcome for each that parse let through, in order. Three or four round trips for any
-    size, two without news; one to three more when payments are named, one for proofs, and one for
-    each kind of thing that is put aside.
+    """Decide a batch: one outcome for each parsed callback, in order.
+
+    Three or four round trips for any size, two without changes; one to three more when payments are
+    named, one for proofs, and one each for reads, drift notices and kept callbacks.
     """
     store = IngestStore(session)
     payments = _payments(batch, store)
@@ -89,8 +93,8 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
         for order in changed
         if order.sequence != before[order.order_id].sequence
     }
-    # Raised by the runtime after the commit: a counter raised in here would count what may be
-    # rolled back.
+    # The runtime raises counters after the commit: raised here they would count what may be rolled
+    # back.
     counts |= {
         OBSERVATIONS.name: len(unpublished_snapshots),
         CONTENT_CONFLICTS.name: sum(
@@ -106,13 +110,13 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
     outcomes = list(_outcomes(batch, results, unpublished_snapshots, payments_after))
     outcomes[0] = replace(
         outcomes[0], counts=counts
-    )  # the batch's sums: one of each record would be added up one by one
+    )  # the sums of the batch, on one outcome: the runtime adds up those of each record
     return outcomes
 
 
 def observe_wait(batch: Sequence[ParsedCallback]) -> None:
-    """By the door's clock and this machine's. A batch that is worked again is observed again: it
-    has waited longer.
+    """Measure the wait of the oldest callback, by the endpoint's clock and this machine's. A batch
+    that is tried again is measured again, because it has waited longer.
     """
     oldest = min(
         (callback.received for callback in batch if len(callback.received) == RECEIVED_TIME_CHARS),
@@ -131,7 +135,7 @@ def _payments(batch: Sequence[ParsedCallback], store: IngestStore) -> dict[str, 
 
 
 def _order_ids(batch: Sequence[ParsedCallback], payments: Mapping[str, KnownPayment]) -> list[str]:
-    """Those that are named, and those that name the same payments."""
+    """Return the orders that the batch names, and those that name the same payments."""
     order_ids = {callback.order_id for callback in batch if callback.order_id is not None}
     return sorted(order_ids.union(*(payment.orders for payment in payments.values())))
 
@@ -143,7 +147,7 @@ def save(
     payments: Sequence[KnownPayment],
     known: Mapping[str, KnownPayment],
 ) -> None:
-    """What changed. Payments first, as they are locked first."""
+    """Save what changed. Payments come first, as they are locked first."""
     if new := [
         payment
         for payment in payments
@@ -161,8 +165,8 @@ def save(
 
 
 def save_side_effects(store: IngestStore, applied: Sequence[ParsedCallback]) -> dict[str, int]:
-    """What callbacks bring beside their facts: orders to be read at their source, words that nobody
-    knows.
+    """Save what callbacks bring beside facts: reads of orders, drift notices and kept callbacks.
+    Return their counts.
     """
     if reads := sorted({order_id for callback in applied for order_id in callback.reads}):
         store.add_reads(reads)
@@ -182,8 +186,8 @@ def save_side_effects(store: IngestStore, applied: Sequence[ParsedCallback]) -> 
 
 
 def snapshots_of(order: KnownOrder, new: Sequence[str]) -> tuple[SerializedSnapshot, ...]:
-    """What is known of it. Every sequence of an order is said as an OrderObserved, so its readers
-    miss none.
+    """Return the order's events. Every sequence has an OrderObserved, so its readers miss none;
+    FraudSignals comes beside it when a verdict changed.
     """
     return (
         (order_observed(order, new), fraud_signals(order))
@@ -193,7 +197,7 @@ def snapshots_of(order: KnownOrder, new: Sequence[str]) -> tuple[SerializedSnaps
 
 
 def order_observed(order: KnownOrder, new: Sequence[str]) -> SerializedSnapshot:
-    """An OrderObserved, all that is known: a reader who missed the last one, or gets this twice or
+    """Return an OrderObserved with all that is known: a reader that missed one, or gets it twice or
     late, ends the same.
     """
     source, _, external_id = order.order_id.partition(":")
@@ -219,7 +223,7 @@ def order_observed(order: KnownOrder, new: Sequence[str]) -> SerializedSnapshot:
 
 
 def fraud_signals(order: KnownOrder) -> SerializedSnapshot:
-    """FraudSignals: every verdict that vendors have given on it."""
+    """Return FraudSignals with every verdict on the order."""
     source, _, external_id = order.order_id.partition(":")
     verdicts = {name: orjson.Fragment(content) for name, content in current_verdicts(order.facts)}
     body = orjson.dumps({"source": source, "external_id": external_id, "verdicts": verdicts})

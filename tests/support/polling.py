@@ -83,7 +83,7 @@ class Poller:
 
     def await_results(self) -> None:
         until = time.monotonic() + WAIT_S
-        while self.workers.busy - {answer.ask.poll.slug for answer in self.workers.results}:
+        while self.workers.busy - {answer.ask.poll.slug for result in self.workers.results}:
             assert time.monotonic() < until, "a vendor was asked, and nothing came of it"
             time.sleep(0.005)
 

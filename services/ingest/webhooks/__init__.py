@@ -1,7 +1,7 @@
-"""The door: callbacks in over HTTP, each answered only when Kafka has it.
+"""The webhook endpoint: callbacks over HTTP, each answered only when Kafka has acknowledged it.
 
-`__main__` is the process, `api` what a request goes through; `protocol` bounds what one connection
-may send, and `connection`, `bodies` and `pace` bound all of them together; `standing` reports
-whether Kafka takes callbacks; `publisher` awaits Kafka's word, `certificates` fetches those by
-which PayPal signs.
+`__main__` is the process and `app` handles a request. `protocol` bounds what one connection may
+send; `connections`, `bodies` and `rate_limit` bound all of them together. `readiness` reports
+whether Kafka takes callbacks, `publisher` awaits its acknowledgements, `certificates` fetches the
+certificates with which PayPal signs.
 """

@@ -1,5 +1,5 @@
-"""`python -m services.ingest.webhooks`: the door as a process. Needs KAFKA_BOOTSTRAP_SERVERS and
-the sources file, no database.
+"""`python -m services.ingest.webhooks`: the webhook endpoint as a process. It needs
+KAFKA_BOOTSTRAP_SERVERS and the sources file, and no database.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ READINESS_CHECK_S = 0.2
 
 
 class WebhookServer(uvicorn.Server):
-    """Signals are ours: uvicorn would raise them again when it is done, and no clean end would have
-    a clean exit code.
+    """uvicorn without its signal handlers: it would raise the signals again at its end, and a clean
+    end would have no clean exit code.
     """
 
     @contextmanager
@@ -59,7 +59,7 @@ def refuse(why: str) -> NoReturn:
 
 
 def read_sources(settings: IngestSettings) -> dict[str, SourceConfig]:
-    """The shops of the sources file, and which of them are not served, said loudly."""
+    """Return the sources of the file, and log those that are not served."""
     if settings.sources_file is None:
         refuse(
             "STUBLINE_INGEST_SOURCES_FILE is not set: the door must know its shops and their "
@@ -168,7 +168,7 @@ async def run_periodically(interval_s: float, *reports: Callable[[], None]) -> N
 
 
 def listen(settings: IngestSettings) -> socket.socket:
-    """At the public port. Raises PortUnavailable."""
+    """Bind the public port. Raises PortUnavailable."""
     host, port = settings.webhook_host, settings.webhook_port
     try:
         return socket.create_server((host, port), backlog=BACKLOG)
@@ -179,8 +179,8 @@ def listen(settings: IngestSettings) -> socket.socket:
 def main(
     certificates: CertificateCache | None = None, wall: Callable[[], float] = time.time
 ) -> int:
-    """`certificates`: those that are known before any was fetched. `wall`: the time of day, in
-    seconds since 1970.
+    """Run until a signal. `certificates` holds those known before any fetch; `wall` is the time of
+    day in seconds since 1970.
     """
     settings, servers = load(IngestSettings), os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers:

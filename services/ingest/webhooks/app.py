@@ -1,11 +1,12 @@
-"""What a callback meets at the door: each is answered only when Kafka has it.
+"""The webhook endpoint's application: each callback is answered only when Kafka has acknowledged
+it.
 
-Refusals of `POST /hooks/{source}`, in the order in which they are tried: 404 unknown source, 405
-method, 503 source without its secrets, 415 content type, 413 too large, 503 no room, 429 too fast,
-408 too slow, 503 the vendor's certificate cannot be had, 401 wrong signature, 429 too fast by now,
-503 Kafka does not take it. Only what is genuine uses up its source's rate; what was taken before
-has a rate of its own, and so have forms that nobody signs, pings. What is signed is never refused
-for what it says: the worker judges that.
+`POST /hooks/{source}` is refused, in this order: 404 unknown source, 405 method, 503 source without
+its secrets, 415 content type, 413 too large, 503 no room, 429 too many requests, 408 too slow, 503
+the vendor's certificate is unavailable, 401 wrong signature, 429 too many callbacks, 503 Kafka does
+not acknowledge. Only genuine callbacks count towards their source's rate; repeats have a rate of
+their own, and so have unsigned forms (pings). A signed callback is never refused for its content:
+the worker decides on that.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ from services.ingest.webhooks.responses import (
 from services.runtime.observability import logs, tracing
 
 TOPIC_CHARS_MAX = 128
-PINGS_PER_S = 50.0  # of one source; a shop sends one when its webhook is saved
+PINGS_PER_S = 50.0  # of one source; WooCommerce sends one when a webhook is saved
 
 
 class WebhookHandler:
-    """The ASGI application behind /hooks/. Past the framework's own layers, for this is the path
-    that a flood takes.
+    """The ASGI application behind /hooks/. It bypasses the framework's layers, because a flood of
+    callbacks takes this path.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class WebhookHandler:
     async def _respond(
         self, config: SourceConfig | None, path_suffix: str, scope: Scope, receive: Receive
     ) -> WebhookResponse:
-        headers = dict(scope["headers"])  # of two of one name the last counts
+        headers = dict(scope["headers"])  # if a header is repeated, the last value wins
         if config is None:
             raise ProblemError(
                 HTTPStatus.NOT_FOUND, "there is no source of that name", connection="close"
@@ -149,7 +150,7 @@ class WebhookHandler:
         return is_genuine
 
     def _check(self, config: SourceConfig, method: str, headers: Mapping[bytes, bytes]) -> bytes:
-        """What can be refused before the body is read. The media type, if nothing is."""
+        """Refuse what can be refused before the body is read. Return the media type."""
         if method != "POST":
             raise ProblemError(
                 HTTPStatus.METHOD_NOT_ALLOWED,
@@ -196,8 +197,8 @@ class WebhookHandler:
         return self._responses[config.slug]
 
     async def _publish(self, config: SourceConfig, request: WebhookRequest) -> None:
-        """One record for each piece of it. When Kafka takes only some of them, the sender comes
-        again, and those are known.
+        """Publish one record for each piece. When Kafka takes only some of them, the sender repeats
+        the callback, and those are duplicates.
         """
         at = rfc3339(datetime.fromtimestamp(self._wall(), UTC))
         hop = str(tracing.child(tracing.parse(request.headers.get(b"traceparent"))))
@@ -212,7 +213,7 @@ class WebhookHandler:
             ]
             await (
                 awaited[0] if len(awaited) == 1 else asyncio.gather(*awaited)
-            )  # which hears all of them
+            )  # gather retrieves the exceptions of all of them
         except CallbackNotAcknowledgedError as error:
             raise self._retry_later(f"the callback could not be kept: {error}") from None
 
@@ -220,8 +221,8 @@ class WebhookHandler:
         return retry_later(why, self._settings.webhook_retry_after_s)
 
     def report(self) -> None:
-        """About once a second: what was answered since, as metrics and in a line for each source,
-        however many callers there were.
+        """Report what was answered since the last call, as metrics and in one log line per source.
+        Called about once a second.
         """
         answered, self._answered = self._answered, Counter()
         for (source, status), count in answered.items():
@@ -235,7 +236,7 @@ class WebhookHandler:
 
 
 class WebhookApp(FastAPI):
-    """Callbacks go their own way; all else is the framework's."""
+    """Routes callbacks past the framework, and everything else to it."""
 
     def __init__(self, callbacks: WebhookHandler, publisher: CallbackPublisher) -> None:
         super().__init__(openapi_url=None, docs_url=None, redoc_url=None)
@@ -244,7 +245,7 @@ class WebhookApp(FastAPI):
 
         @self.get("/livez")
         async def livez() -> Response:
-            """For a load balancer. What tells more than this is at the health server's port."""
+            """Liveness for a load balancer. The health server's port reports more."""
             return liveness_response(None if publisher.is_alive else "the producer has ended")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

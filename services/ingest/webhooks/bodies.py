@@ -1,9 +1,9 @@
-"""Bodies of callbacks, from their first byte until they are answered: bounded in size, in time, in
-number and together.
+"""Bodies of callbacks, from their first byte until they are answered: bounded in size, time, number
+and total bytes.
 
-A genuine body comes in one piece, or soon. So when there is no room, the one that has been coming
-for longest is given up, and whoever begins and does not end keeps nobody out. Those that wait for
-Kafka's word are never given up for another.
+A genuine body arrives in one piece or soon after. So when there is no room, the body that has been
+arriving for longest is evicted, and a caller that begins and does not end keeps nobody out. Bodies
+that wait for Kafka's acknowledgement are never evicted.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ TOO_MANY_CALLBACKS = "too many callbacks at once"
 
 
 class RequestBody:
-    """One of them. It holds its place until it is answered, or given up."""
+    """A body, which holds its place until it is answered or evicted."""
 
     __slots__ = ("content", "is_evicted", "limit", "size")
 
     def __init__(self) -> None:
-        # One buffer, for a list of its parts would cost a part of one byte fifty.
+        # One buffer: a list of parts would cost fifty bytes for a part of one byte.
         self.content, self.size, self.is_evicted = bytearray(), 0, False
         self.limit: asyncio.Timeout | None = None
 
 
 class RequestBodies:
-    """Used in one event loop."""
+    """All bodies of the endpoint. Used in one event loop."""
 
     def __init__(self, settings: IngestSettings) -> None:
         self._settings = settings
-        self._arriving = dict[RequestBody, None]()  # the one that began first stands first
+        self._arriving = dict[RequestBody, None]()  # the one that began first is first
         self._count = self._bytes = 0
 
     def __len__(self) -> int:
         return self._count
 
     def has_room(self) -> bool:
-        """Whether one more may begin."""
+        """Return whether one more may begin."""
         return self._count < self._settings.webhook_in_flight_max or bool(self._arriving)
 
     @contextmanager
     def place(self) -> Iterator[RequestBody]:
-        """Of one that `has_room` has let in."""
+        """Take a place for a body that `has_room` has admitted."""
         if self._count >= self._settings.webhook_in_flight_max:
             self._evict(next(iter(self._arriving)))
         body = RequestBody()
@@ -60,8 +60,8 @@ class RequestBodies:
             self._release(body)
 
     async def read(self, receive: Receive, body: RequestBody) -> bytes:
-        """All of it, or ProblemError. What comes behind it, a certificate or Kafka's word, has
-        bounds of its own.
+        """Return the whole body, or raise ProblemError. A certificate or an acknowledgement that is
+        awaited later has its own bounds.
         """
         self._arriving[body] = None
         try:
@@ -79,7 +79,7 @@ class RequestBodies:
         return bytes(body.content)
 
     async def _read_on(self, receive: Receive, body: RequestBody) -> bool:
-        """Whether there is more."""
+        """Read the next part. Return whether there is more."""
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ProblemError(HTTPStatus.BAD_REQUEST, "the caller went away")
@@ -99,7 +99,7 @@ class RequestBodies:
         return bool(message.get("more_body", False))
 
     def _evict(self, body: RequestBody) -> None:
-        """Its place is free at once; its caller is told so as soon as it is its turn."""
+        """Free the place at once. The caller gets its answer as soon as its task runs."""
         self._release(body)
         body.is_evicted = True
         if body.limit is not None:

@@ -1,10 +1,10 @@
-"""Certificates by which vendors sign, fetched once. A source's `verify` has judged the address
-before anything is asked of it.
+"""Certificates with which vendors sign, fetched once. A source's `verify` has checked an address
+before it is fetched.
 
-Whoever may call the door can name addresses at the vendor's host. So few are asked at once and in a
-minute, few callbacks wait for them, an address that gave nothing is left alone for a while, and
-what proved good is never given up for what did not. Beyond a bound the answer is that it cannot be
-had now, and the vendor asks again.
+Any caller can name addresses at the vendor's host. So few are fetched at once and per minute, few
+callbacks wait for them, an address that failed is not fetched again for a while, and a certificate
+that has verified a callback is never evicted for one that has not. Beyond a bound the answer is
+503, and the vendor repeats its callback.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from services.runtime.observability import logs
 FETCH_TIMEOUT_S = 5.0
 BYTES_MAX = 64 * 1_024
 CACHED_MAX = 32  # a vendor has a handful; an attacker may name many
-FETCHES_MAX = 4  # addresses at once
-FETCHES_PER_S = 0.5  # and in the long run, so that no flood is passed on to the vendor
-WAITING_MAX = 100  # callbacks
-RETRY_AFTER_S = 30.0  # before an address that gave nothing is asked again
+FETCHES_MAX = 4  # at once
+FETCHES_PER_S = 0.5  # in the long run, so that no flood is passed on to the vendor
+WAITING_MAX = 100  # callbacks that wait
+RETRY_AFTER_S = 30.0  # before an address that failed is fetched again
 FAILED_MAX = 1_000
-REFRESH_AFTER_S = 60 * 60.0  # before one that is held, and is not good, is asked for again
+REFRESH_AFTER_S = 60 * 60.0  # before a certificate that verifies nothing is fetched again
 PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
 class CertificateCache:
-    """Used in one event loop. `known` may be read at any time; its contents are PEM as the vendor's
-    host sent them.
+    """Used in one event loop. `known` may be read at any time and holds PEM as the vendor's host
+    sent it.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class CertificateCache:
         self._failed: dict[str, float] = {}  # the oldest first
         self._fetches: dict[
             str, asyncio.Task[bool]
-        ] = {}  # callbacks that wait for the same one fetch it once
+        ] = {}  # callbacks that need the same certificate share one fetch
         self._waiting = 0
         self._rate_limit = TokenBucket(FETCHES_PER_S, burst_s=FETCHES_MAX / FETCHES_PER_S)
         self._log = logs.get("webhooks")
 
     async def fetch(self, url: str) -> bool:
-        """Whether it is known now, as it is at the vendor's. Never raises, and never waits longer
-        than it takes to ask once.
+        """Return whether the certificate is known and current. Never raises, and waits at most for
+        one fetch.
         """
         now = self._clock()
         if url in self.known and now - self._fetched[url] < REFRESH_AFTER_S:
@@ -65,17 +65,17 @@ class CertificateCache:
             return url in self.known
         self._waiting += 1
         try:
-            return await asyncio.shield(fetch_task)  # others wait for it too
+            return await asyncio.shield(fetch_task)  # other callbacks wait for it too
         finally:
             self._waiting -= 1
 
     def mark_proven(self, url: str) -> None:
-        """A callback's signature fitted it: it stays."""
+        """Keep a certificate that has verified a callback."""
         if url in self.known:
             self._proven.add(url)
 
     def _start_fetch(self, url: str, now: float) -> asyncio.Task[bool] | None:
-        """None: not now."""
+        """Start a fetch. None: not now."""
         if (
             len(self._fetches) >= FETCHES_MAX
             or now - self._failed.get(url, float("-inf")) < RETRY_AFTER_S
@@ -119,15 +119,16 @@ class CertificateCache:
             self._fetched[url] = self._clock()
 
     def _evict_one(self) -> None:
-        """The oldest of those that nothing was ever signed by, if there is one."""
+        """Evict the oldest certificate, preferably one that has verified nothing."""
         oldest = min(self.known, key=lambda url: (url in self._proven, self._fetched[url]))
         del self.known[oldest], self._fetched[oldest]
         self._proven.discard(oldest)
 
     async def _read(self, url: str) -> bytes:
-        """Bounded in size, and never unpacked; no redirect leads elsewhere."""
+        """Fetch at most BYTES_MAX, without decoding and without following redirects."""
         if self._client is None:
-            # In a thread, for it reads the authorities of this machine: the door goes on meanwhile.
+            # In a thread, because it reads this machine's certificate authorities while callbacks
+            # go on.
             self._client = await asyncio.to_thread(
                 httpx.AsyncClient, timeout=FETCH_TIMEOUT_S, follow_redirects=False
             )

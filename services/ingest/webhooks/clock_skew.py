@@ -1,4 +1,4 @@
-"""How far this machine's clock is from the broker's, as each acknowledgement shows. Pure: the
+"""How far this machine's clock is from the broker's, measured at each acknowledgement. Pure: the
 caller has the clocks.
 """
 
@@ -8,9 +8,9 @@ WARN_AGAIN_S = 60.0
 
 
 def skew_seconds(produced_at: float, acknowledged_at: float, logged_at: float) -> float:
-    """Ahead of the broker's clock (behind: negative), in seconds, at least.
+    """Return by how many seconds, at least, this clock is ahead of the broker's (behind: negative).
 
-    The broker stamped the record at some moment between the two of ours. A stamp within them shows
+    The broker stamped the record at some moment between the two of ours. A stamp between them shows
     no skew; one outside shows at least its distance from them. So a slow acknowledgement is never
     taken for a wrong clock.
     """
@@ -20,16 +20,16 @@ def skew_seconds(produced_at: float, acknowledged_at: float, logged_at: float) -
 
 
 class ClockSkewMonitor:
-    """The last one that was measured, and when to report it."""
+    """The last measured skew, and when to report it."""
 
     def __init__(self, warning_s: float) -> None:
         self._warning_s = warning_s
         self._warn_at = float("-inf")
-        self.seconds: float | None = None  # None: no record was stamped by the broker yet
+        self.seconds: float | None = None  # None: the broker has not stamped a record yet
 
     @property
     def warning(self) -> str:
-        """Empty while it is within its bound."""
+        """The warning, or nothing while the skew is within its bound."""
         if self.seconds is None or abs(self.seconds) <= self._warning_s:
             return ""
         side = "ahead of" if self.seconds > 0 else "behind"
@@ -39,7 +39,7 @@ class ClockSkewMonitor:
         self.seconds = seconds
 
     def is_to_be_reported(self, now: float) -> bool:
-        """At most once a minute (`now`: seconds of a clock that never goes back)."""
+        """Return whether to log the warning now: at most once a minute. `now` is a monotonic time."""
         if not self.warning or now < self._warn_at:
             return False
         self._warn_at = now + WARN_AGAIN_S

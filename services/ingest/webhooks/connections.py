@@ -1,9 +1,9 @@
-"""Connections of the door: how long one may take over its headers and over its answers, and how
-many there may be at once.
+"""Connections of the webhook endpoint: how long one may take over its headers and over reading its
+responses, and how many there may be.
 
-Between requests uvicorn's own timer counts, and while a body comes the application's. Whoever takes
-neither a request nor leaves, or leaves his answers unread, is swept once a second; no request has a
-timer of its own.
+Between requests uvicorn's own timer applies, and during a body the application's. Connections that
+send no request and do not close, or do not read their responses, are swept once a second; no
+request has a timer of its own.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from services.ingest.metrics import WEBHOOK_CONNECTIONS, WEBHOOK_CONNECTIONS_CLO
 from services.ingest.webhooks.protocol import HttpConnection
 from services.runtime.observability import logs
 
-DESCRIPTORS_RESERVE = 64  # for Kafka, for logs, for certificates that are fetched
+DESCRIPTORS_RESERVE = 64  # for Kafka, logs, and certificates that are fetched
 
 
 def descriptors_max() -> int:
-    """How many files this process may have open."""
+    """Return how many files this process may have open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 2**31 if soft == resource.RLIM_INFINITY else soft
 
 
 class OpenConnections:
-    """All that are open. Full, one makes room: the oldest without its headers, else the longest
-    idle, else one whose answers are not read, else the one whose body has been coming for longest.
+    """All open connections. When they are full, one is closed: the oldest that awaits its headers,
+    else the longest idle, else one that does not read its responses, else the one whose body has
+    been arriving for longest.
     """
 
     def __init__(
@@ -50,23 +51,21 @@ class OpenConnections:
         self._open = set[HttpConnection]()
         self._waiting = dict[
             HttpConnection, float
-        ]()  # until when; the same wait for all, so the first is the oldest
+        ]()  # their deadlines; all wait equally long, so the first is the oldest
         self._idle = dict[HttpConnection, None]()
-        self._unread = dict[HttpConnection, float]()  # until when their answers may lie here
-        self._reading_bodies = dict[
-            HttpConnection, None
-        ]()  # their bodies, the first that began first
+        self._unread = dict[HttpConnection, float]()  # their deadlines
+        self._reading_bodies = dict[HttpConnection, None]()  # the one that began first is first
         self._closed: Counter[str] = Counter()
         self._log = logs.get("webhooks")
         self._limit = configured_max
         self._bound()
 
     def protocol(self) -> type[asyncio.Protocol]:
-        """What uvicorn makes one of for each connection."""
+        """Return the protocol class that uvicorn instantiates for each connection."""
         return type("BoundConnection", (HttpConnection,), {"open_connections": self})
 
     def admit(self, connection: HttpConnection) -> bool:
-        """Whether there is room for it."""
+        """Return whether there is room for the connection."""
         if len(self._open) >= self._limit and not self._make_room():
             self._closed["full"] += 1
             return False
@@ -80,15 +79,15 @@ class OpenConnections:
         self.input_ended(connection)
 
     def input_ended(self, connection: HttpConnection) -> None:
-        """It asks nothing more. It counts until it is closed: perhaps it does not read its last
-        answer.
+        """The connection sends nothing more. It counts until it is closed: it may not have read its
+        last response.
         """
         self._waiting.pop(connection, None)
         self._idle.pop(connection, None)
         self._reading_bodies.pop(connection, None)
 
     def expect_headers(self, connection: HttpConnection) -> None:
-        """For its headers. Whoever waits already gets no more time."""
+        """Start the time for headers. A connection that waits already gets no more time."""
         if connection in self._open and connection not in self._waiting:
             self._waiting[connection] = self._clock() + self._wait_s
 
@@ -96,7 +95,7 @@ class OpenConnections:
         self._waiting.pop(connection, None)
 
     def body_started(self, connection: HttpConnection) -> None:
-        """Its body, if it has one."""
+        """The request's headers are complete; a body may follow."""
         if connection in self._open:
             self._reading_bodies[connection] = None
 
@@ -104,7 +103,7 @@ class OpenConnections:
         self._reading_bodies.pop(connection, None)
 
     def request_ended(self, connection: HttpConnection) -> None:
-        """It was answered, and may ask again."""
+        """The request was answered; the connection is idle."""
         if connection in self._open:
             self._idle[connection] = None
 
@@ -132,12 +131,14 @@ class OpenConnections:
         connection.transport.abort()
 
     def report(self) -> None:
-        """About once a second: closes whoever takes too long, and says what was closed since."""
+        """Close connections that take too long, and report what was closed since the last call.
+        Called about once a second.
+        """
         now = self._clock()
         while (connection := next(iter(self._waiting), None)) is not None and self._waiting[
             connection
         ] <= now:
-            if connection.is_answering:  # it is not read from meanwhile
+            if connection.is_answering:  # it is not read from while it is being answered
                 self.headers_received(connection)
                 self.expect_headers(connection)
             else:
@@ -154,8 +155,8 @@ class OpenConnections:
         WEBHOOK_CONNECTIONS.set(len(self._open))
 
     def _sweep_unread(self, now: float) -> None:
-        """An answer is small: what of it does not fit into the system's buffers lies here only when
-        nobody reads.
+        """Close connections that do not read. A response is small: it stays in our buffer only
+        while nobody reads.
         """
         for connection in self._open:
             if not connection.has_unread:
@@ -168,7 +169,7 @@ class OpenConnections:
             self._close(connection, "unread")
 
     def _bound(self) -> None:
-        """By what the process may have open now, which can be changed while it runs."""
+        """Set the limit from the open-file limit, which can change while the process runs."""
         limit = max(1, min(self._configured_max, self._descriptors() - DESCRIPTORS_RESERVE))
         if limit < self._configured_max and limit != self._limit:
             self._log.warning(
@@ -179,7 +180,7 @@ class OpenConnections:
         self._limit = limit
         try:
             os.close(os.dup(2))
-        except OSError as error:  # whoever connects is dropped by the event loop without a word
+        except OSError as error:  # the event loop drops new connections without logging it
             self._log.error(
                 "no file descriptor is left", open=len(self._open), error=error.strerror
             )

@@ -1,6 +1,4 @@
-"""HTTP/1.1 on one connection, by httptools and uvicorn: every callback of theirs is bounded
-here.
-"""
+"""HTTP/1.1 on one connection, by httptools and uvicorn, with every parser callback bounded."""
 
 from __future__ import annotations
 
@@ -19,26 +17,24 @@ if TYPE_CHECKING:
     from services.ingest.webhooks.connections import OpenConnections
 
 HEADERS_BYTES_MAX = 64 * 1_024
-# a line of 4 bytes costs about 150 bytes as Python objects; trailer lines count in the same way
+# A line of 4 bytes costs about 150 bytes as Python objects; trailer lines count in the same way.
 HEADER_LINES_MAX = 100
-TRAILERS_BYTES_MAX = 8 * 1_024  # trailers are read past and never kept
+TRAILERS_BYTES_MAX = 8 * 1_024  # trailers are parsed and never kept
 TARGET_BYTES_MAX = 8 * 1_024  # of a request line: the path with its query
 PIPELINED_MAX = 16  # requests that wait behind the one that is being answered
-REQUEST_BYTES_MAX = (
-    8 * MIB
-)  # as sent: a body in small chunks is larger than the body, and what stands behind it counts
+REQUEST_BYTES_MAX = 8 * MIB  # as sent, with the framing of chunks and what follows the body
 CONNECTION_CLOSE = b"content-length: 0\r\nconnection: close\r\n\r\n"
 FIELDS_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + CONNECTION_CLOSE
 BODY_TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\n" + CONNECTION_CLOSE
 TARGET_TOO_LONG = b"HTTP/1.1 414 URI Too Long\r\n" + CONNECTION_CLOSE
 SILENT_LOGGER = logging.getLogger(
     "uvicorn.connections"
-)  # a line for each request of nonsense would let strangers fill the log
+)  # a line for each malformed request would let unauthenticated callers fill the log
 SILENT_LOGGER.setLevel(logging.ERROR)
 
 
 class LimitExceededError(Exception):
-    """Raised in a parser's callback: the request passes one of the limits above. It ends the
+    """Raised in a parser callback when the request exceeds one of the limits above. It ends the
     parser.
     """
 
@@ -48,25 +44,24 @@ class LimitExceededError(Exception):
 
 
 class PipelineFullError(Exception):
-    """Raised in a parser's callback: more requests were sent at once than may wait."""
+    """Raised in a parser callback when more requests were pipelined than may wait."""
 
 
 class HttpConnection(HttpToolsProtocol):
-    """One of them.
+    """One connection.
 
-    What bounds the input of each callback, and so the Python objects that it becomes:
+    What bounds the input of each parser callback, and so the Python objects that it becomes:
 
-    - `data_received`: a read of the event loop (256 KB); between two of them nothing is kept but
-      what is listed below
-    - `on_message_begin`: PIPELINED_MAX; the requests before are answered, then the connection is
+    - `data_received`: one read of the event loop (256 KB); between two reads only the following is
+      kept
+    - `on_message_begin`: PIPELINED_MAX; earlier requests are answered, then the connection is
       closed
     - `on_url`: TARGET_BYTES_MAX
-    - `on_header`, headers: HEADER_LINES_MAX and HEADERS_BYTES_MAX; the time by `OpenConnections`
-    - `on_header`, trailers: the same number of lines, and TRAILERS_BYTES_MAX; none is kept or can
-      replace a header
-    - `on_body`: HIGH_WATER_LIMIT until the application takes it; then the bounds of `Bodies`
-    - chunk headers and extensions: nothing is kept of them; REQUEST_BYTES_MAX bounds a request as
-      it was sent
+    - `on_header`, headers: HEADER_LINES_MAX and HEADERS_BYTES_MAX; their time by `OpenConnections`
+    - `on_header`, trailers: the same number of lines, and TRAILERS_BYTES_MAX; no trailer is kept or
+      replaces a header
+    - `on_body`: HIGH_WATER_LIMIT until the application takes it, then the bounds of `RequestBodies`
+    - chunk headers and extensions: none is kept; REQUEST_BYTES_MAX bounds a request as it was sent
     """
 
     open_connections: ClassVar[OpenConnections]
@@ -80,19 +75,19 @@ class HttpConnection(HttpToolsProtocol):
         self._bytes = self._chunk = 0
         self._trailer_lines = self._trailer_fields_bytes = self._trailer_bytes = 0
         self._current_cycle: RequestResponseCycle | None = (
-            None  # of several that were sent at once: uvicorn knows the last
+            None  # of pipelined requests uvicorn knows only the last
         )
 
     @property
     def is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = (
             self.cycle
-        )  # None before the first request, whatever uvicorn's types say
+        )  # uvicorn's types omit the None before the first request
         return cycle is not None and not cycle.response_complete
 
     @property
     def _is_input_over(self) -> bool:
-        """Whether nothing of what comes is parsed any more."""
+        """Whether further input is ignored."""
         return self._ignores_input or self.transport.is_closing()
 
     @property
@@ -111,7 +106,9 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_lost(exc)
         if self._current_cycle is not None:
             self._current_cycle.disconnected = (
-                True  # or what it says to nobody would be told as a defect, at a stranger's will
+                # else a response that nobody receives would be logged as a defect, at a caller's
+                # will
+                True
             )
 
     @override
@@ -126,9 +123,7 @@ class HttpConnection(HttpToolsProtocol):
         self._feed(data)
         if self._is_input_over:
             return
-        if (
-            self._is_in_trailers
-        ):  # a line without an end is not reported by the parser, which keeps it
+        if self._is_in_trailers:  # the parser keeps a line without an end, and does not report it
             self._trailer_bytes += (
                 self._chunk if self._was_in_trailers else self._chunk - 1 - data.rfind(b"\n")
             )
@@ -138,12 +133,12 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(FIELDS_TOO_LARGE)
         elif (
             self._is_in_headers or not self.is_answering
-        ):  # of what was answered bytes may still come, or blank lines
+        ):  # bytes or blank lines of an answered request may still arrive
             self.open_connections.expect_headers(self)
 
     def _feed(self, data: bytes) -> None:
-        """As uvicorn's `data_received`, but for upgrades: it would drop the body of a request that
-        offers one.
+        """Parse as uvicorn's `data_received` does, except for upgrades: uvicorn would drop the body
+        of a request that offers one.
         """
         try:
             self.parser.feed_data(data)
@@ -160,11 +155,11 @@ class HttpConnection(HttpToolsProtocol):
             return
         self._feed_without_upgrade(
             remainder
-        )  # not while an error is handled: it would become the cause of the next one
+        )  # outside the handler: the error would become the cause of the next one
 
     def _feed_without_upgrade(self, remainder: bytes) -> None:
-        """An upgrade that a server does not know is ignored (RFC 9110, 7.8); httptools cannot be
-        told so.
+        """Parse the request again without its upgrade offer. A server ignores an upgrade that it
+        does not know (RFC 9110, 7.8), which httptools cannot be configured to do.
         """
         head = without_upgrade(
             self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers
@@ -191,8 +186,8 @@ class HttpConnection(HttpToolsProtocol):
 
     @override
     def on_header(self, name: bytes, value: bytes) -> None:
-        """As uvicorn's, without a call of it for each line: that alone is a percent of the
-        endpoint's time.
+        """Keep a header. It replaces uvicorn's method instead of calling it for each line, which
+        alone costs a percent of the endpoint's time.
         """
         if not self._is_in_headers:
             self._trailer_lines += 1
@@ -212,14 +207,14 @@ class HttpConnection(HttpToolsProtocol):
 
     @override
     def on_headers_complete(self) -> None:
-        if self._bytes > HEADERS_BYTES_MAX:  # perhaps with some of the body
+        if self._bytes > HEADERS_BYTES_MAX:  # the count may include some of the body
             size = len(self.url) + sum(len(name) + len(text) + 4 for name, text in self.headers)
             if size > HEADERS_BYTES_MAX:
                 raise LimitExceededError(FIELDS_TOO_LARGE)
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise ValueError("this is no proxy")
-            return  # `_feed_without_upgrade` comes here again
+            return  # `_feed_without_upgrade` calls this again
         self._is_in_headers = False
         self.open_connections.headers_received(self)
         is_first = not self.is_answering
@@ -229,11 +224,9 @@ class HttpConnection(HttpToolsProtocol):
         self.open_connections.body_started(self)
 
     def on_chunk_header(self) -> None:
-        """Until a byte of the body comes, this may have been the last chunk, and trailers
-        follow.
-        """
+        """Expect trailers: until a byte of the body arrives, this may have been the last chunk."""
         self._is_in_trailers, self._trailer_bytes = True, 0
-        self._was_in_trailers = False  # what was read before it in this read is a body
+        self._was_in_trailers = False  # what preceded it in this read is body
 
     @override
     def on_body(self, body: bytes) -> None:
@@ -243,14 +236,14 @@ class HttpConnection(HttpToolsProtocol):
     @override
     def on_message_complete(self) -> None:
         if self._is_in_headers:
-            return  # of an upgrade, which is parsed anew
+            return  # of an upgrade, which is parsed again
         self._is_in_trailers = False
         self.open_connections.body_received(self)
         super().on_message_complete()
 
     def _refuse(self, answer: bytes) -> None:
-        """Empty: 400. Requests that came whole before it are answered first, each in its turn, and
-        this one is not.
+        """Send the response (empty: 400) and close. Requests that arrived completely before this
+        one are answered first.
         """
         self.open_connections.refuse(self, "large" if answer else "nonsense")
         if self._finish_and_close():
@@ -262,11 +255,11 @@ class HttpConnection(HttpToolsProtocol):
             super().send_400_response("this is no HTTP/1.1 request")
 
     def _finish_and_close(self) -> bool:
-        """Whether requests are left to be answered. Nothing more is read, and the last answer
-        closes the connection.
+        """Return whether earlier requests remain to be answered. Then nothing more is read, and the
+        last response closes the connection.
         """
         if self.pipeline and self.cycle.more_body:
-            self.pipeline.popleft()  # it did not come whole
+            self.pipeline.popleft()  # it did not arrive completely
         elif not self.is_answering or (not self._is_in_headers and self.cycle.more_body):
             return False
         last = self.pipeline[0][0] if self.pipeline else self._current_cycle

@@ -1,7 +1,7 @@
-"""Records of the door into Kafka, each awaited until it is acknowledged by all in-sync replicas.
+"""Publishes the endpoint's records to Kafka; each is awaited until all in-sync replicas have it.
 
-One thread polls the producer; acknowledgements cross into the event loop in batches, one wake-up
-for many.
+One thread polls the producer. Acknowledgements cross into the event loop in batches, with one
+wake-up for many.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EXPIRY_CHECK_S = 0.1
 
 
 class Acknowledgement(NamedTuple):
-    """The end of one record, as the polling thread hands it to the event loop."""
+    """The result of one record, handed from the polling thread to the event loop."""
 
     since: float
     future: asyncio.Future[None]
@@ -41,15 +41,11 @@ class Acknowledgement(NamedTuple):
 
 
 class CallbackNotAcknowledgedError(Exception):
-    """Kafka does not take the record now, or nobody knows whether it has: the sender shall come
-    again.
-    """
+    """Kafka did not acknowledge the record: it may have it or not, and the sender must repeat it."""
 
 
 class CallbackPublisher:
-    """Used in one event loop. `on_fatal` is called there when the producer will never send
-    again.
-    """
+    """Used in one event loop. `on_fatal` is called there when the producer has failed for good."""
 
     def __init__(
         self,
@@ -77,7 +73,7 @@ class CallbackPublisher:
         self._wall, self._skew = wall, ClockSkewMonitor(skew_warning_s)
         self._is_woken = self._stopping = False
         self._needs_probe = (
-            False  # the client lost all its connections: it is asked, also when nobody publishes
+            False  # the client lost all connections: probe, even while nobody publishes
         )
         self._problem: str | None = "starting: Kafka has not answered yet"
         self._fatal: str | None = None
@@ -93,7 +89,7 @@ class CallbackPublisher:
 
     @property
     def degraded(self) -> str:
-        """What is not as it should be although records are acknowledged; empty: nothing."""
+        """A warning that does not stop publishing; empty when there is none."""
         return self._skew.warning
 
     @property
@@ -101,8 +97,9 @@ class CallbackPublisher:
         return self._fatal is None and self._thread.is_alive()
 
     def publish(self, output: Output) -> asyncio.Future[None]:
-        """Done when it is durable; fails with CallbackNotAcknowledgedError. Raises it too, when there is
-        no use in waiting.
+        """Return a future that ends when the record is durable, or fails with
+        CallbackNotAcknowledgedError. Raises that error at once while Kafka is known to be
+        unavailable.
         """
         if self._problem is not None or self._fatal is not None:
             raise CallbackNotAcknowledgedError(self.problem)
@@ -121,9 +118,7 @@ class CallbackPublisher:
         return future
 
     async def close(self, seconds: float) -> None:
-        """What was produced is given its time; whoever waited for it has been answered or is
-        answered now.
-        """
+        """Flush for so many seconds, then end the thread."""
         self._sweeper.cancel()
         await asyncio.to_thread(self._producer.flush, seconds)
         self._stopping = True
@@ -143,7 +138,7 @@ class CallbackPublisher:
             self._producer.poll(POLL_S)
 
     def _probe(self) -> None:
-        """Whether Kafka answers, and has the topic: asked only while that is in doubt."""
+        """Check whether Kafka answers and has the topic. Called only while that is in doubt."""
         try:
             found = self._producer.list_topics(self._topic, timeout=PROBE_INTERVAL_S).topics[
                 self._topic
@@ -186,7 +181,7 @@ class CallbackPublisher:
     # In the event loop.
 
     def _settle(self) -> None:
-        self._is_woken = False  # before the look: what comes from now on wakes us again
+        self._is_woken = False  # before the queue is read: later acknowledgements wake us again
         oldest: float | None = None
         skew: float | None = None
         while self._acknowledged:
@@ -195,7 +190,7 @@ class CallbackPublisher:
                 oldest = since if oldest is None else oldest
                 skew = found
             if future.done():
-                continue  # it waited too long, and its sender was told so
+                continue  # it waited too long and was answered with 503
             if error is None:
                 future.set_result(None)
             else:
@@ -217,8 +212,8 @@ class CallbackPublisher:
             )
 
     async def _sweep(self) -> None:
-        """Gives up on what waits too long, and says so until Kafka answers again: nobody else shall
-        wait in vain.
+        """Fail records that waited too long, and refuse new ones until Kafka answers again, so that
+        no other caller waits in vain.
         """
         while True:
             await asyncio.sleep(EXPIRY_CHECK_S)

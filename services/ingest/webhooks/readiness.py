@@ -1,5 +1,5 @@
-"""Whether the webhook endpoint can keep callbacks: at its health server, and in the log once a
-minute and cause.
+"""Reports whether callbacks can be published: at the health server, and in the log once a minute
+per cause.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ class WebhookReadiness:
         self._log = logs.get("webhooks")
 
     def check(self) -> None:
-        """A producer that ended lets the health server's time run out."""
+        """Update the health server. Once the producer has ended, no heartbeat reaches it and /livez
+        fails.
+        """
         if self._publisher.is_alive:
             self._health.beat()
         problem = self._publisher.problem

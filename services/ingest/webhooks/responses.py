@@ -1,4 +1,4 @@
-"""What the door says to a caller."""
+"""The HTTP responses of the webhook endpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 
 
 class WebhookResponse(NamedTuple):
-    """What a caller is told."""
+    """A response, ready to be sent."""
 
     status: int
     headers: RawHeaders
@@ -18,7 +18,7 @@ class WebhookResponse(NamedTuple):
 
 
 class ProblemError(Exception):
-    """A refusal, as RFC 9457 wants it."""
+    """A refusal as problem details (RFC 9457)."""
 
     def __init__(self, status: HTTPStatus, detail: str, **headers: str) -> None:
         super().__init__(detail)
@@ -38,7 +38,7 @@ class ProblemError(Exception):
 
 
 def accepted(body: bytes) -> WebhookResponse:
-    """What a vendor reads as: it is kept."""
+    """Return the response that a vendor reads as success."""
     return WebhookResponse(
         200,
         [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))],

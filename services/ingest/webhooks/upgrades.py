@@ -1,4 +1,4 @@
-"""A request that offers another protocol, as it would have been sent without the offer."""
+"""A request that offers a protocol upgrade, rewritten without the offer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OFFERS = frozenset({b"upgrade", b"http2-settings"})
 def without_upgrade(
     method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
 ) -> bytes:
-    """The request's head, ready to be parsed. Headers that frame the body stay as they were."""
+    """Return the request's head, ready to be parsed. Headers that frame the body stay as they were."""
     lines = [b"%s %s HTTP/%s" % (method, target, version.encode())]
     for name, value in headers:
         if name == b"connection":
