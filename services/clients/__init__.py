@@ -1,1 +1,1 @@
-"""Vendors that are asked over HTTP: thin, typed, signed where they want it."""
+"""Clients of vendors' HTTP APIs: thin, typed, and signed where the vendor requires it."""

@@ -1,4 +1,6 @@
-"""HTTP to one vendor, within bounds: its pace, the time and size of an answer, no way elsewhere."""
+"""An HTTP client with bounds: on its request rate, on the time and size of a response, and on
+redirects, which are not followed.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from typing_extensions import override
 
 from services.runtime.version import CODE_VERSION
 
-TIMEOUT_S = 10.0  # for a connection, and for each part of an answer
-RESPONSE_MAX_S = 30.0  # for all of it
+TIMEOUT_S = 10.0  # for a connection, and for each read
+RESPONSE_MAX_S = 30.0  # for the whole response
 RESPONSE_BYTES_MAX = 16 * 2**20
 PER_SECOND = 1.0
 ETAG_CHARS_MAX, ETAGS_MAX = 256, 4
@@ -22,7 +24,7 @@ NOT_MODIFIED = httpx.codes.NOT_MODIFIED
 
 
 def is_usable_etag(text: str) -> bool:
-    """An ETag that a request can carry back."""
+    """Return whether a request can carry the ETag back."""
     return 0 < len(text) <= ETAG_CHARS_MAX and text.isascii() and text.isprintable()
 
 
@@ -37,16 +39,18 @@ class ResponseTooLargeError(MalformedResponseError):
 
 
 class NotModifiedError(Exception):
-    """All that was asked for is as it was the last time."""
+    """All that was requested is unchanged since the last time (304)."""
 
 
 class PartlyNotModifiedError(Exception):
-    """Of several requests of one page only some were answered: without tags they all are."""
+    """Only some of a page's requests were answered with 304. Without ETags all of them are answered
+    in full.
+    """
 
 
 class DeadlineBackend(httpcore.SyncBackend):
-    """Connections whose reads and writes all end at `until` (monotonic), however little each of
-    them brings.
+    """A network backend whose reads and writes all end at `until` (monotonic), however few bytes
+    each of them brings.
     """
 
     def __init__(self) -> None:
@@ -74,7 +78,7 @@ class DeadlineBackend(httpcore.SyncBackend):
 
 
 class DeadlineStream(httpcore.NetworkStream):
-    """One of them."""
+    """A connection of a DeadlineBackend."""
 
     def __init__(self, inner: httpcore.NetworkStream, network: DeadlineBackend) -> None:
         self._inner, self._network = inner, network
@@ -109,8 +113,8 @@ class DeadlineStream(httpcore.NetworkStream):
 
 
 class BoundedHttpClient(httpx.Client):
-    """Of one source, in one thread at a time. Redirects are not followed; TLS is verified, as httpx
-    does.
+    """An httpx client for one API, used in one thread at a time. Redirects are not followed; TLS is
+    verified, as httpx does.
     """
 
     def __init__(
@@ -136,13 +140,13 @@ class BoundedHttpClient(httpx.Client):
         self._answers = 0
         self._network = DeadlineBackend()
         for transport in (self._transport, *self._mounts.values()):
-            if isinstance(transport, httpx.HTTPTransport):  # it offers no way to say it
+            if isinstance(transport, httpx.HTTPTransport):  # httpx has no parameter for it
                 transport._pool._network_backend = self._network  # noqa: SLF001 - a test of headers that drip watches it
         self.tags: dict[str, str] = {}
 
     def begin_page(self, tags: Mapping[str, str]) -> None:
-        """A page, of which these tags (ETag by address) were told the last time. Then `tags` are
-        those of this time.
+        """Begin a page with the ETags (by address) of the last time. `tags` then collects those of
+        this time.
         """
         self._known, self.tags, self._answers = tags, {}, 0
 
@@ -166,7 +170,7 @@ class BoundedHttpClient(httpx.Client):
 
     @staticmethod
     def _bounded(answer: httpx.Response, until: float) -> httpx.Response:
-        """Read whole, as far as it may go."""
+        """Return the response with its body read, or raise at a bound."""
         try:
             if answer.headers.get("content-encoding", "identity").lower() != "identity":
                 raise MalformedResponseError("the answer is encoded, which was not asked for")
@@ -181,7 +185,7 @@ class BoundedHttpClient(httpx.Client):
             answer.close()
         headers = [
             it for it in answer.headers.raw if it[0].lower() != b"transfer-encoding"
-        ]  # which may be any bytes
+        ]  # header bytes stay as they are
         return httpx.Response(
             answer.status_code, headers=headers, content=bytes(body), request=answer.request
         )

@@ -15,17 +15,17 @@ import httpx
 import orjson
 
 PER_PAGE_MAX = 100
-PAGE_BYTES_MAX = 32 * 2**20  # of a page of large orders; beyond it somebody else answers
+PAGE_BYTES_MAX = 32 * 2**20  # of a page of large orders
 ORDER_BYTES_MAX = 2**20 - 16 * 1_024  # what a record can hold
 ORDER_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 def signature(method: str, host: str, path: str, *, query: str, body: bytes, secret: str) -> str:
-    """Base64 of the HMAC-SHA256 over method, host, path and, behind a question mark that always
-    stands, the query of a GET or the body of anything else.
+    """Return the base64 of the HMAC-SHA256 over method, host, path, a question mark that is always
+    there, and the query of a GET or the body of anything else.
 
     The vendor's page shows `ohGcFIHF...` for a path with /v9; that is the value without it. The
-    ones in our tests are right.
+    values in our tests are right.
     """
     signed = f"{method} {host}{path}?".encode() + (query.encode() if method == "GET" else body)
     return base64.b64encode(hmac.digest(secret.encode(), signed, "sha256")).decode()
@@ -33,8 +33,8 @@ def signature(method: str, host: str, path: str, *, query: str, body: bytes, sec
 
 @dataclass(frozen=True, slots=True)
 class TicketEvolution:
-    """Raises httpx.HTTPError, or ValueError when an answer makes no sense; its text quotes nothing
-    of the answer.
+    """Methods raise httpx.HTTPError, or ValueError for a malformed response; its text quotes
+    nothing of the response.
     """
 
     http: httpx.Client
@@ -52,7 +52,9 @@ class TicketEvolution:
         direct_buyer_type: str = "",
         updated_since: str = "",
     ) -> list[Any]:
-        """One page of them, as the vendor sorts them. Some may be odd, but not all."""
+        """Return one page of orders in the vendor's order. Some of them may be malformed, but not
+        all.
+        """
         wanted = {
             "state": state,
             "type": kind,
@@ -72,7 +74,9 @@ class TicketEvolution:
         return orders
 
     def order(self, order_id: str) -> bytes:
-        """One order, byte for byte. The id is the right part of the number that people see."""
+        """Return one order, byte for byte. The id is the right part of the number that
+        people see.
+        """
         if not ORDER_ID.fullmatch(order_id):
             raise ValueError("an order's id is a number")
         body = self._get(f"/v9/orders/{order_id}", {}, ORDER_BYTES_MAX)
@@ -81,7 +85,7 @@ class TicketEvolution:
         return body
 
     def _get(self, path: str, query: Mapping[str, str], bytes_max: int = PAGE_BYTES_MAX) -> bytes:
-        """What is signed is read back from the request that is sent: sorted by name, blanks as plus
+        """Sign what is read back from the request that will be sent: sorted by name, blanks as plus
         signs, no port.
         """
         request = self.http.build_request(
@@ -111,7 +115,7 @@ def _parsed_json(body: bytes) -> object:
         return orjson.loads(body)
     except ValueError:
         pass
-    try:  # half of a character somewhere costs only the order where it stands
+    try:  # a lone surrogate costs only the order in which it is
         return json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise ValueError("the answer is no JSON") from None
@@ -122,6 +126,6 @@ def _refuse_constant(_constant: str) -> NoReturn:
 
 
 def order_id_of(order: object) -> str:
-    """Its id as text; empty when it has none."""
+    """Return the order's id as text; empty when it has none."""
     found = str(order.get("id", "")) if isinstance(order, dict) else ""
     return found if ORDER_ID.fullmatch(found) else ""

@@ -21,7 +21,7 @@ class CallbackUnreadable(Poison):
 
 
 class CallbackTypeUnknown(Poison):
-    """A well-formed callback that is not about an order, or whose type this release does not know."""
+    """A well-formed callback that is not about an order, or of a type that is unknown here."""
 
     code = "ingest-callback-foreign"
     next_step = (
@@ -93,7 +93,7 @@ class TooManyFacts(Poison):
 
 
 class CallbackKept(Poison):
-    """A callback that was kept because no release acted on its kind, and that an operator replays."""
+    """A callback that was kept, as no release acted on its kind, and that an operator replays."""
 
     code = "ingest-callback-kept"
     next_step = (

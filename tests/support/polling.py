@@ -83,8 +83,8 @@ class Poller:
 
     def await_results(self) -> None:
         until = time.monotonic() + WAIT_S
-        while self.workers.busy - {answer.ask.poll.slug for result in self.workers.results}:
-            assert time.monotonic() < until, "a vendor was asked, and nothing came of it"
+        while self.workers.busy - {result.request.config.slug for result in self.workers.results}:
+            assert time.monotonic() < until, "a vendor was polled, and no result came"
             time.sleep(0.005)
 
     def settle(self) -> list[Record]:

@@ -1,1 +1,1 @@
-"""What operators look at and change: the commands of ingest in `stubline`."""
+"""What operators use: the commands of ingest in `stubline`."""

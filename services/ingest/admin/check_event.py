@@ -1,6 +1,4 @@
-"""An event of a storefront, judged before it is sent: by the very code that would judge it
-after.
-"""
+"""Checks a storefront's event before it is published, by the code that will parse it afterwards."""
 
 from __future__ import annotations
 
@@ -35,13 +33,13 @@ Headers = list[tuple[str, bytes | None]]
 
 
 class NotAnEventFileError(ValueError):
-    """It holds nothing that could be sent: the message says what it may hold."""
+    """The file holds nothing that could be published. The message names what it may hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventDraft:
-    """One record as it would be sent. `supplied`: what the file left out and was filled in, so that
-    the rest can be judged.
+    """A record as it would be published. `supplied` names what was missing in the file and filled
+    in, so that the rest can be checked.
     """
 
     key: str
@@ -55,8 +53,8 @@ class EventDraft:
 
 @dataclass(frozen=True, slots=True)
 class EventCheck:
-    """`fault`: the dead letter that it would become. `warnings`: what is taken, and hardly
-    meant.
+    """`fault` is the dead letter that the event would become; `warnings` are about what is accepted
+    and probably a mistake.
     """
 
     draft: EventDraft
@@ -66,14 +64,12 @@ class EventCheck:
 
 
 def to_bytes(text: str) -> bytes:
-    r"""Half a character (`\ud800`) too, so that whoever judges the record says what is wrong with
-    it.
-    """
+    r"""Encode a lone surrogate (`\ud800`) too, so that the parser of the record names the fault."""
     return text.encode("utf-8", "surrogatepass")
 
 
 def draft_from(text: bytes, key: str | None) -> EventDraft:
-    """From a file: an order, a structured CloudEvent, or a record as `kcat -J` writes it. Raises
+    """Read a file: an order, a structured CloudEvent, or a record as `kcat -J` writes it. Raises
     NotAnEventFileError.
     """
     try:
@@ -134,7 +130,7 @@ def _from_kcat(record: Mapping[str, Any], key: str | None) -> EventDraft:
 
 
 def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of a structured event; empty, when it is no object."""
+    """Return the data of a structured event; empty when it is not an object."""
     given, encoded = event.get("data"), event.get("data_base64")
     if isinstance(encoded, str):
         with suppress(ValueError, RecursionError):
@@ -151,7 +147,7 @@ def _missing(key: str | None) -> tuple[str, ...]:
 
 
 def check(draft: EventDraft, now: datetime) -> EventCheck:
-    """What ingest would make of it: nothing is sent, and no server is asked."""
+    """Return what ingest would make of the event. Nothing is published, and no server is needed."""
     if len(draft.value) > RECORD_BYTES_MAX:
         return EventCheck(
             draft,
@@ -196,7 +192,9 @@ def _warnings(draft: EventDraft, callback: ParsedCallback, now: datetime) -> Ite
 
 
 def _newest_time(callback: ParsedCallback) -> datetime | None:
-    """By the order's own clock. What other sources say is not versioned by a time alone."""
+    """Return the newest time by the order's own clock. Facts of other sources are not versioned by
+    a time alone.
+    """
     try:
         return max(
             (datetime.fromisoformat(it.version.partition("/")[0]) for it in callback.facts),
@@ -207,7 +205,9 @@ def _newest_time(callback: ParsedCallback) -> datetime | None:
 
 
 def _unread_fields(value: bytes) -> Iterator[str]:
-    """Fields inside an order that nobody reads: a misspelt `recipient` would be no gift."""
+    """Yield a warning for each field of an order that is not read: a misspelt `recipient` would be
+    no gift.
+    """
     try:
         document = json.loads(value)
     except (ValueError, RecursionError):

@@ -1,5 +1,5 @@
-"""`stubline sources` and `stubline check-event`: what the door and the worker would make of a file.
-They need no server.
+"""`stubline sources` and `stubline check-event`: check a sources file, or a storefront's event,
+without any server.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ sources = typer.Typer(
 app.add_typer(sources, name="sources")
 app.add_typer(cli_incidents.app, name="incidents")
 
-EVENT_BYTES_MAX = 16 * MIB  # twice the largest record: a record of `kcat -J` is escaped
+EVENT_BYTES_MAX = 16 * MIB  # twice the largest record, because `kcat -J` escapes it
 COLUMNS = ("source", "kind", "state", "path", "secrets", "rate_max", "poll", "why")
 File = Annotated[
     Path | None,
@@ -42,14 +42,14 @@ File = Annotated[
 
 @sources.command("list")
 def list_sources(*, file: File = None, as_json: AsJson = False) -> None:
-    """Every source of the file, and where its secrets are. Never what they are."""
+    """List every source of the file and where its secrets are, never what they are."""
     _print_sources(_read(file), as_json=as_json)
 
 
 @sources.command("check")
 def check_sources(*, file: File = None, as_json: AsJson = False) -> None:
-    """As the door would start with it. Exit code 1: a source would not be served or polled; 78: the
-    door would not start.
+    """Check the file as the webhook endpoint reads it. Exit code 1: a source would not be served or
+    polled; 78: the endpoint would not start.
     """
     found = _read(file)
     _print_sources(found, as_json=as_json)
@@ -73,8 +73,8 @@ def check_event(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What ingest would make of an event that a storefront is about to publish. Sends nothing. Exit
-    code 1: a dead letter.
+    """Check what ingest would make of an event before a storefront publishes it. Sends nothing.
+    Exit code 1: a dead letter.
     """
     try:
         text = _content(file)
@@ -178,7 +178,7 @@ def _row(config: SourceConfig, settings: IngestSettings, warning: str | None) ->
 
 
 def poll_address(config: SourceConfig) -> str:
-    """Where it is asked for what its callbacks lost."""
+    """Return where the source is polled."""
     if config.poll_refusal is not None:
         return "refused"
     return config.poll.url if config.poll is not None else ""

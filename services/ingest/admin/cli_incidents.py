@@ -1,5 +1,5 @@
-"""`stubline incidents`: what goes wrong with callbacks, one line for each cause, however often it
-came.
+"""`stubline incidents`: what goes wrong with callbacks, one line per cause, however often it
+happened.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ NEXT_STEP_OF_EVIDENCE = {
     "lines and refunds without moving `date_modified`: its incidents of this kind are no defect. "
     "Else tell who runs the source.",
 }
-NEXT_STEP_OF_KIND = {  # notices that are not about words
+NEXT_STEP_OF_KIND = {  # drift that is not about an unknown word
     "missing-field": "The callbacks were taken, with what stands for it: an order without "
     "`refunds` as never refunded, without "
     "`date_modified_gmt` as changed when it was made, an order, a line or a movement without its "
@@ -171,7 +171,9 @@ def list_incidents(
     ] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Those that happened most often first. Waiting: letters that somebody has to decide about."""
+    """List incidents, the most frequent first. `waiting` counts dead letters that need a
+    decision.
+    """
     with cli_support.connected() as connection:
         found = IncidentQueries(connection).incidents().values()
     rows = [
@@ -195,8 +197,8 @@ def show(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """One incident: what it is, how it was told, what to do, and an example, made safe to look
-    at.
+    """Show an incident: what it is, how it was reported, what to do, and an example, made safe to
+    print.
     """
     with cli_support.connected() as connection:
         reader = IncidentQueries(connection)
@@ -244,8 +246,8 @@ def resolve(
     command_id: CommandId,
     as_json: AsJson = False,
 ) -> None:
-    """Resolves an incident in one of three ways. Without one it says what each would do, and
-    changes nothing.
+    """Resolve an incident in one of three ways. Without a choice, show what each would do and
+    change nothing.
     """
     chosen = [
         method

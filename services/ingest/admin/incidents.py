@@ -1,8 +1,8 @@
 """Incidents as operators read and resolve them.
 
-Resolving is done in parts, each a command in a transaction of its own with its audit row
-(services.runtime.admin.commands). The ids of the later parts follow from the first's, so a command
-that is sent again goes on where it was, and in the end does nothing.
+An incident is resolved in parts, each a command in a transaction of its own with its audit row
+(services.runtime.admin.commands). The ids of later parts are derived from the first's, so a command
+that is sent again continues where it stopped, and in the end does nothing.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ from services.runtime.records import Record
 
 SQL = statements.load(__package__)
 GROUP = "stubline.ingest"
-DEAD_LETTERS_OF_PART, KEPT_OF_PART = 5_000, 100  # a kept callback may be a mebibyte
+DEAD_LETTERS_OF_PART, KEPT_OF_PART = 5_000, 100  # a kept callback may have a mebibyte
 WORDS_MAX = 10
 
 
 class ResolutionMethod(StrEnum):
-    """By what an incident is resolved."""
+    """How an incident is resolved."""
 
     REPLAY = "replay"
     DISCARD = "discard"
@@ -60,7 +60,7 @@ class ResolutionMethod(StrEnum):
 
 
 class ResolutionRequest(NamedTuple):
-    """What an operator asks for."""
+    """What an operator requests."""
 
     incident_id: str
     method: ResolutionMethod
@@ -69,7 +69,7 @@ class ResolutionRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IncidentQueries:
-    """What operators look at. Changes nothing."""
+    """Read-only queries."""
 
     connection: Connection[TupleRow]
 
@@ -82,7 +82,7 @@ class IncidentQueries:
         return found
 
     def words(self, incident: Incident) -> list[Row]:
-        """How it was told, before what varies was folded; the most frequent first."""
+        """Return the original texts, before what varies was folded; the most frequent first."""
         if incident.evidence is Evidence.ORDERS:
             return []
         name = (
@@ -93,7 +93,7 @@ class IncidentQueries:
         return self._rows(name, arguments(incident) | {"limit": WORDS_MAX})
 
     def example(self, incident: Incident) -> bytes:
-        """The bytes of a callback; of an order that has the incident its id."""
+        """Return the bytes of a callback; of an order with conflicting content, the order's id."""
         match incident.evidence:
             case Evidence.DEAD_LETTERS:
                 return AdminQueries(self.connection).letter(UUID(incident.example))["value"] or b""
@@ -103,7 +103,7 @@ class IncidentQueries:
                 return incident.example.encode()
 
     def kept(self, incident: Incident) -> int:
-        """How many of its callbacks are kept, for nobody acted on them."""
+        """Return how many of its callbacks are kept."""
         found = (
             self._rows("count_kept", arguments(incident))
             if incident.evidence is Evidence.DRIFT
@@ -157,13 +157,13 @@ class IncidentQueries:
 
 @dataclass(frozen=True, slots=True)
 class IncidentCommands(AdminCommands):
-    """What resolves incidents."""
+    """Commands that resolve incidents."""
 
     def resolve(
         self, incident_id: str, method: ResolutionMethod, reason: str | None = None
     ) -> CommandResult:
-        """Its details: how many letters or kept callbacks it concerned, by this sending and all
-        before it.
+        """Resolve the incident. The details count the dead letters or kept callbacks that this
+        command concerned, earlier sendings included.
         """
         request, first = ResolutionRequest(incident_id, method, reason), self.command.command_id
         incident = IncidentQueries(self.connection).incidents().get(incident_id)
@@ -187,7 +187,9 @@ class IncidentCommands(AdminCommands):
     def resolve_part(
         self, request: ResolutionRequest, incident: Incident | None, part: int, until: str | None
     ) -> CommandResult:
-        """`until`: what the first part said; later ones leave what came or failed since."""
+        """Resolve one part. `until` is the time of the first part; later parts leave what came or
+        failed since.
+        """
         arguments_of_command = {
             "incident": request.incident_id,
             "how": request.method.value,
@@ -206,7 +208,8 @@ class IncidentCommands(AdminCommands):
         begun = until or self._moment()
         if incident is None and until is None:
             raise IncidentUnknown(request.incident_id)
-        if incident is None:  # all its letters that were given back have ended, for another cause
+        # all its dead letters that were replayed have ended with another cause
+        if incident is None:
             return {"concerned": 0, "goes_on": False, "until": begun}
         refuse_impossible(incident, request.method)
         if incident.evidence is Evidence.DEAD_LETTERS:
@@ -249,7 +252,7 @@ class IncidentCommands(AdminCommands):
 
 
 def resolution_methods(incident: Incident) -> tuple[ResolutionMethod, ...]:
-    """By what it can be resolved."""
+    """Return the methods that apply to the incident's evidence."""
     match incident.evidence:
         case Evidence.DEAD_LETTERS:
             return (ResolutionMethod.REPLAY, ResolutionMethod.DISCARD)
@@ -279,8 +282,8 @@ def arguments(incident: Incident) -> Row:
 
 
 def _kept_as_dead_letter(kept: Row, incident: Incident) -> DeadLetter:
-    """As the runtime gives records back. The topic's id is the callback's own name, so it meets no
-    letter of another one.
+    """Return the callback as a dead letter, which the runtime can replay. Its topic id is made from
+    the callback's key, so it collides with no other record.
     """
     record = Record(
         topic=kept["topic"],

@@ -1,1 +1,1 @@
-"""The sources file: which sources may call, by which secrets, and how they are polled."""
+"""The sources file: which sources may send callbacks, by which secrets, and how they are polled."""

@@ -1,7 +1,7 @@
-"""`[sources.shop.poll]`: how a source is asked for what its callbacks lost.
+"""`[sources.shop.poll]`: how a source is polled for what its callbacks lost.
 
-A mistake is a ConfigurationError, as everywhere in the sources file. Credentials that are not there
-keep this poll alone out.
+A mistake is a ConfigurationError, as everywhere in the sources file. Missing credentials disable
+this poll alone.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def read(
     orders_of: str,
     options: Mapping[str, str],
 ) -> PollConfig:
-    """Raises ConfigurationError, or LookupError when credentials are not there. `referred` reads
-    env:NAME and file:PATH.
+    """Read the section. Raises ConfigurationError, or LookupError when credentials are missing.
+    `dereferenced` reads env:NAME and file:PATH.
     """
     vendor = VENDORS[kind]
     url = address(block.get("url") or vendor.url, where)
@@ -51,7 +51,8 @@ def read(
             raise ConfigurationError(f"{where}: {name} is missing, as env:NAME or file:PATH")
         if name not in vendor.needs and name in block:
             raise ConfigurationError(f"{where}: a {kind} has no {name}")
-    for name in vendor.needs:  # behind all mistakes: a missing one is none of the file
+    # after all checks of the file, because a missing credential is no mistake in it
+    for name in vendor.needs:
         credentials[name] = credential(dereferenced(block[name]), block[name])
     return PollConfig(
         slug,
@@ -72,7 +73,9 @@ def credential(text: str, name: str) -> str:
 
 
 def address(value: object, where: str) -> str:
-    """https, and http only to this machine itself: credentials go with every request."""
+    """Return the address: https, or http to this machine only, because credentials go with every
+    request.
+    """
     error = ConfigurationError(
         f'{where}: url = "https://..." is where its API is, without credentials, ? and #'
     )

@@ -1,28 +1,28 @@
-"""The sources file: which shops may come to the door, and by which secrets they are known.
+"""The sources file: which sources may send callbacks, and by which secrets they are verified.
 
     [sources.shop]
     kind = "woocommerce"
     secrets = ["env:SHOP_SECRET", "file:/run/secrets/shop-new"]
-    rate_max = 500  # callbacks a second; else STUBLINE_INGEST_WEBHOOK_SOURCE_RATE_MAX
+    rate_max = 500  # callbacks per second; default: STUBLINE_INGEST_WEBHOOK_SOURCE_RATE_MAX
 
     [sources.shop-payments]
     kind = "stripe"
     secrets = ["env:STRIPE_SIGNING_SECRET"]
-    orders_of = "shop"  # gateways and fraud checkers: whose orders they speak of
+    orders_of = "shop"  # for gateways and fraud checkers: the source of the orders
 
     [sources.tokyo]
     kind = "woocommerce"
     secrets = ["env:TOKYO_SECRET"]
-    decimals = 2  # of the shop's amounts, where that is not its currency's own number
+    decimals = 2  # of the shop's amounts, if they differ from the currency's
 
-    [sources.shop.poll]  # the worker asks it for what its callbacks lost
+    [sources.shop.poll]  # the worker polls it for what its callbacks lost
     url = "https://shop.example.org"
     key = "env:SHOP_API_KEY"
     secret = "env:SHOP_API_SECRET"
 
-A file is found from the folder of the sources file. Several secrets are valid at once, so that one
-can be replaced without a gap. A mistake in the file stops the door. A secret that is not there, or
-that can be guessed, stops its own source only: the other shops go on.
+Files are relative to the folder of the sources file. Several secrets are valid at once, so that one
+can be replaced without a gap. A mistake in the file stops the webhook endpoint. A secret that is
+missing or can be guessed disables its own source only; the other sources are served.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from services.ingest.vendors.shared.source import Source
 from services.runtime import files as bounded
 from services.runtime.settings import ConfigurationError
 
-WEBHOOK_PATH_PREFIX = "/hooks/"  # before a slug: the path of the door
+WEBHOOK_PATH_PREFIX = "/hooks/"  # precedes a slug in the endpoint's path
 TOP_LEVEL_KEYS, SOURCE_KEYS = (
     ("sources",),
     ("kind", "secrets", "rate_max", "orders_of", "decimals", "poll"),
@@ -60,23 +60,25 @@ REMEDY = "make one with `openssl rand -hex 32`, and give it to the shop too"
 
 @dataclass(frozen=True, slots=True)
 class SourceConfig:
-    """A source that may come to the door."""
+    """A source of the file."""
 
     slug: str
     source: Source
     secrets: tuple[bytes, ...] = field(repr=False)
     refusal: str | None = None  # why it is not served
-    secret_references: tuple[str, ...] = ()  # where its secrets are
-    rate_max: float | None = None  # its own, callbacks a second
-    orders_of: str = ""  # the shop of which a gateway or checker speaks
-    options: Mapping[str, str] = field(default_factory=dict)  # what else its kind asks for
-    poll: PollConfig | None = None  # how it is asked for what its callbacks lost
-    poll_refusal: str | None = None  # why it is not
-    decimals: int | None = None  # of its amounts, where that is not its currency's own number
+    secret_references: tuple[str, ...] = ()  # env:NAME or file:PATH, never the secrets
+    rate_max: float | None = None  # callbacks per second; None: the setting
+    orders_of: str = ""  # the source whose orders a gateway or fraud checker reports on
+    options: Mapping[str, str] = field(default_factory=dict)  # further keys that its kind accepts
+    poll: PollConfig | None = None  # how it is polled for what its callbacks lost
+    poll_refusal: str | None = None  # why it is not polled
+    decimals: int | None = None  # of its amounts, if they differ from the currency's
 
 
 def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, SourceConfig]:
-    """By slug. Raises ConfigurationError, which never quotes a secret."""
+    """Read the file and return its sources by slug. Raises ConfigurationError, which never quotes a
+    secret.
+    """
     try:
         document = bounded.read_toml(path)
     except bounded.FileUnusableError as error:
@@ -92,8 +94,8 @@ def read(path: Path, environment: Mapping[str, str] = os.environ) -> dict[str, S
 
 
 def warnings(configs: Mapping[str, SourceConfig]) -> dict[str, str]:
-    """What is taken and hardly meant, by slug: payments and verdicts of orders that nobody
-    tells.
+    """Return warnings by slug for what is valid and probably a mistake: payments and verdicts for
+    the orders of an unknown source.
     """
     return {
         config.slug: f"orders_of = {config.orders_of!r} is no source of this "
@@ -139,7 +141,9 @@ def _source_config(
 def _with_poll(
     config: SourceConfig, block: Any, environment: Mapping[str, str], folder: Path
 ) -> SourceConfig:
-    """With how it is polled, or why it is not: its callbacks come in all the same."""
+    """Return the source with its poll, or with the reason why it is not polled; its callbacks are
+    accepted in either case.
+    """
     where, kind = f"[sources.{config.slug}.poll]", config.source.kind
     poll_section.check(kind, block, where)
     _refuse_unknown_keys(block, poll_section.POLL_KEYS, where)
@@ -160,7 +164,7 @@ def _with_poll(
 def _secrets(
     source: Source, references: object, where: str, environment: Mapping[str, str], folder: Path
 ) -> tuple[tuple[bytes, ...], tuple[str, ...], str | None]:
-    """The keys, where they are, and why they cannot be used: then none of them is."""
+    """Return the keys, their references, and why they cannot be used; then there are no keys."""
     if not isinstance(references, list) or not 1 <= len(references) <= SECRETS_MAX:
         raise ConfigurationError(
             f"{where}: secrets is a list of 1 to {SECRETS_MAX}, each env:NAME or file:PATH"
@@ -174,10 +178,10 @@ def _secrets(
             continue
         try:
             secrets.append(source.key_of(secret))
-        except ValueError as error:  # which does not quote the secret
+        except ValueError as error:  # whose text does not quote the secret
             problems.append(f"{reference} {error}")
             continue
-        if is_guessable(secrets[-1]):  # written long: base64 of noughts, entities
+        if is_guessable(secrets[-1]):  # long as written, short as a key: base64 of zeros, entities
             problems.append(guessable_message(reference))
     return (
         () if problems else tuple(secrets),
@@ -243,8 +247,8 @@ def _decimals(source: Source, given: object, where: str) -> int | None:
 
 
 def _secret(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:
-    """LookupError when it is missing, empty or weak: whoever guesses it sells tickets to
-    himself.
+    """Return a secret. Raises LookupError when it is missing, empty or weak: whoever guesses it can
+    create paid orders.
     """
     secret = _dereferenced(name, where, environment, folder)
     if is_guessable(secret.removeprefix(WHSEC_PREFIX)):
@@ -264,7 +268,7 @@ def guessable_message(name: object) -> str:
 
 
 def _dereferenced(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:
-    """LookupError when it is missing, empty or too long."""
+    """Return the referenced text. Raises LookupError when it is missing, empty or too long."""
     if not isinstance(name, str) or not name.startswith(("env:", "file:")):
         raise ConfigurationError(
             f"{where}: a secret is named env:NAME or file:PATH, and never stands in the file"
@@ -281,7 +285,7 @@ def _dereferenced(name: object, where: str, environment: Mapping[str, str], fold
         raise LookupError(f"{name} is missing or empty")
     if not secret.isascii() and any(
         "\ud800" <= character <= "\udfff" for character in secret
-    ):  # bytes that Python could not read
+    ):  # bytes that are no UTF-8
         raise LookupError(f"{name} is no UTF-8")
     if len(secret) > SECRET_BYTES_MAX:
         raise LookupError(f"{name} is longer than {SECRET_BYTES_MAX}")

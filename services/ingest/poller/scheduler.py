@@ -1,5 +1,5 @@
-"""The tick of ingest: takes what was answered, says it as callbacks, and says what is to be asked
-next.
+"""The tick of ingest: publishes the results of polls as callbacks and submits the requests that are
+due.
 """
 
 from __future__ import annotations
@@ -42,25 +42,24 @@ from services.runtime.postgres.ledger import Session
 from services.runtime.records import Event
 from services.runtime.text import storable
 
-TICK_BYTES_MAX = 2 * MIB  # of bodies that one tick says; a page may take several
+TICK_BYTES_MAX = 2 * MIB  # of bodies in one tick; a page may take several ticks
 READS_OF_REQUEST_MAX = 10  # orders of one source that are read in a row
 REPORT_S = 10.0
 GAUGES = (POLL_WARNINGS, POLLS_SUSPENDED, POLL_AGE, READS_WAITING)
 
 
 class ActivePoll(NamedTuple):
-    """A source that is asked."""
+    """A source that is polled."""
 
     config: SourceConfig
     poll: PollConfig
 
 
 class PollScheduler:
-    """One for a process. What it remembers is only what it is doing: where it stands is in the
-    database.
+    """One per process. It remembers only what it is doing; cursors and waits are in the database.
 
-    Crash: a page's callbacks and its cursor commit together, or not at all; then it is asked for
-    again.
+    Crash: a page's callbacks and its cursor commit together or not at all; then the page is
+    requested again.
     """
 
     def __init__(
@@ -94,11 +93,13 @@ class PollScheduler:
         self._workers = workers or PollWorkers(on_orphaned=clear_gauges)
         self._rng, self._clock = rng, clock
         self._read_last = set[str]()
-        self._denied_until = dict[str, float]()  # reads of a source; a start tries again
+        self._denied_until = dict[str, float]()  # for reads of a source; a restart tries again
         self._report_at: float | None = None
 
     def tick(self, _now: datetime, session: Session) -> list[Event]:
-        """Two statements when nothing is due, a few for each answer. Never waits for a vendor."""
+        """Run two statements when nothing is due, and a few for each result. Never waits for a
+        vendor.
+        """
         store = PollStore(session)
         self._workers.keep_alive()
         is_report_due = self._report_at is None or self._clock() >= self._report_at
@@ -115,8 +116,8 @@ class PollScheduler:
         return events
 
     def _take_results(self, store: PollStore) -> list[Event]:
-        """Rolled back, an answer that was done with is gone: its poll is still due, and is asked
-        again.
+        """Return the records of finished results. If the transaction rolls back, a released result
+        is lost: its poll is still due and is requested again.
         """
         records, room = list[Event](), TICK_BYTES_MAX
         results = self._workers.results
@@ -130,7 +131,7 @@ class PollScheduler:
                 )
             except (
                 Exception
-            ):  # kept, it would fail every tick, and with it the polls of all other sources
+            ):  # kept, it would fail every tick, and the polls of all other sources with it
                 self._workers.release(result)
                 raise
             records += published
@@ -141,8 +142,8 @@ class PollScheduler:
     def _take_result(
         self, store: PollStore, result: PollResult, failed: int, room: int
     ) -> tuple[list[Event], int, bool]:
-        """What it says, the room that is left, and whether it is done with. `failed`: how often in
-        a row its source had.
+        """Return a result's records, the bytes that are left for this tick, and whether the result
+        is finished. `failed` counts its source's consecutive failures.
         """
         published, is_done = list[Event](), True
         if isinstance(result.page, PollPage):
@@ -158,7 +159,7 @@ class PollScheduler:
     def _publish_page(
         self, store: PollStore, result: PollResult, page: PollPage, room: int
     ) -> tuple[list[Event], int, bool]:
-        """As much of a page as there is room for; its cursor moves with the last of it."""
+        """Publish as much of a page as there is room for. The cursor moves with the last part."""
         request, name = result.request, (result.request.config.slug, result.request.what)
         stored = store.lock_poll(name)
         if stored is None or stored.cursor != request.cursor:  # another process was faster
@@ -185,7 +186,9 @@ class PollScheduler:
         return events, room, True
 
     def _records(self, store: PollStore, request: PollRequest, found: FoundObject) -> list[Event]:
-        """What no record can carry is noticed and left: it would stop the lane for ever."""
+        """Return the records of an object. One that no record can hold becomes a drift notice;
+        otherwise it would stop the lane for good.
+        """
         slug, config = request.config.slug, self._active[request.config.slug].config
         found = found._replace(body=config.source.without_cards(found.body))
         if len(found.body) > MIB - ROOM_BYTES:
@@ -223,7 +226,7 @@ class PollScheduler:
                 answered[order_id], source_failures = requests, 0
                 continue
             delay = self._delay_after(outcome, failures, source_failures)
-            if outcome.trouble is PollProblem.DENIED:  # so are all that wait
+            if outcome.trouble is PollProblem.DENIED:  # all other reads would be denied too
                 self._denied_until[source] = self._clock() + delay.poll_s
             if outcome.trouble is PollProblem.MISSING and delay.failures >= READ_TRIES_MAX:
                 answered[order_id] = requests
@@ -300,7 +303,7 @@ class PollScheduler:
 
     @property
     def _denied(self) -> set[str]:
-        """Sources whose credentials were refused when an order was to be read, not long ago."""
+        """Sources whose credentials were refused recently when an order was read."""
         return {slug for slug, until in self._denied_until.items() if until > self._clock()}
 
     def _report(self, store: PollStore) -> None:
@@ -320,9 +323,7 @@ class PollScheduler:
 
 
 def is_source_available(result: PollResult) -> bool:
-    """The source is there, whatever it said; and its last word was not that it wants to be left
-    alone.
-    """
+    """Return whether the source answered at all, and did not end by asking for a pause."""
     outcomes = [read.outcome for read in result.order_reads]
     if not outcomes:
         return isinstance(result.page, PollPage)

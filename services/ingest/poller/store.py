@@ -1,5 +1,5 @@
-"""Cursors and waits in PostgreSQL. One method, one statement; inside the tick's transaction, never
-committing.
+"""Cursors and waits in PostgreSQL: one statement per method, inside the tick's transaction. The
+store never commits.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from services.runtime.text import storable
 
 SQL = statements.load(__package__)
 
-PollName = tuple[str, str]  # source, and what is asked of it
+PollName = tuple[str, str]  # source, and what is polled
 
 
 class DuePoll(NamedTuple):
-    """A poll whose time has come."""
+    """A poll that is due."""
 
     source: str
     what: str
@@ -42,8 +42,8 @@ class DueRead(NamedTuple):
 
 
 class StoredPoll(NamedTuple):
-    """Where a poll stands. `said` is how much of the page `answer` was said, when it was too much
-    for one commit.
+    """The stored state of a poll. `published` is how much of the page of result `result_id` was
+    published, if it was too much for one commit.
     """
 
     cursor: str
@@ -54,7 +54,7 @@ class StoredPoll(NamedTuple):
 
 
 class SourcePollState(NamedTuple):
-    """What metrics tell of a source."""
+    """The state of a source's polls, for metrics."""
 
     source: str
     suspended: int
@@ -76,7 +76,7 @@ class PollStore:
         self.session.execute(SQL["add_sources"], {"sources": texts(sources)})
 
     def find_failures(self, sources: Sequence[str]) -> dict[str, int]:
-        """In a row, of each source."""
+        """Return the number of consecutive failures by source."""
         return dict(
             self.session.execute(SQL["find_failures"], {"sources": texts(sources)}).fetchall()
         )
@@ -124,7 +124,9 @@ class PollStore:
         )
 
     def answer_reads(self, answered: Mapping[str, int]) -> None:
-        """Orders, each with how often it had been asked for when its reading began."""
+        """Complete reads of orders, each with the number of requests that there were when the
+        reading began.
+        """
         batch = {"order_ids": texts(list(answered)), "asked": plain(list(answered.values()))}
         self.session.execute(SQL["answer_reads"], batch)
 
@@ -142,7 +144,7 @@ class PollStore:
         ]
 
     def count_reads(self, sources: Sequence[str]) -> dict[str, int]:
-        """That wait, by source."""
+        """Return how many reads wait, by source."""
         return dict(
             self.session.execute(SQL["count_reads"], {"sources": texts(sources)}).fetchall()
         )

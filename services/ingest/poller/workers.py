@@ -1,8 +1,8 @@
-"""Asks vendors, beside the lanes: a few threads, one request at a time for each source, answers
-kept until a tick takes them.
+"""Polls vendors beside the lanes: a few threads, one request at a time per source, results kept
+until a tick takes them.
 
-Only a tick says what to ask, and its word is good for a few seconds: a process that lost the timer
-stops asking by itself.
+Only a tick submits requests, and a request is valid for a few seconds: a process that lost the
+timer lane stops polling by itself.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ MISSING_STATUSES = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 
 
 class PollRequest(NamedTuple):
-    """What a tick found due."""
+    """A request that a tick found due."""
 
     kind: str
     config: PollConfig
     what: str = ""  # which poll, or
     reads: Sequence[
         tuple[str, int, int]
-    ] = ()  # orders to read: external id, how often asked for, how often failed
+    ] = ()  # orders to read: external id, number of requests, number of failures
     cursor: str = ""
     tags: Mapping[str, str] = {}
-    until: float = 0.0  # monotonic: later it may be somebody else's to ask
+    until: float = 0.0  # monotonic; after it another process may poll the source
 
 
 class PollFailure(NamedTuple):
-    """No answer, and why: never with anything that a vendor wrote."""
+    """Why there is no result. The text quotes nothing that a vendor wrote."""
 
     trouble: PollProblem
     text: str
@@ -61,7 +61,7 @@ class PollFailure(NamedTuple):
 
 
 class OrderRead(NamedTuple):
-    """What came of an order that was to be read."""
+    """The outcome of reading one order."""
 
     order: str
     requests: int
@@ -71,20 +71,18 @@ class OrderRead(NamedTuple):
 
 @dataclass(frozen=True)
 class PollResult:
-    """What became of asking."""
+    """The outcome of a request."""
 
     request: PollRequest
-    page: PollPage | PollFailure | None = (
-        None  # None: it asked for orders, or nothing was asked any more
-    )
+    page: PollPage | PollFailure | None = None  # None: it read orders, or was no longer valid
     order_reads: Sequence[OrderRead] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     id: UUID = field(default_factory=uuid4)
 
 
 class PollWorkers:
-    """`ask` and `answers` are for the lane's thread, and never wait. The threads end with the
-    process.
+    """The threads. `submit` and `results` are for the lane's thread and never wait. The threads end
+    with the process.
     """
 
     def __init__(
@@ -96,13 +94,15 @@ class PollWorkers:
         threads: int = THREADS,
         on_orphaned: Callable[[], None] = lambda: None,
     ) -> None:
-        """`forget` is called when no tick came for a while: the timer is another process's now."""
+        """Call `on_orphaned` when no tick came for a while, because another process owns the timer
+        lane now.
+        """
         self._client, self._clock, self._wall, self._threads = client, clock, wall, threads
         self._requests: queue.SimpleQueue[PollRequest] = queue.SimpleQueue()
-        self._results = dict[str, PollResult]()  # one slot for each source
-        self._busy = set[str]()  # a source from its asking until its answer is done with
+        self._results = dict[str, PollResult]()  # one per source
+        self._busy = set[str]()  # a source from submission until its result is released
         self._clients = dict[str, BoundedHttpClient]()
-        self._sizes = dict[str, int]()  # of pages, by source: forgotten at a start
+        self._sizes = dict[str, int]()  # page sizes by source, forgotten at a restart
         self._lock = threading.Lock()
         self._is_running, self._ticked_at = False, float("-inf")
         self._on_orphaned = on_orphaned
@@ -115,7 +115,7 @@ class PollWorkers:
 
     @property
     def results(self) -> list[PollResult]:
-        """They stay until they are `done` with."""
+        """Results that are not yet released."""
         with self._lock:
             return [self._results[slug] for slug in sorted(self._results)]
 
@@ -125,7 +125,7 @@ class PollWorkers:
             self._busy.discard(result.request.config.slug)
 
     def keep_alive(self) -> None:
-        """Each tick."""
+        """Start the threads if needed. Called by each tick."""
         self._ticked_at = self._clock()
         if not self._is_running:
             self._is_running = True
@@ -133,7 +133,7 @@ class PollWorkers:
                 threading.Thread(target=self._work, name=f"polls-{number}", daemon=True).start()
 
     def submit(self, request: PollRequest) -> None:
-        """Only of a source that is not busy."""
+        """Submit a request. Its source must not be busy."""
         with self._lock:
             self._busy.add(request.config.slug)
         self._requests.put(request)
@@ -204,7 +204,7 @@ class PollWorkers:
         return page
 
     def _request_orders(self, client: BoundedHttpClient, request: PollRequest) -> list[OrderRead]:
-        """One after the other, as long as the source answers."""
+        """Read the orders one by one, as long as the source answers."""
         read, order_reads = VENDORS[request.kind].read_order, list[OrderRead]()
         for order, requests, failures in request.reads if read else ():
             client.begin_page({})
@@ -239,12 +239,14 @@ class PollWorkers:
 
 
 def is_same_request_next(request: PollRequest, page: PollPage) -> bool:
-    """The next asking will be the same request, so its tags are worth keeping."""
+    """Return whether the next request will be the same, so that its ETags are worth keeping."""
     return page.is_last and page.cursor == request.cursor
 
 
 def failure_of(error: Exception, now: float) -> PollFailure:
-    """Httpx's own texts name addresses, with what stands in them."""
+    """Return the failure for an error. httpx's own texts are not used: they contain addresses with
+    their parameters.
+    """
     match error:
         case httpx.HTTPStatusError():
             return failure_of_status(

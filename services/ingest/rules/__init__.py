@@ -1,3 +1,3 @@
-"""Pure decisions of ingest: what a callback tells, and what is known of an order and of a payment
+"""Pure decisions of ingest: what a callback reports, and what is known of an order and of a payment
 after it.
 """

@@ -1,8 +1,9 @@
-"""What does a callback tell of its order that was not known? Pure: no clock, no chance, no I/O.
+"""What does a callback report of its order that was not known? Pure: no clock, no randomness, no
+I/O.
 
-An order knows what was told of it, and what was told of the payments that it names. Both only grow,
-each fact by its greatest version, so an order is a function of the set of its callbacks: however
-they come, however often, in whatever batches.
+An order has the facts that were reported of it and of the payments that it names. Both only grow,
+each fact to its greatest version, so an order is a function of the set of its callbacks: in any
+order, any number of times, in any batches.
 """
 
 from __future__ import annotations
@@ -16,29 +17,31 @@ from typing import NamedTuple
 
 from services.ingest.rules.facts import MOVED, VERDICT, Fact, ParsedCallback, merge_facts
 
-FACTS_MAX = 100  # that are told of an order itself: its statuses, for the rest is two
-PAYMENT_FACTS_MAX = 60  # that a gateway tells of one payment: captures, refunds, disputes
+FACTS_MAX = 100  # of an order itself: nearly all are statuses
+PAYMENT_FACTS_MAX = 60  # of one payment: captures, refunds, disputes
 JOINED_FACTS_MAX = 300  # of all payments that an order ever named
 ORDERS_MAX = (
-    20  # that one payment is joined to; a "payment" of more is a word that a shop writes everywhere
+    # that one payment is joined to; a "payment" of more is a text that a shop writes into every
+    # order
+    20
 )
-INCIDENTS_MAX = 100  # kept of an order; more of them say nothing new
+INCIDENTS_MAX = 100  # kept of an order; more of them add nothing
 
 
 class KnownOrder(NamedTuple):
-    """Everything that is known of an order."""
+    """All that is known of an order."""
 
     order_id: str
     generation: int
     sequence: int
-    digest: bytes | None  # of what was last said of it
+    digest: bytes | None  # of what was published last
     facts: Mapping[str, Fact]
-    incidents: frozenset[str]  # keys that came with two meanings: they block nothing
+    incidents: frozenset[str]  # keys that came with different contents; they block nothing
 
 
 class KnownPayment(NamedTuple):
-    """What gateways told of a payment, and which orders name it. Kept also while no order does: it
-    waits for one.
+    """What gateways reported of a payment, and which orders name it. It is kept while no order
+    names it yet.
     """
 
     name: str
@@ -47,15 +50,15 @@ class KnownPayment(NamedTuple):
 
 
 class CallbackOutcome(Enum):  # in the order in which they are tried
-    FORGED = auto()  # what proves it has proved another body before
-    TOO_MANY_FACTS = auto()  # it would have more facts than an order can have
-    APPLIED = auto()  # the order knows more than before
-    DUPLICATE = auto()  # said before, in this callback or another
-    SUPERSEDED = auto()  # never said before, but something newer was
+    FORGED = auto()  # its proof has proven another body before
+    TOO_MANY_FACTS = auto()  # the order would have more facts than an order can have
+    APPLIED = auto()  # the order has more facts than before
+    DUPLICATE = auto()  # known already, from this callback or another
+    SUPERSEDED = auto()  # not known, but something newer is
 
 
 class DecidedBatch(NamedTuple):
-    """What is known after a batch, and how each of its callbacks ended."""
+    """What is known after a batch, and the outcome of each of its callbacks."""
 
     outcomes: list[CallbackOutcome]
     orders: dict[str, KnownOrder]
@@ -65,8 +68,8 @@ class DecidedBatch(NamedTuple):
 def decide_order(
     order: KnownOrder, callback: ParsedCallback, content_hashes: AbstractSet[bytes]
 ) -> tuple[KnownOrder, CallbackOutcome]:
-    """The order decides, not the inbox: trash, restore, trash again is one callback sent twice, and
-    meant twice.
+    """Decide a callback of one order. The order decides, not the inbox: trash, restore, trash again
+    is one callback sent twice and meant twice.
     """
     facts, repeated = (
         merge_facts(order.facts, callback.facts),
@@ -98,7 +101,7 @@ def _incidents(
 def with_facts(
     order: KnownOrder, facts: Mapping[str, Fact], incidents: frozenset[str]
 ) -> KnownOrder:
-    """The same one when there is nothing to keep."""
+    """Return the order with these facts; the same object when nothing changes."""
     if facts is order.facts and incidents is order.incidents:
         return order
     return KnownOrder(
@@ -112,8 +115,8 @@ def decide_joined(
     payments: Mapping[str, KnownPayment],
     content_hashes: AbstractSet[bytes],
 ) -> tuple[dict[str, KnownOrder], dict[str, KnownPayment], CallbackOutcome]:
-    """Of a callback that names payments: what changed, and how it ended. An overfull one changes
-    nothing at all.
+    """Decide a callback that names payments. Return what changed and the outcome; one with too many
+    facts changes nothing.
     """
     named_orders = (
         frozenset[str]() if callback.order_id is None else frozenset((callback.order_id,))
@@ -158,8 +161,8 @@ def decide_joined(
 
 
 def has_too_many_facts(facts: Mapping[str, Fact]) -> bool:
-    """By an order's own facts alone: a gateway that tells too much must not cost the shop's
-    word.
+    """Return whether the order's own facts are too many. A gateway that reports too much must not
+    cost the shop's facts.
     """
     return (
         len(facts) > FACTS_MAX
@@ -168,8 +171,8 @@ def has_too_many_facts(facts: Mapping[str, Fact]) -> bool:
 
 
 def has_too_many_joined_facts(order: KnownOrder, before: KnownOrder) -> bool:
-    """Gateways have told more of it than anybody can mean: a shop gives all its payments one
-    order's id, for example.
+    """Return whether gateways reported more than an order can have, for example because a shop
+    gives all payments one order's id.
     """
     return len(order.facts) > max(len(before.facts), JOINED_FACTS_MAX + FACTS_MAX)
 
@@ -177,7 +180,7 @@ def has_too_many_joined_facts(order: KnownOrder, before: KnownOrder) -> bool:
 def _with_callback(
     payment: KnownPayment, callback: ParsedCallback, order_ids: frozenset[str]
 ) -> KnownPayment:
-    """The same one when the callback tells nothing of it."""
+    """Return the payment with the callback's facts; the same object when nothing changes."""
     orders, facts = payment.orders, merge_facts(payment.facts, callback.movements)
     if len(orders) < ORDERS_MAX:
         orders |= order_ids
@@ -208,11 +211,11 @@ def decide_batch(
     seen: Iterable[tuple[str, bytes]],
     payments: Mapping[str, KnownPayment] | None = None,
 ) -> DecidedBatch:
-    """Each callback sees what those before it left. An order with news takes one new sequence,
-    however many brought it.
+    """Decide callbacks in order, each on what those before it left. A changed order takes one new
+    sequence, however many callbacks changed it.
 
-    `orders` and `payments` are all that the callbacks name, and the orders that name the payments;
-    what nobody has told of yet is in them too, empty.
+    `orders` and `payments` hold all that the callbacks name, and the orders that name the payments;
+    unknown ones are in them, empty.
     """
     after, payments_after, seen_hashes, outcomes = (
         dict(orders),
@@ -232,7 +235,7 @@ def decide_batch(
         content_hashes = seen_hashes[callback.key]
         if not (
             callback.facts or callback.payments or callback.movements
-        ):  # it only asks, or is only kept
+        ):  # it only requests a read, or is only kept
             outcome = (
                 CallbackOutcome.DUPLICATE
                 if callback.content_hash in content_hashes
@@ -261,7 +264,9 @@ def decide_batch(
 
 
 def with_next_sequence(order: KnownOrder, before: KnownOrder) -> KnownOrder:
-    """With its next sequence when it has something to say that differs from what it last said."""
+    """Return the order with its next sequence if its content differs from what was
+    published last.
+    """
     if order.facts is before.facts or not has_changed(before.facts, order.facts):
         return order
     return KnownOrder(
@@ -275,7 +280,7 @@ def with_next_sequence(order: KnownOrder, before: KnownOrder) -> KnownOrder:
 
 
 def content_digest(facts: Mapping[str, Fact]) -> bytes:
-    """Of what an order says: names and contents, not versions."""
+    """Return a digest of names and contents, without versions."""
     return hashlib.sha256(
         "\0".join(f"{name}\0{facts[name].digest}" for name in sorted(facts)).encode()
     ).digest()
@@ -290,8 +295,8 @@ def has_changed(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> bool:
 
 
 def changed_facts(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> list[str]:
-    """The facts whose content differs: without one there is no event. A newer version of the same
-    content is no news.
+    """Return the names of facts whose content differs. A newer version of the same content is no
+    change, and causes no event.
     """
     if not before:
         return sorted(after)
@@ -303,5 +308,5 @@ def changed_facts(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> list
 
 
 def is_verdict(name: str) -> bool:
-    """Verdicts are said on a stream of their own."""
+    """Return whether the fact is a verdict; verdicts have a topic of their own."""
     return name.startswith(VERDICT)

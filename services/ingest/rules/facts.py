@@ -1,5 +1,5 @@
-"""What a source can say: facts of an order, and facts of a payment, each with a version. Pure: no
-clock, no chance, no I/O.
+"""What a source can report: facts of an order and facts of a payment, each with a version. Pure: no
+clock, no randomness, no I/O.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ STOREFRONT, REACHED, DELETION, MOVED, VERDICT = (
     "moved:",
     "verdict:",
 )
-RANKS = {  # of two statuses in the same second the greater came later: terminal ones are last
+RANKS = {  # if two statuses have the same second the greater came later: terminal ones are last
     **dict.fromkeys(("new", "auto-draft", "draft", "checkout-draft"), 0),
     "pending": 10,
     "on-hold": 20,
-    "failed": 30,  # a payment that failed is tried again
+    "failed": 30,  # a failed payment is tried again
     "processing": 50,
     "completed": 60,
     **dict.fromkeys(
         ("fraud-pending", "fraud-unknown"), 65
-    ),  # a gate that closes and one that opens: it is closed
+    ),  # if a gate closes and opens in one second, it is closed
     "cancelled": 70,
     "refunded": 80,
     "trash": 90,
 }
 RANK_OF_OTHERS = 40
 RANK_RESTORED, RANK_DELETED = 0, 90
-# Before what breaks a tie. Both sort after every hexadecimal digit, so a version that an earlier
-# release wrote, in which the hash follows the rank at once, is the older one of a tie.
+# Precedes what breaks a tie. Both sort after every hexadecimal digit, so a version of an earlier
+# release, in which the hash follows the rank at once, is the older one of a tie.
 TIE_BY_POSITION, TIE_BY_AMOUNT = "p", "s"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIMESTAMP_MS_MAX = (
-    253_402_300_800_000  # the year 10000, as in the letters' rows: a producer may claim any time
+    253_402_300_800_000  # the year 10000, as in the dead letters' rows: a producer may set any time
 )
 
 
 class Fact(NamedTuple):
-    """One thing that a source can say: "storefront", "reached:completed", "deletion",
+    """One thing that a source can report: "storefront", "reached:completed", "deletion",
     "moved:stripe:refund:re_1".
     """
 
     name: str
-    # sorts as text: the source's time, a rank, what breaks a tie of both, hash of the content
+    # sorts as text: the source's time, a rank, a tie-breaker, the hash of the content
     version: str
-    content: bytes  # JSON, written once: it is hashed, kept and said as it is
+    content: bytes  # JSON, serialized once: it is hashed, stored and published as it is
 
     @property
     def digest(self) -> str:
@@ -62,9 +62,7 @@ class Fact(NamedTuple):
 
 
 class RecordOrigin(NamedTuple):
-    """The record in which a callback came, beside its body: with it the callback can be worked once
-    more.
-    """
+    """The record of a callback, without its body: with it the callback can be replayed."""
 
     topic: str = ""
     partition: int = 0
@@ -75,19 +73,17 @@ class RecordOrigin(NamedTuple):
 
 
 class DriftNotice(NamedTuple):
-    """Something that a source says and this release does not know, which harms nothing: counted,
-    with an example.
+    """Something that a source sends and this release does not know, and that harms nothing:
+    counted, with an example.
     """
 
     source: str
     kind: str  # "unknown-type", "unknown-status": one word for programs
-    what: (
-        str  # which one, in words that are the same for all of its kind: they are counted together
-    )
+    what: str  # the same text for all notices that are counted together
     body: bytes = b""  # of the callback that brought it
-    is_kept: bool = False  # the callback is not acted on: it is kept whole
-    is_reported: bool = True  # a person should look at it; else it is only kept
-    origin: RecordOrigin = RecordOrigin()  # of a callback that is kept; `sources.read` sets it
+    is_kept: bool = False  # the callback is not acted on, and kept whole
+    is_reported: bool = True  # shown to operators as an incident; else the callback is only kept
+    origin: RecordOrigin = RecordOrigin()  # of a kept callback; `vendors.parse` sets it
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, DriftNotice) and self[:3] == other[:3]
@@ -97,15 +93,15 @@ class DriftNotice(NamedTuple):
 
 
 class ParsedCallback(NamedTuple):
-    """What a callback tells.
+    """What a callback reports.
 
-    Its `facts` are of the order that it names. What it tells of a payment (`moved`) reaches every
-    order that names the payment too, in whichever order both come.
+    Its `facts` are of the order that it names. Its `movements` are of a payment, and reach every
+    order that names the payment, whichever comes first.
     """
 
-    key: str  # its name, the same whenever its source sends it again
+    key: str  # the idempotency key: the same whenever its source sends it again
     content_hash: (
-        bytes  # SHA-256 of all that it says: other bytes that say the same are the same callback
+        bytes  # SHA-256 of all that it reports: other bytes with the same content are a duplicate
     )
     order_id: str | None  # None: it names only payments
     facts: tuple[Fact, ...] = ()
@@ -113,24 +109,25 @@ class ParsedCallback(NamedTuple):
     movements: tuple[Fact, ...] = ()
     reads: tuple[
         str, ...
-        # orders (`{source}:{external id}`) to read again at their source: it has no proof itself
+        # orders (`{source}:{external id}`) to read at their source, because the callback itself has
+        # no proof
     ] = ()
     drift: tuple[DriftNotice, ...] = ()
-    received: str = ""  # when the door took it, as its record says
+    received: str = ""  # when the endpoint received it, by its record
     proof: tuple[str, bytes] | None = (
-        None  # what proved it, by name, and SHA-256 of the one body that it may prove
+        None  # the name of what proves it, and SHA-256 of the one body that it may prove
     )
 
 
 @lru_cache(1_024)
 def log_time(timestamp_ms: int) -> str:
-    """The broker's timestamp as sortable text. All records of a produced batch share one."""
+    """Return the broker's timestamp as RFC 3339. All records of a produced batch share one."""
     ms = timestamp_ms if 0 <= timestamp_ms < TIMESTAMP_MS_MAX else 0
     return rfc3339(EPOCH + timedelta(milliseconds=ms))
 
 
 def log_position(timestamp_ms: int, offset: int, partition: int) -> str:
-    """Where a record stands in the log, as sortable text: a greater position was appended later.
+    """Return where a record is in the log, as sortable text: a greater position was appended later.
 
     The broker's timestamp comes first: when partitions are added, an order moves to one whose
     offsets begin at 0. Within a millisecond the offset decides.
@@ -145,8 +142,8 @@ def reached_name(status: str) -> str:
 def storefront_facts(
     order: Storefront, modified_at: datetime, at_position: str = ""
 ) -> tuple[Fact, Fact]:
-    """The order as its source shows it, and that its status was reached by then. See
-    `serialized_storefront_facts`.
+    """Return the order as its source shows it, and the fact that its status was reached by then.
+    See `serialized_storefront_facts`.
     """
     return serialized_storefront_facts(
         order.__pydantic_serializer__.to_json(order), order.status, modified_at, at_position
@@ -156,10 +153,11 @@ def storefront_facts(
 def serialized_storefront_facts(
     storefront: bytes, status: str, modified_at: datetime, at_position: str = ""
 ) -> tuple[Fact, Fact]:
-    """Facts of a Storefront that is already serialized, byte for byte as the model does it.
+    """Return the facts of a Storefront that is already serialized, byte for byte as the model does
+    it.
 
-    `at_position`: of the record, when its source sends an order as it stands at the sending. Of two
-    that agree in time and rank, the one that was appended to the log later counts. Without it their
+    `at_position` is the record's, if its source sends an order as it is at the time of sending. If
+    two agree in time and rank, the one that was appended to the log later wins. Without it their
     hashes decide.
     """
     at = rfc3339(modified_at)
@@ -172,8 +170,8 @@ def serialized_storefront_facts(
 
 
 def reached_fact(status: str, at: datetime) -> Fact:
-    """That a status was reached, which the order is not told in: a gate that closes takes back what
-    was reached before.
+    """Return the fact that a status was reached which the order does not show: a gate that closes
+    takes back what was reached before.
     """
     at_text = rfc3339(at)
     content = b'"%b"' % at_text.encode()
@@ -185,18 +183,19 @@ def reached_fact(status: str, at: datetime) -> Fact:
 
 
 def deletion_fact(at: str, *, is_deleted: bool) -> Fact:
-    """Deleted and restored are one fact. `at`: the source's own time (`sortable`), or the record's
-    position in the log.
+    """Return the fact that an order was deleted or restored; both are one fact. `at` is the
+    source's own time (RFC 3339), or the record's position in the log.
     """
     rank, content = (RANK_DELETED, b"true") if is_deleted else (RANK_RESTORED, b"false")
     return Fact(DELETION, f"{at}/{rank:02d}/{hashlib.sha256(content).hexdigest()}", content)
 
 
 def movement_fact(movement: Movement, *, rank: int = 50) -> Fact:
-    """Money that moved, or is about to: one fact for each that a gateway names. The later one of a
-    name counts; in the same instant the greater rank (0 to 99), then the greater amount: what is
-    captured or refunded so far only grows. When the record was received says nothing: gateways send
-    an object as it stood at its event, and send it again for days.
+    """Return the fact that money moved or is about to: one for each movement that a gateway names.
+
+    The latest version of a name wins; in the same instant the greater rank (0 to 99), then the
+    greater amount, because what is captured or refunded so far only grows. The time of reception
+    means nothing: gateways send an object as it was at its event, and repeat it for days.
     """
     content = movement.__pydantic_serializer__.to_json(movement)
     amount = f"{TIE_BY_AMOUNT}{max(0, movement.amount_minor or 0):016d}"
@@ -207,8 +206,8 @@ def movement_fact(movement: Movement, *, rank: int = 50) -> Fact:
 def verdict_fact(
     verdict: FraudVerdict, *, rank: int = 50, about: str = "", at_position: str = ""
 ) -> Fact:
-    """The verdict of a fraud checker on an order. `about`: which of its checks, when an order can
-    have several. `at_position`: as in `serialized_storefront_facts`.
+    """Return the verdict of a fraud checker on an order. `about` names one of several checks.
+    `at_position` is as in `serialized_storefront_facts`.
     """
     content = verdict.__pydantic_serializer__.to_json(verdict)
     tie = f"{TIE_BY_POSITION}{at_position}/" if at_position else ""
@@ -217,7 +216,7 @@ def verdict_fact(
 
 
 def payment_name(shop: str, reference: str) -> str:
-    """A payment's name: a gateway's reference, in the shop whose orders it pays."""
+    """Return a payment's name: a gateway's reference within the source whose orders it pays."""
     return f"{shop}/{reference}"
 
 
@@ -240,8 +239,8 @@ def parsed_callback(
 
 
 def merge_facts(facts: Mapping[str, Fact], new_facts: Iterable[Fact]) -> Mapping[str, Fact]:
-    """The greatest version of a fact stays, so facts may come in any order. The same mapping when
-    nothing changes.
+    """Return the facts with the greatest version of each, so that facts may come in any order; the
+    same mapping when nothing changes.
     """
     newer = dict[str, Fact]()
     for fact in new_facts:

@@ -1,5 +1,5 @@
-"""Which troubles are one: those of a kind, of one source, for one cause. Pure: no clock, no chance,
-no I/O.
+"""Groups evidence into incidents: one per kind, source and cause. Pure: no clock, no randomness, no
+I/O.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ from enum import StrEnum
 NUMBER_PATTERN, AND_MORE_PATTERN = re.compile("[0-9]+"), re.compile(r"; and # more\Z")
 FINGERPRINT_CHARS_MAX = 300
 ID_CHARS = 12
-UNKNOWN_SOURCE = "?"  # stands for a source of which not even the key tells
+UNKNOWN_SOURCE = "?"  # stands for a source that not even the record's key names
 CONTENT_CONFLICT, SAME_KEY_OTHER_CONTENT = "two-meanings", "same key, two meanings"
 
 
 class Evidence(StrEnum):
-    DEAD_LETTERS = "dead-letters"  # callbacks that could not be worked: they wait for a person
-    DRIFT = "drift"  # words that this release does not know, in callbacks that were taken
-    ORDERS = "orders"  # keys that came with two meanings, noted at their orders
+    DEAD_LETTERS = "dead-letters"  # callbacks that were dead-lettered: they wait for a decision
+    DRIFT = "drift"  # words that this release does not know, in callbacks that were accepted
+    ORDERS = "orders"  # keys that came with different contents, noted at their orders
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceRow:
-    """A row of evidence: how often something happened, and since when."""
+    """One row of evidence: how often something happened, and since when."""
 
     evidence: Evidence
     source: str
     kind: str
-    what: str  # a cause, what varies in it folded
+    what: str  # a cause, with what varies folded
     count: int
     first_at: datetime
     last_at: datetime
-    example: str  # of letters an id, of notices a callback's key, of orders an order's id
-    origin: str  # of letters the source as they have it, of notices the words as they came
+    example: str  # a dead letter's id, a callback's key, or an order's id
+    origin: str  # the source as dead letters have it, or the original words of drift
     is_open: bool = False
-    waiting: int = 0  # letters that nobody has decided about
-    replaying: int = 0  # letters that are asked for and have not ended
+    waiting: int = 0  # dead letters that need a decision
+    replaying: int = 0  # dead letters whose replay has not ended
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Everything of one kind, source and cause, however often it came."""
+    """All evidence of one kind, source and cause, however often it happened."""
 
     id: str
     evidence: Evidence
@@ -55,7 +55,7 @@ class Incident:
     count: int
     waiting: int
     replaying: int
-    state: str  # open, until every letter has ended and every notice was seen; else resolved
+    state: str  # "open" until every dead letter has ended or the incident was seen; then "resolved"
     first_at: datetime
     last_at: datetime
     example: str
@@ -63,28 +63,31 @@ class Incident:
 
 
 def fingerprint(cause: str) -> str:
-    """A cause without what varies: the same error at another line, or at more of them, is the same.
+    """Return the cause without what varies: the same error in another line, or in more of them, is
+    the same.
 
-    The database says it of letters: `runtime.cause_of`.
+    For dead letters the database does the same: `runtime.cause_of`.
     """
     parts = AND_MORE_PATTERN.sub("", NUMBER_PATTERN.sub("#", cause)).split("; ")
     return "; ".join(sorted(set(parts)))[:FINGERPRINT_CHARS_MAX]
 
 
 def source_of(origin: str) -> str:
-    """`/sources/shop` and `shop` are one."""
+    """Return the slug: `/sources/shop` and `shop` are one source."""
     return origin.removeprefix("/sources/") or UNKNOWN_SOURCE
 
 
 def incident_id(kind: str, source: str, what: str) -> str:
-    """The same for ever, and in every installation."""
+    """Return an id that never changes and is the same in every installation."""
     return hashlib.sha256(f"{kind}\0{source}\0{what}".encode("utf-8", "surrogatepass")).hexdigest()[
         :ID_CHARS
     ]
 
 
 def group_by_cause(evidence_rows: Iterable[EvidenceRow]) -> dict[str, Incident]:
-    """By id, those that happened most often first. In whichever order the evidence comes."""
+    """Return incidents by id, the most frequent first. The order of the evidence does not
+    matter.
+    """
     rows_by_id = defaultdict[str, list[EvidenceRow]](list)
     for row in evidence_rows:
         rows_by_id[incident_id(row.kind, row.source, row.what)].append(row)

@@ -1,5 +1,5 @@
-"""When a source is asked next, after an answer and after none. Pure: the caller has the clock and
-the dice.
+"""When a source is polled next, after a response and after a failure. Pure: the caller has the
+clock and the randomness.
 """
 
 from __future__ import annotations
@@ -11,49 +11,49 @@ from enum import Enum
 from typing import NamedTuple, TypeVar
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 10.0, 900.0  # of waits that double
-DENIED_RETRY_S = 3_600.0  # until credentials that were refused are tried again
-RETRY_AFTER_MAX_S = 3_600.0  # longer than that nobody is obeyed
-FAILURES_TO_OPEN = 3  # failures of a source in a row, whatever was asked
+DENIED_RETRY_S = 3_600.0  # until refused credentials are tried again
+RETRY_AFTER_MAX_S = 3_600.0  # the longest Retry-After that is respected
+FAILURES_TO_OPEN = 3  # consecutive failures of a source, whatever was requested
 JITTER = 0.1
 PAGE_MAX, PAGE_MIN, PAGE_GROWTH = (
     100,
     5,
     2,
-)  # of a list; what was too much at once is asked for in smaller parts
+)  # of a list; after a page that was too much, smaller ones are requested
 READ_TRIES_MAX = 5  # of an order that its source does not have
 
 PollT = TypeVar("PollT")
 
 
 class PollProblem(Enum):
-    """Why there is no answer."""
+    """Why there is no response."""
 
-    UNAVAILABLE = "unavailable"  # nobody there, too slow, or an error of theirs
-    RATE_LIMITED = "rate_limited"  # they ask for patience
-    DENIED = "denied"  # they do not take our credentials
-    MALFORMED = "malformed"  # an answer that cannot be what was asked for
-    MISSING = "missing"  # there is no such thing
+    UNAVAILABLE = "unavailable"  # no connection, a timeout, or an error of the server
+    RATE_LIMITED = "rate_limited"  # the vendor asks for a pause
+    DENIED = "denied"  # the vendor refuses our credentials
+    MALFORMED = "malformed"  # a response that cannot be what was requested
+    MISSING = "missing"  # the vendor has no such object
 
 
 class PollDelay(NamedTuple):
-    """How long what was asked rests, and how long its whole source does."""
+    """How long a poll waits, and how long its whole source does."""
 
     poll_s: float
     failures: int
     source_s: float
     source_failures: int
-    is_suspended: bool  # until somebody repairs something
+    is_suspended: bool  # until its credentials are repaired
 
 
 def interval(every_s: float, *, is_last: bool, jitter: float) -> float:
-    """Until the next page. `chance` is of 0 to 1. A walk goes on at once; the source's own pace
-    holds it back.
+    """Return the wait until the next page. `jitter` is from 0 to 1. A walk continues at once; the
+    source's request rate holds it back.
     """
     return every_s * (1 + JITTER * (2 * jitter - 1)) if is_last else 0.0
 
 
 def backoff(failures: int, jitter: float) -> float:
-    """Doubles, up to a ceiling, and no two wait alike."""
+    """Return a wait that doubles up to a ceiling, with jitter so that no two are equal."""
     return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 20)) * (1 - jitter / 2)
 
 
@@ -65,8 +65,8 @@ def after_failure(
     retry_after_s: float | None = None,
     jitter: float = 0.0,
 ) -> PollDelay:
-    """A source that fails again and again is left alone, whatever else would be due; then one
-    asking tries it.
+    """Return the waits after a failure. A source that keeps failing opens its circuit breaker,
+    whatever else is due; then one request tries it.
     """
     failures += 1
     waits_s = backoff(failures, jitter)
@@ -83,7 +83,7 @@ def after_failure(
                 is_suspended=False,
             )
         case PollProblem.RATE_LIMITED:
-            wanted_s = retry_after_s or waits_s  # at once, or a time that has passed: clocks differ
+            wanted_s = retry_after_s or waits_s  # zero, or a time that has passed: clocks differ
             return PollDelay(wanted_s, failures, wanted_s, source_failures + 1, is_suspended=False)
         case PollProblem.DENIED:
             return PollDelay(DENIED_RETRY_S, failures, 0.0, source_failures, is_suspended=True)
@@ -92,14 +92,16 @@ def after_failure(
 
 
 def page_size(size: int, *, is_too_much: bool) -> int:
-    """Of the next page: half of one that was too large or too slow; after one that came a little
-    more.
+    """Return the next page size: half after one that was too large or too slow, else a
+    little more.
     """
     return max(PAGE_MIN, size // 2) if is_too_much else min(PAGE_MAX, size + PAGE_GROWTH)
 
 
 def retry_after(text: str, now: float) -> float | None:
-    """Seconds or an HTTP date, as a wait from now (seconds since 1970). None: it says neither."""
+    """Return the wait that a Retry-After header asks for, in seconds or as an HTTP date; None if it
+    is malformed. `now` is in seconds since 1970.
+    """
     text = text.strip()
     if text.isascii() and text.isdigit():
         return min(RETRY_AFTER_MAX_S, float(text[:9]))
@@ -117,8 +119,8 @@ def choose_requests(
     busy: Collection[str],
     read_last: Collection[str],
 ) -> list[tuple[str, PollT | None]]:
-    """What each source is asked now, one thing at a time: of what is due (longest first) the first,
-    or (None) its reads. Where both are due they take turns.
+    """Choose one request per source: the poll that is due for longest, or (None) its reads. If both
+    are due they alternate.
     """
     first_poll = dict[str, PollT]()
     for source, poll in polls:

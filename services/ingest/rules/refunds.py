@@ -1,9 +1,10 @@
-"""Which refunds an order shows, where a gateway tells their sum and names only some of them. Pure.
+"""Which refunds an order shows when a gateway reports their total and names only some of them.
+Pure.
 
-A sum is a fact beside the refunds that are told by name, and shown only as far as they leave
-something of it: so no refund is lost and none is counted twice, whether the names are told, the
-sums, or both. What was never taken does not come back: a refund by which a gateway writes down that
-it let go of a part of an authorisation (`released_minor`) is not shown.
+A total is a fact beside the named refunds. It is shown only as far as they do not add up to it: so
+no refund is lost and none is counted twice, whether the names are reported, the total, or both.
+What was never captured is not refunded: a refund that records the release of a part of an
+authorisation (`released_minor`) is not shown.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ REFUNDED_TOTAL = re.compile(r"moved:[a-z0-9-]{1,32}:refunds:", re.ASCII)
 
 
 class RefundedTotal(NamedTuple):
-    """What came back of a charge by a time, and how much of it was never taken. Amounts in minor
-    units.
+    """How much of a charge was refunded by a time, and how much of that was never captured. Amounts
+    are in minor units.
     """
 
     gateway: str
@@ -37,7 +38,7 @@ class RefundedTotal(NamedTuple):
 
 
 def refunds_fact(total: RefundedTotal) -> Fact:
-    """Of two in the same second the greater sum came later."""
+    """Return the total as a fact. If two have the same second, the greater total came later."""
     at = rfc3339(total.at)
     content = orjson.dumps({**total._asdict(), "at": at})
     version = f"{at}/{total.refunded_minor:016d}/{hashlib.sha256(content).hexdigest()}"
@@ -45,7 +46,7 @@ def refunds_fact(total: RefundedTotal) -> Fact:
 
 
 def movements(facts: Mapping[str, Fact]) -> list[bytes]:
-    """All that moved, as JSON, by the names of the facts."""
+    """Return all movements as JSON, in the order of their facts' names."""
     contents = {name: facts[name].content for name in sorted(facts) if name.startswith(MOVED)}
     for name in [name for name in contents if REFUNDED_TOTAL.match(name)]:
         total = orjson.loads(contents.pop(name))
@@ -65,7 +66,7 @@ def movements(facts: Mapping[str, Fact]) -> list[bytes]:
 def _named_refunds(
     contents: Mapping[str, bytes], total: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """The refunds of the same payment, by their facts."""
+    """Return the named refunds of the same payment, by their facts' names."""
     refunds = {
         name: orjson.loads(content)
         for name, content in contents.items()
@@ -81,8 +82,8 @@ def _prefix(total: Mapping[str, Any]) -> str:
 
 
 def _released_refund(named: Mapping[str, Mapping[str, Any]], released_minor: int) -> str | None:
-    """The refund by which the part was let go: the first of its amount. It is told while a charge
-    is captured, and once.
+    """Return the refund that records the release: the first one of its amount. It is reported once,
+    while a charge is captured.
     """
     same_amount = [
         (refund["at"], name)
@@ -97,14 +98,14 @@ def _has_not_failed(refund: Mapping[str, Any]) -> bool:
 
 
 def _is_counted(refund: Mapping[str, Any], total: Mapping[str, Any]) -> bool:
-    """Whether the sum counts it: one that failed before is not in it any more."""
+    """Return whether the total includes the refund: one that failed before is no longer in it."""
     return _has_not_failed(refund) or datetime.fromisoformat(refund["at"]) > datetime.fromisoformat(
         total["at"]
     )
 
 
 def _unnamed_refund(total: Mapping[str, Any], amount_minor: int) -> bytes:
-    """A Movement."""
+    """Return the unnamed part of the total as a Movement."""
     return orjson.dumps(
         {
             "gateway": total["gateway"],

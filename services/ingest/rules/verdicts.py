@@ -1,12 +1,12 @@
-"""Verdicts that no clock of their sender orders: they are chained by their words. Pure.
+"""Verdicts without a signed time, ordered by the statuses that they name. Pure.
 
-A checker who signs no time tells transitions, "it was submitted and is approved now", and each of
-them can be sent again by whoever has seen it. So a transition is one fact, first said counts, and
-the verdict is that of the chain's one end: of the status that no transition leads away from. An old
-`submitted -> approved` changes nothing behind an `approved -> declined`, for it is known; an honest
-`declined -> approved` releases what was declined before. Where the chain has several ends, or runs
-in a circle, nobody knows which came last: then what was ever declined stays declined, what was ever
-pending stays pending, and a person decides.
+A fraud checker that signs no time sends transitions, "it was submitted and is approved now", and
+anyone who has seen one can send it again. So a transition is one fact, its first report wins, and
+the verdict is that of the chain's end: of the status that no transition leads away from. An old
+`submitted -> approved` changes nothing after `approved -> declined`, because it is known; a genuine
+`declined -> approved` releases what was declined before. If the chain has several ends, or is a
+cycle, nobody knows which came last: then an order that was ever declined stays declined, one that
+was ever pending stays pending, and a person decides.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ FAR_US = 10**16  # beyond every time that a record can have
 
 
 def transition_fact(verdict: FraudVerdict, before: str, after: str) -> Fact:
-    """`before` is empty when the checker does not say it. Its words are few: an order has a fact
-    for each pair.
+    """Return a transition as a fact. `before` is empty if the checker does not name it. Its words
+    are few: an order has one fact for each pair.
     """
     name = f"{VERDICT}{verdict.source}|{before}>{after}/{verdict.verdict}"
     return _first_report(name, verdict, rank=50)
 
 
 def untimed_fact(verdict: FraudVerdict) -> Fact:
-    """Of a checker who orders his verdicts by a time, one without it: older than all that have one.
-    The severest stays.
+    """Return a verdict without a time, of a checker that orders its verdicts by one: older than all
+    that have a time. The severest wins.
     """
     return _first_report(f"{VERDICT}{verdict.source}", verdict, rank=SEVERITY[verdict.verdict])
 
 
 def _first_report(name: str, verdict: FraudVerdict, rank: int) -> Fact:
-    """Its time is the door's, which another reception does not change: the first has the greatest
-    version, and a repeat says the same.
+    """Return the fact with the greatest version for the first report; another reception does not
+    change it, and a repeat has the same content.
     """
     content = verdict.model_dump_json(exclude={"at"}).encode()
     first = FAR_US - int((verdict.at - EPOCH).total_seconds() * 1_000_000)
@@ -51,9 +51,7 @@ def _first_report(name: str, verdict: FraudVerdict, rank: int) -> Fact:
 
 
 def current_verdicts(facts: Mapping[str, Fact]) -> Iterator[tuple[str, bytes]]:
-    """Of an order's facts, each checker's last word, as JSON, by his name (`source`, or
-    `source:which of his checks`).
-    """
+    """Yield each checker's current verdict as JSON, by its name (`source`, or `source:check`)."""
     chains = dict[str, list[tuple[str, str, Word, Fact]]]()
     for name in sorted(facts):
         if match := TRANSITION.fullmatch(name):
@@ -66,7 +64,7 @@ def current_verdicts(facts: Mapping[str, Fact]) -> Iterator[tuple[str, bytes]]:
 
 
 def last_transition(chain: list[tuple[str, str, Word, Fact]]) -> Fact:
-    """The transition that tells what stands. Of equals the one that was first said last."""
+    """Return the transition that decides. Of equals, the one that was first reported last."""
     left = {before for before, after, _, _ in chain if before != after}
     ends = [transition for transition in chain if transition[1] not in left] or chain
     worst = max(SEVERITY[word] for _, _, word, _ in ends)

@@ -39,7 +39,7 @@ class ClockSkewMonitor:
         self.seconds = seconds
 
     def is_to_be_reported(self, now: float) -> bool:
-        """Return whether to log the warning now: at most once a minute. `now` is a monotonic time."""
+        """Return whether to log the warning now, at most once a minute. `now` is monotonic."""
         if not self.warning or now < self._warn_at:
             return False
         self._warn_at = now + WARN_AGAIN_S

@@ -41,7 +41,7 @@ class Acknowledgement(NamedTuple):
 
 
 class CallbackNotAcknowledgedError(Exception):
-    """Kafka did not acknowledge the record: it may have it or not, and the sender must repeat it."""
+    """Kafka did not acknowledge the record; it may have it or not, and the sender repeats it."""
 
 
 class CallbackPublisher:

@@ -58,7 +58,7 @@ class SourceRateLimits:
         self._new, self._repeated = TokenBucket(self.rate_max), TokenBucket(self.rate_max)
 
     def has_room(self, now: float) -> bool:
-        """Return whether any callback may come now, before its body shows whether it is a repeat."""
+        """Return whether a callback may come now, before its body shows whether it is a repeat."""
         return self._new.has_room(now) or self._repeated.has_room(now)
 
     def take(self, now: float, body: bytes) -> bool:

@@ -10,7 +10,7 @@ OFFERS = frozenset({b"upgrade", b"http2-settings"})
 def without_upgrade(
     method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
 ) -> bytes:
-    """Return the request's head, ready to be parsed. Headers that frame the body stay as they were."""
+    """Return the request's head, ready to be parsed. Headers that frame the body stay."""
     lines = [b"%s %s HTTP/%s" % (method, target, version.encode())]
     for name, value in headers:
         if name == b"connection":
