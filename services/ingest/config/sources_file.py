@@ -117,7 +117,8 @@ def _source_config(
     kind = entry.get("kind")
     if not isinstance(kind, str) or kind not in WEBHOOK_SOURCES:
         raise ConfigurationError(
-            f"{where}: kind is none of {', '.join(WEBHOOK_SOURCES)}{did_you_mean(str(kind), WEBHOOK_SOURCES, CUTOFF)}"
+            f"{where}: kind is none of {', '.join(WEBHOOK_SOURCES)}"
+            + did_you_mean(str(kind), WEBHOOK_SOURCES, CUTOFF)
         )
     source = WEBHOOK_SOURCES[kind]
     _refuse_unknown_keys(entry, (*SOURCE_KEYS, *source.options), where)
@@ -297,5 +298,6 @@ def _refuse_unknown_keys(
 ) -> None:
     if unknown_keys := [name for name in table if name not in known_keys]:
         raise ConfigurationError(
-            f"{where}: {unknown_keys[0]!r} is no key of it{did_you_mean(unknown_keys[0], known_keys, CUTOFF)}"
+            f"{where}: {unknown_keys[0]!r} is no key of it"
+            + did_you_mean(unknown_keys[0], known_keys, CUTOFF)
         )

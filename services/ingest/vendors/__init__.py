@@ -1,10 +1,9 @@
-"""From the bytes that a source sent to a callback: which order, which facts, and the key by which a
-repeat is known.
+"""Parses what sources send: which order it is about, its facts, and the idempotency key.
 
 Each vendor is one folder of this package. Its module `webhook` has the same three functions as
 every other (`verify`, `identify`, `normalise`) and a `SOURCE` that names them; its module `poll`,
-if it has one, is described in `polls`. A callback comes through the door, which has verified it, or
-is published by a storefront itself, whose right to write the broker has checked.
+if it has one, is described in `polls`. A callback comes through the webhook endpoint, which has
+verified it, or is published by a storefront itself, whose right to write the broker has checked.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ DEPTH = __name__.count(".") + 2  # services.ingest.vendors.<vendor>.<module>
 
 
 def find_sources() -> dict[str, Source]:
-    """Every source that a module of a vendor's folder declares, by its kind."""
+    """Return every source that a module of a vendor's folder declares, by its kind."""
     names = [
         value.name
         for value in pkgutil.walk_packages(__path__, f"{__name__}.")
@@ -59,7 +58,7 @@ FAULTS_MAX, LOCATION_CHARS_MAX = 5, 100
 
 
 def parse(record: Record) -> ParsedCallback:
-    """Raises NotAnEvent or Poison, whatever the bytes are."""
+    """Parse a record. Raises NotAnEvent or Poison, whatever the bytes are."""
     event = read_event(record.headers, record.value)
     source = SOURCES_BY_TYPE.get(event.type)
     if source is None:
@@ -70,14 +69,17 @@ def parse(record: Record) -> ParsedCallback:
         return with_origin(callback, record) if callback.drift else callback
     except NotAnEvent:
         raise
-    except ValidationError as error:  # whose own text would carry the input into letters and logs
+    # whose own text would carry the input into dead letters and logs
+    except ValidationError as error:
         raise CallbackUnreadable(validation_text(error)) from None
     except (ValueError, OverflowError, RecursionError) as error:
         raise CallbackUnreadable(f"{type(error).__name__}: {error}"[:500]) from None
 
 
 def with_origin(callback: ParsedCallback, record: Record) -> ParsedCallback:
-    """What is kept is kept with its record, so that a later release can be given it."""
+    """Return the callback with its record's origin in what is kept, so that a later release can
+    replay it.
+    """
     origin = RecordOrigin(
         record.topic,
         record.partition,
@@ -95,7 +97,7 @@ def with_origin(callback: ParsedCallback, record: Record) -> ParsedCallback:
 
 
 def received_callback(event: CloudEvent, record: Record) -> ReceivedCallback:
-    """The parts of an event by which a callback is judged."""
+    """Return the parts of the event that a source parses."""
     match = CE_SOURCE.fullmatch(event.source)
     if match is None:
         raise NotAnEvent(
@@ -122,7 +124,7 @@ def received_callback(event: CloudEvent, record: Record) -> ReceivedCallback:
 
 
 def validation_text(error: ValidationError) -> str:
-    """What is wrong, without what was sent: names of fields and pydantic's words."""
+    """Return what is wrong, without what was sent: names of fields and pydantic's messages."""
     faults = error.errors(include_input=False, include_url=False, include_context=False)
     lines = [
         f"{'.'.join(map(str, fault['loc']))[:LOCATION_CHARS_MAX] or 'body'}: {fault['msg']}"

@@ -1,9 +1,9 @@
-"""What webhooks lost, asked for: at each vendor that can be asked, bounded, and from where the last
-asking ended.
+"""The vendors that can be polled for what their webhooks lost.
 
-A vendor that can be asked has a module `poll` in its folder, with `POLLS`: what can be asked of it.
-It may have `read_order(http, polled, external_id) -> Found`, for orders of which a source without
-proof spoke; `URL`, where everybody's API is; and `NEEDS`, of `key` and `secret`, if it is not both.
+Such a vendor has a module `poll` in its folder, with `POLLS`: what can be polled. It may have
+`read_order(http, config, external_id) -> FoundObject`, for orders that a source without proof
+named; `URL`, if its API has one address for everybody; and `NEEDS`, of `key` and `secret`, if it is
+not both.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ CREDENTIALS = ("key", "secret")
 
 @dataclass(frozen=True, slots=True)
 class PolledVendor:
-    """A kind of source that can be asked."""
+    """A kind of source that can be polled."""
 
     kind: str
-    polls: Mapping[str, Poll]  # by what they ask for
+    polls: Mapping[str, Poll]  # by what they poll
     read_order: Callable[[httpx.Client, PollConfig, str], FoundObject] | None = None
     url: str = ""
     needs: Sequence[str] = CREDENTIALS
 
 
 def find_polled_vendors() -> dict[str, PolledVendor]:
-    """Every vendor's folder with a module `poll` that declares polls, by the folder's name."""
+    """Return every vendor whose folder has a module `poll` with polls, by the folder's name."""
     vendors = dict[str, PolledVendor]()
     for folder in pkgutil.iter_modules(package.__path__):
         if (

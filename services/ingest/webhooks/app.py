@@ -78,7 +78,7 @@ class WebhookHandler:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         slug, _, path_suffix = scope["path"].removeprefix(WEBHOOK_PATH_PREFIX).partition("/")
         config = self._configs.get(slug)
-        if path_suffix and config is not None and not config.source.uses_tail:
+        if path_suffix and config is not None and not config.source.uses_path_suffix:
             config = None
         try:
             response = await self._respond(config, path_suffix.removesuffix("/"), scope, receive)

@@ -1,4 +1,4 @@
-"""Adyen's notifications as they come: their items, and whether Adyen signed each of them."""
+"""Adyen's notifications as they are sent: their items, and whether Adyen signed each of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from services.ingest.vendors.shared import exact_json, php_lists
 from services.ingest.vendors.shared.signing import is_hmac_of_body
 from services.ingest.vendors.shared.source import WebhookRequest
 
-# different ones: who has seen an item could send it with thousands of dates, and each is a record
+# distinct ones: whoever has seen an item could send it with thousands of dates, and each becomes a
+# record
 ITEMS_MAX = 100
 DIGITS_MAX = 1_000
 KEY = re.compile(r"(?:[0-9A-Fa-f]{2})+", re.ASCII)
@@ -19,23 +20,25 @@ SIGNED = ("pspReference", "originalReference", "merchantAccountCode", "merchantR
 
 
 def key_of(secret: str) -> bytes:
-    """The page shows it in hexadecimal digits."""
+    """Return the key from the hexadecimal digits that Adyen's page shows."""
     if not KEY.fullmatch(digits := secret.strip()):
         raise ValueError("is no hexadecimal key")
     return bytes.fromhex(digits)
 
 
 def as_signed(value: object) -> object:
-    """As it is signed: nothing for nothing, `true` for true."""
+    """Return the value as it is signed: an empty text for null, `true` for true."""
     if value is None:
         return ""
     return ("true" if value else "false") if isinstance(value, bool) else value
 
 
 def document(body: bytes) -> Any:
-    """None when it is no JSON. A broken character, such as half an emoji of a shopper's name, a raw
-    line end or a number of thousands of digits is no reason to refuse: Adyen would send the same
-    again for a month, and hold everything back that waits behind it.
+    """Return the parsed body; None if it is not JSON.
+
+    A lone surrogate in a shopper's name, a raw line break or a number of thousands of digits is no
+    reason to refuse: Adyen would send the same for a month, and hold back everything that waits
+    behind it.
     """
     try:
         return exact_json.loads(body)
@@ -52,8 +55,8 @@ def _bounded(digits: str) -> int | None:
 
 
 def items(body: bytes) -> Sequence[Mapping[str, Any]]:
-    """By place. One reading for the signature and for the worker: both see the same of a key that
-    stands there twice.
+    """Return the items in order. The signature and the worker read them here, so both see the same
+    value of a repeated key.
     """
     notification = document(body)
     listed = (
@@ -65,13 +68,13 @@ def items(body: bytes) -> Sequence[Mapping[str, Any]]:
 
 
 def _item(wrapped: object) -> Mapping[str, Any]:
-    """Nothing in the place of what is none: it cannot fit its signature."""
+    """Return the item; an empty one, which fits no signature, in the place of a malformed one."""
     item = wrapped.get("NotificationRequestItem") if isinstance(wrapped, dict) else None
     return item if isinstance(item, dict) else {}
 
 
 def signed_text(item: Mapping[str, Any]) -> bytes | None:
-    """The text under the signature, without escapes. None: a field holds what cannot be signed."""
+    """Return the signed text, without escapes; None if a field holds what cannot be signed."""
     money = item.get("amount")
     money = money if isinstance(money, dict) else {}
     values = [
@@ -86,7 +89,7 @@ def signed_text(item: Mapping[str, Any]) -> bytes | None:
 
 
 def java_encoded(text: str) -> bytes:
-    """As Java writes half a character: a question mark."""
+    """Encode as Java does: a lone surrogate is a question mark."""
     return text.encode("utf-8", "replace")
 
 
@@ -101,14 +104,14 @@ def is_genuine(request: WebhookRequest, item: Mapping[str, Any]) -> bool:
 
 
 def verify(request: WebhookRequest) -> bool:
-    """Every item, by base64(HMAC-SHA256(key, its signed fields)). No time is signed."""
+    """Check every item: base64(HMAC-SHA256(key, its signed fields)). No time is signed."""
     signed_items = items(request.body)
     return bool(signed_items) and all(is_genuine(request, item) for item in signed_items)
 
 
 def pieces(body: bytes) -> Sequence[bytes]:
-    """Adyen sends one item at a time, and says that it may send more. An item alone is signed as it
-    was in company.
+    """Return one body per item. Adyen sends one item at a time and documents that it may send more;
+    an item alone has the same signature.
     """
     notification = document(body)
     listed = (

@@ -1,10 +1,10 @@
-"""Adyen: notifications of several items, each signed by itself, told again until the oldest of a
-queue is taken.
+"""Adyen: notifications of several items, each signed by itself and repeated until the oldest of a
+queue is accepted.
 
 Eight fields of an item are signed, and no time: whoever has seen an item can send it again with
-another date. So a fact's version is the stage to which its event code belongs, and only within a
-stage the date: a chargeback that is sent again, with whatever date, stays behind its reversal. The
-same refund or dispute keeps its pspReference, which is signed, in its name.
+another date. So a fact's version is the stage of its event code, and the date only within a stage:
+a chargeback that is sent again, with whatever date, stays behind its reversal. A refund or dispute
+has its pspReference, which is signed, in its name.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ CARD_IN_REASON = re.compile(
     rb'("reason"\s*:\s*")[0-9A-Za-z]{0,20}:[0-9]{4}:[0-9]{1,2}\\?/[0-9]{2,4}"'
 )
 
-# The signature joins its fields with colons and escapes none: with no colon in any field but the
-# merchant's reference there is one way to take the text apart, so nobody moves a part of his
+# The signature joins its fields with colons and escapes none. With no colon in any field but the
+# merchant's reference, the text can be split in only one way, so nobody can move a part of a
 # reference into an amount.
 Id = Annotated[str, Field(pattern=r"^[0-9A-Za-z._-]{1,100}$")]
 
@@ -90,15 +90,13 @@ class AdyenItem(VendorModel):
 
 
 class AdyenStep(NamedTuple):
-    """What an event code says of what it is about, and how far that is by then."""
+    """What an event code means: the kind of movement, and the stage that it has reached."""
 
     kind: MovementKind
     stage: int
     state: MovementState
-    failed: MovementState | None = (
-        None  # with success false; None: nothing moved, and nothing is told
-    )
-    is_of_payment: bool = False  # about the payment itself: named by it
+    failed: MovementState | None = None  # with success false; None: nothing moved
+    is_of_payment: bool = False  # about the payment itself, and named by it
 
 
 REFUSED = AdyenStep("failure", 20, "failed")
@@ -112,7 +110,7 @@ STEPS: Mapping[str, AdyenStep] = {
     "REFUND": AdyenStep("refund", 20, "done", "failed"),
     "CANCEL_OR_REFUND": AdyenStep(
         "refund", 20, "done", "failed"
-    ),  # which of both stands in no signed field
+    ),  # no signed field says which of the two it was
     "REFUND_FAILED": AdyenStep("refund", 40, "failed"),
     "REFUNDED_REVERSED": AdyenStep("refund", 50, "undone"),
     "NOTIFICATION_OF_FRAUD": AdyenStep("warning", 20, "open"),
@@ -129,7 +127,7 @@ REVIEWS: Mapping[str, tuple[Word, int]] = {
     "MANUAL_REVIEW_ACCEPT": ("approved", 40),
     "MANUAL_REVIEW_REJECT": ("declined", 50),
 }
-# Known, and about no money of an order that moved: kept, and nobody is asked to look.
+# Known, and about no movement of an order's money: kept, and not reported as drift.
 IRRELEVANT_CODES = frozenset(
     [
         "AUTHENTICATION",
@@ -205,7 +203,9 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
 def movement_of(
     received: ReceivedCallback, item: AdyenItem
 ) -> tuple[facts.Fact | None, tuple[facts.DriftNotice, ...]]:
-    """Its detail is the event code, for the reason is not signed."""
+    """Return the item's movement. Its detail is the event code, because the reason is not
+    signed.
+    """
     step, is_done = STEPS[item.code], item.success == "true"
     if item.code == "AUTHORISATION" and not is_done:
         step = REFUSED
@@ -230,7 +230,7 @@ def movement_of(
 
 
 def review_verdict(received: ReceivedCallback, item: AdyenItem) -> facts.Fact | None:
-    """A rejection stays, whatever is sent again."""
+    """Return the verdict of a manual review. A rejection stays, whatever is sent again."""
     if item.success != "true":
         return None
     word, stage = REVIEWS[item.code]
@@ -241,7 +241,7 @@ def review_verdict(received: ReceivedCallback, item: AdyenItem) -> facts.Fact | 
 
 
 def staged(fact: facts.Fact, stage: int) -> facts.Fact:
-    """With the stage before the date, for only the stage is signed."""
+    """Return the fact with the stage before the date, because only the stage is signed."""
     return fact._replace(version=f"{stage:02d}/{fact.version}")
 
 
@@ -265,7 +265,9 @@ blanked = field_blanker(
 
 
 def without_cards(body: bytes) -> bytes:
-    """The reason of an authorisation is its code, the card's last digits and its expiry."""
+    """Remove card data. The reason of an authorisation is its code, the card's last digits and its
+    expiry.
+    """
     return CARD_IN_REASON.sub(rb'\1"', blanked(body))
 
 

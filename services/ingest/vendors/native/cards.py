@@ -1,7 +1,7 @@
-"""Card data that a storefront sends beside what its contract knows, which nobody reads and no
+"""Removes card data that a storefront sends outside its contract, which nobody reads and no dead
 letter may show.
 
-What the contract knows stays byte for byte.
+Fields of the contract stay byte for byte.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ FIELDS = frozenset([*NativeOrder.model_fields, *Line.model_fields, *Person.model
 
 
 def without_cards(body: bytes) -> bytes:
-    """The same bytes, where nothing looks like card data, else with empty values in their places.
-    Never raises.
+    """Return the same bytes if nothing looks like card data, else with such values emptied. Never
+    raises.
     """
     try:
         value = exact_json.loads(body)
         clean = _cleaned(value)
         return body if clean == value else exact_json.dumps(clean)
-    except (ValueError, TypeError, RecursionError):  # no JSON, or too deep to be any order
+    except (ValueError, TypeError, RecursionError):  # not JSON, or nested too deeply to be an order
         return PAIR.sub(_blanked, body)
 
 

@@ -1,5 +1,5 @@
-"""A storefront's own order, and what is put right in it where it is not as its contract says and no
-ticket depends on it.
+"""A storefront's own order, and repairs of values that violate its contract and that no ticket
+depends on.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ AMOUNTS, DATES = ("total_minor", "refunded_minor"), ("placed_at", "paid_at")
 
 
 class ReadNativeOrder(NamedTuple):
-    """`beside`: fields of a Storefront that keep what was written where it is no amount or
-    currency.
-    """
+    """`beside` holds the Storefront's text fields for values that are no amount or currency."""
 
     order: NativeOrder
     beside: dict[str, str]
@@ -39,7 +37,7 @@ class ReadNativeOrder(NamedTuple):
 
 
 def read(body: bytes) -> ReadNativeOrder:
-    """Raises ValidationError."""
+    """Read and repair an order. Raises ValidationError."""
     try:
         return bound_amounts_and_dates(NativeOrder.model_validate_json(body), {}, [])
     except ValidationError:
@@ -52,7 +50,9 @@ def read(body: bytes) -> ReadNativeOrder:
 def bound_amounts_and_dates(
     order: NativeOrder, beside: dict[str, str], repairs: list[Repair]
 ) -> ReadNativeOrder:
-    """The same order when all its amounts and dates are within reason."""
+    """Return the order with values that are out of bounds replaced; the same order if there are
+    none.
+    """
     changes: dict[str, object] = {}
     for name in AMOUNTS:
         if abs(found := getattr(order, name)) > AMOUNT_MAX:
@@ -77,7 +77,7 @@ def bound_amounts_and_dates(
 
 
 def repaired(body: bytes) -> tuple[bytes, dict[str, str], list[Repair]] | None:
-    """None: it is no JSON object."""
+    """Return the repaired body; None if it is not a JSON object."""
     try:
         order = exact_json.loads(body)
         if not isinstance(order, dict):
@@ -121,7 +121,7 @@ def _repair_order(order: dict[str, Any], beside: dict[str, str]) -> Iterator[Rep
 
 
 def is_whole(value: object, least: int | None = None) -> bool:
-    """Whether the model reads it as a whole number, and one that is not below `least`."""
+    """Return whether the model reads it as a whole number that is not below `least`."""
     try:
         found = WHOLE.validate_python(value)
     except ValidationError:

@@ -1,10 +1,11 @@
-"""A storefront's own orders as CloudEvents: in our words, in minor units, with its own clock.
+"""A storefront's own orders as CloudEvents: in this project's terms, in minor units, with its own
+clock.
 
-It publishes them straight to Kafka, or posts them to the door, signed as Standard Webhooks asks:
-base64 of HMAC-SHA256(key, `webhook-id.webhook-timestamp.body`), as `v1,...`, several parted by
-blanks. An attribute beside the body is not signed, so the door believes none of them: source and
-type are its own, and the order says whose it is. In structured mode they stand in the body, and say
-whether it is an order at all.
+A storefront publishes them to Kafka, or posts them to the webhook endpoint, signed as in Standard
+Webhooks: base64 of HMAC-SHA256(key, `webhook-id.webhook-timestamp.body`), as `v1,...`, several
+separated by blanks. Attributes beside the body are not signed, so the endpoint trusts none of them:
+it sets source and type itself, and the order names its source. In structured mode they are in the
+body, and show whether it is an order at all.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ NOBODY = Person()
 
 
 def key_of(secret: str) -> bytes:
-    """`whsec_` and base64, as that specification writes secrets; any other text is the key
-    itself.
+    """Return the key: `whsec_` and base64, as that specification writes secrets; any other text is
+    the key itself.
     """
     if not secret.startswith(WHSEC_PREFIX):
         return secret.encode()
@@ -76,13 +77,13 @@ def signature(key: bytes, event: bytes, at: bytes, body: bytes) -> bytes:
 
 
 def event_id(request: WebhookRequest) -> str:
-    """Signed, and the same whenever the storefront sends it again."""
+    """Return the signed id, which is the same in every repeat."""
     return request.headers.get(b"webhook-id", b"").decode("ascii", "replace")
 
 
 def unwrapped(body: bytes) -> bytes:
-    """The order, out of an event in structured mode. What is none stays as it is, for the worker to
-    judge.
+    """Return the order from an event in structured mode. Anything else stays as it is, for the
+    worker to refuse.
     """
     if b'"specversion"' not in body:
         return body
@@ -110,7 +111,9 @@ def orders(body: bytes) -> tuple[str | None]:
 
 
 def identify(received: ReceivedCallback, order: NativeOrder) -> str:
-    """CloudEvents: source and id together name an event for ever."""
+    """Return the key: source, order and event id. In CloudEvents, source and id identify
+    an event.
+    """
     if len(received.id) > EVENT_ID_CHARS_MAX:
         raise CallbackUnreadable(f"ce_id is longer than {EVENT_ID_CHARS_MAX}")
     return f"{order.source}:{order.order_id} {checked_identifier(received.id, 'ce_id')}"
@@ -145,7 +148,7 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
 
 
 def refuse_structured_event(body: bytes) -> None:
-    """An event in structured mode that `unwrapped` left as it is says why."""
+    """Raise the reason why `unwrapped` found no order in an event in structured mode."""
     event = orjson.loads(body)
     if not isinstance(event, dict) or "specversion" not in event:
         return
@@ -157,7 +160,9 @@ def refuse_structured_event(body: bytes) -> None:
 
 
 def storefront(order: NativeOrder, beside: Mapping[str, str]) -> Storefront:
-    """`beside`: what was written in the place of amounts and a currency."""
+    """Return the Storefront. `beside` holds what was written in the place of amounts and a
+    currency.
+    """
     refuse_duplicate_lines([line.line_id for line in order.lines])
     for line in order.lines:
         checked_identifier(line.line_id, "line_id")
@@ -178,7 +183,7 @@ def storefront(order: NativeOrder, beside: Mapping[str, str]) -> Storefront:
 
 
 def person(person: Person) -> Person:
-    """The same one when there is nothing to put right."""
+    """Return the person with clean texts; the same object when nothing changes."""
     name, address = clean(person.name, 200), email(person.email)
     return (
         person
@@ -188,7 +193,7 @@ def person(person: Person) -> Person:
 
 
 def cleaned(line: Line) -> Line:
-    """The same one when there is nothing to put right."""
+    """Return the line with clean texts; the same object when nothing changes."""
     if line.variation_id or line.total_text:
         texts = {
             "variation_id": clean(line.variation_id, 64),
@@ -197,7 +202,8 @@ def cleaned(line: Line) -> Line:
         line = line.model_copy(update=texts)
     product_id, sku, name = clean(line.product_id, 64), clean(line.sku, 100), clean(line.name, 300)
     recipient = line.recipient and person(line.recipient)
-    if recipient == NOBODY:  # storefronts fill in every field: a gift to nobody is the buyer's
+    # storefronts fill in every field: a gift without a recipient is the buyer's
+    if recipient == NOBODY:
         recipient = None
     if (
         product_id == line.product_id

@@ -1,8 +1,8 @@
-"""PayPal's bodies without the data of the card that paid: digits, expiry, issuer's number, and the
-name on it.
+"""Removes the data of the card that paid from PayPal's bodies: digits, expiry, issuer's number, and
+the name on it.
 
-The card's brand and type stay. A body that is no JSON becomes a dead letter: in it these texts go
-wherever they stand.
+The card's brand and type stay. From a body that is not JSON, and becomes a dead letter, these
+values are removed wherever they are.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ DIGITS = frozenset(
 ON_CARD = frozenset({"name", "number"})
 HINT = re.compile(
     rb'"(?:%b)"|\\u00[2-7]' % "|".join(sorted(CARDS | DIGITS)).encode()
-)  # or a key that is written otherwise
+)  # or a key that is written with escapes
 
 by_pattern = field_blanker(*sorted(DIGITS | ON_CARD))
 
 
 def without_cards(body: bytes) -> bytes:
-    """The same bytes where nothing names a card, else the same document, written anew. Never
+    """Return the same bytes if nothing names a card, else the document without card data. Never
     raises.
     """
     if HINT.search(body) is None:
         return body
     try:
         return exact_json.dumps(_without(exact_json.loads(body), is_card=False))
-    except (ValueError, RecursionError):  # no JSON, or deeper than it can be written
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply to be serialized
         return by_pattern(body)
 
 

@@ -1,6 +1,4 @@
-"""PayPal's events and what they are about, in both generations of its API: what is needed of
-them.
-"""
+"""PayPal's events and their resources in both generations of its API: the fields that are read."""
 
 from __future__ import annotations
 
@@ -49,7 +47,7 @@ class PayPalSupplement(PayPalModel):
 
 
 class PayPalResource(PayPalModel):
-    """A capture, a refund, an authorisation or a dispute: what is needed of any."""
+    """A capture, refund, authorisation or dispute: the fields that are read of any of them."""
 
     id: Text = None
     dispute_id: Text = None

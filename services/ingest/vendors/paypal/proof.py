@@ -1,12 +1,12 @@
-"""Whether PayPal sent a callback: RSA, by a certificate of its own that it names in a header.
+"""Verifies that PayPal sent a callback: RSA, by a certificate of PayPal's that a header names.
 
-PayPal shares no secret. What it signs names the webhook that it was made for, and the body only by
-its CRC-32: that is no digest, so whoever has seen one delivery can send other bodies under its
+PayPal shares no secret. The signed text names the webhook for which it was made, and the body only
+by its CRC-32. That is no digest: whoever has seen one callback can send other bodies under its
 signature. So a transmission, whose id is signed, proves the first body that came with it and no
-other (`paypal.normalise`); a forger who comes before the genuine one is kept off by TLS alone.
-Nobody knows whether PayPal signs a repeat anew, and it repeats for three days: so a time may be
-that old (and, as elsewhere, hardly in the future). A replay within them is known by the id in its
-body.
+other (`webhook.normalise`); only TLS keeps off a forger that comes before the genuine one. It is
+unknown whether PayPal signs a repeat again, and it repeats for three days, so a time may be that
+old (and, as elsewhere, hardly in the future). A replay within that time is recognised by the id in
+its body.
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ DOMAIN = "paypal.com"
 ADDRESS = re.compile(
     rb"https://(?:[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?\.){0,4}paypal\.com(?::443)?/v1/notifications/certs/[A-Za-z0-9_-]{1,100}"
 )
-TRANSMISSION = re.compile(
-    rb"[!-{}~]{1,200}"
-)  # of one word, and without the bar that stands between the parts
+TRANSMISSION = re.compile(rb"[!-{}~]{1,200}")  # one word, without the bar that separates the parts
 MOMENT = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,20}(?:Z|[+-][0-9]{2}:[0-9]{2})")
 SIGNATURE_CHARS_MAX = 2_000
 ROOTS_BYTES_MAX = 2**20
@@ -51,17 +49,18 @@ PADDING, HASH = PKCS1v15(), SHA256()
 
 
 def event_id(request: WebhookRequest) -> str:
-    """The transmission, which is signed: it becomes the record's id."""
+    """Return the signed transmission id, which becomes the record's id."""
     return request.headers.get(b"paypal-transmission-id", b"").decode("ascii", "replace")[
         :TRANSMISSION_CHARS_MAX
     ]
 
 
 def verify(request: WebhookRequest) -> bool:
-    """Whether PayPal signed it for one of our webhooks, whose ids are the `secrets`.
+    """Return whether PayPal signed the callback for one of our webhooks, whose ids are the
+    `secrets`.
 
-    The address of the certificate is judged before anything is asked of it. One that is held and is
-    not good (any more) is asked for again: it may have been renewed.
+    The certificate's address is checked before it is fetched. A cached certificate that does not
+    verify is fetched again, because it may have been renewed.
     """
     headers = request.headers
     address, moment, number = (
@@ -120,16 +119,16 @@ def decoded_signature(text: bytes) -> bytes:
 
 
 def read_options(options: Mapping[str, str], folder: Path) -> Mapping[str, str]:
-    """With the roots themselves in the place of their file's name. ValueError when they cannot be
-    read.
+    """Return the options with the roots' content in the place of their file name. Raises ValueError
+    when they cannot be read.
     """
     name, roots = options.get("roots", ""), ""
     try:
         if name:
             roots = bounded.read_text(folder / name, ROOTS_BYTES_MAX)
-        trust_store(roots)  # which takes its time once, before any callback waits for it
+        trust_store(roots)  # takes its time once, before a callback waits for it
     except (OSError, ValueError):
         raise ValueError(f"roots: {name} is no readable file with certificates in PEM") from None
-    if name and not roots.strip():  # would mean: the usual ones
+    if name and not roots.strip():  # which would mean the usual authorities
         raise ValueError(f"roots: {name} is empty")
     return {**options, "roots": roots}

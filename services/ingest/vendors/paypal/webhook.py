@@ -1,9 +1,9 @@
-"""PayPal: what happened to a payment, told in any order and perhaps often, each event with an id of
-its own.
+"""PayPal: what happened to a payment, in any order and perhaps repeated, each event with its own
+id.
 
-An event names the order by what the shop gave PayPal to keep (`custom_id`, or else `invoice_id`)
-and the payment by the id of its capture. An order that cannot be read is no loss: whoever names the
-payment is told too.
+An event names the order by what the shop gave PayPal to keep (`custom_id`, or else `invoice_id`),
+and the payment by the id of its capture. If the order's id cannot be read nothing is lost: every
+order that names the payment gets the movement too.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ PAYMENTS_MAX = 10
 
 
 class PayPalMovement(NamedTuple):
-    """What an event type says of the money. No state: the resource says it."""
+    """What an event type means for the money. If it has no state, the resource has it."""
 
     kind: MovementKind
     state: MovementState | None = None
@@ -105,19 +105,19 @@ MOVED = {
 
 
 def orders(body: bytes) -> tuple[str | None]:
-    """What the shop gave PayPal to keep, where it stands plainly."""
+    """Return the order's id that the shop gave PayPal to keep, if it is there as plain text."""
     found = CUSTOM.search(body) or INVOICE.search(body)
     return ((found[1] or found[found.lastindex or 1]).decode() if found else None,)
 
 
 def identify(received: ReceivedCallback, event: PayPalEventHead) -> str:
-    """Source and the event's id: the same in every transmission of it."""
+    """Return source and event id, the same in every transmission."""
     return f"{received.source}:{checked_identifier(event.id, 'id')}"
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
-    """Only a checksum of the body is signed. So a transmission proves the first body that came with
-    it, and no other.
+    """Parse the event. Only a checksum of the body is signed, so a transmission proves the first
+    body that came with it and no other.
     """
     proof = (
         f"{received.source} transmission {received.id}"[:500],
@@ -170,7 +170,7 @@ def movement_of(
     movement_type: PayPalMovement,
     references: list[str],
 ) -> tuple[Movement, list[str]]:
-    """And the words by which its state could not be told."""
+    """Return the movement, and the words of its state that are unknown."""
     resource = event.resource
     kind, state, word = movement_state(event, movement_type)
     is_dispute = kind == "dispute"
@@ -200,8 +200,8 @@ def money(paid: PayPalMoney) -> CountedAmount:
 
 
 def changed_at(event: PayPalEvent) -> datetime:
-    """When the resource was last changed; where that is missing or unreadable, when the event was
-    made.
+    """Return when the resource was last changed, or when the event was made if that is missing or
+    unreadable.
     """
     return bounded_time_or_none(event.resource.update_time) or bounded_time(event.create_time)
 
@@ -209,13 +209,13 @@ def changed_at(event: PayPalEvent) -> datetime:
 def movement_state(
     event: PayPalEvent, movement_type: PayPalMovement
 ) -> tuple[MovementKind, MovementState | None, str]:
-    """What movement_type, whether it did, and PayPal's word for that. No state: nobody here knows the
-    word.
+    """Return the kind, the state, and PayPal's word for it. The state is None if the word is
+    unknown.
     """
     resource, word = event.resource, event.resource.status or ""
     is_resolved = (
         movement_type.kind == "dispute" and word == "RESOLVED"
-    )  # which an update may say too, behind the resolution
+    )  # an update after the resolution may say so too
     if movement_type.state is not None and not is_resolved:
         return movement_type.kind, movement_type.state, word
     if movement_type.kind == "dispute":
@@ -241,7 +241,7 @@ def detail(event: PayPalEvent) -> str:
 
 
 def capture_of_refund(resource: PayPalResource) -> str | None:
-    """Of a refund: its capture, which stands in the link upwards only."""
+    """Return a refund's capture, which is named only by the link upwards."""
     for link in resource.links or ():
         path, _, last = (link.href or "").rstrip("/").rpartition("/")
         if link.rel == "up" and path.endswith("/captures") and REFERENCE.fullmatch(last):
@@ -250,8 +250,8 @@ def capture_of_refund(resource: PayPalResource) -> str | None:
 
 
 def payments(resource: PayPalResource, kind: MovementKind) -> list[str]:
-    """How the payment is called there, the capture first. What the shop's plugin wrote down is one
-    of them.
+    """Return PayPal's names of the payment, the capture first. The shop's plugin wrote down one of
+    them.
     """
     references: list[object] = []
     if kind == "dispute":
@@ -270,9 +270,7 @@ def payments(resource: PayPalResource, kind: MovementKind) -> list[str]:
 
 
 def external_order_id(resource: PayPalResource) -> str | None:
-    """The shop's own id of the order, as the shop gave it; some plugins write a JSON object with
-    `order_id`.
-    """
+    """Return the shop's id of the order; some plugins write a JSON object with `order_id`."""
     texts = [resource.custom_id, resource.invoice_id]
     texts += [
         text for unit in resource.purchase_units or () for text in (unit.custom_id, unit.invoice_id)

@@ -1,10 +1,10 @@
-"""Riskified: decisions on orders, signed over the raw body, without a time and without the id of a
-delivery.
+"""Riskified: decisions on orders, signed over the raw body, without a time and without a delivery
+id.
 
 Whoever has seen a decision can send it again, and it verifies. So a decision is the transition that
 it names, from `old_status` to `status`, and counts once: the verdict is the end of the chain
-(services.ingest.rules.verdicts). Only `approved` lets an order go. A decision that is approved,
-declined and approved again by the same words as before runs in a circle, and stays declined until a
+(services.ingest.rules.verdicts). Only `approved` releases an order. An order that is approved,
+declined and approved again with the same statuses as before has a cycle, and stays declined until a
 person decides.
 """
 
@@ -32,7 +32,7 @@ from services.ingest.vendors.shared.text import clean
 SIGNATURE = b"x-riskified-hmac-sha256"
 WORDS: dict[str, Word] = {"approved": "approved", "declined": "declined"}
 KNOWN = frozenset({*WORDS, "submitted", "pending", "cancelled", "error", "test"})
-OTHER = "other"  # a status that nobody here knows
+OTHER = "other"  # stands for an unknown status
 SCORE_MAX = 1_000_000.0
 ORDER = re.compile(
     rb'"order"\s*:\s*\{\s*"id"\s*:\s*(?:"([0-9A-Za-z_.#-]{1,200})"|([0-9]{1,19}))\s*[,}]'
@@ -59,18 +59,18 @@ class RiskifiedNotification(RiskifiedModel):
 
 
 def verify(request: WebhookRequest) -> bool:
-    """Hexadecimal, lower case: HMAC-SHA256(auth token, raw body)."""
+    """Check the hexadecimal, lower-case HMAC-SHA256(auth token, raw body)."""
     return is_hmac_of_body(request, request.headers.get(SIGNATURE, b""), is_hex=True)
 
 
 def orders(body: bytes) -> tuple[str | None]:
-    """Riskified writes the id first."""
+    """Return the order's id, which Riskified writes first."""
     found = ORDER.search(body)
     return ((found[1] or found[2]).decode() if found else None,)
 
 
 def identify(received: ReceivedCallback, order: RiskifiedDecision) -> str:
-    """Source, order, both statuses and the decision's code."""
+    """Return source, order, both statuses and the decision's code."""
     code = clean(order.decision_code or "", 100)
     return (
         f"{received.source}:{checked_identifier(order.id, 'order.id')} "
@@ -114,15 +114,15 @@ def plain(status: str) -> str:
 
 
 def chain_status(status: str | None) -> str:
-    """As it stands in the chain: what nobody knows is one word there, for an order cannot have
-    facts without end.
+    """Return the status as it stands in the chain. Unknown statuses share one word, because an
+    order's facts are bounded.
     """
     word = plain(status or "")
     return word if not word or word in KNOWN else OTHER
 
 
 def score(value: object) -> float | None:
-    """A number, if it is one: nothing hangs on it."""
+    """Return the score if it is a number; no decision depends on it."""
     try:
         number = (
             float(value)

@@ -1,1 +1,1 @@
-"""What several vendors have in common: signatures, amounts, texts, and the shape of a source."""
+"""What several vendors share: signatures, amounts, texts, polls, and the shape of a source."""

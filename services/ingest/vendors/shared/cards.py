@@ -1,4 +1,4 @@
-"""Data of payment cards in bodies that should hold none: found by the names of keys, in texts that
+"""Finds data of payment cards in bodies that should hold none: by the names of keys, in texts that
 hold such names themselves (JSON, PHP's serialised form), and by what looks like a card's number.
 """
 
@@ -20,15 +20,17 @@ LABELS = (
     "name",
     "label",
     "field",
-)  # under which an entry says what its value is
+)  # keys that name what an entry's value is
 VALUES = frozenset({"value", "display_value"})
-REFERENCE_KEY = re.compile(r"(?:_id|_reference)$", re.IGNORECASE)  # the join needs them
+# references, by which payments join orders
+REFERENCE_KEY = re.compile(r"(?:_id|_reference)$", re.IGNORECASE)
 REFERENCE = re.compile(r"[A-Za-z0-9_-]{0,200}", re.ASCII)
-ADDRESS = re.compile(r"[^\s@\"]{1,100}@[^\s@\"]{1,200}")  # Ricardo has one
+# an address such as ricardo@ contains `card`
+ADDRESS = re.compile(r"[^\s@\"]{1,100}@[^\s@\"]{1,200}")
 DIGIT = re.compile(r"[0-9]")
 GROUPS = re.compile(r"[0-9]{3,}+(?:[ -]{1,3}[0-9]{3,}+)*+")
 SHORTEST, LONGEST, TEXT_CHARS_MAX = 13, 19, 10_000
-KEY_CHARS_MAX = 200  # that is remembered: a thousand keys are
+KEY_CHARS_MAX = 200  # of keys that are cached
 DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 PAIR = re.compile(
     rb'("([^"\\]{1,200})"\s*:\s*)("[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|-?[0-9][0-9.eE+-]*+)',
@@ -43,12 +45,14 @@ def is_card(key: str) -> bool:
 
 @lru_cache(1_000)
 def _is_named(key: str) -> bool:
-    """A shop's orders have the same few keys."""
+    """Cached, because a shop's orders have the same few keys."""
     return NAMED.search(key) is not None
 
 
 def without(value: object, key: str = "") -> object:
-    """`key`: under which it stands, or which its entry names."""
+    """Return the value without card data. `key` is the key under which it stands, or that its entry
+    names.
+    """
     if isinstance(value, list):
         return [without(item, key) for item in value]
     if isinstance(value, dict):
@@ -67,7 +71,7 @@ def without(value: object, key: str = "") -> object:
 
 
 def holds_card_data(text: str, key: str) -> bool:
-    """Whether a value holds a card's number, or card data under names of its own."""
+    """Return whether a text holds a card's number, or card data under keys of its own."""
     if len(text) < SHORTEST and not _may_name(text):
         return False
     if REFERENCE_KEY.search(key) and REFERENCE.fullmatch(text):
@@ -87,8 +91,8 @@ def _may_name(text: str) -> bool:
 
 
 def has_card_number(text: str) -> bool:
-    """13 to 19 digits by Luhn's rule, in one or in groups of three and more. Of a very long text
-    the rule is not asked.
+    """Return whether the text holds 13 to 19 digits that pass Luhn's check, in one group or in
+    groups of at least three. In a very long text the check is skipped.
     """
     for found in GROUPS.finditer(text):
         groups = re.split("[ -]+", found[0])

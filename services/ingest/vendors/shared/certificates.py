@@ -1,4 +1,4 @@
-"""Whether a vendor's certificate may be believed, and by which key it then signs."""
+"""Verifies a vendor's certificate and returns the key with which it signs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
-CHAIN_MAX = 8  # certificates in one answer
+CHAIN_MAX = 8  # certificates in one response
 KEY_BITS_MIN, KEY_BITS_MAX = 2_048, 8_192
 CACHED_MAX = 64
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-RECHECK_S = 3_600  # how long a judgement holds; the certificate's own validity is asked each time
+RECHECK_S = 3_600  # how long a check is valid; the certificate's own validity is checked each time
 
 
 class Signer(NamedTuple):
-    """Of a certificate that was found good: its key, and when it holds (seconds since 1970)."""
+    """A verified certificate's key and validity (seconds since 1970)."""
 
     key: RSAPublicKey
     begin: float
@@ -32,9 +32,9 @@ class Signer(NamedTuple):
 
 
 def signer(pem: bytes, domain: str, roots: str, at: float) -> Signer | None:
-    """Of the first certificate of a PEM file, when it belongs to the domain and its chain ends in
-    one of the roots (PEM; empty: those of the browsers). What is expensive is done once for each
-    certificate and hour.
+    """Return the signer of the first certificate of a PEM file, if it belongs to the domain and its
+    chain ends in one of the roots (PEM; empty: the browsers' authorities). The expensive part is
+    done once per certificate and hour.
     """
     found = _checked(pem, domain, roots, int(at // RECHECK_S))
     return found if found is not None and found.begin <= at <= found.end else None
@@ -42,7 +42,9 @@ def signer(pem: bytes, domain: str, roots: str, at: float) -> Signer | None:
 
 @lru_cache(maxsize=CACHED_MAX)
 def _checked(pem: bytes, domain: str, roots: str, hour: int) -> Signer | None:
-    """Of a chain that begins or ends within the hour the caller asks again."""
+    """Check the chain at a time within the hour. The caller checks the certificate's own
+    validity.
+    """
     try:
         leaf, *others = x509.load_pem_x509_certificates(pem)
         if len(others) >= CHAIN_MAX or not _belongs_to(leaf, domain):
@@ -65,8 +67,8 @@ def _belongs_to(leaf: x509.Certificate, domain: str) -> bool:
 def _verify_chain(
     leaf: x509.Certificate, others: list[x509.Certificate], roots: str, now: datetime
 ) -> None:
-    """The chain as browsers build it. What the leaf may be used for is not asked: it signs
-    callbacks and no connection.
+    """Verify the chain as browsers do, except for the leaf's purpose: it signs callbacks and no
+    connection.
     """
     policies = ExtensionPolicy.webpki_defaults_ca(), ExtensionPolicy.permit_all()
     builder = PolicyBuilder().store(trust_store(roots)).time(now)
@@ -76,8 +78,8 @@ def _verify_chain(
 
 @lru_cache(maxsize=8)
 def trust_store(roots: str) -> Store:
-    """ValueError when one of them is no certificate. Of the browsers' old ones, those that cannot
-    be read are left out.
+    """Return the roots. Raises ValueError when one of them is no certificate. Unreadable ones among
+    the browsers' are left out.
     """
     return Store(x509.load_pem_x509_certificates(roots.encode()) if roots else _authorities())
 
@@ -87,7 +89,7 @@ def _authorities() -> list[x509.Certificate]:
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", CryptographyDeprecationWarning
-        )  # a few stem from before the rules of today
+        )  # a few are older than today's rules
         for pem in PEM.findall(Path(certifi.where()).read_bytes()):
             with suppress(ValueError):
                 found.append(x509.load_pem_x509_certificate(pem))

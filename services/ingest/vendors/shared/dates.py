@@ -1,4 +1,4 @@
-"""Dates by which nothing is ordered: one that cannot be read counts as missing."""
+"""Dates that order nothing: one that cannot be read counts as missing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ TIME = TypeAdapter(datetime)
 
 
 def is_readable(value: object) -> bool:
-    """As the models read a date. WordPress writes none as an empty text, `0000-00-00...` or
-    `-0001-11-30...`.
+    """Return whether the models can read the date. WordPress writes a missing one as an empty text,
+    `0000-00-00...` or `-0001-11-30...`.
     """
     try:
         TIME.validate_python(value)
@@ -21,5 +21,5 @@ def is_readable(value: object) -> bool:
 
 
 def readable_or_none(value: object) -> object:
-    """For models, before they validate."""
+    """Return the date, or None if it cannot be read. A validator that runs before the model's."""
     return value if value is None or is_readable(value) else None

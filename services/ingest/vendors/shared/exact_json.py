@@ -1,5 +1,5 @@
-"""JSON that is read and written anew, and says what it said: orjson makes a fraction of a whole
-number beyond 64 bits.
+"""JSON that keeps its content when it is read and written again: orjson turns whole numbers beyond
+64 bits into floats.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
 def loads(body: bytes) -> Any:
-    """As orjson reads it, with whole numbers of any length. Raises ValueError, or
+    """Parse as orjson does, with whole numbers of any length. Raises ValueError or
     RecursionError.
     """
     value = orjson.loads(body)
@@ -22,8 +22,8 @@ def loads(body: bytes) -> Any:
 
 
 def dumps(value: object) -> bytes:
-    """Raises ValueError for what JSON has no word for, and RecursionError."""
+    """Serialize. Raises ValueError for what JSON cannot express, and RecursionError."""
     try:
         return orjson.dumps(value)
-    except TypeError:  # a number beyond 64 bits, or half a character
+    except TypeError:  # a number beyond 64 bits, or a lone surrogate
         return json.dumps(value, allow_nan=False).encode()

@@ -1,5 +1,5 @@
-"""What gateways and fraud checkers have in common: references that can be names, amounts in units
-of their own, data of cards that must go.
+"""What gateways and fraud checkers share: references that can be names, amounts in their own units,
+and the removal of card data.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ __all__ = ["quoted"]
 
 KINDS_WITH_AMOUNTS: frozenset[MovementKind] = frozenset(
     {"capture", "refund", "dispute"}
-)  # a gateway tells their amounts
+)  # movements whose amounts a gateway reports
 
 Reference = Annotated[
     str, Field(pattern=r"^[!-~]{1,200}$")
-]  # no blanks: it stands in names and logs
-Minor = Annotated[int, Field(strict=True)]  # not "1500", not 1500.0, not true
+]  # no blanks, because it stands in names and logs
+Minor = Annotated[int, Field(strict=True)]  # not "1500", 1500.0 or true
 Text = Annotated[str | None, Field(max_length=10_000)]
 
 
 class VendorModel(BaseModel):
-    """What is read of a body; the rest of it may change as the vendor likes."""
+    """The fields of a body that are read; the vendor may change the others."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
 def order_reference(value: object) -> str | None:
-    """What a shop gave the gateway as its order, if that can name one: else the payment alone joins
-    them.
+    """Return the order's id that the shop gave to the gateway, if it can be one. Otherwise only the
+    payment joins them.
     """
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     return (
@@ -54,16 +54,18 @@ def order_id(received: ReceivedCallback, value: object) -> str | None:
 
 
 def named_order(received: ReceivedCallback, value: str, what: str) -> str:
-    """As `order_id`, of who speaks of nothing but orders."""
+    """Return the order's id, for a vendor that reports on orders only. Raises
+    CallbackUnreadable.
+    """
     if (found := order_id(received, value)) is None:
         raise CallbackUnreadable(f"{what} can name no order")
     return found
 
 
 def to_iso_minor(minor: int, currency: str, own_digits: Mapping[str, int]) -> int | None:
-    """An amount in ISO's minor units, in which shops write theirs. `own`: currencies that the
-    gateway counts otherwise. None: it cannot be counted in them (an unknown currency, parts that
-    the currency does not have, beyond all money).
+    """Return the amount in ISO 4217's minor units, in which shops write theirs. `own_digits` has
+    the currencies that the gateway counts otherwise. None: the currency is unknown, the amount has
+    a fraction of a unit, or it is out of bounds.
     """
     if (digits := EXPONENTS.get(currency)) is None:
         return None
@@ -75,8 +77,8 @@ def to_iso_minor(minor: int, currency: str, own_digits: Mapping[str, int]) -> in
 
 
 class CountedAmount(NamedTuple):
-    """The money of a movement, as its fields: `amount_minor` None where it cannot be counted, and
-    then the text it came as.
+    """A movement's amount as its fields. If it cannot be counted, `amount_minor` is None and
+    `amount_text` is what was written.
     """
 
     amount_minor: int | None = None
@@ -85,7 +87,7 @@ class CountedAmount(NamedTuple):
 
 
 def counted_amount(counted: int | None, written: object, currency: str) -> CountedAmount:
-    """`written`: the amount as the gateway wrote it."""
+    """Return the fields. `written` is the amount as the gateway wrote it."""
     if counted is not None:
         return CountedAmount(counted, currency)
     return CountedAmount(None, currency, amount_text(f"{written} {currency}"))
@@ -94,7 +96,7 @@ def counted_amount(counted: int | None, written: object, currency: str) -> Count
 def kept_callback(
     received: ReceivedCallback, key: str, kind: str, what: str, *, is_reported: bool
 ) -> facts.ParsedCallback:
-    """Acknowledged, kept whole, and not acted on."""
+    """Return a callback that is accepted, kept whole and not acted on."""
     notice = facts.DriftNotice(
         received.source, kind, what, received.body, is_kept=True, is_reported=is_reported
     )
@@ -104,8 +106,8 @@ def kept_callback(
 def missing_amount_drift(
     received: ReceivedCallback, movement: Movement, what: str
 ) -> tuple[facts.DriftNotice, ...]:
-    """A movement that lacks its amount, or has one that cannot be counted, is taken without it.
-    `what`: the gateway's word for such a one.
+    """Return the drift of a movement whose amount is missing or cannot be counted; it is accepted
+    without it. `what` is the gateway's word for the event.
     """
     if movement.amount_text is not None:
         kind = "unknown-currency" if movement.currency not in EXPONENTS else "unreadable-amount"
@@ -125,11 +127,11 @@ def missing_amount_drift(
 
 
 def field_blanker(*keys: str) -> Callable[[bytes], bytes]:
-    """Empties the texts and numbers that stand under these keys, at any depth, and leaves all other
-    bytes as they are.
+    """Return a function that empties the texts and numbers under these keys, at any depth, and
+    leaves all other bytes as they are.
 
-    By pattern, for it runs at the door, and in one pass: a text without an end goes to the end.
-    Inside a text a quote is escaped, so only a key can match.
+    It works by pattern, because it runs in the webhook endpoint, and in one pass: an unterminated
+    text ends with the body. A quote inside a text is escaped, so only a key can match.
     """
     found = re.compile(
         rb'("(?:' + b"|".join(re.escape(key.encode()) for key in keys) + rb')"\s*:\s*)'

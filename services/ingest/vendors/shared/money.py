@@ -1,7 +1,7 @@
-"""Amounts as text into integers of the smallest unit.
+"""Amounts as text, converted to whole minor units.
 
-Exponents as in ISO 4217 (list one: active currencies; some withdrawn ones stay, for old orders are
-still told). Codes without a minor unit (metals, test codes, funds) are no money of a shop.
+Exponents are those of ISO 4217 (list one: active currencies, and some withdrawn ones for old
+orders). Codes without a minor unit (metals, test codes, funds) are no currency of a shop.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from services.ingest.vendors.shared.text import clean
 
 NONE = "BIF BYR CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
 TWO = """
-    AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE CHF CHW CNY
-    COP COU CRC CUC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HRK HTG HUF IDR ILS
-    INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD
-    NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SLL SOS SRD SSP STN SVC SYP
-    SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VEF VES WST XCD XCG YER ZAR ZMW ZWG ZWL
+    AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BOV BRL BSD BTN BWP BYN
+    BZD CAD CDF CHE CHF CHW CNY COP COU CRC CUC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP
+    GBP GEL GHS GIP GMD GTQ GYD HKD HNL HRK HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT
+    LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO
+    NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SLL SOS
+    SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VEF VES WST
+    XCD XCG YER ZAR ZMW ZWG ZWL
 """
 THREE = "BHD IQD JOD KWD LYD OMR TND"
 FOUR = "CLF UYW"
@@ -27,16 +29,16 @@ EXPONENTS = {
     for code in codes.split()
 }
 CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
-NO_CURRENCY = "XXX"  # ISO 4217's word for none: stands in the place of a code that is none
-AMOUNT_MAX = 10**15  # minor units; beyond it somebody sends numbers, not money
+NO_CURRENCY = "XXX"  # ISO 4217's code for no currency, in the place of a malformed code
+AMOUNT_MAX = 10**15  # in minor units; more is no amount of money
 TEXT_CHARS_MAX = 100  # of an amount that cannot be counted
 WHOLE_DIGITS_MAX = 15
 AMOUNT = re.compile(r"(-?)([0-9]{1,15})(?:\.([0-9]{1,20}))?", re.ASCII)
 
 
 def counted(text: str | None, digits: int | None) -> int | None:
-    """As `minor`, of what is only kept: None where it cannot be counted, and then nobody's order
-    depends on it. `digits` None: the currency has no number of digits that is known.
+    """Return the amount in minor units; None if it cannot be counted, for amounts on which no
+    ticket depends. `digits` is None if the currency's number of digits is unknown.
     """
     if text is None or digits is None:
         return None
@@ -48,15 +50,15 @@ def counted(text: str | None, digits: int | None) -> int | None:
 
 
 def amount_text(text: object) -> str:
-    """What the source wrote in the place of an amount or a currency, fit to be kept. Empty:
-    nothing.
+    """Return what the source wrote in the place of an amount or currency, fit to be stored; empty
+    for nothing.
     """
     return "" if text is None else clean(str(text), TEXT_CHARS_MAX)
 
 
 def minor(text: str, digits: int) -> int:
-    """`12.5` of a currency with two digits is 1250. Zeros beyond its digits say nothing; anything
-    else is never rounded.
+    """Return the amount in minor units: `12.5` of a currency with two digits is 1250. Zeros beyond
+    its digits are ignored; nothing is ever rounded.
     """
     point = len(text) - digits - 1
     both = text[:point] + text[point + 1 :]
@@ -67,7 +69,7 @@ def minor(text: str, digits: int) -> int:
         and both.isdecimal()
         and both.isascii()
     ):
-        return int(both)  # as shops write nearly all
+        return int(both)  # the usual form
     found = AMOUNT.fullmatch(text)
     if found is None:
         raise AmountUnreadable("an amount is no decimal number")

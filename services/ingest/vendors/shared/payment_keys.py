@@ -13,7 +13,7 @@ VENDORS = __package__.rpartition(".")[0]
 
 
 def payment_meta_keys() -> frozenset[str]:
-    """Return the keys that all vendors' folders declare."""
+    """Return the keys of all vendors' folders."""
     keys = set[str]()
     for folder in pkgutil.iter_modules([str(Path(__file__).parents[1])]):
         name = f"{VENDORS}.{folder.name}.payment_meta"

@@ -1,5 +1,5 @@
-"""Lists as PHP writes them: one whose keys have gaps becomes a JSON object,
-`{"1": ..., "3": ...}`.
+"""Lists as PHP serialises them: a list whose keys have gaps becomes a JSON object, `{"1": ..., "3":
+...}`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ INDEX = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 def list_from_php(value: object) -> list[object] | None:
-    """The list, or the values of an object whose keys are all numbers, by those; an empty object is
-    an empty list.
-
-    None: it is neither.
+    """Return the list, or the values of an object whose keys are all numbers, in their order; an
+    empty object is an empty list. None: it is neither.
     """
     if isinstance(value, list):
         return value
@@ -25,6 +23,8 @@ def list_from_php(value: object) -> list[object] | None:
 
 
 def list_from_php_or_same(value: object) -> object:
-    """For models, before they validate: what is neither stays as it is, for them to refuse."""
+    """Return the list, or the same value for the model to refuse. A validator that runs before the
+    model's.
+    """
     found = list_from_php(value)
     return value if found is None else found

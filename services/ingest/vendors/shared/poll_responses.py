@@ -1,4 +1,4 @@
-"""How a vendor's answer is read: JSON, of the shape that was asked for, or MalformedResponseError."""
+"""Reads a vendor's response: JSON of the requested shape, or MalformedResponseError."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from services.clients.http import MalformedResponseError
 from services.ingest.vendors.shared import php_lists
 from services.ingest.vendors.shared.poll import PollPage
 
-SEEN_MAX = 2_000  # an overlap of more is told again; a cursor has 100,000 characters
+SEEN_MAX = 2_000  # a larger overlap is published again; a cursor has at most 100,000 characters
 ID = re.compile(
     r"[!#-\[\]-~]{1,200}"
-)  # no blank, quote or backslash: it stands in keys, cursors and warnings
+)  # no blank, quote or backslash, because it stands in keys, cursors and warnings
 
 
 def json_document(response: httpx.Response) -> Any:
-    """Raises HTTPStatusError for what is no success, and MalformedResponseError for what is no
-    JSON.
+    """Return the parsed body. Raises HTTPStatusError if it is no success, and
+    MalformedResponseError if it is not JSON.
     """
     response.raise_for_status()
     try:
         return orjson.loads(response.content)
     except orjson.JSONDecodeError:
         pass
-    # one text of it may be no Unicode, half of a character: that costs only the row where it stands
+    # A text may hold a lone surrogate: that costs only the row in which it is.
     try:
         return json.loads(response.content, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
@@ -50,14 +50,16 @@ def body_of(found: Mapping[str, Any], what: str) -> bytes:
 
 
 class PageRow(NamedTuple):
-    """One of a page that can become a callback."""
+    """An object of a page that can become a callback."""
 
     id: str
     body: bytes
 
 
 def page_rows(values: list[Any], what: str) -> tuple[list[PageRow], str]:
-    """Those that can become callbacks, and a warning of the others: none costs its page."""
+    """Return the objects that can become callbacks, and a warning about the others, which never
+    cost the page.
+    """
     sound, left_out = list[PageRow](), 0
     for value in values:
         try:
@@ -74,15 +76,15 @@ def page_rows(values: list[Any], what: str) -> tuple[list[PageRow], str]:
 
 
 def object_mark(value: bytes) -> str:
-    """By which something that was found is known again, in a cursor that holds SEEN_MAX of them."""
+    """Return a short mark by which a cursor, which holds SEEN_MAX of them, recognises an object."""
     return hashlib.sha256(value).hexdigest()[:16]
 
 
 def list_of(found: object, what: str) -> list[Any]:
-    """Some of it may be odd, but not all."""
+    """Return the list. Some of its objects may be malformed, but not all."""
     rows_found = (
         php_lists.list_from_php(found) if found != {} else None
-    )  # an empty list is written as one
+    )  # PHP writes an empty list as one
     if rows_found is None or (rows_found and not any(isinstance(it, dict) for it in rows_found)):
         raise MalformedResponseError(f"the answer is no list of {what}")
     return rows_found
@@ -101,7 +103,7 @@ def required_id(found: Mapping[str, Any], what: str) -> str:
 
 
 def object_id(found: object) -> str:
-    """Its id; empty when it has none that can be one."""
+    """Return the object's id; empty when it has no usable one."""
     value = found.get("id") if isinstance(found, dict) else None
     is_usable = (
         isinstance(value, int | str)
@@ -112,7 +114,7 @@ def object_id(found: object) -> str:
 
 
 def cursor_of(text: str, kind: type[dict[str, Any]] = dict) -> dict[str, Any]:
-    """What the last page left. "" is nothing, the first time."""
+    """Return the cursor that the last page left; "" is the first."""
     found = orjson.loads(text) if text else {}
     if not isinstance(found, kind):
         raise MalformedResponseError("the cursor is no object")
@@ -124,12 +126,12 @@ def cursor_text(cursor: Mapping[str, Any]) -> str:
 
 
 def seconds_of(at: datetime) -> int:
-    """Since 1970; a time without an offset is UTC."""
+    """Return seconds since 1970; a time without an offset is UTC."""
     return int((at.replace(tzinfo=UTC) if at.tzinfo is None else at).timestamp())
 
 
 class ListedWebhook(NamedTuple):
-    """As a vendor lists it."""
+    """A webhook as a vendor lists it."""
 
     id: str
     address: str
@@ -137,7 +139,7 @@ class ListedWebhook(NamedTuple):
 
 
 def listed_webhook(webhook: Mapping[str, Any], address_field: str) -> ListedWebhook:
-    """One whose id is odd is off or on all the same."""
+    """Return the webhook; a malformed id does not hide whether it is enabled."""
     return ListedWebhook(
         object_id(webhook) or "?",
         str(webhook.get(address_field, "")),
@@ -146,14 +148,16 @@ def listed_webhook(webhook: Mapping[str, Any], address_field: str) -> ListedWebh
 
 
 def webhooks_of_source(slug: str, webhooks: Iterable[ListedWebhook]) -> list[ListedWebhook]:
-    """Those that tell the door of this source."""
+    """Return the webhooks that call the endpoint of this source."""
     return [
         it for it in webhooks if it.address.partition("?")[0].rstrip("/").endswith(f"/hooks/{slug}")
     ]
 
 
 def webhook_page(slug: str, webhooks: Iterable[ListedWebhook], enabled: str) -> PollPage:
-    """Whether one tells the door of this source. Finds nothing but a warning."""
+    """Return a page without objects, with a warning if no enabled webhook calls the endpoint of
+    this source.
+    """
     found = webhooks_of_source(slug, webhooks)
     if not found:
         warning = f"no webhook tells /hooks/{slug}: only polls find its news"

@@ -1,4 +1,4 @@
-"""What a source wrote otherwise than it is read, before it becomes a notice."""
+"""Repairs of what a source sent, before they are reported as drift."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ WHAT_CHARS_MAX = 100
 
 
 class Repair(NamedTuple):
-    """Something that was taken otherwise than it was written, or for which something else was
-    taken.
-    """
+    """A value that was read otherwise than it was written, or that was replaced."""
 
     kind: str
     what: str
 
 
 def quoted(word: str) -> str:
-    """A vendor's word as notices and letters may show it: what cannot be printed is spelled, which
-    is longer.
+    """Return a vendor's word as drift notices and dead letters may show it. Unprintable characters
+    are escaped, which makes it longer.
     """
     return ascii(word[:WHAT_CHARS_MAX])[: WHAT_CHARS_MAX + 2]

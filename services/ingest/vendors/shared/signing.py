@@ -8,16 +8,17 @@ from collections.abc import Sequence
 
 from services.ingest.vendors.shared.source import WebhookRequest
 
-# before the secrets of Stripe and of Standard Webhooks, and no part of what must be guessed
+# precedes secrets of Stripe and of Standard Webhooks, and does not count towards their strength
 WHSEC_PREFIX = "whsec_"
 
 
 def is_hmac_of_body(
     request: WebhookRequest, given: bytes, *, is_hex: bool = False, signed: bytes | None = None
 ) -> bool:
-    """HMAC-SHA256 of the raw body (or of `signed`) in base64, or in hexadecimal digits.
+    """Return whether `given` is the HMAC-SHA256 of the raw body (or of `signed`), in base64 or in
+    hexadecimal digits.
 
-    All secrets are tried, so the time tells nothing of which one fits.
+    All secrets are tried, so the time does not show which one fits.
     """
     text, fits = request.body if signed is None else signed, False
     for secret in request.secrets:
@@ -29,7 +30,7 @@ def is_hmac_of_body(
 
 
 def is_one_of(given: bytes, secrets: Sequence[bytes]) -> bool:
-    """Whether a text is one of the secrets itself, in constant time."""
+    """Return whether the text is one of the secrets, in constant time."""
     fits = False
     for secret in secrets:
         fits |= hmac.compare_digest(secret, given)

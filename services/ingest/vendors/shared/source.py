@@ -1,4 +1,4 @@
-"""What every source is asked, and what it is given."""
+"""What every source declares, and what its functions receive."""
 
 from __future__ import annotations
 
@@ -17,23 +17,21 @@ JSON, FORM = b"application/json", b"application/x-www-form-urlencoded"
 
 
 class WebhookRequest(NamedTuple):
-    """A callback as it stands at the door, of a source that the door knows."""
+    """A request to the webhook endpoint of a configured source."""
 
     headers: Mapping[bytes, bytes]  # names in lower case
     body: bytes
-    secrets: Sequence[bytes]  # all of them are valid, while one is being replaced
-    at: float = 0.0  # the door's clock, in seconds since 1970
-    tolerance_s: float = (
-        300.0  # how far the sender's clock, where he signs it, may be from the door's
-    )
-    path_suffix: str = ""  # of the path, behind the source's slug
-    options: Mapping[str, str] = {}  # of the source's settings block
-    certificates: Mapping[str, bytes] = {}  # PEM by address: what was fetched so far
+    secrets: Sequence[bytes]  # all are valid while one is being replaced
+    at: float = 0.0  # the endpoint's clock, in seconds since 1970
+    tolerance_s: float = 300.0  # how far a signed time may be from the endpoint's clock
+    path_suffix: str = ""  # of the path, after the source's slug
+    options: Mapping[str, str] = {}  # of the source's section
+    certificates: Mapping[str, bytes] = {}  # PEM by address: those that are cached
 
 
 class CertificateNeededError(Exception):
-    """Raised by `verify`: it needs this certificate, whose address it has found good. The door
-    fetches it, and asks again.
+    """Raised by `verify` when it needs the certificate at an address that it has checked. The
+    endpoint fetches it and calls `verify` again.
     """
 
     def __init__(self, url: str) -> None:
@@ -42,27 +40,27 @@ class CertificateNeededError(Exception):
 
 
 class ReceivedCallback(NamedTuple):
-    """A callback as it stands in its record."""
+    """A callback as it is in its record."""
 
     source: str
     id: str  # of its reception, or of the storefront's own event
-    topic: str  # what the vendor calls it; no signature covers it
-    time: str  # when the webhook endpoint received it, by its own clock: nothing is ordered by it
+    topic: str  # the vendor's name of the callback; no signature covers it
+    time: str  # when the webhook endpoint received it, by its own clock: it orders nothing
     key: bytes
     body: bytes
-    orders_of: str = ""  # the shop of which a gateway or checker speaks, by the sources file
-    decimals: int | None = None  # digits of its amounts, where the sources file says so
-    # of its record in the log (`facts.position`): what has no clock of its own is ordered by it
+    orders_of: str = ""  # the source whose orders it reports on, from the sources file
+    decimals: int | None = None  # digits of its amounts, from the sources file
+    # of its record (`facts.log_position`): orders what has no clock of its own
     position: str = ""
 
     @property
     def at(self) -> datetime:
-        """When the log took it, by the broker's clock: one for all endpoints."""
+        """When the log took it, by the broker's clock: one clock for all endpoints."""
         return datetime.fromisoformat(self.position.partition("/")[0])
 
     @property
     def order_source(self) -> str:
-        """Whose orders it tells of: its own, or those of the shop that it serves."""
+        """The source whose orders it reports on: its own slug, or `orders_of`."""
         return self.orders_of or self.source
 
 
@@ -96,82 +94,87 @@ def _unchanged_options(options: Mapping[str, str], _folder: Path) -> Mapping[str
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A vendor, as its module in this package declares it (`SOURCE = Source(...)`): that makes it
-    one.
+    """A kind of source, as a vendor's folder declares it: `SOURCE = Source(...)`.
 
-    `verify` and `normalise` are what it must have; `identify`, which every module has too, is what
-    its callback and every repeat of it are called.
+    `verify` and `normalise` are required. `identify`, which every module has too, returns the
+    idempotency key of a callback and of all its repeats.
     """
 
     kind: str  # its name in the sources file
     type: str  # ce_type of its callbacks: stubline.callback.<kind>.v1
     normalise: Callable[[ReceivedCallback], ParsedCallback]
-    """Its key by `identify`, its order and its facts. Raises ValueError or Poison; pure."""
+    """Return the key by `identify`, the order and its facts. Raises ValueError or Poison; pure."""
 
     verify: Callable[[WebhookRequest], bool] = _never
-    """Whether the sender knows one of the secrets. In constant time, whichever fits. Pure; may
-    raise CertificateNeededError.
+    """Return whether the sender knows one of the secrets, in constant time. Pure; may raise
+    CertificateNeededError.
     """
 
     pieces: Callable[[bytes], Sequence[bytes]] = _single_piece
-    """A body that tells of several things, taken apart into bodies that tell of one: each becomes a
-    record. Never raises.
+    """Split a body with several events into bodies with one; each becomes a record. Never
+    raises.
     """
 
     orders: Callable[[bytes], Sequence[str | None]] = _order_unknown
-    """The order's id, one for each piece, where it can be read cheaply: it only chooses the
-    partition, the worker reads for itself. Never raises."""
+    """Return the order's id for each piece, where it can be read cheaply: it only chooses the
+    partition, and the worker reads for itself. Never raises.
+    """
 
     topic: Callable[[Mapping[bytes, bytes]], str] = _no_topic
-    """What the vendor calls the callback, where it says so beside the body."""
+    """Return the vendor's name of the callback, if a header has it."""
 
-    uses_tail: bool = False
-    """Whether `verify` reads the path behind the slug. Of every other source such a path is 404."""
+    uses_path_suffix: bool = False
+    """Whether `verify` reads the path after the slug. For every other source such a path is 404."""
 
     is_ping: Callable[[WebhookRequest], bool] = _never
-    """An unsigned greeting that wants an answer and says nothing."""
+    """Return whether the request is an unsigned ping, which is answered with success and published
+    nowhere.
+    """
 
     key_of: Callable[[str], bytes] = str.encode
-    """The key with which the vendor signs, from the secret as its page shows it. ValueError: it
+    """Return the vendor's signing key from the secret as its page shows it. Raises ValueError if it
     cannot be one.
     """
 
     without_cards: Callable[[bytes], bytes] = _unchanged
-    """The verified body without data of a card, which nobody here needs and no letter or log may
-    show.
+    """Return the verified body without card data, which nobody here needs and no dead letter or log
+    may show.
     """
 
     event_id: Callable[[WebhookRequest], str] = _no_event_id
-    """How the sender calls this event, where that is signed and the same in every repeat. Else each
-    reception is its own.
+    """Return the sender's event id, if it is signed and the same in every repeat. Else each
+    reception has its own id.
     """
 
     unwrapped: Callable[[bytes], bytes] = _unchanged
-    """What of a verified body is kept, when it stands in a wrapping of its own. Never raises."""
+    """Return the part of a verified body that is kept, if it has an envelope of its own. Never
+    raises.
+    """
 
     media: bytes = JSON
     other_media: bytes = b""  # another media type, when there are two
     response_body: bytes = b"ok\n"
     needs_orders_of: bool = (
-        False  # gateways and checkers: whose orders they speak of stands in the settings block
+        False  # gateways and fraud checkers: the section must name the source of their orders
     )
     options: Mapping[str, str] = field(
         default_factory=dict
-    )  # keys that its settings block may have -> what they mean
+    )  # keys that its section may have, and what they mean
     read_options: Callable[[Mapping[str, str], Path], Mapping[str, str]] = _unchanged_options
-    """Its options as `verify` wants them, read once, when the door opens: files are found from the
-    folder of the sources file. ValueError: they are wrong."""
+    """Return the options as `verify` needs them, read once at the start; files are relative to the
+    folder of the sources file. Raises ValueError.
+    """
 
     has_decimal_amounts: bool = False
-    """It writes amounts as decimal numbers, so the settings block may say how many `decimals` they
-    have.
-    """
+    """Whether amounts are decimal numbers, so that the section may set their `decimals`."""
 
     has_webhook: bool = True
 
 
 def bounded_time(at: datetime) -> datetime:
-    """In UTC. A clock that stands beyond all reason would pin its order for ever."""
+    """Return the time in UTC. A time out of bounds is refused: it would pin its order's version for
+    ever.
+    """
     if at.tzinfo is None:
         raise CallbackUnreadable("a time has no offset")
     at = at if at.tzinfo is UTC else at.astimezone(UTC)
@@ -181,7 +184,7 @@ def bounded_time(at: datetime) -> datetime:
 
 
 def bounded_time_or_none(at: datetime | None) -> datetime | None:
-    """A time by which nothing is ordered: out of bounds it is none, and costs no order."""
+    """Return the time, or None if it is out of bounds, for times that order nothing."""
     try:
         return None if at is None else bounded_time(at)
     except CallbackUnreadable:
@@ -195,14 +198,14 @@ def bounded_amount(minor: int) -> int:
 
 
 def checked_identifier(identifier: str, what: str) -> str:
-    """An id that can stand in keys, logs and addresses: no blanks, nothing invisible."""
+    """Return an id that can stand in keys, logs and addresses: no blanks, nothing invisible."""
     if not identifier.isprintable() or " " in identifier:
         raise CallbackUnreadable(f"{what} has a blank or a character that cannot be printed")
     return identifier
 
 
 def normalised_status(text: str) -> str:
-    """`wc-Completed` and `completed` are one status."""
+    """Return the status in one form: `wc-Completed` and `completed` are one."""
     plain = text.strip().lower().removeprefix("wc-")
     if not plain or not plain.isprintable():
         raise CallbackUnreadable("the status is empty or cannot be printed")

@@ -1,4 +1,4 @@
-"""Names from strangers, made fit to be stored, mailed and printed on a ticket."""
+"""Texts of unknown senders, made fit to be stored, mailed and printed on a ticket."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ EMAIL_CHARS_MAX = 320
 INVISIBLE = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
 DIRECTION = frozenset(
     "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
-)  # may show a text backwards
+)  # may reverse the direction of a text
 
 
 def clean(text: str, chars_max: int) -> str:
-    """One line without control characters, its blanks single, cut at a limit. Joiners stay: names
-    and emoji need them.
+    """Return one line without control characters, with single blanks, cut at a limit. Joiners stay,
+    because names and emoji need them.
     """
     if len(text) <= chars_max and text.isprintable() and "  " not in text and text.strip() == text:
         return text
@@ -27,13 +27,13 @@ def clean(text: str, chars_max: int) -> str:
 
 
 def unescaped(text: str, chars_max: int) -> str:
-    """As `clean`, from a shop that writes `&ndash;` into names."""
+    """Return the clean text of a shop that writes `&ndash;` into names."""
     return clean(html.unescape(text[: 8 * chars_max]) if "&" in text else text, chars_max)
 
 
 def email(text: str) -> str:
-    """An address, or nothing when it cannot be one: an order is not refused for it, and delivery
-    says what it lacks.
+    """Return the address, or nothing if it cannot be one: the order is accepted, and delivery
+    reports what it lacks.
     """
     text = text.strip()
     is_one = (

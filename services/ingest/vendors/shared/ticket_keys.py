@@ -1,7 +1,7 @@
-"""Names under which shops' plugins write, beside a line of an order, for whom it is and which
+"""Keys under which shops' plugins write, beside a line of an order, who its recipient is and which
 numbers were chosen.
 
-There is no standard. A key is compared in lower case, without leading `_`, its blanks and `-` as
+There is no standard. A key is compared in lower case, without leading `_`, with blanks and `-` as
 `_`: `Recipient E-mail` is `recipient_e_mail`. The page docs/how-to/connect-a-woocommerce-shop.md
 lists them.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-RECIPIENT_KEYS = (  # of several that a line names, the first one here
+RECIPIENT_KEYS = (  # if a line names several, the first of these wins
     "gift_recipient",
     "giftee",
     "gift_to",
@@ -34,7 +34,7 @@ PERSON_PARTS = {
     "lastname": "last",
     "surname": "last",
 }
-EITHER, KEY = "either", "key"  # a name or an address; under which it stood
+EITHER, KEY = "either", "key"  # a name or an address; the key under which it was found
 PEOPLE = {who: (rank, EITHER) for rank, who in enumerate(RECIPIENT_KEYS)} | {
     f"{who}_{word}": (rank, part)
     for rank, who in enumerate(RECIPIENT_KEYS)
@@ -62,6 +62,8 @@ TO_UNDERSCORE = str.maketrans(" -", "__")
 
 @lru_cache(1_000)
 def canonical_key(word: str) -> str:
-    """As it stands in a table; empty, when it does not. A shop's orders have the same few keys."""
+    """Return the key as it stands in a table; empty if it does not. Cached, because a shop's orders
+    have the same few keys.
+    """
     key = word.strip().lstrip("_").translate(TO_UNDERSCORE).lower().rstrip("_:")
     return key if key in PEOPLE or key in NUMBERS else ""

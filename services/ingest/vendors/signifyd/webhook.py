@@ -1,9 +1,9 @@
-"""Signifyd: decisions on orders, signed over the raw body, ordered by the time that stands in them.
+"""Signifyd: decisions on orders, signed over the raw body, ordered by the time in them.
 
-The checkpoint is a header, which no signature covers: it names the callback and says nothing of the
-order. Bodies of two ages are read: a `decision` with its `checkpointAction`, and a case with its
-dispositions. A word that nobody here knows is `pending`, and so is a guarantee that was not asked
-for: only what was accepted lets an order go.
+The checkpoint is a header, which no signature covers: it names the callback and decides nothing.
+Bodies of two generations are read: a `decision` with its `checkpointAction`, and a case with its
+dispositions. An unknown word is `pending`, and so is a guarantee that was not requested: only an
+accepted order is released.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ from services.ingest.vendors.shared.source import (
 )
 from services.ingest.vendors.shared.text import clean
 
-SIGNATURES = (b"signifyd-sec-hmac-sha256", b"x-signifyd-sec-hmac-sha256")  # now, and once
+# current names, then former ones
+SIGNATURES = (b"signifyd-sec-hmac-sha256", b"x-signifyd-sec-hmac-sha256")
 TOPICS = (b"signifyd-checkpoint", b"signifyd-topic", b"x-signifyd-topic")
 HEADER = re.compile(r"[a-z0-9-]{1,100}", re.ASCII)
-TEST = "cases/test"  # what its page sends by a button, about an order that is none
+TEST = "cases/test"  # sent by a button of its page, about no order
 ACTIONS: dict[str, Word] = {
     "ACCEPT": "approved",
     "REJECT": "declined",
@@ -81,7 +82,7 @@ class SignifydWebhook(SignifydModel):
 
     @property
     def at(self) -> datetime | None:
-        """Signifyd's clock, if it says it: of the decision, or of the case's last change."""
+        """Signifyd's time, if there is one: of the decision, or of the case's last change."""
         at = self.decision.createdAt if self.decision else self.updatedAt or self.createdAt
         return (
             None
@@ -91,7 +92,7 @@ class SignifydWebhook(SignifydModel):
 
 
 def verify(request: WebhookRequest) -> bool:
-    """Base64: HMAC-SHA256(API key of the team, raw body)."""
+    """Check the base64 of HMAC-SHA256(API key of the team, raw body)."""
     named = request.options.get("signature_header")
     return is_hmac_of_body(
         request, first(request.headers, (named.encode(),) if named else SIGNATURES)
@@ -99,7 +100,9 @@ def verify(request: WebhookRequest) -> bool:
 
 
 def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
-    """Signifyd has renamed its headers before."""
+    """Return the options with header names in lower case; Signifyd has renamed its
+    headers before.
+    """
     named = {name: text.lower() for name, text in options.items()}
     if not all(HEADER.fullmatch(text) for text in named.values()):
         raise ValueError("signature_header is no header's name")
@@ -120,7 +123,7 @@ def orders(body: bytes) -> tuple[str | None]:
 
 
 def identify(received: ReceivedCallback, webhook: SignifydWebhook) -> str:
-    """Source, order, case, checkpoint, and the decision's time."""
+    """Return source, order, case, checkpoint, and the decision's time."""
     case, at = clean(webhook.signifydId or webhook.caseId or "", 100), webhook.at
     topic = clean(received.topic, 100)
     return (
@@ -154,7 +157,7 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         score=score(decided.score),
         at=webhook.at or received.at,
     )
-    rank = SEVERITY[verdict.verdict]  # of two in the same instant the severer counts
+    rank = SEVERITY[verdict.verdict]  # of two in the same instant the severer wins
     fact = facts.verdict_fact(verdict, rank=rank) if webhook.at else untimed_fact(verdict)
     unknown = [
         facts.DriftNotice(received.source, "unknown-status", word, received.body)
@@ -167,8 +170,8 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
 
 
 def words_of(webhook: SignifydWebhook) -> list[tuple[str, Word | None]]:
-    """Signifyd's words, and ours for them. A review only speaks beside a guarantee when it finds
-    fraud.
+    """Return Signifyd's words and our verdicts for them. A review counts beside a guarantee only
+    when it finds fraud.
     """
     if webhook.decision is not None and webhook.decision.checkpointAction:
         return [word_and_verdict(webhook.decision.checkpointAction, ACTIONS)]
@@ -185,12 +188,12 @@ def word_and_verdict(word: str, known: Mapping[str, Word]) -> tuple[str, Word | 
 
 
 def severest(words: list[tuple[str, Word | None]]) -> Word:
-    """The severest of them."""
+    """Return the severest verdict."""
     return max((word or "pending" for _, word in words), key=SEVERITY.__getitem__)
 
 
 def score(value: object) -> float | None:
-    """A number, if it is one: nothing hangs on it."""
+    """Return the score if it is a number; no decision depends on it."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if -SCORE_MAX <= value <= SCORE_MAX else None

@@ -1,8 +1,8 @@
-"""What Stripe's Events say: the facts in them. Pure.
+"""The facts in Stripe's Events. Pure.
 
-A payment is told as an intent and as a charge, so captures are named by the payment, and only a
-refund or a dispute by itself. Nothing is added up from Events: what a charge says of its refunds is
-a sum that Stripe has added up (`rules.refunds`).
+A payment comes as an intent and as a charge, so captures are named by the payment, and only refunds
+and disputes by themselves. Nothing is added up from Events: the refunded amount of a charge is a
+total that Stripe has computed (`rules.refunds`).
 """
 
 from __future__ import annotations
@@ -34,16 +34,17 @@ from services.ingest.vendors.stripe.objects import (
     StripeReview,
 )
 
-# Stripe counts these otherwise than ISO: the first two in hundredths, as before they lost them;
-# ariaries whole.
+# Stripe counts these otherwise than ISO: ISK and UGX in hundredths, MGA in whole units.
 OWN_DIGITS = {"ISK": 2, "UGX": 2, "MGA": 0}
-# until this version of its API what is not captured, or canceled, is told as refunded
+# until this API version, amounts that are not captured, or canceled, are reported as refunded
 RELEASED_UNTIL = "2025-03-31"
 NEVER_CAPTURED = "expired_uncaptured_charge"
 
 
 class PaymentStage(NamedTuple):
-    """What a status means, and which of two in the same second came later."""
+    """The state that a status means, and its rank: of two in the same second the greater came
+    later.
+    """
 
     state: MovementState
     rank: int
@@ -87,7 +88,7 @@ FactsAndDrift = tuple[tuple[facts.Fact, ...], tuple[facts.DriftNotice, ...]]
 
 
 class StripeCallback(NamedTuple):
-    """An Event and where it came from."""
+    """An Event and the callback that carried it."""
 
     received: ReceivedCallback
     event: StripeEvent
@@ -122,7 +123,7 @@ class StripeCallback(NamedTuple):
         return facts.movement_fact(movement, rank=stage.rank)
 
     def summed(self, it: StripeCharge) -> tuple[facts.Fact, ...]:
-        """Nothing of a currency that cannot be counted."""
+        """Return the total of a charge's refunds; nothing if its currency cannot be counted."""
         minor, released_amount, currency = (
             it.amount_refunded or 0,
             released(self.event, it),
@@ -178,7 +179,9 @@ def canceled(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
 
 
 def charged(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
-    """As the intent tells it. Authorised only, as long as nothing is captured."""
+    """Return the charge's capture under the intent's name; an authorisation as long as nothing is
+    captured.
+    """
     if not it.captured:
         return (
             to.movement_fact(
@@ -211,8 +214,8 @@ def expired(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
 
 
 def charge_refunded(to: StripeCallback, charge: StripeCharge) -> FactsAndDrift:
-    """Its refunds, where it names them (until 2022-11-15), and their sum, which until 2024-10-28 is
-    all that is told of them.
+    """Return the charge's refunds, if it names them (until 2022-11-15), and their total, which is
+    all that there is until 2024-10-28.
     """
     undone = () if charge.captured else expired(to, charge)[0]
     named = charge.refunds.data if charge.refunds else ()
@@ -236,7 +239,7 @@ def charge_refunded(to: StripeCallback, charge: StripeCharge) -> FactsAndDrift:
 
 
 def released(event: StripeEvent, it: StripeCharge) -> int:
-    """How much of what is told as refunded was never taken."""
+    """Return how much of the refunded amount was never captured."""
     if (event.api_version or RELEASED_UNTIL) >= RELEASED_UNTIL:
         return 0
     taken = it.amount if it.amount_captured is None else it.amount_captured
@@ -268,7 +271,7 @@ def _stage(
 
 
 def warned(to: StripeCallback, it: StripeFraudWarning) -> FactsAndDrift:
-    """Acted on or overtaken: then it is done."""
+    """Return the warning; one that was acted on or overtaken is done."""
     stage = PaymentStage("open", 30) if it.actionable else PaymentStage("done", 50)
     return (to.movement_fact(it, "warning", stage, detail=it.fraud_type),), ()
 
@@ -294,7 +297,7 @@ def _verdict(
 
 
 def names_payment_only(_to: StripeCallback, _it: StripeObject) -> FactsAndDrift:
-    """Tells nothing but which payment is of which order."""
+    """Return no facts: the event only joins a payment and an order."""
     return (), ()
 
 

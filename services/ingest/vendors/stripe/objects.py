@@ -1,6 +1,4 @@
-"""Stripe's objects, as its Events carry them: what is needed of them, in whatever version of its
-API.
-"""
+"""Stripe's objects in its Events: the fields that are read, in any version of its API."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ Seconds = Annotated[int, Field(strict=True, ge=0, le=7_258_118_400)]  # until 22
 
 
 class StripeObject(VendorModel):
-    """What a payment, refund, dispute or review has."""
+    """What a payment, refund, dispute or review has in common."""
 
     id: Reference
     metadata: dict[str, Any] | None = None
@@ -27,7 +25,7 @@ class StripeObject(VendorModel):
 
     @property
     def references(self) -> list[str | None]:
-        """All names of its payment; the first that there is names it."""
+        """All names of its payment; the first one that is set names it."""
         return [self.payment_intent, self.charge]
 
 

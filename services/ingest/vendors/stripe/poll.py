@@ -1,12 +1,12 @@
-"""Stripe: events that no endpoint has taken, and whether the endpoint is still on.
+"""Stripe: polls events that no endpoint has accepted, and whether the endpoint is enabled.
 
-An event is in that list from its first second, until it was delivered. The list begins with the
-newest and is turned by the id of an event, so what comes or goes meanwhile moves nothing past us; a
-walk ends at the time before which the last one has seen everything.
+The list of undelivered events holds an event from its first second until it was delivered. It
+begins with the newest and is paged by event id, so events that appear or disappear meanwhile move
+nothing past us. A walk ends at the time before which the last walk has seen everything.
 
-What happens while no endpoint is on is sent to nobody, so it is in no list of what was not
-delivered. Then, and once more when the endpoint is on again, a walk goes over all events, and says
-those that an order needs.
+Events that happen while no endpoint is enabled are sent to nobody and are never in that list. Then,
+and once more when the endpoint is enabled again, a walk goes over all events and publishes those
+that an order needs.
 """
 
 from __future__ import annotations
@@ -40,16 +40,14 @@ NEEDS = ("key",)
 TYPE = "stubline.callback.stripe.v1"
 ENABLED = "enabled"
 OVERLAP_S = 300
-LOOK_BACK_S = int(
-    DAY_S
-)  # of a walk after one that found nothing: their clock and ours differ by less
+LOOK_BACK_S = int(DAY_S)  # of a walk after one that found nothing: the clocks differ by less
 KEPT_S = 29 * DAY_S  # Stripe lists events for 30 days
 
 
 def request(
     http: httpx.Client, config: PollConfig, path: str, parameters: dict[str, str | int]
 ) -> tuple[list[Any], bool]:
-    """Objects, and whether there are more behind them."""
+    """Return the objects, and whether there are more."""
     response = http.get(
         f"{config.url}/v1/{path}",
         params=parameters,
@@ -62,9 +60,9 @@ def request(
 
 
 def read_events(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> PollPage:
-    """The next events of a walk from now back to `since`: `behind` which event, `newest` seen by
-    it, and what was `seen`; whether the endpoint was `off` when it began, and whether it goes over
-    `all`.
+    """Read the next events of a walk from now back to `since`. The cursor has `behind` (the event
+    after which the page begins), `newest` (the newest time seen), `seen` (marks), `off` (the
+    endpoint was disabled at the start) and `all` (the walk goes over all events).
     """
     at = cursor_of(cursor)
     since = max(int(at.get("since", now - config.first_days * DAY_S)), int(now - KEPT_S))
@@ -113,8 +111,8 @@ def parameters(since: int, behind: object, size: int, *, is_all: bool) -> dict[s
 
 
 def is_on(http: httpx.Client, config: PollConfig) -> bool:
-    """Whether Stripe sends us what happens now. A key that may not read endpoints cannot tell: then
-    it does.
+    """Return whether an enabled endpoint receives current events. If the key may not read
+    endpoints, assume that one does.
     """
     try:
         return any(

@@ -1,8 +1,8 @@
-"""Stripe: Events signed with their time, told again until they are taken, in any order, each with
+"""Stripe: Events signed with their time, repeated until they are accepted, in any order, each with
 its object as it was then.
 
-A change may come as two Events: so facts are named by what moved, and versioned by the Event's time
-(`stripe_events`).
+One change may come as two Events. So facts are named by the object that changed, and versioned by
+the Event's time (`events`).
 """
 
 from __future__ import annotations
@@ -28,31 +28,33 @@ from services.ingest.vendors.stripe.objects import StripeEvent, StripeMoney, Str
 
 SIGNATURE = b"stripe-signature"
 TIME = re.compile(rb"[0-9]{1,15}")
-PARTS_MAX = 32  # of the header that are looked at; Stripe sends a time and one v1 for each secret
+PARTS_MAX = 32  # of the header; Stripe sends a time and one v1 for each secret
 ORDER = re.compile(
     rb'"order_id"\s*:\s*"?([!#-+\--\[\]-|~]{1,200})"?\s*[,}]'
 )  # no quote, comma, backslash or brace
-# Known, and about nothing that an order needs: kept, and nobody is asked to look.
+# Known, and irrelevant to orders: kept, and not reported as drift.
 IRRELEVANT_TYPES = (
-    "account.", "application_fee.", "balance.", "billing_portal.", "capability.", "cash_balance.",
-    "charge.pending", "charge.updated", "checkout.session.", "coupon.", "credit_note.", "customer", "file.", "invoice", "issuing",
-    "mandate.", "payment_intent.created", "payment_intent.partially_funded", "payment_intent.processing",
-    "payment_intent.requires_action", "payment_link.", "payment_method.", "payout.", "person.", "plan.", "price.",
-    "product.", "promotion_code.", "quote.", "reporting.", "setup_intent.", "sigma.", "source.", "subscription_schedule.",
-    "tax_rate.", "terminal.", "test_helpers.", "topup.", "transfer.",
+    "account.", "application_fee.", "balance.", "billing_portal.", "capability.",
+    "cash_balance.", "charge.pending", "charge.updated", "checkout.session.", "coupon.",
+    "credit_note.", "customer", "file.", "invoice", "issuing", "mandate.",
+    "payment_intent.created", "payment_intent.partially_funded", "payment_intent.processing",
+    "payment_intent.requires_action", "payment_link.", "payment_method.", "payout.", "person.",
+    "plan.", "price.", "product.", "promotion_code.", "quote.", "reporting.", "setup_intent.",
+    "sigma.", "source.", "subscription_schedule.", "tax_rate.", "terminal.", "test_helpers.",
+    "topup.", "transfer.",
 )  # fmt: skip
 
 
 def signature(header: bytes) -> tuple[bytes, Sequence[bytes]]:
-    """Its time and every v1; other schemes prove nothing."""
+    """Return the header's time and every v1; other schemes prove nothing."""
     parts = [part.strip().partition(b"=") for part in header.split(b",", PARTS_MAX)[:PARTS_MAX]]
     times = [value for name, _, value in parts if name == b"t"]
     return times[0] if times else b"", [value for name, _, value in parts if name == b"v1"]
 
 
 def verify(request: WebhookRequest) -> bool:
-    """hex(HMAC-SHA256(secret, time.body)), any v1 of any secret. A repeat is signed anew, so an old
-    time is no repeat.
+    """Check hex(HMAC-SHA256(secret, time.body)): any v1, any secret. A repeat is signed again, so
+    an old time is no repeat.
     """
     at, given = signature(request.headers.get(SIGNATURE, b""))
     if not TIME.fullmatch(at) or abs(request.at - int(at)) > request.tolerance_s:
@@ -66,7 +68,7 @@ def verify(request: WebhookRequest) -> bool:
 
 
 def orders(body: bytes) -> tuple[str | None]:
-    """From the first metadata that has one."""
+    """Return the order's id of the first metadata that has one."""
     found = ORDER.search(body)
     return (order_reference(found[1].decode()) if found else None,)
 
@@ -106,7 +108,9 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
 def uncountable_amount_drift(
     received: ReceivedCallback, stripe_object: StripeObject
 ) -> tuple[facts.DriftNotice, ...]:
-    """Of an object whose amounts cannot be counted: its movements keep them as texts."""
+    """Return the drift of an object whose amounts cannot be counted; its movements keep them as
+    texts.
+    """
     if (
         not isinstance(stripe_object, StripeMoney)
         or to_iso_minor(stripe_object.amount, stripe_object.currency.upper(), OWN_DIGITS)
@@ -139,8 +143,8 @@ without_cards = field_blanker(
     "bic",
     "verified_name",
     "cardholder_name",
-    "receipt_url",  # leads to a page that shows the card
-    "client_secret",  # with it the payer's browser acts on the payment
+    "receipt_url",  # links to a page that shows the card
+    "client_secret",  # lets the payer's browser act on the payment
 )
 
 SOURCE = Source(

@@ -1,17 +1,17 @@
-"""An order of Ticket Evolution as its signed API shows it, read because a webhook told of it or
-because the poll found it.
+"""An order of Ticket Evolution as its signed API returns it, after a webhook named it or a poll
+found it.
 
-The fraud gate closes here, so that no trigger of approval can open it. Of an order whose buyer is
+The fraud gate closes here, so that no trigger of approval can open it. For an order whose buyer is
 not an office:
 
-    fraud_check_status   status told          beside it
+    fraud_check_status   status               besides
     null, approved       the seller's state
     pending              fraud-pending        reached:failed
-    another word         fraud-unknown        reached:failed, and somebody should look
+    another word         fraud-unknown        reached:failed, and drift is reported
     declined             cancelled
 
 `failed` cancels what was reached before: an order that was accepted and is under review again is
-not released for having been accepted once. Accepted after it, it is.
+not released because it was accepted once. If it is accepted after the review, it is released.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ from services.ingest.vendors.shared.text import clean, email
 OFFICE, TICKET_EVOLUTION = "office", "6"  # buyer.type, and the office of the vendor itself
 ACCEPTED, CANCELLED, FAILED = "accepted", "cancelled", "failed"
 SOLD = frozenset({ACCEPTED, "completed"})
-# The seller will not deliver any more. `cancel_proposed` waits for the other side and takes nothing
-# back.
+# The seller will not deliver. `cancel_proposed` waits for the other side and takes nothing back.
 OVER = frozenset(
     {
         "rejected",
@@ -62,7 +61,7 @@ OVER = frozenset(
     }
 )
 STATES = OVER | SOLD | {"open", "pending", "pending_consignment", "cancel_proposed"}
-FIELD_MISSING: Final = "\0"  # stands where the field is missing, which is not null
+FIELD_MISSING: Final = "\0"  # stands for a missing field, which is not null
 VERDICTS: dict[str | None, Word] = {
     None: "unchecked",
     "approved": "approved",
@@ -73,7 +72,7 @@ VERDICT_RANKS: dict[Word, int] = {
     "approved": 40,
     "pending": 60,
     "declined": 80,
-}  # closed ones win a tie
+}  # in a tie the one that closes the gate wins
 GATES = {"pending": "fraud-pending", "declined": CANCELLED}
 
 Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]
@@ -119,11 +118,11 @@ class TicketEvolutionItem(TicketEvolutionModel):
 
 
 class TicketEvolutionOrder(TicketEvolutionModel):
-    """An order as Orders / Show gives it: what is needed of it."""
+    """An order as Orders / Show returns it: the fields that are read."""
 
     id: Id
     oid: Text = None
-    created_at: object = None  # nothing is ordered by it, so whatever it is costs no order
+    created_at: object = None  # orders nothing, so a malformed one costs no order
     updated_at: datetime
     seller_state: Annotated[str, Field(min_length=1, max_length=40)]
     fraud_check_status: Annotated[str | None, Field(max_length=100)] = FIELD_MISSING
@@ -141,7 +140,9 @@ def identify(received: ReceivedCallback, order: TicketEvolutionOrder) -> str:
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
-    """Storefront, its status, and of an order that may be checked what the check says."""
+    """Return the storefront, its status and, for an order that is checked for fraud, the
+    verdict.
+    """
     order = TicketEvolutionOrder.model_validate_json(received.body)
     at, state, word = (
         bounded_time(order.updated_at),
@@ -150,9 +151,7 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     )
     key, order_id = identify(received, order), f"{received.order_source}:{order.id}"
     drift = [] if state in STATES else [_drift(received, f"seller_state {ascii(state)[:100]}")]
-    if (
-        word == FIELD_MISSING
-    ):  # a list that leaves it out says nothing of it: the order itself is asked
+    if word == FIELD_MISSING:  # a list may leave the field out: the order itself is read
         missing = facts.DriftNotice(
             received.source,
             "missing-field",
@@ -177,14 +176,16 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
 
 
 def channel(buyer: TicketEvolutionBuyer) -> str:
-    """Who is neither of the offices is a client, whatever he is called: his orders are gated."""
+    """Return the sales channel. A buyer that is neither of the offices is a client, and its orders
+    are gated.
+    """
     if (buyer.type or "").strip().lower() != OFFICE:
         return "client"
     return "tevo" if buyer.id == TICKET_EVOLUTION else OFFICE
 
 
 def _word(order: TicketEvolutionOrder) -> str | None:
-    """What the fraud check says of it. Of an office's order the field means nothing, even
+    """Return the word of the fraud check. For an office's order the field means nothing, even
     `declined`.
     """
     if channel(order.buyer) != "client":
@@ -198,7 +199,7 @@ def verdict_of(word: str | None) -> Word:
 
 
 def gated_status(state: str, word: str | None) -> str:
-    """The status that is told."""
+    """Return the status that approval sees."""
     if state in OVER or state.startswith(("canceled", "cancelled")):
         return CANCELLED
     if verdict_of(word) in {"unchecked", "approved"}:
@@ -221,8 +222,8 @@ def _drift(received: ReceivedCallback, what: str) -> facts.DriftNotice:
 
 
 def storefront(order: TicketEvolutionOrder, shown_status: str, at: datetime) -> Storefront:
-    """Its currency is the dollar where it names none. It tells no time of payment: what is sold is
-    paid, by its last word.
+    """Return the Storefront. Without a currency it is in dollars. There is no time of payment: what
+    is sold counts as paid at its last change.
     """
     written = order.currency or "USD"
     digits, is_code = EXPONENTS.get(written), CURRENCY.fullmatch(written) is not None
@@ -255,7 +256,7 @@ def storefront(order: TicketEvolutionOrder, shown_status: str, at: datetime) -> 
 def uncountable_amount_drift(
     received: ReceivedCallback, front: Storefront
 ) -> list[facts.DriftNotice]:
-    """Of amounts that are kept as texts."""
+    """Return the drift of amounts that are kept as texts."""
     if front.currency not in EXPONENTS:
         what = f"the currency {quoted(front.currency_text or front.currency)}"
         return [facts.DriftNotice(received.source, "unknown-currency", what, received.body)]
@@ -281,7 +282,7 @@ def _created(value: object) -> datetime | None:
 
 
 def line(item: TicketEvolutionItem, digits: int | None) -> Line:
-    """`product_id` is our own key of the inventory, as it was uploaded."""
+    """Return the line. `product_id` is our own key of the inventory, as it was uploaded."""
     group = item.ticket_group or TicketGroup()
     event = group.event or TicketEvolutionEvent()
     each = counted(item.price or "0", digits)
@@ -313,4 +314,4 @@ SOURCE = Source(
     type=TICKETEVOLUTION_ORDER,
     normalise=normalise,
     has_webhook=False,
-)  # we asked for it
+)  # polled only

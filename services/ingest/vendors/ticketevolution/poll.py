@@ -1,10 +1,10 @@
-"""Ticket Evolution: the orders that wait for us, what became of the others, and one order by its
+"""Ticket Evolution: polls the orders that wait for us, changes of the others, and one order by its
 id.
 
-A round asks for what is pending, page by page, and then for what has changed since the last round
-began, for an order that was accepted or cancelled is pending no more. It looks back a little
-further than that: clocks differ, and pages shift while they are read. What was found before is
-found again and adds nothing.
+A round requests pending orders, page by page, and then what has changed since the last round began,
+because an order that was accepted or cancelled is no longer pending. It looks back a little further
+than that: clocks differ, and pages shift while they are read. An order that is found again is a
+duplicate.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from services.ingest.vendors.shared.poll import (
 )
 
 URL = "https://api.ticketevolution.com"
-EVERY_S = 300.0  # the vendor asks for 5 to 10 minutes
+EVERY_S = 300.0  # the vendor recommends 5 to 10 minutes
 LOOK_BACK_S = 900.0
-PAGES_MAX = 500  # of one question; a vendor that never ends is told of
+PAGES_MAX = 500  # of one list; beyond it a warning is reported
 
 
 class PollCursor(BaseModel):
-    """Where a round stands. `page` counts within `asks`."""
+    """Where a round is. `page` counts within one of its two lists."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     since: Annotated[float, Field(ge=0)] = (
-        0.0  # seconds since 1970: when the last whole round began
+        0.0  # seconds since 1970: when the last complete round began
     )
     began: Annotated[float, Field(ge=0)] = 0.0
     is_pending_done: bool = False
@@ -60,7 +60,7 @@ class PollCursor(BaseModel):
 
 
 def read(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> PollPage:
-    """One page: one request."""
+    """Read one page with one request."""
     at = _at(cursor, now, config.first_days * DAY_S)
     buyers = config.options.get("direct_buyer_type", "")
     client = TicketEvolution(http, config.url, config.key, config.secret)
@@ -84,13 +84,13 @@ def read(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> Pol
         warnings.append(f"more than {PAGES_MAX} pages: the rest is not read")
     if not at.is_pending_done:
         following = at.model_copy(update={"is_pending_done": True, "page": 1})
-    else:  # what was cut off is asked for again
+    else:  # what was cut off is requested again
         following = PollCursor(since=at.began if is_over else at.since)
     return PollPage(found, following.text, is_last=at.is_pending_done, warning="; ".join(warnings))
 
 
 def _at(cursor: str, now: float, first_s: float) -> PollCursor:
-    """Raises MalformedResponseError."""
+    """Return the cursor. Raises MalformedResponseError."""
     try:
         at = (
             PollCursor.model_validate_json(cursor)
@@ -107,7 +107,7 @@ def _time(seconds: float) -> str:
 
 
 def _found(orders: Sequence[object]) -> Iterator[FoundObject]:
-    """Each by itself, with its names sorted: the same order is the same body."""
+    """Yield each order with its keys sorted, so that the same order has the same body."""
     for order in orders:
         order_id = order_id_of(order)
         try:
@@ -119,8 +119,8 @@ def _found(orders: Sequence[object]) -> Iterator[FoundObject]:
 
 
 def read_order(http: httpx.Client, config: PollConfig, external_id: str) -> FoundObject:
-    """One order as it is now, byte for byte: what an unsigned webhook asked for. Raises
-    httpx.HTTPError, MalformedResponseError, or OrderMissingError.
+    """Read one order as it is now, byte for byte, for an unsigned webhook. Raises httpx.HTTPError,
+    MalformedResponseError or OrderMissingError.
     """
     client = TicketEvolution(http, config.url, config.key, config.secret)
     try:

@@ -1,10 +1,9 @@
-"""Ticket Evolution: webhooks as form posts that nobody signs.
+"""Ticket Evolution: webhooks as unsigned form posts.
 
-The secret is an unguessable word in the address (`/hooks/<slug>/<word>`, or the password in it),
-which keeps strangers out and proves nothing. So nothing of a body is believed: it only says which
-order to read again, through the signed API (services.ingest.vendors.ticketevolution.poll,
-ticketevolution_order). One address also gets what was meant for us as a buyer, and changes of the
-catalogue: both are kept and not acted on.
+The secret is an unguessable word in the address (`/hooks/<slug>/<word>`, or the password in it). It
+keeps unauthenticated callers out and proves nothing. So no content of a body is trusted: it only
+names the order to read through the signed API (`poll`, `order`). The same address also receives
+what was meant for us as a buyer, and changes of the catalogue: both are kept and not acted on.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ WORD = re.compile(r"[a-z][a-z0-9_.-]{0,59}", re.ASCII)
 ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 NUMBER = re.compile(
     r"\s*[0-9]{1,19}-([0-9]{1,19})\s*", re.ASCII
-)  # ` 61449-190823`: the order's id stands right
+)  # ` 61449-190823`: the order's id is the right part
 PATH = re.compile(r"/orders/([0-9]{1,19})(?:/.*)?", re.ASCII)
 SECRET = re.compile(r"[A-Za-z0-9_.~-]+", re.ASCII)
 FIELDS_MAX = 20
@@ -50,7 +49,7 @@ TEXT_CHARS_MAX = 60
 
 
 class TicketEvolutionForm(NamedTuple):
-    """A form, taken apart."""
+    """A parsed form."""
 
     group: str  # ties an order to its substitutes; not its id
     recipient: str
@@ -60,8 +59,8 @@ class TicketEvolutionForm(NamedTuple):
 
 
 def verify(request: WebhookRequest) -> bool:
-    """The word behind the slug, or the password of basic credentials: whoever knows it is no
-    stranger, and no more.
+    """Check the word after the slug, or the password of basic credentials: whoever knows it is let
+    in, and no more.
     """
     in_path = is_one_of(request.path_suffix.encode("utf-8", "replace"), request.secrets)
     return in_path | is_one_of(
@@ -96,7 +95,7 @@ def orders(body: bytes) -> tuple[str | None]:
 
 
 def parsed(body: bytes) -> TicketEvolutionForm:
-    """Raises CallbackUnreadable."""
+    """Parse the form. Raises CallbackUnreadable."""
     try:
         pairs = parse_qsl(
             body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX
@@ -132,8 +131,8 @@ def _loaded(text: str) -> Mapping[str, Any]:
 
 
 def order_id(form: TicketEvolutionForm) -> str | None:
-    """Whose order it is. The body is an order, an item or a shipment of one: what names the order
-    goes before `id`.
+    """Return the order's id. The body is an order, or an item or shipment of one: what names the
+    order precedes `id`.
     """
     if form.is_catalogue:
         return None
@@ -156,8 +155,8 @@ def _id(value: object) -> str | None:
 
 
 def identify(received: ReceivedCallback, form: TicketEvolutionForm) -> str:
-    """There is no delivery id. Group, recipient, type, id, time of change and the words that may
-    change within its second, when all are there; else the whole form.
+    """Return the key. There is no delivery id, so it is group, recipient, type, id, time of change
+    and the words that may change within a second, if all are there; else the hash of the form.
     """
     body = form.body
     identifier, at = _id(body.get("id")), _instant(body.get("updated_at"))
@@ -173,7 +172,7 @@ def identify(received: ReceivedCallback, form: TicketEvolutionForm) -> str:
 
 
 def _instant(value: object) -> str:
-    """As every writer of the same instant would write it; empty when it is none."""
+    """Return the instant in one form for all spellings; empty if it is none."""
     if not isinstance(value, str) or len(value) > TEXT_CHARS_MAX:
         return ""
     try:
@@ -184,7 +183,7 @@ def _instant(value: object) -> str:
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
-    """No fact, whatever it says: an order to be read, or something to be kept."""
+    """Return no facts, whatever the form says: an order to read, or a callback to keep."""
     form = parsed(received.body)
     key, event = identify(received, form), _word(form.event)
     if form.is_catalogue:
@@ -226,7 +225,7 @@ SOURCE = Source(
     kind="ticketevolution",
     type=TICKETEVOLUTION,
     verify=verify,
-    uses_tail=True,
+    uses_path_suffix=True,
     normalise=normalise,
     orders=orders,
     key_of=key_of,

@@ -1,8 +1,8 @@
-"""Card data that gateways' plugins write into the meta of a WooCommerce order, and buyers into
-their note: it goes before anybody keeps the body.
+"""Removes card data that gateways' plugins write into the metadata of a WooCommerce order, and
+buyers into their note, before the body is published.
 
-By the names of keys, in texts that hold such names themselves (JSON, PHP's own form), and whatever
-looks like a card's number.
+It goes by the names of keys, by texts that hold such names themselves (JSON, PHP's serialised
+form), and by what looks like a card's number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from services.ingest.vendors.shared.cards import (
     without,
 )
 
-# The trigger looks at a body without case, blanks and dashes, whose digits are all noughts.
+# The trigger sees a body in lower case, without blanks and dashes, with every digit as a zero.
 FOLDED = bytes(
     ord("0") if chr(it).isdigit() and it < 128 else ord(chr(it).lower()) if it < 128 else it
     for it in range(256)
@@ -39,12 +39,12 @@ NOUGHTS = bytes.maketrans(b"123456789", b"0" * 9)
 
 
 def without_cards(body: bytes) -> bytes:
-    """The same bytes where nothing looks like card data, else with empty values in their places.
-    Never raises.
+    """Return the same bytes if nothing looks like card data, else with such values emptied. Never
+    raises.
 
-    Only values named `meta_data` are written anew, and a note with a card's number goes, so all
-    else stays byte for byte. A gift card's message goes too: nothing that is read here has `card`
-    in its name.
+    Only values named `meta_data` are serialized again, and a note with a card's number is removed;
+    all else stays byte for byte. A gift card's message is removed too: no key that is read here
+    contains `card`.
     """
     body = NOTE.sub(_noted, body)
     if not is_suspect(body):
@@ -54,7 +54,7 @@ def without_cards(body: bytes) -> bytes:
         text = plain.decode("utf-8")
         clean = _blanked(text)
         return body if clean == text else clean.encode("utf-8")
-    except (ValueError, RecursionError):  # no JSON, so no order: it becomes a dead letter
+    except (ValueError, RecursionError):  # not JSON, so no order: it becomes a dead letter
         return by_pattern(plain)
 
 
@@ -63,8 +63,8 @@ def _noted(found: re.Match[bytes]) -> bytes:
 
 
 def is_suspect(body: bytes) -> bool:
-    """Cheaply: nearly every body ends here. What stands before the first meta, the title of a
-    payment say, is the shop's own.
+    """Return cheaply whether to look closer; nearly every body ends here. What precedes the first
+    metadata, such as a payment's title, is the shop's own.
     """
     if b"\\u00" in body and HIDES.search(body):
         return True
@@ -77,7 +77,7 @@ def is_suspect(body: bytes) -> bool:
 
 
 def unescaped(body: bytes) -> bytes:
-    r"""With plain characters as themselves, so that `c\u0061rd` is `card`."""
+    r"""Replace escapes of plain characters, so that `c\u0061rd` is `card`."""
 
     def plain(found: re.Match[bytes]) -> bytes:
         char = bytes.fromhex(found[1].decode()) if found[1] else b""
@@ -87,8 +87,8 @@ def unescaped(body: bytes) -> bytes:
 
 
 def by_pattern(body: bytes) -> bytes:
-    """Of what cannot be read: no text under a name of card data, no value of an entry, and from the
-    first meta on no digit.
+    """Clean what cannot be parsed: texts under card keys, values of entries, and every digit after
+    the first metadata are removed.
     """
 
     def blank(found: re.Match[bytes]) -> bytes:
@@ -107,7 +107,7 @@ def _blanked(text: str) -> str:
     def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
         if len(found := dict(items)) < len(
             items
-        ):  # what stands behind the last of a name is hidden, and kept
+        ):  # a repeated key hides its earlier values, which would be kept
             is_twice.append("")
         return found
 
@@ -125,8 +125,8 @@ def _blanked(text: str) -> str:
 
 
 def _written(clean: object) -> str:
-    """No longer than it came, or a large order would fit into no record. Half a character stays an
-    escape.
+    """Serialize, never longer than it was, or a large order would fit into no record. A lone
+    surrogate stays an escape.
     """
     text = json.dumps(clean, ensure_ascii=False, separators=(",", ":"))
     try:
@@ -137,7 +137,9 @@ def _written(clean: object) -> str:
 
 
 def _finite(text: str) -> float | None:
-    """JSON has no word for what is beyond all numbers, and no order needs one."""
+    """Return the number, or None if it is infinite: JSON cannot express it, and no order
+    needs it.
+    """
     return number if math.isfinite(number := float(text)) else None
 
 

@@ -1,9 +1,7 @@
-"""What plugins write beside a line of a WooCommerce order: for whom it is, and which numbers were
-chosen.
+"""What plugins write beside a line of a WooCommerce order: its recipient and its chosen numbers.
 
-There is no standard. A key is compared in lower case, without leading `_`, its blanks and `-` as
-`_`: `Recipient E-mail` is `recipient_e_mail`. One that says nothing here leaves the word to its
-`display_key`. The tables are told on the page docs/how-to/connect-a-woocommerce-shop.md.
+There is no standard; `shared.ticket_keys` has the tables of keys. If a key is in none of them, its
+`display_key` is tried.
 """
 
 from __future__ import annotations
@@ -28,26 +26,26 @@ from services.ingest.vendors.shared.ticket_keys import (
 
 KEY_CHARS_MAX, NUMBER_CHARS_MAX, NUMBERS_MAX = 60, 64, 2_000
 BETWEEN, BLANKS = re.compile(r"[,;|\n]"), re.compile(r"\s+")
-SERIALISED = re.compile(r"[aOs]:[0-9]+:")  # PHP's own form
+SERIALISED = re.compile(r"[aOs]:[0-9]+:")  # PHP's serialised form
 MAILTO = "mailto:"
-NO_NUMBER: tuple[()] = ()  # stands for what is none
+NO_NUMBER: tuple[()] = ()  # stands for what cannot be a number
 
 
 class LineMeta(NamedTuple):
-    """What a line's meta says. `recipient`: name and address, either may be empty."""
+    """What a line's metadata means. `recipient` is name and address; either may be empty."""
 
     recipient: tuple[str, str] | None = None
     numbers: tuple[str, ...] = ()
-    unusable: str = ""  # the key of which numbers were left out, as it stands in the table
-    nobody: str = ""  # the key that was to name somebody, and names nobody
-    is_no_list: bool = False  # it is neither a list nor what PHP makes of one
+    unusable: str = ""  # the table's key of which numbers were left out
+    nobody: str = ""  # the key that should have named somebody
+    is_no_list: bool = False  # it is neither a list nor PHP's form of one
 
 
 NO_META, MALFORMED_META = LineMeta(), LineMeta(is_no_list=True)
 
 
 def line_meta(meta: object) -> LineMeta:
-    """Of `meta_data`, whatever it is: plugins write it, so nothing in it can cost an order."""
+    """Read `meta_data`, whatever it is: plugins write it, so nothing in it can cost an order."""
     if not isinstance(meta, list) and (meta := list_from_php(meta)) is None:
         return MALFORMED_META
     people, chosen = dict[int, dict[str, str]](), dict[int, tuple[str, list[object]]]()
@@ -69,7 +67,9 @@ def line_meta(meta: object) -> LineMeta:
 
 
 def _recipient(people: Mapping[int, Mapping[str, str]]) -> tuple[tuple[str, str] | None, str]:
-    """The first who is somebody; else the first key that was to name one."""
+    """Return the first recipient that names somebody, or the first key that should have
+    named one.
+    """
     for rank in sorted(people):
         if (recipient := person(people[rank])) is not None:
             return recipient, ""
@@ -77,7 +77,9 @@ def _recipient(people: Mapping[int, Mapping[str, str]]) -> tuple[tuple[str, str]
 
 
 def _numbers(chosen: Mapping[int, tuple[str, list[object]]]) -> tuple[tuple[str, ...], str]:
-    """Those of the first key that has any, and the first key of which some were left out."""
+    """Return the numbers of the first key that has any, and the first key of which some were left
+    out.
+    """
     numbers, unusable = tuple[str, ...](), ""
     for _, (key, values) in sorted(chosen.items()):
         numbers, is_all = usable_numbers(values)
@@ -88,8 +90,8 @@ def _numbers(chosen: Mapping[int, tuple[str, list[object]]]) -> tuple[tuple[str,
 
 
 def _person_texts(part: str, entry: Mapping[object, object]) -> Mapping[str, str]:
-    """What an entry tells of a person, by its parts; an empty text for what is told in no way that
-    is known.
+    """Return an entry's texts by the parts of a person; an empty text for a form that is
+    unknown.
     """
     value = entry.get("value")
     if isinstance(value, str):
@@ -108,7 +110,7 @@ def _person_texts(part: str, entry: Mapping[object, object]) -> Mapping[str, str
 
 
 def _known_key(entry: Mapping[object, object]) -> str:
-    """Its key, or the key as it is shown, where it stands in a table."""
+    """Return the entry's key, or its display key, if it stands in a table."""
     for word in (entry.get("key"), entry.get("display_key")):
         if isinstance(word, str) and len(word) <= KEY_CHARS_MAX and (key := canonical_key(word)):
             return key
@@ -116,7 +118,7 @@ def _known_key(entry: Mapping[object, object]) -> str:
 
 
 def person(texts: Mapping[str, str]) -> tuple[str, str] | None:
-    """Nobody, when neither a name nor an address is left. A number is no name: some plugins write a
+    """Return name and address; None if both are empty. A number is no name: some plugins write a
     user's id.
     """
     written, either = texts.get("name", ""), _name_and_address(texts.get(EITHER, ""))
@@ -131,9 +133,7 @@ def person(texts: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def _name_and_address(text: str) -> tuple[str, str]:
-    """`Bob <bob@example.org>`, as mail programs write it, or one of the two alone: name and
-    address.
-    """
+    """Split `Bob <bob@example.org>`, or return the one of the two that it is."""
     if not text:
         return "", ""
     if "<" in text:
@@ -145,7 +145,9 @@ def _name_and_address(text: str) -> tuple[str, str]:
 
 
 def _number_values(value: object) -> Iterable[object]:
-    """PHP writes a list with gaps as an object, and plugins write a list as JSON in a text."""
+    """Return the values. PHP writes a list with gaps as an object, and plugins write a list as JSON
+    in a text.
+    """
     if isinstance(value, str):
         text = value.strip()
         if SERIALISED.match(text):
@@ -161,7 +163,7 @@ def _number_values(value: object) -> Iterable[object]:
 
 
 def _parsed_list(text: str) -> object:
-    """None, when it is no JSON of several."""
+    """Return the parsed list or object; None if the text is neither."""
     if text[:1] not in ("[", "{"):
         return None
     try:
@@ -171,14 +173,16 @@ def _parsed_list(text: str) -> object:
 
 
 def usable_numbers(values: Iterable[object]) -> tuple[tuple[str, ...], bool]:
-    """Each once, in the order in which they are told; and whether that is all of them."""
+    """Return each number once, in order, and whether that is all of them."""
     texts = [_number(value) for value in values]
     found = tuple(dict.fromkeys(text for text in texts if text))
     return found[:NUMBERS_MAX], None not in texts and len(found) <= NUMBERS_MAX
 
 
 def _number(value: object) -> str | None:
-    """As it can be printed on a ticket; empty, where nothing is told."""
+    """Return the number as a ticket can print it; empty for nothing, None if it cannot be
+    printed.
+    """
     if value is None or value is False:
         return ""
     text = (

@@ -1,5 +1,5 @@
-"""An order of WooCommerce as REST v3 shows it: what is needed of it, and what is put right before
-it is read.
+"""An order of WooCommerce's REST API v3: the fields that are read, and repairs before it
+is read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Id = Annotated[
     str, Field(pattern=r"^[0-9]{1,19}$")
 ]  # numbers are read as text (coerce_numbers_to_str)
 Text = Annotated[str | None, Field(max_length=TEXT_CHARS_MAX)]
-Number = Annotated[str, Field(max_length=40)]  # neither null nor empty: nothing is not nought
+Number = Annotated[str, Field(max_length=40)]  # neither null nor empty: nothing is not zero
 Amount = Annotated[str | None, Field(max_length=40)]  # no ticket depends on it
 At = datetime | None
 DATES = ("date_created_gmt", "date_modified_gmt", "date_paid_gmt")
@@ -48,7 +48,7 @@ class WooCommerceLineItem(WooCommerceModel):
     sku: Text = None
     quantity: Number
     total: Amount = None
-    meta_data: object = None  # by plugins: read on its own, so that nothing in it costs the order
+    meta_data: object = None  # by plugins: read separately, so that nothing in it costs the order
 
 
 class WooCommerceRefund(WooCommerceModel):
@@ -56,7 +56,7 @@ class WooCommerceRefund(WooCommerceModel):
 
 
 class WooCommerceOrder(WooCommerceModel):
-    """An order: what is needed of it."""
+    """An order: the fields that are read."""
 
     id: Id
     number: Text = None
@@ -74,7 +74,7 @@ class WooCommerceOrder(WooCommerceModel):
 
 
 class WooCommerceDeletion(WooCommerceModel):
-    """Nothing but an id: what is more than that is another callback with a wrong topic."""
+    """Nothing but an id. A body with more is another callback under a wrong topic."""
 
     id: Id
     status: None = None
@@ -82,7 +82,7 @@ class WooCommerceDeletion(WooCommerceModel):
 
 
 def read_order(body: bytes) -> tuple[WooCommerceOrder, list[Repair]]:
-    """The order, and what had to be put right in it. Raises ValidationError, or WebhookReportsError."""
+    """Return the order and its repairs. Raises ValidationError or WebhookReportsError."""
     try:
         return WooCommerceOrder.__pydantic_validator__.validate_json(body), []
     except ValidationError:
@@ -96,7 +96,7 @@ def read_order(body: bytes) -> tuple[WooCommerceOrder, list[Repair]]:
 
 
 def read_deletion(body: bytes) -> WooCommerceDeletion:
-    """Raises ValidationError, or WebhookReportsError."""
+    """Return the deletion. Raises ValidationError or WebhookReportsError."""
     try:
         return WooCommerceDeletion.model_validate_json(body)
     except ValidationError:
@@ -106,9 +106,8 @@ def read_deletion(body: bytes) -> WooCommerceDeletion:
 
 
 def repaired(body: bytes) -> tuple[bytes, list[Repair]] | None:
-    """The same order with lists where PHP wrote objects, and without what costs it although nothing
-    depends on it: dates by which nothing is ordered, amounts of no form. None: it is no JSON
-    object.
+    """Return the body with lists where PHP wrote objects, and without malformed values on which
+    nothing depends (dates that order nothing, amounts); None if it is not a JSON object.
     """
     try:
         order = exact_json.loads(body)
@@ -136,8 +135,8 @@ def _repair_lists(order: dict[str, Any]) -> list[Repair]:
 
 
 def _repair_dates(order: dict[str, Any]) -> list[Repair]:
-    """WordPress writes no date as an empty text, as `0000-00-00T00:00:00` or as
-    `-0001-11-30T00:00:00`.
+    """Remove unreadable dates. WordPress writes a missing one as an empty text,
+    `0000-00-00T00:00:00` or `-0001-11-30T00:00:00`.
     """
     repairs = list[Repair]()
     for name in DATES:
@@ -148,8 +147,8 @@ def _repair_dates(order: dict[str, Any]) -> list[Repair]:
 
 
 def _repair_texts(order: dict[str, Any]) -> list[Repair]:
-    """Names and references that no ticket depends on. PHP writes none as an empty text, `false` or
-    an empty list.
+    """Remove malformed names and references on which no ticket depends. PHP writes a missing one as
+    an empty text, `false` or an empty list.
     """
     lines = [
         line for line in list_from_php(order.get("line_items")) or () if isinstance(line, dict)
@@ -175,8 +174,8 @@ def _repair_texts(order: dict[str, Any]) -> list[Repair]:
 
 
 def _repair_amounts(order: dict[str, Any]) -> list[Repair]:
-    """Those that no model reads at all. An amount of another form is counted as unreadable when it
-    is read.
+    """Remove amounts that no model reads at all. Other malformed amounts are counted as unreadable
+    later.
     """
     repairs = set[Repair]()
     for owner, what in (
@@ -201,14 +200,14 @@ def _repair_amounts(order: dict[str, Any]) -> list[Repair]:
 
 
 def _is_short(value: object, chars_max: int = 40) -> bool:
-    """Whether a model reads it as a text; without `chars_max`, as an amount or a currency."""
+    """Return whether a model reads it as a text; with the default, as an amount or a currency."""
     is_one = value is None or (isinstance(value, str | int | float) and not isinstance(value, bool))
     return is_one and len(str(value)) <= chars_max
 
 
 def api_error(body: bytes) -> str:
-    """What a shop signs and sends when the user who made the webhook may not read the order: an
-    error of its REST API.
+    """Return the text of a REST API error, which a shop signs and sends when the webhook's user may
+    not read the order; else an empty text.
     """
     try:
         document = orjson.loads(body)
@@ -233,9 +232,9 @@ def api_error(body: bytes) -> str:
 
 
 def modified_at(order: WooCommerceOrder, repairs: list[Repair]) -> datetime:
-    """By which the order is ordered. Where it is missing, unreadable or out of bounds, when the
-    order was made: then only the place in the log orders what the shop says. Notes what is out of
-    bounds.
+    """Return the time that orders the order. If it is missing, unreadable or out of bounds, it is
+    the time of creation: then only the place in the log orders what the shop sends. A time out of
+    bounds is reported as a repair.
     """
     if (at := order.date_modified_gmt) is not None:
         if (usable := bounded_time_or_none(with_utc(at))) is not None:
@@ -249,5 +248,5 @@ def modified_at(order: WooCommerceOrder, repairs: list[Repair]) -> datetime:
 
 
 def with_utc(at: datetime) -> datetime:
-    """`*_gmt` has none and is UTC."""
+    """Return the time with an offset; `*_gmt` has none and is UTC."""
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at

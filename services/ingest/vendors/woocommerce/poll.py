@@ -1,11 +1,11 @@
-"""WooCommerce: orders by when they were last changed, and whether the shop still tells us by
-itself.
+"""WooCommerce: polls orders by when they were last changed, and whether the shop's webhook is
+enabled.
 
-Pages follow the times of change, not page numbers: an order that changes while we turn the page
-moves to the end, and would pull one that nobody has read onto a page that was read already. A
-shop's clock has seconds, and one second can hold more orders than a page (a bulk action). Such a
-second is gone through by id, there and back: what leaves it meanwhile makes others move up, and the
-way back meets those that moved past us.
+Pages follow the times of change, not page numbers: an order that changes between two pages moves to
+the end, and would pull an unread one onto a page that was read already. A shop's clock has seconds,
+and one second can hold more orders than a page (a bulk action). Such a second is read by id,
+forwards and backwards: orders that leave it meanwhile make others move up, and the way back meets
+those that moved past us.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from services.ingest.vendors.shared.poll_responses import (
     webhook_page,
 )
 
-PAGE = 100  # the most that a shop answers at once
-OVERLAP_S = 120  # an order may show up so long after the second that it says
+PAGE = 100  # the largest page that WooCommerce returns
+OVERLAP_S = 120  # an order may appear so long after the second that it names
 WEBHOOK_PAGES_MAX = 3
 TOPIC = "order.updated"
 API = "/wp-json/wc/v3"
 TOTAL, COUNT = (
     "x-wp-total",
     re.compile(r"[0-9]{1,6}", re.ASCII),
-)  # of more it is not believed: pages end some time
+)  # a larger total is ignored, so that pages end
 
 
 def request(
@@ -53,7 +53,7 @@ def request(
     path: str,
     parameters: Mapping[str, str | int] | None = None,
 ) -> tuple[Any, int]:
-    """What it answers, and how many of a list there are, as far as it says so."""
+    """Return the response's value, and the total that its header reports (0: none)."""
     response = http.get(
         f"{config.url}{API}{path}", params=parameters, auth=(config.key, config.secret)
     )
@@ -64,10 +64,10 @@ def request(
 def read_orders(
     http: httpx.Client, config: PollConfig, cursor: str, now: float, *, status: str
 ) -> PollPage:
-    """The next orders behind the cursor: `after`, whose second is done; of a walk that is not at
-    its end `from`, `last` and `began`, and of a second that is gone through by id `second`,
-    `offset` (where the page begins; where it ends on the way `back`); `seen`: what was found last,
-    so that an overlap tells nothing anew.
+    """Read the next orders behind the cursor. The cursor has `after` (all changes up to this second
+    were read), of an unfinished walk `from`, `last` and `began`, of a second that is read by id
+    `second`, `offset` (where the page begins; on the way `back` where it ends), and `seen` (marks
+    of what was found last, so that an overlap publishes nothing twice).
     """
     position, size = cursor_of(cursor), config.page
     after = int(position.get("after", now - config.first_days * DAY_S))
@@ -112,14 +112,14 @@ def read_orders(
 
 
 def next_by_time(walk: dict[str, int], page: list[Any], *, has_more: bool) -> dict[str, Any]:
-    """A page by time of change was read: from where the next one goes on. A shop leaves out of it
-    what its user may not read, or what it cannot build, so a short page is not the last.
+    """Return where the next page begins after a page by time of change. A shop leaves out orders
+    that its user may not read or that it cannot build, so a short page is not the last.
     """
     times = [at for order in page if (at := modified(order)) is not None and at >= walk["after"]]
     if times != sorted(times):
         raise MalformedResponseError("the orders are not sorted by when they were changed")
     last = max([walk["last"], *times])
-    if not has_more:  # the end: the next walk begins a little earlier, for what shows up late
+    if not has_more:  # the end: the next walk begins a little earlier, for orders that appear late
         return {"after": max(walk["from"], min(last, walk["began"]) - OVERLAP_S)}
     if not times:
         raise MalformedResponseError("no order of a page says when it was changed")
@@ -131,7 +131,7 @@ def next_by_time(walk: dict[str, int], page: list[Any], *, has_more: bool) -> di
 def next_by_id(
     walk: dict[str, int], second: int, offset: int, size: int, *, has_more: bool, is_back: bool
 ) -> dict[str, Any]:
-    """A page of one second was read, on the way there or back."""
+    """Return where the next page begins after a page of one second, forwards or backwards."""
     if not is_back and has_more:
         return {**walk, "second": second, "offset": offset + size}
     if offset > 0:
@@ -140,7 +140,9 @@ def next_by_id(
 
 
 def modified(order: object) -> int | None:
-    """None: it does not say. When it was created would be no help, for so no page is sorted."""
+    """Return when the order was changed; None if it does not say. The time of creation would not
+    help, because no page is sorted by it.
+    """
     value = order.get("date_modified_gmt") if isinstance(order, dict) else None
     try:
         return seconds_of(datetime.fromisoformat(value)) if isinstance(value, str) else None
@@ -157,12 +159,14 @@ def orders(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> P
 
 
 def trash(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> PollPage:
-    """`any` leaves it out."""
+    """Poll the trash, which `any` leaves out."""
     return read_orders(http, config, cursor, now, status="trash")
 
 
 def webhook(http: httpx.Client, config: PollConfig, _cursor: str, _now: float) -> PollPage:
-    """A shop switches a webhook off after a few failures in a row, and tells nobody."""
+    """Check the webhook, which WooCommerce disables after a few failures in a row without
+    notice.
+    """
     webhooks = list[ListedWebhook]()
     for number in range(1, WEBHOOK_PAGES_MAX + 1):
         page = list_of(

@@ -1,5 +1,5 @@
-"""An order of WooCommerce as a Storefront, byte for byte as the model writes it, at a fraction of
-its cost.
+"""An order of WooCommerce as a Storefront, byte for byte as the model serializes it, at a fraction
+of its cost.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ def storefront(
     decimals: int | None,
     repairs: list[Repair],
 ) -> bytes:
-    """`decimals`: how many digits the shop's amounts have, where that is not its currency's own
-    number. What cannot be counted is kept as a text, and noted.
+    """Return the serialized Storefront. `decimals` is the number of digits of the shop's amounts,
+    if it differs from the currency's. Amounts that cannot be counted are kept as texts and added to
+    `repairs`.
     """
     billing, refunds = order.billing, order.refunds
     digits = EXPONENTS.get(order.currency or "") if decimals is None else decimals
@@ -109,7 +110,7 @@ def uncounted_amount_fields(
     decimals: int | None,
     repairs: list[Repair],
 ) -> dict[str, object]:
-    """What stands in the place of amounts that cannot be counted, and why."""
+    """Return the fields that keep amounts which cannot be counted, and add the repairs."""
     found: dict[str, object] = {}
     if order.currency is None or CURRENCY.fullmatch(order.currency) is None:
         found |= {"currency": NO_CURRENCY, "currency_text": amount_text(order.currency)}
@@ -136,7 +137,7 @@ def amount_repair(what: str, text: str | None) -> Repair:
 
 
 def refunded_minor(refunds: Sequence[WooCommerceRefund], digits: int | None) -> int | None:
-    """Their sum; None: one of them, or all together, cannot be counted."""
+    """Return the sum of the refunds; None if one of them, or the sum, cannot be counted."""
     total = 0
     for it in refunds:
         if (found := counted(it.total, digits)) is None:
@@ -146,7 +147,7 @@ def refunded_minor(refunds: Sequence[WooCommerceRefund], digits: int | None) -> 
 
 
 def quantity(text: str) -> int:
-    """Whole ones: of 1.5 kg beside the tickets nobody gets half a ticket."""
+    """Return the whole part: 1.5 kg beside the tickets is no half ticket."""
     if text.isdecimal() and text.isascii() and len(text) < QUANTITY_DIGITS:
         return int(text)
     try:

@@ -1,8 +1,8 @@
-"""WooCommerce: webhooks signed over the raw body, told once, in any order, with the state at the
-time of telling.
+"""WooCommerce: webhooks signed over the raw body, sent once, in any order, with the state at the
+time of sending.
 
-The delivery id names a second, not a callback, so it is no key. The topic is not covered by the
-signature: it only tells deleted from restored from told, and a deletion must also look like one (a
+The delivery id names a second, not a callback, so it is no key. The signature does not cover the
+topic: it only tells deleted, restored and updated apart, and a deletion must also look like one (a
 body with nothing but an id).
 """
 
@@ -40,10 +40,10 @@ from services.ingest.vendors.woocommerce.storefront import storefront
 SIGNATURE = b"x-wc-webhook-signature"
 TOPIC = b"x-wc-webhook-topic"
 DELETED, RESTORED = "order.deleted", "order.restored"
-RESTORED_WITHIN = timedelta(days=1)  # shops' queues stand still for hours
+RESTORED_WITHIN = timedelta(days=1)  # a shop's queue may stand still for hours
 ORDER_TOPICS = frozenset(
     {"order.created", "order.updated", RESTORED, ""}
-)  # "": a proxy took the header; the body is an order
+)  # "": a proxy removed the header; the body is an order
 LEADING_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*([0-9]{1,19})\s*[,}]')
 ENTITY = re.compile(
     r"&(?:(amp|#0*38|#x0*26)|(lt|#0*60|#x0*3c)|(gt|#0*62|#x0*3e)|(quot|#0*34|#x0*22)|(#0*39|#x0*27));",
@@ -57,14 +57,14 @@ PING = re.compile(rb"webhook_id=[0-9]{1,20}")
 
 
 def verify(request: WebhookRequest) -> bool:
-    """base64(HMAC-SHA256(secret, raw body)). No time is signed: an old delivery stays valid, and is
-    known as a repeat.
+    """Check base64(HMAC-SHA256(secret, raw body)). No time is signed: an old callback stays valid,
+    and is recognised as a repeat.
     """
     return is_hmac_of_body(request, request.headers.get(SIGNATURE, b""))
 
 
 def key_of(secret: str) -> bytes:
-    """As WordPress signs: with its five special characters decoded, once."""
+    """Return the key as WordPress signs: with its five special characters decoded, once."""
     return ENTITY.sub(lambda found: ENTITY_CHARACTERS[(found.lastindex or 1) - 1], secret).encode()
 
 
@@ -73,18 +73,20 @@ def topic(headers: Mapping[bytes, bytes]) -> str:
 
 
 def orders(body: bytes) -> tuple[str | None]:
-    """WordPress writes the id first."""
+    """Return the order's id, which WordPress writes first."""
     found = LEADING_ID.match(body)
     return (found[1].decode() if found else None,)
 
 
 def is_ping(request: WebhookRequest) -> bool:
-    """What a shop sends, unsigned, when a webhook is saved: it demands 200, and says nothing."""
+    """Return whether it is the unsigned request that a shop sends when a webhook is saved; it
+    expects 200.
+    """
     return SIGNATURE not in request.headers and PING.fullmatch(request.body.strip()) is not None
 
 
 def identify(received: ReceivedCallback, order: WooCommerceOrder | WooCommerceDeletion) -> str:
-    """Source, order, topic, and of a full order the second of its clock and its status."""
+    """Return source, order, topic, and for a full order the second of its clock and its status."""
     name = f"{received.source}:{order.id} {received.topic or 'order'}"
     if isinstance(order, WooCommerceDeletion):
         return name
@@ -129,9 +131,9 @@ def drift_of(
     extras: Sequence[LineMeta],
     repairs: Sequence[Repair],
 ) -> tuple[facts.DriftNotice, ...]:
-    """Chosen numbers that cannot be printed, and gifts to nobody, by the key under which they
-    stood; and fields for whose want something else was taken: the order as never refunded, or as
-    changed when it was made.
+    """Return the drift: chosen numbers that cannot be printed and gifts without a recipient, by
+    their key; and missing fields that were replaced (an order as never refunded, or as changed when
+    it was made).
     """
     found: list[tuple[str, str]] = [*repairs]
     for it in extras:
@@ -163,7 +165,7 @@ def drift_of_line(it: LineMeta) -> Iterator[tuple[str, str]]:
 def payments(
     received: ReceivedCallback, order: WooCommerceOrder, repairs: list[Repair]
 ) -> list[str]:
-    """What the gateway's plugin wrote down of the payment: how it is called there."""
+    """Return the payments' names that gateways' plugins wrote into the order."""
     references: list[object] = [order.transaction_id]
     if order.meta_data:
         meta = (
@@ -183,11 +185,11 @@ def payments(
 
 
 def restored_at(received: ReceivedCallback, order: WooCommerceOrder) -> str:
-    """The record's position in the log, but not long after the order was last changed, and a
-    restoration changes it.
+    """Return the record's position in the log, but not long after the order's last change, which a
+    restoration is.
 
-    The topic is not signed: without this an order's old body, sent again as restored, would undo
-    any later deletion.
+    The topic is not signed: without this bound an order's old body, sent again as restored, would
+    undo any later deletion.
     """
     return min(received.position, rfc3339(modified_at(order, []) + RESTORED_WITHIN))
 
