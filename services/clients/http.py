@@ -59,7 +59,7 @@ class DeadlineBackend(httpcore.SyncBackend):
     def left(self, timeout: float | None, error: type[Exception]) -> float:
         left = self.until - time.monotonic()
         if left <= 0:
-            raise error("the answer takes too long")
+            raise error("the response takes too long")
         return left if timeout is None else min(timeout, left)
 
     @override
@@ -173,14 +173,14 @@ class BoundedHttpClient(httpx.Client):
         """Return the response with its body read, or raise at a bound."""
         try:
             if answer.headers.get("content-encoding", "identity").lower() != "identity":
-                raise MalformedResponseError("the answer is encoded, which was not asked for")
+                raise MalformedResponseError("the response is encoded, which was not requested")
             body = bytearray()
             for chunk in answer.iter_raw():
                 body += chunk
                 if len(body) > RESPONSE_BYTES_MAX:
-                    raise ResponseTooLargeError("the answer is too large")
+                    raise ResponseTooLargeError("the response is too large")
                 if time.monotonic() > until:
-                    raise httpx.ReadTimeout("the answer takes too long", request=answer.request)
+                    raise httpx.ReadTimeout("the response takes too long", request=answer.request)
         finally:
             answer.close()
         headers = [

@@ -70,7 +70,7 @@ class TicketEvolution:
         if not isinstance(orders, list) or (
             orders and not any(isinstance(order, dict) for order in orders)
         ):
-            raise ValueError("the answer holds no list of orders")
+            raise ValueError("the response holds no list of orders")
         return orders
 
     def order(self, order_id: str) -> bytes:
@@ -81,7 +81,7 @@ class TicketEvolution:
             raise ValueError("an order's id is a number")
         body = self._get(f"/v9/orders/{order_id}", {}, ORDER_BYTES_MAX)
         if order_id_of(_parsed_json(body)) != order_id:
-            raise ValueError(f"the answer is not the order {order_id}")
+            raise ValueError(f"the response is not the order {order_id}")
         return body
 
     def _get(self, path: str, query: Mapping[str, str], bytes_max: int = PAGE_BYTES_MAX) -> bytes:
@@ -104,7 +104,7 @@ class TicketEvolution:
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > bytes_max:
-                    raise ValueError(f"the answer is larger than {bytes_max} bytes")
+                    raise ValueError(f"the response is larger than {bytes_max} bytes")
         finally:
             response.close()
         return bytes(body)
@@ -118,7 +118,7 @@ def _parsed_json(body: bytes) -> object:
     try:  # a lone surrogate costs only the order in which it is
         return json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise ValueError("the answer is no JSON") from None
+        raise ValueError("the response is not JSON") from None
 
 
 def _refuse_constant(_constant: str) -> NoReturn:

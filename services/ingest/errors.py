@@ -13,10 +13,9 @@ class CallbackUnreadable(Poison):
 
     code = "ingest-callback-unreadable"
     next_step = (
-        "`stubline dead show ID` prints its bytes. Useless: `stubline dead discard ID --reason "
-        "...`. Right, but in a new format: "
-        "deploy a release that reads it, then `stubline dead replay ID`; what is newer by now is "
-        "not set back."
+        "`stubline dead show ID` prints its bytes. If it is useless, `stubline dead discard "
+        "ID --reason ...`. If it is right but in a new format, deploy a release that reads "
+        "it, then `stubline dead replay ID`; what is newer by now is not overwritten."
     )
 
 
@@ -25,10 +24,9 @@ class CallbackTypeUnknown(Poison):
 
     code = "ingest-callback-foreign"
     next_step = (
-        "The text names its topic or type. A webhook for customers, coupons or products: delete "
-        "it in the shop, then "
-        "`stubline dead discard ID --reason ...`. A type of a newer release: deploy it, then "
-        "`stubline dead replay ID`."
+        "The text names its topic or type. A webhook for customers, coupons or products: "
+        "delete it in the shop, then `stubline dead discard ID --reason ...`. A type of a "
+        "newer release: deploy it, then `stubline dead replay ID`."
     )
 
 
@@ -60,8 +58,8 @@ class AmountUnreadable(Poison):
 
     code = "ingest-amount-unreadable"
     next_step = (
-        "`stubline dead replay ID`: this release takes the order, with the amount as a "
-        "text. What is newer by now is not set back."
+        "`stubline dead replay ID`: this release accepts the order, with the amount as a "
+        "text. What is newer by now is not overwritten."
     )
 
 
@@ -72,10 +70,9 @@ class WebhookReportsError(Poison):
 
     code = "ingest-webhook-refused"
     next_step = (
-        "In the shop, give the user who made the webhook the right to read orders, or make the "
-        "webhook anew as one who has it. "
-        "The shop does not send again what was missed: save those orders there. Then `stubline "
-        "dead discard ID --reason ...`."
+        "In the shop, give the user who made the webhook the right to read orders, or create "
+        "the webhook again as one who has it. The shop does not repeat what was missed: save "
+        "those orders there. Then `stubline dead discard ID --reason ...`."
     )
 
 
@@ -84,7 +81,7 @@ class TooManyFacts(Poison):
     name one order.
     """
 
-    code = "ingest-order-overfull"
+    code = "ingest-too-many-facts"
     next_step = (
         "`stubline dead show ID` prints the callback. Find what changes the order's status at the "
         "source, or what gives the gateway one order's id for every payment; then "
@@ -97,9 +94,8 @@ class CallbackKept(Poison):
 
     code = "ingest-callback-kept"
     next_step = (
-        "None while it is asked for: the worker takes it. It is kept once more when this release "
-        "does not act on its kind "
-        "either; the incident is open again then."
+        "None while its replay is pending: the worker takes it. It is kept once more if this "
+        "release does not act on its kind either; then the incident is open again."
     )
 
 
@@ -108,9 +104,8 @@ class IncidentUnknown(TargetUnknown):
 
     code = "incident-unknown"
     next_step = (
-        "`stubline incidents list --state all` shows the ids. Letters that were replayed and "
-        "failed for another cause "
-        "are another incident."
+        "`stubline incidents list --state all` shows the ids. Dead letters that were replayed"
+        " and failed with another cause are another incident."
     )
 
 
@@ -119,8 +114,8 @@ class IncidentChoiceRefused(CommandRefused):
 
     code = "incident-choice-refused"
     next_step = (
-        "`stubline incidents resolve ID` without a choice says what would do for it. "
-        "Nothing was changed."
+        "`stubline incidents resolve ID` without a choice shows what each would do. Nothing "
+        "was changed."
     )
 
 
@@ -131,9 +126,8 @@ class ProofReused(Poison):
 
     code = "ingest-proof-reused"
     next_step = (
-        "It changed nothing. Find who can read what comes to the door (a proxy, its logs, a "
-        "mirror of the traffic); then "
-        "`stubline dead discard ID --reason ...`."
+        "It changed nothing. Find who can read what is sent to the webhook endpoint (a proxy,"
+        " its logs, a mirror of the traffic); then `stubline dead discard ID --reason ...`."
     )
 
 
@@ -153,8 +147,8 @@ class ClockSkewed(Transient):
 class WebhookProducerFailed(Fatal):
     """The webhook endpoint's producer failed for good."""
 
-    code = "ingest-door-broken"
+    code = "ingest-webhook-producer-failed"
     next_step = (
-        "None: the supervisor starts the door again. What it had not acknowledged it had "
-        "not answered."
+        "None: the supervisor restarts the webhook endpoint. Callbacks that were not "
+        "acknowledged were not answered either."
     )

@@ -8,24 +8,23 @@ OBSERVATIONS = declare(
     Counter(
         "stubline_ingest_observations_total",
         (
-            "Orders with news: events said. Flat while new callbacks come means that ingest stands "
-            "still."
+            "Orders that changed: events published. Flat while new callbacks come means that "
+            "ingest is stuck."
         ),
     )
 )
 CONTENT_CONFLICTS = declare(
     Counter(
         "stubline_ingest_incidents_total",
-        "Callbacks whose key had come with another meaning. They block nothing.",
+        "Callbacks whose key had come with other content. They block nothing.",
     )
 )
 DRIFT_NOTICES = declare(
     Counter(
         "stubline_ingest_notices_total",
         (
-            "Words of sources that this release does not know, in callbacks that were taken all "
-            "the "
-            "same."
+            "Drift: words of sources that this release does not know, in callbacks that were "
+            "accepted nevertheless."
         ),
     )
 )
@@ -33,9 +32,8 @@ PAYMENTS_WAITING = declare(
     Counter(
         "stubline_ingest_payments_waiting_total",
         (
-            "Payments that a gateway told of before any order named them. They wait for it, "
-            "however "
-            "long."
+            "Payments that a gateway reported before any order named them. They wait for it, "
+            "however long."
         ),
     )
 )
@@ -43,22 +41,22 @@ CALLBACK_WAIT = declare(
     Histogram(
         "stubline_ingest_wait_seconds",
         (
-            "From the door's taking a callback to the transaction that works it: of the oldest of "
-            "each batch."
+            "From the reception of a callback by the webhook endpoint to the transaction that "
+            "processes it, of the oldest one of each batch."
         ),
     )
 )
 WEBHOOK_CALLBACKS = declare(
     Counter(
         "stubline_ingest_webhook_callbacks_total",
-        "What the door answered, by source and HTTP status.",
+        "Responses of the webhook endpoint, by source and HTTP status.",
         ("source", "status"),
     )
 )
 WEBHOOK_IN_FLIGHT = declare(
     Gauge(
         "stubline_ingest_webhook_in_flight_callbacks",
-        "Callbacks that are read or wait for Kafka's acknowledgement.",
+        "Callbacks that are being read or wait for Kafka's acknowledgement.",
     )
 )
 WEBHOOK_ACKNOWLEDGEMENT = declare(
@@ -73,37 +71,35 @@ WEBHOOK_ACKNOWLEDGEMENT = declare(
 WEBHOOK_CLOCK_SKEW = declare(
     Gauge(
         "stubline_ingest_webhook_clock_skew_seconds",
-        "How far the clock of the webhook endpoint is ahead of Kafka's (behind: negative), at "
-        "least: what the way of a record "
-        "explains is not counted.",
+        "How far the clock of the webhook endpoint is ahead of Kafka's (behind: negative), at"
+        " least: the time that a record was under way is not counted.",
     )
 )
 WEBHOOK_CONNECTIONS = declare(
-    Gauge("stubline_ingest_webhook_connections", "Connections that are open at the door.")
+    Gauge("stubline_ingest_webhook_connections", "Open connections of the webhook endpoint.")
 )
 WEBHOOK_CONNECTIONS_CLOSED = declare(
     Counter(
         "stubline_ingest_webhook_connections_closed_total",
-        "Connections that the door closed: slow (no headers in time), unread (its answers were "
-        "not read in time), room (it asked "
-        "nothing, did not read, or did not come to an end, when there were too many), full (no "
-        "other could go), large (headers, or all of a request), nonsense (no HTTP).",
+        "Connections that the webhook endpoint closed: slow (no headers in time), unread (its"
+        " responses were not read in time), room (idle, unread or unfinished, when there were"
+        " too many), full (no other could be closed), large (headers, or a whole request), "
+        "malformed (not HTTP).",
         ("outcome",),
     )
 )
 WEBHOOK_SOURCES = declare(
     Gauge(
         "stubline_ingest_webhook_sources",
-        "Sources of the file that are served, or refused for want of a secret.",
+        "Sources of the file that are served, or refused because a secret is missing.",
         ("state",),
     )
 )
 POLL_REQUESTS = declare(
     Counter(
         "stubline_ingest_poll_answers_total",
-        "What polls were answered, by source: answered, away (no answer, or an error of theirs), "
-        "slowed (429), denied (the "
-        "credentials), missing, nonsense.",
+        "Results of poll requests by source: answered, unavailable (no response, or an error "
+        "of the server), rate_limited (429), denied (the credentials), missing, malformed.",
         ("source", "outcome"),
     )
 )
@@ -111,8 +107,8 @@ POLL_FOUND = declare(
     Counter(
         "stubline_ingest_poll_found_total",
         (
-            "Orders and events that polls found. While webhooks come they are duplicates, and add "
-            "nothing."
+            "Orders and events that polls found. While webhooks arrive they are duplicates, and "
+            "add nothing."
         ),
         ("source",),
     )
@@ -121,8 +117,8 @@ POLL_WARNINGS = declare(
     Gauge(
         "stubline_ingest_poll_warnings",
         (
-            "Polls of a source whose last answer warned of something: a disabled webhook, for "
-            "example. The log says of what."
+            "Polls of a source whose last response had a warning: a disabled webhook, for "
+            "example. The log has its text."
         ),
         ("source",),
     )
@@ -131,8 +127,8 @@ POLLS_SUSPENDED = declare(
     Gauge(
         "stubline_ingest_polls_resting",
         (
-            "Polls of a source that rest: its credentials are refused or missing, or it failed too "
-            "often in a row."
+            "Polls of a source that are suspended: its credentials are refused or missing, or its"
+            " circuit breaker is open."
         ),
         ("source",),
     )
@@ -141,8 +137,8 @@ POLL_AGE = declare(
     Gauge(
         "stubline_ingest_poll_age_seconds",
         (
-            "Since the poll of a source that was not answered for longest last was. Far above its "
-            "interval: it finds nothing."
+            "Seconds since the last response of that poll of a source which waits for longest. "
+            "Far above its interval: it finds nothing."
         ),
         ("source",),
     )
@@ -151,9 +147,8 @@ READS_WAITING = declare(
     Gauge(
         "stubline_ingest_reads_waiting",
         (
-            "Orders that wait to be read at their source, which spoke of them without proof. It "
-            "needs "
-            "credentials."
+            "Orders that wait to be read at their source, which named them without proof. It "
+            "needs credentials."
         ),
         ("source",),
     )

@@ -23,8 +23,8 @@ class IngestSettings(LaneSettings):
     sources_file: Path | None = Field(
         None,
         description=(
-            "TOML: the shops whose callbacks the door takes, and where their secrets are. "
-            "The door needs it."
+            "TOML: the sources whose callbacks the webhook endpoint accepts, and where their "
+            "secrets are. The endpoint needs it."
         ),
     )
     kept_days: int = Field(
@@ -32,12 +32,12 @@ class IngestSettings(LaneSettings):
         ge=1,
         le=3_650,
         description=(
-            "How long callbacks are kept that nobody acts on: for so long a later release "
-            "can be given them."
+            "How long callbacks are kept that no release acts on: for so long a later release can"
+            " replay them."
         ),
     )
     webhook_host: str = Field(
-        "127.0.0.1", description="Where the door listens. 0.0.0.0 in a container."
+        "127.0.0.1", description="Where the webhook endpoint listens. 0.0.0.0 in a container."
     )
     webhook_port: int = Field(
         8_080, ge=0, le=65_535, description="0 takes a free port; the first log line says which."
@@ -46,17 +46,19 @@ class IngestSettings(LaneSettings):
         0,
         ge=0,
         le=65_535,
-        description="Where the webhook endpoint answers /livez, /readyz and /metrics, at "
-        "HEALTH_HOST: never at the port that "
-        "the public reaches. 0 takes a free port; the first log line says which.",
+        description=(
+            "Where the webhook endpoint answers /livez, /readyz and /metrics, at HEALTH_HOST: "
+            "never at the port that the public reaches. 0 takes a free port; the first log line "
+            "says which."
+        ),
     )
     webhook_body_bytes_max: int = Field(
         MIB - ROOM_BYTES,
         ge=1_024,
         le=MIB - ROOM_BYTES,
         description=(
-            "A larger body is refused with 413 while it is read. A record of its topic "
-            "takes no more."
+            "A larger body is refused with 413 while it is read. A record of its topic holds no "
+            "more."
         ),
     )
     webhook_body_wait_ms: int = Field(
@@ -66,49 +68,53 @@ class IngestSettings(LaneSettings):
         10_000,
         ge=100,
         le=60_000,
-        description="How long a request's headers may take to arrive, from connecting on, and how "
-        "long an answer may go unread; "
-        "then the connection is closed.",
+        description=(
+            "How long a request's headers may take to arrive, from connecting on, and how long a "
+            "response may go unread; then the connection is closed."
+        ),
     )
     webhook_connections_max: int = Field(
         4_000,
         ge=16,
         le=100_000,
-        description="Open connections, and never more than the limit of open files less 64. One "
-        "more takes the place of one "
-        "that asks nothing, does not read or does not come to an end, or is closed.",
+        description=(
+            "Open connections, and never more than the limit of open files less 64. One more "
+            "takes the place of one that is idle, does not read or does not finish, or is closed."
+        ),
     )
     webhook_in_flight_max: int = Field(
         2_000,
         ge=1,
         le=50_000,
-        description="Callbacks that are read or wait for Kafka at once. One more takes the place "
-        "of the one whose body has been "
-        "coming for longest, or is told 503.",
+        description=(
+            "Callbacks that are read or wait for Kafka at once. One more takes the place of the "
+            "one whose body has been arriving for longest, or is answered with 503."
+        ),
     )
     webhook_in_flight_bytes_max: int = Field(
         32 * MIB,
         ge=MIB,
         le=512 * MIB,
-        description="Their bytes, which bounds the door's memory. Beyond it the same.",
+        description="Their bytes, which bounds the endpoint's memory. Beyond it the same happens.",
     )
     webhook_source_rate_max: float = Field(
         4_000,
         ge=0.1,
         le=1_000_000,
-        description="Callbacks a second of one source, twice as many at once, and as many again "
-        "that were taken before; one more is "
-        "told 429. `rate_max` in the sources "
-        "file is a source's own. WooCommerce never asks again, so only what would bury the others "
-        "should be told so.",
+        description=(
+            "Callbacks per second of one source, with a burst of twice as many, and as many again"
+            " for repeats; one more is answered with 429. `rate_max` in the sources file "
+            "overrides it for a source. WooCommerce never repeats a callback, so set it high "
+            "enough that only a flood is refused."
+        ),
     )
     webhook_clock_tolerance_s: int = Field(
         300,
         ge=30,
         le=3_600,
         description=(
-            "How far the time that a sender signs (Stripe, PayPal) may be from the door's "
-            "clock, behind or ahead."
+            "How far a signed time (Stripe, PayPal) may be from the endpoint's clock, behind or "
+            "ahead."
         ),
     )
     webhook_clock_skew_warning_ms: int = Field(
@@ -129,5 +135,5 @@ class IngestSettings(LaneSettings):
         ),
     )
     webhook_retry_after_s: int = Field(
-        10, ge=1, le=600, description="What a 503 tells its caller to wait."
+        10, ge=1, le=600, description="How long a 503 asks its caller to wait."
     )

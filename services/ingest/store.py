@@ -64,9 +64,7 @@ class IngestStore:
         if self.session.execute(SQL["add_payments"], _payment_columns(payments)).rowcount != len(
             payments
         ):
-            raise SerializationFailure(
-                "another lane was just told of one of these payments for the first time"
-            )
+            raise SerializationFailure("another lane has just inserted one of these payments")
 
     def save_payments(self, payments: Sequence[KnownPayment]) -> None:
         self.session.execute(SQL["save_payments"], _payment_columns(payments))
@@ -147,9 +145,7 @@ class IngestStore:
         the runtime then decides the batch again.
         """
         if self.session.execute(SQL["add_orders"], _order_columns(orders)).rowcount != len(orders):
-            raise SerializationFailure(
-                "another lane was just told of one of these orders for the first time"
-            )
+            raise SerializationFailure("another lane has just inserted one of these orders")
 
     def save_orders(self, orders: Sequence[KnownOrder]) -> None:
         self.session.execute(SQL["save_orders"], _order_columns(orders))

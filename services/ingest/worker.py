@@ -264,7 +264,7 @@ def _outcomes(
                 yield Superseded()
             case CallbackOutcome.FORGED:
                 yield Dead(
-                    ProofReused("what proves it has proved another body before"),
+                    ProofReused("its proof has proven another body before"),
                     subject_key=callback.order_id,
                 )
             case CallbackOutcome.TOO_MANY_FACTS:

@@ -392,7 +392,7 @@ def test_keys_with_two_meanings_are_one_incident_of_their_source(world: World) -
     tell(1, "15.00", "other")
     found = world.only()
     assert (found["kind"], found["source"], found["count"], found["waiting"]) == (
-        "two-meanings",
+        "conflicting-content",
         "shop",
         2,
         0,

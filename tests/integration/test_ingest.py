@@ -301,7 +301,7 @@ def test_an_order_beyond_all_statuses_is_a_dead_letter_and_its_neighbours_go_on(
     assert kinds(outcomes) == [Dead, Effect]
     assert isinstance(outcomes[0], Dead)
     assert outcomes[0].subject_key == "shop:727"
-    assert outcomes[0].error.code == "ingest-order-overfull"
+    assert outcomes[0].error.code == "ingest-too-many-facts"
     assert (
         "shop" not in outcomes[0].error.cause
     )  # the same words for every order: they are one incident

@@ -193,8 +193,8 @@ def test_what_was_said_of_a_page_does_not_count_for_the_page_of_another_process(
     ("way", "trouble"),
     [
         ("500", "it answers 500"),
-        ("broken", "the answer is no JSON"),
-        ("huge", "the answer is too large"),
+        ("broken", "the response is not JSON"),
+        ("huge", "the response is too large"),
         ("hang", "ReadTimeout"),
         ("elsewhere", "it answers 302"),
         ("gzip", "the answer is encoded"),

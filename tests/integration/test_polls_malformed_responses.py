@@ -150,7 +150,7 @@ def test_a_page_that_is_too_much_at_once_is_asked_for_in_smaller_ones(
         shop.put(number, NOW - 600 + number)
     poller.settle()
     assert poller.rows("select trouble from ingest.polls where failures > 0") == [
-        ("the answer is too large",)
+        ("the response is too large",)
     ]
     poller.poll_again()
     poller.poll_again()

@@ -132,7 +132,7 @@ def test_more_connections_than_there_may_be_lock_no_genuine_caller_out(
         time.sleep(0.2)
         assert [genuine(endpoint, number) for number in range(1, 6)] == [200] * 5
         assert closed(endpoint, "room") >= 40
-    lines = [it for it in endpoint.log_lines() if it["event"] == "connections were closed"]
+    lines = [it for it in endpoint.log_lines() if it["event"] == "connections closed"]
     assert 1 <= len(lines) <= 5
 
 
@@ -165,7 +165,7 @@ def test_descriptors_bound_the_connections_and_lock_no_genuine_caller_out(
 ) -> None:
     """70 less what the process needs is fewer than the fixture lets in."""
     with files_max(endpoint, 70), many(endpoint, 200, HALF):
-        await_said(endpoint, "file descriptors bound the connections")
+        await_said(endpoint, "connections limited by open files")
         assert genuine(endpoint) == 200
 
 
@@ -173,7 +173,7 @@ def test_descriptors_that_run_out_are_said_and_callers_are_taken_once_there_are_
     endpoint: WebhookEndpointProcess,
 ) -> None:
     with files_max(endpoint, 3):  # fewer than it has open: none is left, whoever connects or leaves
-        await_said(endpoint, "no file descriptor is left")
+        await_said(endpoint, "no file descriptors left")
     assert genuine(endpoint) == 200
 
 

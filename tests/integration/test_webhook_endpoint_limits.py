@@ -91,7 +91,7 @@ def test_who_leaves_before_his_answers_leaves_no_line_in_the_log(
     while "stubline_ingest_webhook_connections 1.0" not in endpoint.metrics():
         assert time.monotonic() < until
         time.sleep(0.2)
-    assert [it["event"] for it in endpoint.log_lines()] == ["a source is not served", "opened"]
+    assert [it["event"] for it in endpoint.log_lines()] == ["source not served", "opened"]
 
 
 def begun(endpoint: WebhookEndpointProcess, size: int, sent: int) -> bytes:
@@ -137,7 +137,7 @@ def test_a_stranger_who_asks_for_the_metrics_too_makes_no_more_lines(
 
 
 def wrong_signatures(endpoint: WebhookEndpointProcess) -> list[dict[str, object]]:
-    return [it for it in endpoint.log_lines() if it["event"] == "callbacks with a wrong signature"]
+    return [it for it in endpoint.log_lines() if it["event"] == "wrong signatures"]
 
 
 def test_bodies_that_fill_the_connections_lock_no_genuine_caller_out(

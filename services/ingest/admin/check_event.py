@@ -75,11 +75,11 @@ def draft_from(text: bytes, key: str | None) -> EventDraft:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise NotAnEventFileError(f"it is no JSON: {error}") from None
+        raise NotAnEventFileError(f"it is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise NotAnEventFileError(
-            "it is no JSON object: write the order, a structured CloudEvent, or a record of `kcat "
-            "-J`"
+            "it is not a JSON object: write the order, a structured CloudEvent, or a record of "
+            "`kcat -J`"
         )
     if "payload" in document or "headers" in document:
         return _from_kcat(document, key)
@@ -113,7 +113,7 @@ def _from_kcat(record: Mapping[str, Any], key: str | None) -> EventDraft:
         or not all(isinstance(item, str | None) for item in header_items)
     ):
         raise NotAnEventFileError(
-            "`headers` is a list of names and contents in turn, as `kcat -J` writes it"
+            "`headers` is a list of names and values in turn, as `kcat -J` writes it"
         )
     if not isinstance(payload, str | None):
         raise NotAnEventFileError(
@@ -169,17 +169,17 @@ def check(draft: EventDraft, now: datetime) -> EventCheck:
 def _warnings(draft: EventDraft, callback: ParsedCallback, now: datetime) -> Iterator[str]:
     names = [name for name, _ in draft.headers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        yield f"header {', '.join(twice)} stands twice: the last counts"
+        yield f"header {', '.join(twice)} is repeated: the last value wins"
     for notice in callback.drift:
         yield (
-            f"{notice.kind}: {notice.what}; the order is taken without it, and each such one is "
-            "counted as an incident"
+            f"{notice.kind}: {notice.what}; the order is accepted without it, and each such order "
+            "is counted as an incident"
         )
     newest = _newest_time(callback)
     if newest is not None and newest > now + AHEAD_MAX:
         yield (
             f"modified_at is {newest.isoformat()}, ahead of this clock: until then nothing else "
-            "that is said of this order counts"
+            "that is sent of this order counts"
         )
     is_structured = (
         (dict(draft.headers).get("content-type") or b"")
@@ -187,7 +187,7 @@ def _warnings(draft: EventDraft, callback: ParsedCallback, now: datetime) -> Ite
         .startswith(b"application/cloudevents")
     )
     if "headers" not in draft.supplied and "ce_time" not in names and not is_structured:
-        yield "ce_time is missing: nobody can tell later when it was sent"
+        yield "ce_time is missing: nobody can find out later when it was sent"
     yield from islice(_unread_fields(draft.value), WARNINGS_MAX)
 
 

@@ -27,7 +27,7 @@ from services.runtime.text import one_line
 app = typer.Typer(no_args_is_help=True)
 sources = typer.Typer(
     no_args_is_help=True,
-    help="Sources: which shops the door serves, and why it does not serve one.",
+    help="Sources: which sources the webhook endpoint serves, and why it does not serve one.",
 )
 app.add_typer(sources, name="sources")
 app.add_typer(cli_incidents.app, name="incidents")
@@ -69,7 +69,7 @@ def check_event(
     ],
     key: Annotated[
         str | None,
-        typer.Option("--key", help="The record's key; else the one that it has to have."),
+        typer.Option("--key", help="The record's key; default: the one that it must have."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -112,7 +112,7 @@ def _print_check(result: EventCheck) -> None:
         lines = [f"would be a dead letter: {result.fault}"]
     else:
         facts = ", ".join(fact.name for fact in result.callback.facts)
-        lines = [f"good: order {result.callback.order_id}, says {facts}"]
+        lines = [f"good: order {result.callback.order_id}, with the facts {facts}"]
         if "headers" in result.draft.supplied:
             headers = [
                 f"{name}: {(text or b'').decode()}"
@@ -120,11 +120,11 @@ def _print_check(result: EventCheck) -> None:
                 if name != "ce_id"
             ]
             lines.append(
-                f"send it to {TOPIC} with the key {result.draft.key}, a ce_id of its own, and "
+                f"publish it to {TOPIC} with the key {result.draft.key}, a ce_id of its own, and "
                 f"{'; '.join(headers)}"
             )
         elif "key" in result.draft.supplied:
-            lines.append(f"send it to {TOPIC} with the key {result.draft.key}")
+            lines.append(f"publish it to {TOPIC} with the key {result.draft.key}")
     lines += [f"warning: {text}" for text in result.warnings]
     for line in lines:
         typer.echo(one_line(line))

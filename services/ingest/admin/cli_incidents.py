@@ -30,7 +30,7 @@ from services.runtime.text import one_line, quoted
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Incidents: what goes wrong with callbacks, one line for each cause; and its replay.",
+    help="Incidents: what goes wrong with callbacks, one line per cause; and their replay.",
 )
 
 SHOWN_CHARS_MAX = 4_000
@@ -48,99 +48,110 @@ DETAILS = (
     "example",
 )
 NEXT_STEP_OF_EVIDENCE = {
-    Evidence.DRIFT: "The callbacks were taken, and nothing is lost: what this release does not "
-    "know of them it leaves out. "
-    "Deploy a release that knows it.",
-    Evidence.ORDERS: "Nothing waits. Of an order that is sent as it stands at the sending "
-    "(WooCommerce, Ticket Evolution, a "
-    "storefront's own), the one that Kafka took last counts; of a gateway's event the one with "
-    "the greater amount. WooCommerce edits "
-    "lines and refunds without moving `date_modified`: its incidents of this kind are no defect. "
-    "Else tell who runs the source.",
+    Evidence.DRIFT: (
+        "The callbacks were accepted, and nothing is lost: what this release does not know of"
+        " them is left out. Deploy a release that knows it."
+    ),
+    Evidence.ORDERS: (
+        "Nothing waits. If a source sends an order as it is at the time of sending "
+        "(WooCommerce, Ticket Evolution, a storefront's own), the callback that Kafka took "
+        "last wins; of a gateway's events the one with the greater amount wins. WooCommerce "
+        "edits lines and refunds without changing `date_modified`: its incidents of this kind"
+        " are no defect. For other sources, report it to whoever runs the source."
+    ),
 }
 NEXT_STEP_OF_KIND = {  # drift that is not about an unknown word
-    "missing-field": "The callbacks were taken, with what stands for it: an order without "
-    "`refunds` as never refunded, without "
-    "`date_modified_gmt` as changed when it was made, an order, a line or a movement without its "
-    "amount as of an unknown one, a line of "
-    "Ticket Evolution's without a price as free; an order "
-    "of Ticket Evolution's without its fraud check is asked for once more. Find out at the source "
-    "why it is gone.",
-    "unknown-currency": "The orders and movements were taken; their amounts are kept as the texts "
-    "that they came as, and no ticket "
-    "depends on them. ISO 4217 does not say how many decimals this currency has: for a "
-    "WooCommerce shop, say so in the sources file "
-    "(`decimals`).",
-    "unreadable-amount": "The orders and movements were taken; this amount is kept as the text "
-    "that it came as, for it has more "
-    "decimals than its currency, or is no number. Does the shop use another number of decimals? "
-    "Say so in the sources file "
-    "(`decimals`).",
-    "unreadable-date": "The orders were taken as if this date were missing. Without a readable "
-    "date of payment an order is not paid "
-    "under a trigger by payment; without one of change it is ordered by when it was made, and "
-    "then by Kafka.",
-    "unreadable-list": "The orders were taken without it: it is neither a list nor an object with "
-    "numbers as keys. In `meta_data` stand "
-    "gifts, chosen numbers and payments. Find the plugin that writes it.",
-    "refund-unnamed": "Nobody knows these refunds, so nothing acts on them. Let the endpoint have "
-    "refund.created too, and send what it "
-    "missed once more.",
+    "missing-field": (
+        "The callbacks were accepted with a default in its place: an order without `refunds` "
+        "as never refunded, without `date_modified_gmt` as changed when it was made, an "
+        "order, a line or a movement without its amount as of an unknown one, a line of "
+        "Ticket Evolution without a price as free; an order of Ticket Evolution without its "
+        "fraud check is read once more. Find out at the source why the field is missing."
+    ),
+    "unknown-currency": (
+        "The orders and movements were accepted; their amounts are kept as the texts that "
+        "were sent, and no ticket depends on them. ISO 4217 does not define how many decimals"
+        " this currency has: for a WooCommerce shop, set `decimals` in the sources file."
+    ),
+    "unreadable-amount": (
+        "The orders and movements were accepted; this amount is kept as the text that was "
+        "sent, because it has more decimals than its currency, or is not a number. If the "
+        "shop uses another number of decimals, set `decimals` in the sources file."
+    ),
+    "unreadable-date": (
+        "The orders were accepted as if this date were missing. Without a readable date of "
+        "payment an order is not paid under a trigger by payment; without one of change it is"
+        " ordered by when it was made, and then by Kafka."
+    ),
+    "unreadable-list": (
+        "The orders were accepted without it: it is neither a list nor an object with numbers"
+        " as keys. `meta_data` holds gifts, chosen numbers and payments. Find the plugin that"
+        " writes it."
+    ),
+    "refund-unnamed": (
+        "These refunds are unknown here, so nothing acts on them. Add refund.created to the "
+        "endpoint's events, and send what it missed once more."
+    ),
     "test-mode": (
-        "Nothing acts on what Stripe tests, and no release will. Take the endpoint of "
-        "its test mode from this address."
+        "Nothing acts on events of Stripe's test mode, and no release will. Remove this "
+        "address from the endpoint of its test mode."
     ),
     "unusable-recipient": (
-        "The orders were taken, and the buyer holds these gifts: the line names "
-        "nobody as their recipient."
+        "The orders were accepted, and the buyer holds these gifts: the line names no recipient."
     ),
     "unusable-number": (
-        "The orders were taken without these chosen numbers, which no ticket can print."
+        "The orders were accepted without these chosen numbers, which no ticket can print."
     ),
     "webhook-disabled": (
-        "Switch it on again at the source. Until then the polls find its news, "
-        "later than it would have told."
+        "Enable it again at the source. Until then polls find its changes, later than "
+        "webhooks would."
     ),
     "poll-warning": (
-        "What it says was left out, and is known to nobody; the rest of its page was "
-        "found. Mend it at the source."
+        "The objects of which it warns were left out; the rest of the page was found. Repair "
+        "them at the source."
     ),
-    "poll-too-large": "Nobody knows this order, for no record holds it. Make it smaller at the "
-    "source (notes, meta) and save it there: "
-    "the next poll finds it.",
-    "order-missing": "Nothing acts on it: a callback without proof told of an order that its "
-    "source does not have. Many of them: "
-    "somebody else knows the word in the address, so replace it.",
+    "poll-too-large": (
+        "This order is unknown here, because no record can hold it. Make it smaller at the "
+        "source (notes, meta) and save it there: the next poll finds it."
+    ),
+    "order-missing": (
+        "Nothing acts on it: a callback without proof named an order that its source does not"
+        " have. If there are many, somebody else knows the word in the address, so replace "
+        "it."
+    ),
 }
 KEPT_SENTENCE = (
-    "{kept} of these callbacks are kept whole, for nobody acts on them. A release that does is "
-    "given them by --replay."
+    "{kept} of these callbacks are kept whole, because this release does not act on them."
+    " --replay gives them to a release that does."
 )
 EFFECT_OF_RESOLVING = {
     (
         Evidence.DEAD_LETTERS,
         ResolutionMethod.REPLAY,
-    ): "gives the {waiting} letters that wait back to the worker: when a release mends the cause",
+    ): "replays the {waiting} open dead letters, when a release fixes the cause",
     (
         Evidence.DEAD_LETTERS,
         ResolutionMethod.DISCARD,
-    ): "closes the {waiting} letters that wait: when they will never be worked",
+    ): "discards the {waiting} open dead letters, when they can never be processed",
     (
         Evidence.DRIFT,
         ResolutionMethod.REPLAY,
-    ): "gives the {kept} callbacks that are kept to the worker, and closes it until it comes again",
+    ): "replays the {kept} kept callbacks, and closes the incident until it comes again",
     (
         Evidence.DRIFT,
         ResolutionMethod.SEEN,
-    ): "closes it until it comes again; the {kept} callbacks that are kept stay kept",
-    (Evidence.ORDERS, ResolutionMethod.SEEN): "closes it until it comes again; no order changes",
+    ): "closes the incident until it comes again; the {kept} kept callbacks stay kept",
+    (
+        Evidence.ORDERS,
+        ResolutionMethod.SEEN,
+    ): "closes the incident until it comes again; no order changes",
 }
 RESOLVED_SENTENCE = {
     ResolutionMethod.REPLAY: (
-        "{concerned} {what} are given back; `stubline dead list` shows how they end."
+        "{concerned} {what} are replayed; `stubline dead list` shows how they end."
     ),
-    ResolutionMethod.DISCARD: "{concerned} letters are closed.",
-    ResolutionMethod.SEEN: "It is closed until it comes again.",
+    ResolutionMethod.DISCARD: "{concerned} dead letters are discarded.",
+    ResolutionMethod.SEEN: "The incident is closed until it comes again.",
 }
 
 
@@ -167,7 +178,7 @@ def list_incidents(
         IncidentState, typer.Option("--state", help="open, resolved, all.")
     ] = IncidentState.OPEN,
     limit: Annotated[
-        int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")
+        int, typer.Option("--limit", min=1, max=100_000, help="At most so many incidents.")
     ] = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -230,17 +241,15 @@ def resolve(
     incident_id: Id,
     replay: Annotated[
         bool,
-        typer.Option(
-            "--replay", help="Give its letters, or its kept callbacks, back to be worked."
-        ),
+        typer.Option("--replay", help="Replay its dead letters, or its kept callbacks."),
     ] = False,
     discard: Annotated[
-        bool, typer.Option("--discard", help="Close its letters; they stay readable.")
+        bool, typer.Option("--discard", help="Discard its dead letters; they stay readable.")
     ] = False,
     seen: Annotated[bool, typer.Option("--seen", help="Close it until it comes again.")] = False,
     reason: Annotated[
         str | None,
-        typer.Option("--reason", help="Why; stands in the audit. --discard and --seen need it."),
+        typer.Option("--reason", help="Why; kept in the audit. --discard and --seen need it."),
     ] = None,
     actor: Actor,
     command_id: CommandId,
@@ -285,8 +294,8 @@ def _print_options(incident_id: str, *, as_json: bool) -> None:
     console.print(Text(incident.kind, style="bold red"), Text(one_line(incident.what)))
     console.print(
         Text(
-            f"{incident.count} times of {one_line(incident.source)}; nothing was changed. It is "
-            "resolved by"
+            f"{incident.count} times, source {one_line(incident.source)}; nothing was changed. "
+            "It is resolved by"
         )
     )
     for option in options:
@@ -356,7 +365,10 @@ def _describe(incident: Incident, example: bytes, words: list[dict[str, Any]], k
     console.print(Text(text[:SHOWN_CHARS_MAX]))
     if len(text) > SHOWN_CHARS_MAX:
         console.print(
-            Text(f"... cut here; whole: stubline incidents show --raw {incident.id}", style="dim")
+            Text(
+                f"... truncated here; in full: stubline incidents show --raw {incident.id}",
+                style="dim",
+            )
         )
     for option in _options(incident, kept):
         console.print(Text(f"\n    {option['command']}"))

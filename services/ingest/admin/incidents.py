@@ -266,7 +266,7 @@ def refuse_impossible(incident: Incident, method: ResolutionMethod) -> None:
     if method not in (possible := resolution_methods(incident)):
         options = " or ".join(f"--{way}" for way in possible)
         raise IncidentChoiceRefused(
-            f"{incident.id} is of {incident.evidence}: it is resolved by {options}"
+            f"{incident.id} has the evidence {incident.evidence}: it is resolved by {options}"
         )
 
 

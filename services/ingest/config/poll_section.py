@@ -23,9 +23,9 @@ FIRST_DAYS_MAX = 90.0
 
 def check(kind: str, block: object, where: str) -> None:
     if kind not in VENDORS:
-        raise ConfigurationError(f"{where}: {kind} cannot be asked; only {', '.join(VENDORS)} can")
+        raise ConfigurationError(f"{where}: {kind} cannot be polled; only {', '.join(VENDORS)} can")
     if not isinstance(block, dict):
-        raise ConfigurationError(f"{where} is no table")
+        raise ConfigurationError(f"{where} is not a table")
 
 
 def read(
@@ -77,7 +77,7 @@ def address(value: object, where: str) -> str:
     request.
     """
     error = ConfigurationError(
-        f'{where}: url = "https://..." is where its API is, without credentials, ? and #'
+        f'{where}: url = "https://..." is the address of its API, without credentials, ? and #'
     )
     if not isinstance(value, str):
         raise error
@@ -95,7 +95,7 @@ def address(value: object, where: str) -> str:
         raise error
     if url.scheme == "http" and not is_loopback(url.host):
         raise ConfigurationError(
-            f"{where}: url is http, which tells credentials to everybody on the way: https"
+            f"{where}: url is http, which shows credentials to everybody on the way; use https"
         )
     return value.rstrip("/")
 

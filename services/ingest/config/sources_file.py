@@ -55,7 +55,7 @@ SECRET_FILE_BYTES_MAX = 4 * SECRET_BYTES_MAX  # as many characters of four bytes
 SECRET_CHARS_MIN, DISTINCT_MIN = 16, 6
 RATE_MAX = 1_000_000
 CUTOFF = 0.5  # keys and kinds are short: half of one may be misspelt
-REMEDY = "make one with `openssl rand -hex 32`, and give it to the shop too"
+REMEDY = "make one with `openssl rand -hex 32`, and set it at the source too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,11 @@ def warnings(configs: Mapping[str, SourceConfig]) -> dict[str, str]:
     the orders of an unknown source.
     """
     return {
-        config.slug: f"orders_of = {config.orders_of!r} is no source of this "
-        f"file{did_you_mean(config.orders_of, configs, CUTOFF)}. "
-        "It is right when that shop publishes its orders itself"
+        config.slug: (
+            f"orders_of = {config.orders_of!r} is no source of this file"
+            f"{did_you_mean(config.orders_of, configs, CUTOFF)}. "
+            "It is right if that source publishes its orders itself"
+        )
         for config in configs.values()
         if config.orders_of and config.orders_of not in configs
     }
@@ -113,7 +115,7 @@ def _source_config(
     if not SLUG.fullmatch(slug):
         raise ConfigurationError(f"{where}: a slug is 1 to 32 of a-z, 0-9 and -")
     if not isinstance(entry, dict):
-        raise ConfigurationError(f"{where} is no table")
+        raise ConfigurationError(f"{where} is not a table")
     kind = entry.get("kind")
     if not isinstance(kind, str) or kind not in WEBHOOK_SOURCES:
         raise ConfigurationError(
@@ -196,11 +198,12 @@ def _orders_of(source: Source, value: object, where: str) -> str:
         return ""
     if not source.needs_orders_of:
         raise ConfigurationError(
-            f"{where}: a {source.kind} tells its own orders, so orders_of says nothing"
+            f"{where}: a {source.kind} sends its own orders, so orders_of has no effect"
         )
     if not isinstance(value, str) or not SLUG.fullmatch(value):
         raise ConfigurationError(
-            f'{where}: orders_of = "..." names the shop whose orders {source.kind} speaks of'
+            f'{where}: orders_of = "..." names the source of the orders that '
+            f"{source.kind} reports on"
         )
     return value
 
@@ -230,7 +233,7 @@ def _rate(value: object, where: str) -> float | None:
         or not 0.1 <= value <= RATE_MAX
     ):
         raise ConfigurationError(
-            f"{where}: rate_max is a number of callbacks a second, from 0.1 to {RATE_MAX:,}"
+            f"{where}: rate_max is a number of callbacks per second, from 0.1 to {RATE_MAX:,}"
         )
     return float(value)
 
@@ -240,7 +243,7 @@ def _decimals(source: Source, given: object, where: str) -> int | None:
         return None
     if not source.has_decimal_amounts:
         raise ConfigurationError(
-            f"{where}: a {source.kind} does not write amounts as its shop is set: no decimals here"
+            f"{where}: a {source.kind} does not write amounts as decimal numbers: no decimals here"
         )
     if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= DECIMALS_MAX:
         raise ConfigurationError(f"{where}: decimals is a whole number from 0 to {DECIMALS_MAX}")
@@ -272,7 +275,8 @@ def _dereferenced(name: object, where: str, environment: Mapping[str, str], fold
     """Return the referenced text. Raises LookupError when it is missing, empty or too long."""
     if not isinstance(name, str) or not name.startswith(("env:", "file:")):
         raise ConfigurationError(
-            f"{where}: a secret is named env:NAME or file:PATH, and never stands in the file"
+            f"{where}: a secret is referenced as env:NAME or file:PATH, and is never written "
+            "into the file"
         )
     kind, _, location = name.partition(":")
     if kind == "env":
@@ -287,7 +291,7 @@ def _dereferenced(name: object, where: str, environment: Mapping[str, str], fold
     if not secret.isascii() and any(
         "\ud800" <= character <= "\udfff" for character in secret
     ):  # bytes that are no UTF-8
-        raise LookupError(f"{name} is no UTF-8")
+        raise LookupError(f"{name} is not UTF-8")
     if len(secret) > SECRET_BYTES_MAX:
         raise LookupError(f"{name} is longer than {SECRET_BYTES_MAX}")
     return secret

@@ -80,7 +80,7 @@ class PollScheduler:
             slug for slug, config in configs.items() if config.poll_refusal is not None
         ]
         for slug in self._refused:
-            self._log.error("a source is not polled", source=slug, why=configs[slug].poll_refusal)
+            self._log.error("source not polled", source=slug, why=configs[slug].poll_refusal)
         self._vendors = {
             slug: VENDORS[active.config.source.kind] for slug, active in self._active.items()
         }
@@ -178,7 +178,7 @@ class PollScheduler:
             page = page._replace(warning=stored.warning)
         store.save_page(name, page, result.tags, wait_s)
         if page.warning:
-            self._log.error("a poll warns", source=name[0], what=name[1], warning=page.warning)
+            self._log.error("poll warning", source=name[0], what=name[1], warning=page.warning)
             kind = "webhook-disabled" if name[1] == "webhook" else "poll-warning"
             add_drift_notice(
                 store, DriftNotice(name[0], kind, page.warning), f"{name[0]} {name[1]}"
@@ -231,7 +231,7 @@ class PollScheduler:
             if outcome.trouble is PollProblem.MISSING and delay.failures >= READ_TRIES_MAX:
                 answered[order_id] = requests
                 notice = DriftNotice(
-                    source, "order-missing", "an order that it told of is not there", order.encode()
+                    source, "order-missing", "an order that it named is missing", order.encode()
                 )
                 add_drift_notice(store, notice, order_id)
                 continue
@@ -260,7 +260,7 @@ class PollScheduler:
             store.save_source(source, delay.source_failures, delay.source_s)
         if delay.source_s:
             self._log.warning(
-                "a source is left alone",
+                "circuit breaker opened",
                 source=source,
                 seconds=round(delay.source_s),
                 failures=failures + 1,

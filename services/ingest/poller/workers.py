@@ -150,10 +150,11 @@ class PollWorkers:
                 result = self._result_of(request)
             except Exception as error:  # noqa: BLE001 - a defect of one poll must not end the thread
                 self._log.exception(
-                    "a poll met a defect", source=request.config.slug, what=request.what
+                    "unhandled error in poll", source=request.config.slug, what=request.what
                 )
                 result = PollResult(
-                    request, PollFailure(PollProblem.MALFORMED, f"a defect: {type(error).__name__}")
+                    request,
+                    PollFailure(PollProblem.MALFORMED, f"unhandled error: {type(error).__name__}"),
                 )
             with self._lock:
                 self._results[request.config.slug] = result
@@ -230,7 +231,7 @@ class PollWorkers:
         POLL_REQUESTS.add(1, source=request.config.slug, outcome=failure.trouble.value)
         log = self._log.error if failure.trouble is PollProblem.DENIED else self._log.warning
         log(
-            "a poll has no answer",
+            "poll failed",
             source=request.config.slug,
             what=request.what or "reads",
             why=failure.text,
@@ -264,10 +265,10 @@ def failure_of(error: Exception, now: float) -> PollFailure:
 
 
 def failure_of_status(status: int, wait_s: float | None) -> PollFailure:
-    text = f"it answers {status}"
+    text = f"response {status}"
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return PollFailure(
-            PollProblem.DENIED, f"{text}: the credentials are not taken, or may not read this"
+            PollProblem.DENIED, f"{text}: the credentials are refused, or may not read this"
         )
     if status == HTTPStatus.TOO_MANY_REQUESTS or (
         wait_s is not None and status == HTTPStatus.SERVICE_UNAVAILABLE

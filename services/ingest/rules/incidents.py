@@ -16,7 +16,7 @@ NUMBER_PATTERN, AND_MORE_PATTERN = re.compile("[0-9]+"), re.compile(r"; and # mo
 FINGERPRINT_CHARS_MAX = 300
 ID_CHARS = 12
 UNKNOWN_SOURCE = "?"  # stands for a source that not even the record's key names
-CONTENT_CONFLICT, SAME_KEY_OTHER_CONTENT = "two-meanings", "same key, two meanings"
+CONTENT_CONFLICT, SAME_KEY_OTHER_CONTENT = "conflicting-content", "same key, different content"
 
 
 class Evidence(StrEnum):

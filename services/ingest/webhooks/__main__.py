@@ -62,8 +62,8 @@ def read_sources(settings: IngestSettings) -> dict[str, SourceConfig]:
     """Return the sources of the file, and log those that are not served."""
     if settings.sources_file is None:
         refuse(
-            "STUBLINE_INGEST_SOURCES_FILE is not set: the door must know its shops and their "
-            "secrets"
+            "STUBLINE_INGEST_SOURCES_FILE is not set: the webhook endpoint needs its sources and "
+            "their secrets"
         )
     try:
         configs = sources_file.read(settings.sources_file)
@@ -72,11 +72,11 @@ def read_sources(settings: IngestSettings) -> dict[str, SourceConfig]:
     for config in configs.values():
         if config.refusal is not None:
             logs.get("webhooks").error(
-                "a source is not served", source=config.slug, why=config.refusal
+                "source not served", source=config.slug, why=config.refusal
             )
     for slug, why in sources_file.warnings(configs).items():
         logs.get("webhooks").warning(
-            "a source may speak of orders that nobody tells", source=slug, why=why
+            "orders of an unknown source", source=slug, why=why
         )
     states = Counter("refused" if config.refusal else "served" for config in configs.values())
     for state in ("refused", "served"):

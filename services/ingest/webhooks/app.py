@@ -101,7 +101,7 @@ class WebhookHandler:
         headers = dict(scope["headers"])  # if a header is repeated, the last value wins
         if config is None:
             raise ProblemError(
-                HTTPStatus.NOT_FOUND, "there is no source of that name", connection="close"
+                HTTPStatus.NOT_FOUND, "there is no source with that name", connection="close"
             )
         media = self._check(config, scope["method"], headers)
         with self._bodies.place() as body:
@@ -140,7 +140,7 @@ class WebhookHandler:
         except CertificateNeededError as needed:
             url = needed.url
         if not await self._certificates.fetch(url):
-            raise self._retry_later("the vendor's certificate cannot be had now")
+            raise self._retry_later("the vendor's certificate is unavailable")
         try:
             is_genuine = config.source.verify(request)
         except CertificateNeededError:
@@ -215,7 +215,7 @@ class WebhookHandler:
                 awaited[0] if len(awaited) == 1 else asyncio.gather(*awaited)
             )  # gather retrieves the exceptions of all of them
         except CallbackNotAcknowledgedError as error:
-            raise self._retry_later(f"the callback could not be kept: {error}") from None
+            raise self._retry_later(f"the callback could not be published: {error}") from None
 
     def _retry_later(self, why: str) -> ProblemError:
         return retry_later(why, self._settings.webhook_retry_after_s)
@@ -230,9 +230,9 @@ class WebhookHandler:
         WEBHOOK_IN_FLIGHT.set(len(self._bodies))
         for (source, status), count in answered.items():
             if status == HTTPStatus.UNAUTHORIZED:
-                self._log.warning("callbacks with a wrong signature", source=source, count=count)
+                self._log.warning("wrong signatures", source=source, count=count)
             elif status == HTTPStatus.TOO_MANY_REQUESTS:
-                self._log.warning("a source was told to slow down", source=source, count=count)
+                self._log.warning("rate limit exceeded", source=source, count=count)
 
 
 class WebhookApp(FastAPI):
@@ -267,9 +267,7 @@ async def handle_http_error(_request: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException)
         else HTTPStatus.INTERNAL_SERVER_ERROR
     )
-    return problem_response(
-        ProblemError(status, "POST /hooks/{source} and /livez are all there is")
-    )
+    return problem_response(ProblemError(status, "only POST /hooks/{source} and GET /livez exist"))
 
 
 def problem_response(error: ProblemError) -> Response:

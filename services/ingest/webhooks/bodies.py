@@ -82,7 +82,7 @@ class RequestBodies:
         """Read the next part. Return whether there is more."""
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise ProblemError(HTTPStatus.BAD_REQUEST, "the caller went away")
+            raise ProblemError(HTTPStatus.BAD_REQUEST, "the caller disconnected")
         if body.is_evicted:
             raise self._full()
         chunk = message.get("body", b"")

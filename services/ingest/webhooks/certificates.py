@@ -100,9 +100,7 @@ class CertificateCache:
             OSError,
         ) as error:
             self._remember_failure(url)
-            self._log.warning(
-                "a vendor's certificate cannot be fetched", url=url, error=type(error).__name__
-            )
+            self._log.warning("certificate fetch failed", url=url, error=type(error).__name__)
             return url in self.known
         if url not in self.known and len(self.known) >= CACHED_MAX:
             self._evict_one()
@@ -136,14 +134,14 @@ class CertificateCache:
             "GET", url, headers={"accept-encoding": "identity"}
         ) as answer:
             if answer.status_code != httpx.codes.OK:
-                raise ValueError(f"answered {answer.status_code}")
+                raise ValueError(f"response {answer.status_code}")
             if answer.headers.get("content-encoding", "identity") != "identity":
-                raise ValueError("it is packed")
+                raise ValueError("it is encoded")
             content = bytearray()
             async for chunk in answer.aiter_raw():
                 content += chunk
                 if len(content) > BYTES_MAX:
                     raise ValueError("it is too large")
             if PEM_BEGIN not in content:
-                raise ValueError("it is no certificate")
+                raise ValueError("it is not a certificate")
             return bytes(content)

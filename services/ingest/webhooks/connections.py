@@ -151,7 +151,7 @@ class OpenConnections:
         for why, count in closed.items():
             WEBHOOK_CONNECTIONS_CLOSED.add(count, outcome=why)
         if closed:
-            self._log.warning("connections were closed", open=len(self._open), **closed)
+            self._log.warning("connections closed", open=len(self._open), **closed)
         WEBHOOK_CONNECTIONS.set(len(self._open))
 
     def _sweep_unread(self, now: float) -> None:
@@ -173,7 +173,7 @@ class OpenConnections:
         limit = max(1, min(self._configured_max, self._descriptors() - DESCRIPTORS_RESERVE))
         if limit < self._configured_max and limit != self._limit:
             self._log.warning(
-                "file descriptors bound the connections",
+                "connections limited by open files",
                 limit=limit,
                 configured_max=self._configured_max,
             )
@@ -181,6 +181,4 @@ class OpenConnections:
         try:
             os.close(os.dup(2))
         except OSError as error:  # the event loop drops new connections without logging it
-            self._log.error(
-                "no file descriptor is left", open=len(self._open), error=error.strerror
-            )
+            self._log.error("no file descriptors left", open=len(self._open), error=error.strerror)

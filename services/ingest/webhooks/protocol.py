@@ -213,7 +213,7 @@ class HttpConnection(HttpToolsProtocol):
                 raise LimitExceededError(FIELDS_TOO_LARGE)
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                raise ValueError("this is no proxy")
+                raise ValueError("this is not a proxy")
             return  # `_feed_without_upgrade` calls this again
         self._is_in_headers = False
         self.open_connections.headers_received(self)
@@ -245,14 +245,14 @@ class HttpConnection(HttpToolsProtocol):
         """Send the response (empty: 400) and close. Requests that arrived completely before this
         one are answered first.
         """
-        self.open_connections.refuse(self, "large" if answer else "nonsense")
+        self.open_connections.refuse(self, "large" if answer else "malformed")
         if self._finish_and_close():
             return
         if answer:
             self.transport.write(answer)
             self.transport.close()
         else:
-            super().send_400_response("this is no HTTP/1.1 request")
+            super().send_400_response("this is not an HTTP/1.1 request")
 
     def _finish_and_close(self) -> bool:
         """Return whether earlier requests remain to be answered. Then nothing more is read, and the

@@ -48,7 +48,10 @@ def accepted(body: bytes) -> WebhookResponse:
 
 def too_many_requests() -> ProblemError:
     return ProblemError(
-        HTTPStatus.TOO_MANY_REQUESTS, "this source is too fast", retry_after="1", connection="close"
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too many callbacks of this source",
+        retry_after="1",
+        connection="close",
     )
 
 

@@ -212,7 +212,7 @@ def test_a_field_that_stands_twice_is_read_as_it_was_signed() -> None:
     "secret", ["", "whsec_no", KEY[:-1], KEY[:-1] + "g", "0x" + KEY, KEY + " 00"]
 )
 def test_a_key_that_is_none_is_refused_and_not_quoted(secret: str) -> None:
-    with pytest.raises(ValueError, match="is no hexadecimal key") as caught:
+    with pytest.raises(ValueError, match="is not a hexadecimal key") as caught:
         adyen.key_of(secret)
     assert not secret or secret not in str(caught.value)
 

@@ -146,7 +146,7 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
         (httpx.ConnectError("never-told"), PollProblem.UNAVAILABLE, None),
         (httpx.ReadTimeout("never-told"), PollProblem.UNAVAILABLE, None),
         (OrderMissingError(), PollProblem.MISSING, None),
-        (MalformedResponseError("the answer is no JSON"), PollProblem.MALFORMED, None),
+        (MalformedResponseError("the response is not JSON"), PollProblem.MALFORMED, None),
         (ValueError("never-told"), PollProblem.MALFORMED, None),
         (KeyError("never-told"), PollProblem.MALFORMED, None),
     ],

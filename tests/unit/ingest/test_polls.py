@@ -313,7 +313,7 @@ def test_what_is_found_nothing_of_is_not_walked_over_for_a_month() -> None:
 @pytest.mark.parametrize(
     ("states", "says"),
     [
-        ([], "no webhook tells /hooks/shop"),
+        ([], "no webhook calls /hooks/shop"),
         (["active"], ""),
         (["active", "disabled"], "the webhook 2 is disabled"),
         (["paused"], "the webhook 1 is disabled"),

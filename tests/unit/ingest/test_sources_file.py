@@ -158,7 +158,7 @@ def test_an_adyen_key_that_is_none_stops_its_source_and_is_not_quoted(tmp_path: 
     found = sources_file.read(written(tmp_path, text), {"KEY": "whsec_not_hexadecimal_at_all"})[
         "pay"
     ]
-    assert found.refusal == "env:KEY is no hexadecimal key"
+    assert found.refusal == "env:KEY is not a hexadecimal key"
     assert found.secrets == ()
 
 

@@ -22,7 +22,7 @@ SIGNED = ("pspReference", "originalReference", "merchantAccountCode", "merchantR
 def key_of(secret: str) -> bytes:
     """Return the key from the hexadecimal digits that Adyen's page shows."""
     if not KEY.fullmatch(digits := secret.strip()):
-        raise ValueError("is no hexadecimal key")
+        raise ValueError("is not a hexadecimal key")
     return bytes.fromhex(digits)
 
 

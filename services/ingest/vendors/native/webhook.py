@@ -53,7 +53,7 @@ def key_of(secret: str) -> bytes:
     try:
         return base64.b64decode(secret.removeprefix(WHSEC_PREFIX), validate=True)
     except ValueError:
-        raise ValueError(f"begins with {WHSEC_PREFIX}, and no base64 follows") from None
+        raise ValueError(f"begins with {WHSEC_PREFIX}, but is not base64 after it") from None
 
 
 def verify(request: WebhookRequest) -> bool:
@@ -125,7 +125,7 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     order, beside, repairs = native_order.read(received.body)
     order_id = f"{order.source}:{checked_identifier(order.order_id, 'order_id')}"
     if order_of(order_id.encode()) is None:
-        raise CallbackUnreadable("order_id begins with ?, or has a broken character")
+        raise CallbackUnreadable("order_id begins with ?, or has an invalid character")
     if order.source != received.source:
         raise CallbackMisaddressed(
             f"ce_source is /sources/{received.source}, the order is of {order.source}"

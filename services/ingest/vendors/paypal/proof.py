@@ -128,7 +128,7 @@ def read_options(options: Mapping[str, str], folder: Path) -> Mapping[str, str]:
             roots = bounded.read_text(folder / name, ROOTS_BYTES_MAX)
         trust_store(roots)  # takes its time once, before a callback waits for it
     except (OSError, ValueError):
-        raise ValueError(f"roots: {name} is no readable file with certificates in PEM") from None
+        raise ValueError(f"roots: {name} is not a readable file with certificates in PEM") from None
     if name and not roots.strip():  # which would mean the usual authorities
         raise ValueError(f"roots: {name} is empty")
     return {**options, "roots": roots}

@@ -180,7 +180,7 @@ def movement_of(
         else (resource.amount, resource.id)
     )
     if not reference or not REFERENCE.fullmatch(reference):
-        raise CallbackUnreadable("resource.id (of a dispute: dispute_id) is missing or no id")
+        raise CallbackUnreadable("resource.id (of a dispute: dispute_id) is missing or malformed")
     movement = Movement(
         gateway=received.source,
         kind=kind,
@@ -306,6 +306,6 @@ SOURCE = Source(
     orders=orders,
     without_cards=without_cards,
     needs_orders_of=True,
-    options={"roots": "a PEM file: the certificates to believe instead of the usual authorities"},
+    options={"roots": "a PEM file with the certificates to trust instead of the usual authorities"},
     read_options=read_options,
 )

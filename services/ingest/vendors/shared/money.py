@@ -72,11 +72,11 @@ def minor(text: str, digits: int) -> int:
         return int(both)  # the usual form
     found = AMOUNT.fullmatch(text)
     if found is None:
-        raise AmountUnreadable("an amount is no decimal number")
+        raise AmountUnreadable("an amount is not a decimal number")
     sign, whole, part = found[1], found[2], found[3] or ""
     if part[digits:].strip("0"):
         raise AmountUnreadable(
-            f"an amount has {len(part)} digits behind the point, and its currency has {digits}"
+            f"an amount has {len(part)} digits after the point, and its currency has {digits}"
         )
     number = int(whole + part[:digits].ljust(digits, "0"))
     return -number if sign else number

@@ -28,7 +28,7 @@ class PollConfig(NamedTuple):
     page: int = PAGE_MAX  # page size; some vendors accept no other
 
     def __repr__(self) -> str:
-        return f"Polled({self.slug!r}, {self.url!r})"
+        return f"PollConfig({self.slug!r}, {self.url!r})"
 
 
 class FoundObject(NamedTuple):

@@ -35,7 +35,7 @@ def json_document(response: httpx.Response) -> Any:
     try:
         return json.loads(response.content, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
-        raise MalformedResponseError("the answer is no JSON") from None
+        raise MalformedResponseError("the response is not JSON") from None
 
 
 def refuse_constant(_constant: str) -> NoReturn:
@@ -86,13 +86,13 @@ def list_of(found: object, what: str) -> list[Any]:
         php_lists.list_from_php(found) if found != {} else None
     )  # PHP writes an empty list as one
     if rows_found is None or (rows_found and not any(isinstance(it, dict) for it in rows_found)):
-        raise MalformedResponseError(f"the answer is no list of {what}")
+        raise MalformedResponseError(f"the response is not a list of {what}")
     return rows_found
 
 
 def objects(found: object, what: str) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(it, dict) for it in found):
-        raise MalformedResponseError(f"the answer is no list of {what}")
+        raise MalformedResponseError(f"the response is not a list of {what}")
     return found
 
 
@@ -117,7 +117,7 @@ def cursor_of(text: str, kind: type[dict[str, Any]] = dict) -> dict[str, Any]:
     """Return the cursor that the last page left; "" is the first."""
     found = orjson.loads(text) if text else {}
     if not isinstance(found, kind):
-        raise MalformedResponseError("the cursor is no object")
+        raise MalformedResponseError("the cursor is not an object")
     return found
 
 
@@ -160,11 +160,11 @@ def webhook_page(slug: str, webhooks: Iterable[ListedWebhook], enabled: str) -> 
     """
     found = webhooks_of_source(slug, webhooks)
     if not found:
-        warning = f"no webhook tells /hooks/{slug}: only polls find its news"
+        warning = f"no webhook calls /hooks/{slug}: only polls find its changes"
     else:
         disabled = [it.id for it in found if it.state != enabled]
         warning = (
-            f"the webhook {', '.join(disabled)} is disabled: switch it on again at the source"
+            f"the webhook {', '.join(disabled)} is disabled: enable it again at the source"
             if disabled
             else ""
         )

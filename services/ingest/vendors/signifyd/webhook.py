@@ -207,8 +207,6 @@ SOURCE = Source(
     orders=orders,
     topic=topic,
     needs_orders_of=True,
-    options={
-        "signature_header": "the header of the signature, should Signifyd give it another name"
-    },
+    options={"signature_header": "the header of the signature, if Signifyd gives it another name"},
     read_options=read_options,
 )

@@ -221,7 +221,7 @@ def charge_refunded(to: StripeCallback, charge: StripeCharge) -> FactsAndDrift:
     named = charge.refunds.data if charge.refunds else ()
     if charge.amount_refunded is None and not named:
         return undone, to.unknown(
-            "refund-unnamed", "charge.refunded says neither a refund nor a sum"
+            "refund-unnamed", "charge.refunded has neither a refund nor a total"
         )
     refunds = [
         refunded(

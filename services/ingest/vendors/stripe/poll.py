@@ -55,7 +55,7 @@ def request(
     )
     value = json_document(response)
     if not isinstance(value, dict):
-        raise MalformedResponseError("the answer is no object")
+        raise MalformedResponseError("the response is not an object")
     return list_of(value.get("data"), path), value.get("has_more") is True
 
 

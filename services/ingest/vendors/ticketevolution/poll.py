@@ -98,7 +98,7 @@ def _at(cursor: str, now: float, first_s: float) -> PollCursor:
             else PollCursor(since=max(0.0, now - first_s))
         )
     except ValidationError:
-        raise MalformedResponseError("the cursor is none of this poll") from None
+        raise MalformedResponseError("the cursor belongs to another poll") from None
     return at if at.began else at.model_copy(update={"began": now})
 
 

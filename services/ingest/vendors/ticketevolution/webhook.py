@@ -81,7 +81,7 @@ def _password(header: bytes) -> bytes:
 def key_of(secret: str) -> bytes:
     if not SECRET.fullmatch(secret):
         raise ValueError(
-            "has a character that an address changes: take letters, digits, - and _ (openssl rand "
+            "has a character that an address changes: use letters, digits, - and _ (openssl rand "
             "-hex 32)"
         )
     return secret.encode()
@@ -101,7 +101,7 @@ def parsed(body: bytes) -> TicketEvolutionForm:
             body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX
         )
     except UnicodeError:
-        raise CallbackUnreadable("the form is no text") from None
+        raise CallbackUnreadable("the form is not text") from None
     except ValueError:
         raise CallbackUnreadable(f"the form has more than {FIELDS_MAX} fields") from None
     fields = dict(pairs)
@@ -124,9 +124,9 @@ def _loaded(text: str) -> Mapping[str, Any]:
     try:
         found = orjson.loads(text)
     except ValueError:
-        raise CallbackUnreadable("the form's field body is no JSON") from None
+        raise CallbackUnreadable("the form's field body is not JSON") from None
     if not isinstance(found, dict):
-        raise CallbackUnreadable("the form's field body is no JSON object")
+        raise CallbackUnreadable("the form's field body is not a JSON object")
     return found
 
 
@@ -232,7 +232,7 @@ SOURCE = Source(
     media=FORM,
     options={
         "direct_buyer_type": (
-            "Only these buyers' orders are polled for: Office or Client. Else all are."
+            "Poll only the orders of these buyers: Office or Client. Default: all."
         )
     },
     read_options=read_options,

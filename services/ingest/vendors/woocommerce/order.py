@@ -221,7 +221,7 @@ def api_error(body: bytes) -> str:
     ):
         return ""
     why = (
-        "the user who made the webhook may not read orders any more"
+        "the user who made the webhook may no longer read orders"
         if data["status"] in {401, 403}
         else "no order"
     )

@@ -187,7 +187,7 @@ def read_order(http: httpx.Client, config: PollConfig, external_id: str) -> Foun
         raise MalformedResponseError("an order's id is a number here")
     order, _ = request(http, config, f"/orders/{external_id}")
     if not isinstance(order, dict) or required_id(order, "orders") != external_id:
-        raise MalformedResponseError("the answer is another order")
+        raise MalformedResponseError("the response is another order")
     return FoundObject(external_id, WOOCOMMERCE, body_of(order, "orders"), TOPIC)
 
 

@@ -153,7 +153,7 @@ def quantity(text: str) -> int:
     try:
         whole = minor(text, 20) // 10**20
     except AmountUnreadable:
-        raise CallbackUnreadable("a quantity is no decimal number") from None
+        raise CallbackUnreadable("a quantity is not a decimal number") from None
     if whole > QUANTITY_MAX:
         raise CallbackUnreadable(f"a quantity is above {QUANTITY_MAX}")
     return max(whole, 0)
