@@ -20,7 +20,7 @@ from services.runtime.postgres import connection
 from services.runtime.records import Record
 from tests.support.callbacks import woo_order
 from tests.support.stack import Databases
-from tests.support.stages import said
+from tests.support.stages import published
 from tests.support.webhook_endpoint import WebhookEndpointProcess
 
 SKEW_S = 3.0
@@ -67,7 +67,8 @@ def ending(url: str, records: tuple[Record, ...]) -> list[bool]:
             outcome for it in records for outcome in ingest.handle([vendors.parse(it)], session)
         ]
     return [
-        OrderObserved.read(output.headers, output.value).is_deleted for output in said(outcomes)
+        OrderObserved.read(output.headers, output.value).is_deleted
+        for output in published(outcomes)
     ]
 
 
@@ -88,7 +89,7 @@ def test_a_trash_and_a_restore_at_two_endpoints_count_in_the_order_in_which_they
             assert ending(url, sent)[-1] is not is_restored_last
 
 
-def test_an_endpoint_whose_clock_is_wrong_says_so_and_serves_on(pair: Pair) -> None:
+def test_an_endpoint_whose_clock_is_wrong_reports_it_and_serves_on(pair: Pair) -> None:
     for endpoint in pair:
         trash(endpoint, 2_000)
     until = time.monotonic() + LOG_WAIT_S

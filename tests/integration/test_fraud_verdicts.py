@@ -68,19 +68,19 @@ def events(outcomes: Sequence[Outcome]) -> Iterator[FraudSignals | OrderObserved
 
 def words(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
     signals = [it for it in events(outcomes) if isinstance(it, FraudSignals)]
-    return [{name: it.verdict for name, it in said.verdicts.items()} for said in signals]
+    return [{name: it.verdict for name, it in published.verdicts.items()} for published in signals]
 
 
-def test_a_verdict_that_overtakes_its_order_is_said_and_kept(session: Session) -> None:
+def test_a_verdict_that_overtakes_its_order_is_published_and_kept(session: Session) -> None:
     early = work(session, risk("approved", "submitted"))
-    observed, said = events(early)
+    observed, published = events(early)
     assert isinstance(observed, OrderObserved)  # nothing is known but that somebody checks it
     assert (observed.storefront, observed.new) == (
         None,
         ("verdict:riskified|submitted>approved/approved",),
     )
-    assert isinstance(said, FraudSignals)
-    assert (said.key, said.source, said.external_id, said.sequence) == (
+    assert isinstance(published, FraudSignals)
+    assert (published.key, published.source, published.external_id, published.sequence) == (
         "shop:727",
         "shop",
         "727",
@@ -95,7 +95,7 @@ def test_a_verdict_that_overtakes_its_order_is_said_and_kept(session: Session) -
     ]
 
 
-def test_a_verdict_behind_its_order_is_said_beside_it_with_all_that_others_said(
+def test_a_verdict_after_its_order_is_published_beside_it_with_all_other_verdicts(
     session: Session,
 ) -> None:
     work(session, order())
@@ -107,7 +107,7 @@ def test_a_verdict_behind_its_order_is_said_beside_it_with_all_that_others_said(
     assert {name.partition(":")[0] for name in observed.new} == {"verdict"}
 
 
-def test_order_and_verdict_of_one_batch_are_said_on_both_streams(session: Session) -> None:
+def test_order_and_verdict_of_one_batch_are_published_to_both_topics(session: Session) -> None:
     outcomes = work(session, order(), risk("declined", "submitted"))
     assert sorted(type(it).__name__ for it in events(outcomes)) == ["FraudSignals", "OrderObserved"]
 
@@ -132,23 +132,23 @@ def test_an_honest_later_approval_releases(session: Session) -> None:
     assert [type(it) for it in work(session, risk("declined", "submitted", 20))] == [Duplicate]
 
 
-def test_words_that_nobody_knows_are_pending_and_told_to_a_person(session: Session) -> None:
+def test_unknown_words_are_pending_and_reported_to_a_person(session: Session) -> None:
     assert words(work(session, risk("half-approved", "submitted"))) == [{"riskified": "pending"}]
     found = session.execute(b"select kind, what from ingest.notices").fetchall()
     session.rollback()
     assert found == [("unknown-status", "half-approved")]
 
 
-def test_what_nobody_acts_on_is_kept_whole(session: Session) -> None:
+def test_what_nothing_acts_on_is_kept_whole(session: Session) -> None:
     kind = "stubline.callback.paypal.v1"
     work(
         session, record(paypal.APPROVED, kind=kind, source="paypal", orders_of="shop", order="727")
     )
     found = session.execute(b"select source, what, body from ingest.kept").fetchall()
-    noticed = session.execute(b"select count(*) from ingest.notices").fetchall()
+    reported = session.execute(b"select count(*) from ingest.notices").fetchall()
     session.rollback()
     assert found == [("paypal", "CHECKOUT.ORDER.APPROVED", paypal.APPROVED)]
-    assert noticed == [(0,)]  # it is known, and no drift
+    assert reported == [(0,)]  # it is known, and no drift
 
 
 def test_a_test_notification_leaves_no_order(session: Session) -> None:
@@ -163,7 +163,7 @@ def test_a_test_notification_leaves_no_order(session: Session) -> None:
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_what_paypal_tells_of_a_payment_meets_the_order_whoever_comes_first(
+def test_what_paypal_reports_of_a_payment_meets_the_order_whichever_comes_first(
     session: Session, is_first: bool
 ) -> None:
     """The event names no order: shop and PayPal agree on the capture alone."""
@@ -175,17 +175,17 @@ def test_what_paypal_tells_of_a_payment_meets_the_order_whoever_comes_first(
         for n, body in enumerate(bodies)
     ]
     batches = [paid, [shop]] if is_first else [[shop], paid]
-    said = [
+    published = [
         it
         for batch in batches
         for it in events(work(session, *batch))
         if isinstance(it, OrderObserved)
     ]
-    assert [(it.kind, it.state, it.amount_minor) for it in said[-1].movements] == [
+    assert [(it.kind, it.state, it.amount_minor) for it in published[-1].movements] == [
         ("capture", "done", 1500),
         ("dispute", "open", 1500),
     ]
-    assert said[-1].storefront is not None
+    assert published[-1].storefront is not None
 
 
 def test_a_transmission_of_paypal_proves_one_body_and_no_other(session: Session) -> None:

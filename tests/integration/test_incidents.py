@@ -56,7 +56,7 @@ class Answer(NamedTuple):
         return json.loads(self.out)
 
 
-class World:
+class Scene:
     """A database with its evidence, and the command `stubline`."""
 
     def __init__(self, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +66,7 @@ class World:
         self._capsys.readouterr()
         return Answer(cli.run([str(it) for it in arguments]), *self._capsys.readouterr())
 
-    def bury(
+    def dead_letter(
         self, times: int = 1, *, text: str = CAUSE, like: Record | None = None, **other: object
     ) -> None:
         """So many letters of a cause; `{}` is another number in each."""
@@ -77,12 +77,14 @@ class World:
             "topic_id": uuid4().hex,
             "code": "ingest-callback-unreadable",
         }
-        said = {"key": like.key, "value": like.value, "headers": pack_headers(like.headers)}
-        self.session.execute(ADD.encode(), {**about, **said, "text": text, "times": times, **other})
+        origin = {"key": like.key, "value": like.value, "headers": pack_headers(like.headers)}
+        self.session.execute(
+            ADD.encode(), {**about, **origin, "text": text, "times": times, **other}
+        )
 
-    def notice(self, *told: ParsedCallback) -> list[Outcome]:
+    def drift_notice(self, *parsed: ParsedCallback) -> list[Outcome]:
         with self.session.transaction():
-            return worker.handle(told, self.session)
+            return worker.handle(parsed, self.session)
 
     def incidents(self, *options: str) -> list[dict[str, Any]]:
         answer = self("incidents", "list", "--json", *options)
@@ -104,14 +106,14 @@ class World:
 
 
 @pytest.fixture
-def world(
+def scene(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[World]:
+) -> Iterator[Scene]:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")  # nobody asks it
     monkeypatch.setenv("COLUMNS", "200")
     with connection.connect(database_url, name="incidents test") as session:
-        yield World(session, capsys)
+        yield Scene(session, capsys)
 
 
 def unknown(
@@ -119,50 +121,50 @@ def unknown(
 ) -> ParsedCallback:
     """A callback of a type that this release does not know, as a source tells it."""
     it = record({"n": number}, source=source, order=f"?{number}", offset=number)
-    notice = DriftNotice(source, "unknown-type", word, it.value or b"", is_kept=is_kept)
-    told = facts.parsed_callback(f"{source}:evt_{number}", None, drift=(notice,))
-    return vendors.with_origin(told, it)
+    drift_notice = DriftNotice(source, "unknown-type", word, it.value or b"", is_kept=is_kept)
+    parsed = facts.parsed_callback(f"{source}:evt_{number}", None, drift=(drift_notice,))
+    return vendors.with_origin(parsed, it)
 
 
-def test_ten_thousand_letters_of_one_cause_are_one_incident(world: World) -> None:
-    world.bury(10_000)
-    found = world.only()
+def test_ten_thousand_dead_letters_of_one_cause_are_one_incident(scene: Scene) -> None:
+    scene.dead_letter(10_000)
+    found = scene.only()
     assert (found["count"], found["waiting"], found["state"]) == (10_000, 10_000, "open")
     assert (found["source"], found["kind"]) == ("shop", "ingest-callback-unreadable")
     assert found["what"] == "line_items.#.quantity: Field required"
     assert found["first_at"] <= found["last_at"]
-    shown = world("incidents", "show", found["id"])
+    shown = scene("incidents", "show", found["id"])
     assert f"stubline dead show {found['example']}" in shown.out
     assert '"number": "727"' in shown.out
     assert f"stubline incidents resolve {found['id']} --replay" in shown.out
     assert "deploy a release that reads it" in shown.out
-    assert world("dead", "show", found["example"]).code == 0
+    assert scene("dead", "show", found["example"]).code == 0
     assert (
-        world("incidents", "show", found["id"], "--raw").out.encode() == record(woo_order()).value
+        scene("incidents", "show", found["id"], "--raw").out.encode() == record(woo_order()).value
     )
 
 
-def test_two_sources_two_causes_and_two_codes_are_not_one(world: World) -> None:
-    world.bury(3)
-    world.bury(2, like=record(woo_order(), source="other"))
-    world.bury(4, text="total: Field required")
-    world.bury(1, code="ingest-amount-unreadable")
-    world.bury(9, group="stubline.issuer")
-    assert [it["count"] for it in world.incidents()] == [4, 3, 2, 1]
-    assert [it["count"] for it in world.incidents("--source", "other")] == [2]
+def test_two_sources_two_causes_and_two_codes_are_not_one(scene: Scene) -> None:
+    scene.dead_letter(3)
+    scene.dead_letter(2, like=record(woo_order(), source="other"))
+    scene.dead_letter(4, text="total: Field required")
+    scene.dead_letter(1, code="ingest-amount-unreadable")
+    scene.dead_letter(9, group="stubline.issuer")
+    assert [it["count"] for it in scene.incidents()] == [4, 3, 2, 1]
+    assert [it["count"] for it in scene.incidents("--source", "other")] == [2]
 
 
-def test_a_source_is_told_by_the_header_and_not_by_the_shop_it_serves(world: World) -> None:
+def test_a_source_is_named_by_the_header_and_not_by_the_shop_it_serves(scene: Scene) -> None:
     gateway = record(woo_order(), source="stripe-eu", orders_of="shop")
     assert (gateway.key or b"").startswith(b"shop:")
-    world.bury(1, like=gateway)
-    world.bury(
+    scene.dead_letter(1, like=gateway)
+    scene.dead_letter(
         1, like=gateway._replace(headers=[], key=b"stripe-eu:1")
     )  # a structured event: only the key tells
-    world.bury(
+    scene.dead_letter(
         1, like=gateway._replace(headers=[("ce_source", b"\xff\x00"), ("\xe9", None)], key=None)
     )
-    assert sorted((it["source"], it["count"]) for it in world.incidents()) == [
+    assert sorted((it["source"], it["count"]) for it in scene.incidents()) == [
         ("?", 1),
         ("stripe-eu", 2),
     ]
@@ -181,127 +183,127 @@ def test_a_source_is_told_by_the_header_and_not_by_the_shop_it_serves(world: Wor
         "x1 " * 400,
     ],
 )
-def test_the_database_folds_a_cause_as_the_rules_do(world: World, cause: str) -> None:
-    ((folded,),) = world.session.execute(b"select runtime.cause_of(%s)", (cause,)).fetchall()
+def test_the_database_folds_a_cause_as_the_rules_do(scene: Scene, cause: str) -> None:
+    ((folded,),) = scene.session.execute(b"select runtime.cause_of(%s)", (cause,)).fetchall()
     assert folded == fingerprint(cause)
 
 
-def test_a_replay_gives_all_letters_back_once_for_a_command_id(world: World) -> None:
-    world.bury(6_000)  # more than a part
-    world.bury(5, text="total: Field required")
-    found, command = world.incidents()[0], uuid4()
-    answer = world.resolve(found, "--replay", "--command-id", command)
+def test_a_replay_replays_all_dead_letters_once_for_a_command_id(scene: Scene) -> None:
+    scene.dead_letter(6_000)  # more than a part
+    scene.dead_letter(5, text="total: Field required")
+    found, command = scene.incidents()[0], uuid4()
+    answer = scene.resolve(found, "--replay", "--command-id", command)
     assert (answer.code, answer.json["concerned"], answer.json["already_done"]) == (0, 6_000, False)
-    assert world.states() == {"requested": 6_000, "open": 5}
-    audits = world.rows("select actor, what, details->'asked'->>'incident' from runtime.audit")
+    assert scene.states() == {"requested": 6_000, "open": 5}
+    audits = scene.rows("select actor, what, details->'asked'->>'incident' from runtime.audit")
     assert audits == [("ada", "incidents resolve", found["id"])] * 2
-    world.session.execute(
+    scene.session.execute(
         b"update runtime.dead_letters set state = 'open', updated_at = now() where state = "
         b"'requested'"
     )
-    again = world.resolve(found, "--replay", "--command-id", command)
+    again = scene.resolve(found, "--replay", "--command-id", command)
     assert (again.json["concerned"], again.json["already_done"]) == (6_000, True)
-    assert world.states() == {"open": 6_005}
-    assert world.resolve(found, "--discard", "--reason", "no", "--command-id", command).code == 1
+    assert scene.states() == {"open": 6_005}
+    assert scene.resolve(found, "--discard", "--reason", "no", "--command-id", command).code == 1
 
 
-def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(world: World) -> None:
-    world.bury(DEAD_LETTERS_OF_PART + 10)
-    found, command = world.only(), uuid4()
-    incident = IncidentQueries(world.session).incident(found["id"])
-    desk = IncidentCommands(world.session, OperatorCommand("ada", command))
-    assert desk.resolve_part(
+def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(scene: Scene) -> None:
+    scene.dead_letter(DEAD_LETTERS_OF_PART + 10)
+    found, command = scene.only(), uuid4()
+    incident = IncidentQueries(scene.session).incident(found["id"])
+    commands = IncidentCommands(scene.session, OperatorCommand("ada", command))
+    assert commands.resolve_part(
         ResolutionRequest(incident.id, ResolutionMethod.REPLAY, None), incident, 0, None
     ).details["goes_on"]
-    world.session.execute(
+    scene.session.execute(
         b"""
         update runtime.dead_letters set state = 'open', updated_at = now()
         where id in (select id from runtime.dead_letters where state = 'requested' limit 3)
         """
     )
-    answer = world.resolve(found, "--replay", "--command-id", command)
+    answer = scene.resolve(found, "--replay", "--command-id", command)
     assert (answer.json["concerned"], answer.json["already_done"]) == (
         DEAD_LETTERS_OF_PART + 10,
         False,
     )
-    assert world.states() == {"requested": DEAD_LETTERS_OF_PART + 7, "open": 3}
+    assert scene.states() == {"requested": DEAD_LETTERS_OF_PART + 7, "open": 3}
 
 
-def test_letters_that_are_given_back_are_an_incident_until_they_have_ended(world: World) -> None:
-    world.bury(2)
-    world.resolve(world.only(), "--replay")
-    found = world.only()
+def test_replayed_dead_letters_are_an_incident_until_they_have_ended(scene: Scene) -> None:
+    scene.dead_letter(2)
+    scene.resolve(scene.only(), "--replay")
+    found = scene.only()
     assert (found["count"], found["waiting"], found["replaying"]) == (2, 0, 2)
-    world.session.execute(b"update runtime.dead_letters set state = 'resolved'")
-    assert world.incidents() == []
-    assert world.only("--state", "resolved")["state"] == "resolved"
-    world.bury(1)
-    assert (world.only()["count"], world.only()["waiting"]) == (3, 1)
+    scene.session.execute(b"update runtime.dead_letters set state = 'resolved'")
+    assert scene.incidents() == []
+    assert scene.only("--state", "resolved")["state"] == "resolved"
+    scene.dead_letter(1)
+    assert (scene.only()["count"], scene.only()["waiting"]) == (3, 1)
 
 
-def test_a_discard_closes_what_waits_and_keeps_the_reason(world: World) -> None:
-    world.bury(3)
-    assert world.resolve(world.only(), "--discard").code == 2
+def test_a_discard_closes_what_waits_and_keeps_the_reason(scene: Scene) -> None:
+    scene.dead_letter(3)
+    assert scene.resolve(scene.only(), "--discard").code == 2
     assert (
-        world.resolve(world.only(), "--discard", "--reason", "test traffic").json["concerned"] == 3
+        scene.resolve(scene.only(), "--discard", "--reason", "test traffic").json["concerned"] == 3
     )
-    assert world.rows("select distinct state, reason, actor from runtime.dead_letters") == [
+    assert scene.rows("select distinct state, reason, actor from runtime.dead_letters") == [
         ("discarded", "test traffic", "ada")
     ]
-    assert world.incidents() == []
+    assert scene.incidents() == []
 
 
-def test_without_a_choice_it_offers_and_changes_nothing(world: World) -> None:
-    world.bury(7)
-    found = world.only()
-    answer = world("incidents", "resolve", found["id"])
+def test_without_a_choice_it_offers_and_changes_nothing(scene: Scene) -> None:
+    scene.dead_letter(7)
+    found = scene.only()
+    answer = scene("incidents", "resolve", found["id"])
     assert answer.code == 0
     assert f"stubline incidents resolve {found['id']} --replay" in answer.out
     assert "gives the 7 letters that wait back" in answer.out
-    assert world.states() == {"open": 7}
-    assert world.rows("select count(*) from runtime.audit") == [(0,)]
-    assert world.resolve(found, "--replay", "--discard").code == 2
+    assert scene.states() == {"open": 7}
+    assert scene.rows("select count(*) from runtime.audit") == [(0,)]
+    assert scene.resolve(found, "--replay", "--discard").code == 2
 
 
-def test_what_is_not_there_or_makes_no_sense_is_refused_with_its_code(world: World) -> None:
-    answer = world("incidents", "show", "0123456789ab")
+def test_what_is_missing_or_malformed_is_refused_with_its_code(scene: Scene) -> None:
+    answer = scene("incidents", "show", "0123456789ab")
     assert (answer.code, "incident-unknown" in answer.err) == (3, True)
-    assert world("incidents", "resolve", "0123456789ab", "--replay").code == 3
-    world.bury(1)
-    refused = world.resolve(world.only(), "--seen", "--reason", "fine")
+    assert scene("incidents", "resolve", "0123456789ab", "--replay").code == 3
+    scene.dead_letter(1)
+    refused = scene.resolve(scene.only(), "--seen", "--reason", "fine")
     assert (refused.code, json.loads(refused.err)["error"]["code"]) == (
         1,
         "incident-choice-refused",
     )
-    assert world.rows("select count(*) from runtime.audit") == [(0,)]
+    assert scene.rows("select count(*) from runtime.audit") == [(0,)]
 
 
-def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(
-    world: World,
+def test_unknown_words_are_added_up_and_a_later_one_opens_them_again(
+    scene: Scene,
 ) -> None:
     for number in range(3):
-        world.notice(*[unknown(10 * number + n, word=f"charge.v{n}") for n in range(4)])
-    world.session.execute(
+        scene.drift_notice(*[unknown(10 * number + n, word=f"charge.v{n}") for n in range(4)])
+    scene.session.execute(
         b"""
         insert into ingest.notices select source, kind, what, slot + 20, 5, first_at, last_at, 'other', example
         from ingest.notices
         """
     )
-    found = world.only()
+    found = scene.only()
     assert (found["count"], found["kind"], found["what"]) == (12 + 20, "unknown-type", "charge.v#")
-    shown = world("incidents", "show", found["id"], "--json").json
+    shown = scene("incidents", "show", found["id"], "--json").json
     assert [row["words"] for row in shown["words"]] == [f"charge.v{n}" for n in range(4)]
     assert shown["kept"] == 12
     command = uuid4()
-    assert world.resolve(found, "--seen", "--reason", "known", "--command-id", command).code == 0
-    assert world.incidents() == []
-    assert world.rows("select count(*) from ingest.kept") == [(12,)]
-    world.notice(unknown(99, word="charge.v1"))
-    assert world.only()["count"] == 33
-    assert world.resolve(found, "--seen", "--reason", "known", "--command-id", command).json[
+    assert scene.resolve(found, "--seen", "--reason", "known", "--command-id", command).code == 0
+    assert scene.incidents() == []
+    assert scene.rows("select count(*) from ingest.kept") == [(12,)]
+    scene.drift_notice(unknown(99, word="charge.v1"))
+    assert scene.only()["count"] == 33
+    assert scene.resolve(found, "--seen", "--reason", "known", "--command-id", command).json[
         "already_done"
     ]
-    assert world.only()["state"] == "open"
+    assert scene.only()["state"] == "open"
 
 
 @pytest.mark.parametrize(
@@ -318,43 +320,43 @@ def test_words_that_nobody_knows_are_added_up_and_a_later_one_opens_them_again(
         ("unusable-recipient", "the buyer holds"),
     ],
 )
-def test_what_is_no_word_of_a_newer_release_says_its_own_next_step(
-    world: World, kind: str, what: str
+def test_drift_that_no_release_will_know_has_its_own_next_step(
+    scene: Scene, kind: str, what: str
 ) -> None:
-    told = DriftNotice("shop", kind, "said of it")
-    with world.session.transaction():
-        IngestStore(world.session).add_drift_notices({told: (1, "shop:1")})
-    step = world("incidents", "show", world.only()["id"], "--json").json["next_step"]
+    parsed = DriftNotice("shop", kind, "said of it")
+    with scene.session.transaction():
+        IngestStore(scene.session).add_drift_notices({parsed: (1, "shop:1")})
+    step = scene("incidents", "show", scene.only()["id"], "--json").json["next_step"]
     assert what in step
     assert "nothing is lost" not in step
 
 
-def test_kept_callbacks_are_given_back_whole_and_kept_once_more_if_still_unknown(
-    world: World,
+def test_kept_callbacks_are_replayed_whole_and_kept_once_more_if_still_unknown(
+    scene: Scene,
 ) -> None:
-    world.notice(*[unknown(n) for n in range(KEPT_OF_PART + 20)])
-    found, command = world.only(), uuid4()
-    answer = world.resolve(found, "--replay", "--command-id", command)
+    scene.drift_notice(*[unknown(n) for n in range(KEPT_OF_PART + 20)])
+    found, command = scene.only(), uuid4()
+    answer = scene.resolve(found, "--replay", "--command-id", command)
     assert answer.json["concerned"] == KEPT_OF_PART + 20
-    assert world.states() == {"requested": KEPT_OF_PART + 20}
-    assert world.rows(
+    assert scene.states() == {"requested": KEPT_OF_PART + 20}
+    assert scene.rows(
         "select (select count(*) from ingest.kept), (select count(*) from ingest.callbacks)"
     ) == [(0, 0)]
-    assert world.resolve(found, "--replay", "--command-id", command).json["already_done"]
-    assert world.states() == {"requested": KEPT_OF_PART + 20}
-    replays = replayed(world.session)
+    assert scene.resolve(found, "--replay", "--command-id", command).json["already_done"]
+    assert scene.states() == {"requested": KEPT_OF_PART + 20}
+    replays = replayed(scene.session)
     original = record({"n": 7}, source="pay", order="?7", offset=7)
-    assert replays[7]._replace(letter_id=None) == original._replace(
+    assert replays[7]._replace(dead_letter_id=None) == original._replace(
         timestamp_ms=replays[7].timestamp_ms
     )
-    assert [type(it) for it in world.notice(unknown(7))] == [
+    assert [type(it) for it in scene.drift_notice(unknown(7))] == [
         Effect
     ]  # as the worker would judge it again
-    assert world.rows("select key from ingest.kept") == [("pay:evt_7",)]
-    assert "unknown-type" in [it["kind"] for it in world.incidents()]
-    world.session.execute(b"update runtime.dead_letters set state = 'resolved'")
-    assert world.resolve(found, "--replay").json["concerned"] == 1
-    again = world.rows(
+    assert scene.rows("select key from ingest.kept") == [("pay:evt_7",)]
+    assert "unknown-type" in [it["kind"] for it in scene.incidents()]
+    scene.session.execute(b"update runtime.dead_letters set state = 'resolved'")
+    assert scene.resolve(found, "--replay").json["concerned"] == 1
+    again = scene.rows(
         """select "offset", attempts, code from runtime.dead_letters where state = 'requested'"""
     )
     assert again == [(7, 2, "ingest-callback-kept")]  # the same letter: it is the same record
@@ -367,73 +369,73 @@ def replayed(session: Session) -> list[Record]:
     return sorted((it.record for it in replays), key=lambda it: it.offset)
 
 
-def test_kept_callbacks_go_after_their_days_and_not_before(world: World) -> None:
-    world.notice(*[unknown(n) for n in range(4)])
-    world.session.execute(
+def test_kept_callbacks_go_after_their_days_and_not_before(scene: Scene) -> None:
+    scene.drift_notice(*[unknown(n) for n in range(4)])
+    scene.session.execute(
         b"update ingest.kept set kept_at = now() - interval '91 days' where key in ('pay:evt_1', "
         b"'pay:evt_3')"
     )
-    assert [purge(world.session, 90), purge(world.session, 90)] == [2, 0]
-    assert world.rows("select key from ingest.kept order by key") == [
+    assert [purge(scene.session, 90), purge(scene.session, 90)] == [2, 0]
+    assert scene.rows("select key from ingest.kept order by key") == [
         ("pay:evt_0",),
         ("pay:evt_2",),
     ]
 
 
-def test_keys_with_two_meanings_are_one_incident_of_their_source(world: World) -> None:
-    def tell(order: int, total: str, source: str = "shop") -> None:
+def test_keys_with_conflicting_content_are_one_incident_of_their_source(scene: Scene) -> None:
+    def receive(order: int, total: str, source: str = "shop") -> None:
         body = woo_order(id=order, status="completed", total=total)
-        world.notice(vendors.parse(record(body, order=str(order), source=source)))
+        scene.drift_notice(vendors.parse(record(body, order=str(order), source=source)))
 
     for order in (1, 2):
-        tell(order, "15.00")
-        tell(order, "16.00")
-    tell(3, "15.00")
-    tell(1, "15.00", "other")
-    found = world.only()
+        receive(order, "15.00")
+        receive(order, "16.00")
+    receive(3, "15.00")
+    receive(1, "15.00", "other")
+    found = scene.only()
     assert (found["kind"], found["source"], found["count"], found["waiting"]) == (
         "conflicting-content",
         "shop",
         2,
         0,
     )
-    assert "stubline orders show shop:2" in world("incidents", "show", found["id"]).out
-    assert world.resolve(found, "--seen", "--reason", "their plugin").code == 0
-    assert world.incidents() == []
-    tell(3, "17.00")
-    assert world.only()["count"] == 3
+    assert "stubline orders show shop:2" in scene("incidents", "show", found["id"]).out
+    assert scene.resolve(found, "--seen", "--reason", "their plugin").code == 0
+    assert scene.incidents() == []
+    receive(3, "17.00")
+    assert scene.only()["count"] == 3
 
 
 @pytest.mark.parametrize("command", ["list", "show", "resolve"])
-def test_hostile_text_acts_on_nobody(world: World, command: str) -> None:
+def test_hostile_text_is_made_harmless(scene: Scene, command: str) -> None:
     bad = record(HOSTILE.encode(), order=HOSTILE)
-    world.bury(1, like=bad._replace(headers=[("ce_source", HOSTILE.encode())]), text=HOSTILE)
-    world.notice(unknown(1, word="x[red]\x1b[31m\u202e"))
-    for found in world.incidents():
-        answer = world("incidents", command, *([found["id"]] if command != "list" else []))
+    scene.dead_letter(1, like=bad._replace(headers=[("ce_source", HOSTILE.encode())]), text=HOSTILE)
+    scene.drift_notice(unknown(1, word="x[red]\x1b[31m\u202e"))
+    for found in scene.incidents():
+        answer = scene("incidents", command, *([found["id"]] if command != "list" else []))
         assert answer.code == 0
         assert not {"\x1b", "\x07", "\u202e"} & set(answer.out)
         assert "[bold]boom[/bold]" in answer.out or "x[red]" in answer.out
 
 
-def test_the_roles_of_all_services_may_bury(world: World) -> None:
+def test_the_roles_of_all_services_may_dead_letter(scene: Scene) -> None:
     """What a letter is grouped by is made by whoever writes the letter."""
     for service in ("ingest", "approval", "issuer", "delivery"):
-        world.session.execute(f"set role stubline_{service}".encode())
-        world.bury(1, group=f"stubline.{service}")
-        world.session.execute(b"reset role")
-    world.session.execute(b"set role stubline_ingest")
-    assert IncidentQueries(world.session).incidents()
-    world.session.execute(b"reset role")
+        scene.session.execute(f"set role stubline_{service}".encode())
+        scene.dead_letter(1, group=f"stubline.{service}")
+        scene.session.execute(b"reset role")
+    scene.session.execute(b"set role stubline_ingest")
+    assert IncidentQueries(scene.session).incidents()
+    scene.session.execute(b"reset role")
 
 
-def test_a_letter_with_the_longest_cause_and_many_headers_is_stored(world: World) -> None:
+def test_a_dead_letter_with_the_longest_cause_and_many_headers_is_stored(scene: Scene) -> None:
     """What groups letters stands in an index, and an index takes no long row."""
     long = "".join(chr(0x4E00 + n) for n in range(2_000))
     headers = [(f"h{n}", b"\xff" * 1_000) for n in range(100)]
-    world.bury(
+    scene.dead_letter(
         1,
         text=long,
         like=record(woo_order(), source="x" * 32)._replace(headers=headers, key=long.encode()),
     )
-    assert world.only()["what"] == long[:300]
+    assert scene.only()["what"] == long[:300]

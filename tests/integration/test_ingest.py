@@ -42,7 +42,7 @@ def kinds(outcomes: Sequence[Outcome]) -> list[type[Outcome]]:
     return [type(it) for it in outcomes]
 
 
-def said(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
+def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
     """As a reader on the other side of the broker reads it."""
     found = []
     for it in outcomes:
@@ -52,7 +52,7 @@ def said(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
     return found
 
 
-def told(status: str, second: int = 0, order: int = 727, **more: Any) -> Record:
+def order_record(status: str, second: int = 0, order: int = 727, **more: Any) -> Record:
     body = woo_order(id=order, status=status, date_modified_gmt=SECOND.format(second))
     return record(body, order=str(order), **more)
 
@@ -67,10 +67,15 @@ def rows(session: Session, statement: str, *arguments: object) -> list[Any]:
     return found
 
 
-def test_an_order_is_said_once_with_all_that_is_known(session: Session) -> None:
-    outcomes = work(session, told("pending", 1), told("processing", 2), told("completed", 3))
+def test_an_order_is_published_once_with_all_that_is_known(session: Session) -> None:
+    outcomes = work(
+        session,
+        order_record("pending", 1),
+        order_record("processing", 2),
+        order_record("completed", 3),
+    )
     assert kinds(outcomes) == [Effect, Effect, Effect]
-    (event,) = said(outcomes)
+    (event,) = published(outcomes)
     assert (event.key, event.source, event.external_id) == ("shop:727", "shop", "727")
     assert (event.generation, event.sequence) == (1, 1)
     assert event.storefront is not None
@@ -83,12 +88,12 @@ def test_an_order_is_said_once_with_all_that_is_known(session: Session) -> None:
 @pytest.mark.feature("SF-014")
 @pytest.mark.parametrize("times", [2, 5, 100])
 def test_a_callback_sent_many_times_is_one_effect(session: Session, times: int) -> None:
-    copies = [told("completed", reception_id=f"r-{n}") for n in range(times)]
+    copies = [order_record("completed", reception_id=f"r-{n}") for n in range(times)]
     at_once = work(session, *copies)
     assert kinds(at_once) == [Effect] + [Duplicate] * (times - 1)
     spaced = [outcome for copy in copies[:5] for outcome in work(session, copy)]
     assert set(kinds(spaced)) == {Duplicate}
-    assert len(said(at_once + spaced)) == 1
+    assert len(published(at_once + spaced)) == 1
     assert rows(session, "select count(*) from ingest.callbacks") == [(1,)]
 
 
@@ -103,7 +108,7 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
     def lane() -> None:
         with connection.connect(database_url, name="lane", autocommit=False) as opened:
             begin.wait(10)
-            batch = [told("completed", order=order) for order in range(100)]
+            batch = [order_record("completed", order=order) for order in range(100)]
             try:
                 ended.extend(work(opened, *batch))
             except SerializationFailure:  # of the moment: the runtime tries again
@@ -117,7 +122,7 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
     for it in lanes:
         it.join(60)
     assert len(ended) == 400
-    assert len(said(ended)) == 100
+    assert len(published(ended)) == 100
     assert kinds(ended).count(Effect) == 100
     assert again  # or nobody met anybody
 
@@ -128,24 +133,22 @@ def test_an_old_body_under_the_topic_of_a_restoration_undoes_no_deletion(session
     work(session, record(old))
     work(session, record(b'{"id":727}', topic="order.deleted", at="2026-11-20T15:30:00.000000Z"))
     replayed = work(session, record(old, topic="order.restored", at="2026-11-20T15:31:00.000000Z"))
-    assert said(replayed) == []
+    assert published(replayed) == []
     assert rows(session, "select facts -> 'deletion' ->> 'content' from ingest.orders") == [
         ("true",)
     ]
     restored = woo_order(status="completed", date_modified_gmt="2026-11-20T15:31:30")
-    (event,) = said(
+    (event,) = published(
         work(session, record(restored, topic="order.restored", at="2026-11-20T15:32:00.000000Z"))
     )
     assert not event.is_deleted
 
 
-def test_two_lanes_that_tell_of_one_order_wait_for_each_other(
-    database_url: str, session: Session
-) -> None:
+def test_two_lanes_with_one_order_wait_for_each_other(database_url: str, session: Session) -> None:
     """Both read the order's row to write it anew: without the lock the second would write over what
     the first has told.
     """
-    work(session, told("pending", 1))
+    work(session, order_record("pending", 1))
     held = IngestStore(session)
     held.lock_payments(["shop/ch_0000000000000727", "shop/pi_0000000000000727"])
     held.lock_orders(["shop:727"])  # as far as the first lane has come
@@ -153,42 +156,42 @@ def test_two_lanes_that_tell_of_one_order_wait_for_each_other(
 
     def lane() -> None:
         with connection.connect(database_url, name="lane", autocommit=False) as opened:
-            later.extend(work(opened, told("completed", 3)))
+            later.extend(work(opened, order_record("completed", 3)))
 
     second = threading.Thread(target=lane)
     second.start()
     second.join(0.3)
     assert second.is_alive()
-    work(session, told("processing", 2))
+    work(session, order_record("processing", 2))
     second.join(60)
-    (event,) = said(later)
+    (event,) = published(later)
     assert event.sequence == 3
     assert sorted(event.reached) == ["completed", "pending", "processing"]
 
 
 @pytest.mark.feature("SF-031", "SF-032")
 @pytest.mark.parametrize("status", ["cancelled", "refunded"])
-def test_the_first_that_is_heard_of_an_order_may_be_its_end(session: Session, status: str) -> None:
-    (event,) = said(work(session, told(status, 5)))
+def test_the_first_callback_of_an_order_may_be_its_end(session: Session, status: str) -> None:
+    (event,) = published(work(session, order_record(status, 5)))
     assert event.storefront is not None
     assert event.storefront.status == status
     assert list(event.reached) == [status]
-    late = work(session, told("completed", 2))
-    (event,) = said(late)  # that it was completed once is news; what it is has not changed
+    late = work(session, order_record("completed", 2))
+    (event,) = published(late)  # that it was completed once is news; what it is has not changed
     assert event.storefront.status == status if event.storefront else False
     assert event.reached["completed"] < event.reached[status]
-    assert kinds(work(session, told("completed", 2))) == [Duplicate]
-    assert kinds(work(session, told("completed", 1))) == [Superseded]
+    assert kinds(work(session, order_record("completed", 2))) == [Duplicate]
+    assert kinds(work(session, order_record("completed", 1))) == [Superseded]
 
 
 @pytest.mark.feature("SF-070")
 def test_trash_restore_and_trash_again_deletes_again(session: Session) -> None:
-    work(session, told("completed"))
+    work(session, order_record("completed"))
     found = []
     for minute, topic in enumerate(["order.deleted", "order.restored", "order.deleted"]):
         at = f"2026-11-20T16:{minute:02d}:00.000000Z"
         restored = record(woo_order(status="completed"), topic=topic, at=at)
-        found += said(work(session, trashed(at=at) if topic == "order.deleted" else restored))
+        found += published(work(session, trashed(at=at) if topic == "order.deleted" else restored))
     assert [event.is_deleted for event in found] == [True, False, True]
     assert [event.sequence for event in found] == [2, 3, 4]
     assert kinds(work(session, trashed(at="2026-11-20T16:03:00.000000Z"))) == [Duplicate]
@@ -196,20 +199,20 @@ def test_trash_restore_and_trash_again_deletes_again(session: Session) -> None:
 
 
 @pytest.mark.feature("SF-070")
-def test_an_order_of_which_only_the_deletion_is_known_is_said_too(session: Session) -> None:
-    (event,) = said(work(session, trashed()))
+def test_an_order_of_which_only_the_deletion_is_known_is_published_too(session: Session) -> None:
+    (event,) = published(work(session, trashed()))
     assert event.is_deleted
     assert event.storefront is None
-    (event,) = said(work(session, told("completed")))
+    (event,) = published(work(session, order_record("completed")))
     assert event.is_deleted
 
 
 def test_every_order_of_arrival_ends_the_same(session: Session) -> None:
     sent = [
-        told("pending", 1),
-        told("processing", 2),
-        told("completed", 3),
-        told("cancelled", 3),
+        order_record("pending", 1),
+        order_record("processing", 2),
+        order_record("completed", 3),
+        order_record("cancelled", 3),
         trashed(at="2026-11-20T16:00:00.000000Z"),
         record(
             woo_order(status="completed"), topic="order.restored", at="2026-11-20T16:01:00.000000Z"
@@ -225,9 +228,12 @@ def test_every_order_of_arrival_ends_the_same(session: Session) -> None:
     assert len(ends) == 1
 
 
-def test_one_key_with_two_meanings_is_noted_and_blocks_nothing(session: Session) -> None:
+def test_one_key_with_conflicting_content_is_noted_and_blocks_nothing(session: Session) -> None:
     before = metrics.value_of("stubline_ingest_incidents_total")
-    first, other = told("completed", 8), record(woo_order(status="completed", total="16.00"))
+    first, other = (
+        order_record("completed", 8),
+        record(woo_order(status="completed", total="16.00")),
+    )
     outcomes = work(session, first) + work(session, other)
     assert isinstance(outcomes[1], Effect | Superseded)
     ((incidents,),) = rows(session, "select incidents from ingest.orders")
@@ -243,11 +249,11 @@ def test_native_and_other_shops_orders_of_the_same_id_are_different_orders(
     session: Session,
 ) -> None:
     batch = [
-        told("completed"),
-        told("completed", source="other"),
+        order_record("completed"),
+        order_record("completed", source="other"),
         native(native_order(source="third"), source="third"),
     ]
-    assert [event.key for event in said(work(session, *batch))] == [
+    assert [event.key for event in published(work(session, *batch))] == [
         "shop:727",
         "other:727",
         "third:727",
@@ -255,9 +261,9 @@ def test_native_and_other_shops_orders_of_the_same_id_are_different_orders(
 
 
 def test_a_restore_from_a_backup_gives_the_next_event_a_greater_position(session: Session) -> None:
-    (first,) = said(work(session, told("pending", 1)))
+    (first,) = published(work(session, order_record("pending", 1)))
     session.execute(b"update runtime.generation set generation = generation + 1")
-    (later,) = said(work(session, told("completed", 2)))
+    (later,) = published(work(session, order_record("completed", 2)))
     assert later.position > first.position
     assert later.generation == first.generation + 1
     assert rows(session, "select generation, sequence from ingest.orders") == [(2, 2)]
@@ -266,7 +272,9 @@ def test_a_restore_from_a_backup_gives_the_next_event_a_greater_position(session
 def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) -> None:
     for size in (1, 500):
         counted = Counting(session)
-        callbacks = [vendors.parse(told("completed", order=size * 1_000 + n)) for n in range(size)]
+        callbacks = [
+            vendors.parse(order_record("completed", order=size * 1_000 + n)) for n in range(size)
+        ]
         worker.handle(callbacks, counted)  # type: ignore[arg-type]  # it only counts
         assert counted.statements == [
             "lock_payments",
@@ -276,7 +284,9 @@ def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) 
             "add_orders",
         ]
         counted.statements.clear()
-        callbacks = [vendors.parse(told("completed", order=size * 1_000 + n)) for n in range(size)]
+        callbacks = [
+            vendors.parse(order_record("completed", order=size * 1_000 + n)) for n in range(size)
+        ]
         worker.handle(callbacks, counted)  # type: ignore[arg-type]  # it only counts
         assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks"]
 
@@ -296,8 +306,8 @@ class Counting:
 def test_an_order_beyond_all_statuses_is_a_dead_letter_and_its_neighbours_go_on(
     session: Session,
 ) -> None:
-    work(session, *(told(f"status-{n}", n % 60) for n in range(99)))
-    outcomes = work(session, told("one-more"), told("completed", order=1))
+    work(session, *(order_record(f"status-{n}", n % 60) for n in range(99)))
+    outcomes = work(session, order_record("one-more"), order_record("completed", order=1))
     assert kinds(outcomes) == [Dead, Effect]
     assert isinstance(outcomes[0], Dead)
     assert outcomes[0].subject_key == "shop:727"
@@ -325,6 +335,6 @@ def test_an_order_beyond_all_statuses_is_a_dead_letter_and_its_neighbours_go_on(
         ),
     ],
 )
-def test_what_makes_no_sense_is_no_row(session: Session, wrong: str) -> None:
+def test_what_is_malformed_is_no_row(session: Session, wrong: str) -> None:
     with pytest.raises(psycopg.IntegrityError):
         session.execute(wrong.encode())

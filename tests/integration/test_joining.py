@@ -20,7 +20,7 @@ from services.runtime.observability import metrics
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Dead, Effect, Outcome
-from tests.integration.test_ingest import Counting, kinds, rows, said, work
+from tests.integration.test_ingest import Counting, kinds, published, rows, work
 from tests.support.callbacks import record, woo_order
 from tests.unit.ingest.test_joining import movement
 
@@ -34,11 +34,11 @@ def session(database_url: str) -> Iterator[Session]:
         yield opened
 
 
-def told_by_shop(order: int) -> ParsedCallback:
+def from_shop(order: int) -> ParsedCallback:
     return vendors.parse(record(woo_order(id=order), order=str(order)))
 
 
-def told_by_gateway(order: int, reference: str = "re_1") -> ParsedCallback:
+def from_gateway(order: int, reference: str = "re_1") -> ParsedCallback:
     return facts.parsed_callback(
         f"gate {order} {reference}",
         None,
@@ -68,8 +68,8 @@ def attempt(batch: Sequence[ParsedCallback], opened: Session) -> list[Outcome] |
     return done
 
 
-def cut(told: Sequence[ParsedCallback], size: int) -> list[Sequence[ParsedCallback]]:
-    return [told[at : at + size] for at in range(0, len(told), size)]
+def cut(callbacks: Sequence[ParsedCallback], size: int) -> list[Sequence[ParsedCallback]]:
+    return [callbacks[at : at + size] for at in range(0, len(callbacks), size)]
 
 
 def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
@@ -80,11 +80,11 @@ def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
     transactions.
     """
     rng, outcomes, again = Random(11), list[Outcome](), list[int]()
-    shop = [told_by_shop(order) for order in range(ORDERS)]
-    gateway = [told_by_gateway(order, name) for order in range(ORDERS) for name in ("re_1", "re_2")]
+    shop = [from_shop(order) for order in range(ORDERS)]
+    gateway = [from_gateway(order, name) for order in range(ORDERS) for name in ("re_1", "re_2")]
     threads = []
-    for told in (shop, gateway, [*gateway[::2], *shop[::2]]):
-        mixed = rng.sample(told, len(told))
+    for callbacks in (shop, gateway, [*gateway[::2], *shop[::2]]):
+        mixed = rng.sample(callbacks, len(callbacks))
         threads.append(
             threading.Thread(target=lane, args=(database_url, cut(mixed, 40), outcomes, again))
         )
@@ -99,7 +99,9 @@ def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
         assert {"moved:gate:refund:re_1", "moved:gate:refund:re_2", "storefront"} <= orjson.loads(
             written
         ).keys()
-    last = {event.key: event for event in sorted(said(outcomes), key=lambda event: event.sequence)}
+    last = {
+        event.key: event for event in sorted(published(outcomes), key=lambda event: event.sequence)
+    }
     assert all(len(event.movements) == 2 for event in last.values())
 
 
@@ -118,9 +120,10 @@ def test_of_two_bodies_under_one_proof_one_counts_though_two_lanes_bring_them_at
     lanes = [[proved(1_000 * own + number, number) for number in range(ORDERS)] for own in (1, 2)]
     threads = [
         threading.Thread(
-            target=lane, args=(database_url, cut(rng.sample(told, ORDERS), 20), outcomes, again)
+            target=lane,
+            args=(database_url, cut(rng.sample(callbacks, ORDERS), 20), outcomes, again),
         )
-        for told in lanes
+        for callbacks in lanes
     ]
     for it in threads:
         it.start()
@@ -131,13 +134,13 @@ def test_of_two_bodies_under_one_proof_one_counts_though_two_lanes_bring_them_at
 
 
 def test_a_payment_that_no_order_names_waits_however_long(session: Session) -> None:
-    early = work_callbacks(session, told_by_gateway(7))
+    early = work_callbacks(session, from_gateway(7))
     assert kinds(early) == [Effect]
-    assert said(early) == []
+    assert published(early) == []
     assert rows(session, "select payment, orders::text from ingest.payments") == [
         ("shop/pi_0000000000000007", "[]")
     ]
-    (event,) = said(work(session, record(woo_order(id=7), order="7")))
+    (event,) = published(work(session, record(woo_order(id=7), order="7")))
     assert [(it.kind, it.amount_minor) for it in event.movements] == [("refund", 500)]
     assert event.sequence == 1
 
@@ -152,29 +155,29 @@ def test_what_is_not_acted_on_is_kept_and_counted(session: Session) -> None:
         is_kept=True,
         is_reported=False,
     )
-    told = [
+    callbacks = [
         facts.parsed_callback(f"gate {n}", None, drift=(strange if n % 2 else plain,))
         for n in range(6)
     ]
-    assert kinds(work_callbacks(session, *told)) == [Effect] * 6
-    work_callbacks(session, *told)  # sent again: known
+    assert kinds(work_callbacks(session, *callbacks)) == [Effect] * 6
+    work_callbacks(session, *callbacks)  # sent again: known
     assert rows(session, "select what, sum(count)::int from ingest.notices group by what") == [
         (strange.what, 3)
     ]
     assert rows(session, "select count(*), count(distinct body) from ingest.kept") == [(6, 2)]
 
 
-def test_an_order_to_be_read_at_its_source_is_asked_for_once_for_each_callback(
+def test_an_order_to_be_read_at_its_source_is_requested_once_for_each_callback(
     session: Session,
 ) -> None:
-    told = [facts.parsed_callback(f"tevo {n}", None, reads=("tevo:1",)) for n in range(3)]
-    work_callbacks(session, told[0])
-    work_callbacks(session, told[0], told[1])
+    callbacks = [facts.parsed_callback(f"tevo {n}", None, reads=("tevo:1",)) for n in range(3)]
+    work_callbacks(session, callbacks[0])
+    work_callbacks(session, callbacks[0], callbacks[1])
     assert rows(session, "select order_id, asked, done from ingest.reads") == [("tevo:1", 2, 0)]
 
 
-def work_callbacks(session: Session, *told: ParsedCallback) -> list[Outcome]:
-    outcomes = worker.handle(told, session)
+def work_callbacks(session: Session, *callbacks: ParsedCallback) -> list[Outcome]:
+    outcomes = worker.handle(callbacks, session)
     session.commit()
     return outcomes
 
@@ -184,13 +187,13 @@ def test_a_batch_of_payments_takes_the_same_round_trips_whatever_its_size(
     session: Session, size: int
 ) -> None:
     counted = Counting(session)
-    told = [told_by_gateway(order) for order in range(size)]
-    worker.handle(told, counted)  # type: ignore[arg-type]  # it only counts
+    callbacks = [from_gateway(order) for order in range(size)]
+    worker.handle(callbacks, counted)  # type: ignore[arg-type]  # it only counts
     assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks", "add_payments"]
 
 
 @pytest.mark.feature("SF-188")
-def test_the_wait_from_the_door_to_the_order_is_measured(session: Session) -> None:
+def test_the_wait_from_the_endpoint_to_the_order_is_measured(session: Session) -> None:
     def measured(what: str) -> float:
         (line,) = [
             it

@@ -39,7 +39,7 @@ def session(stages: Stages) -> Session:
     return stages.session
 
 
-class Heard(NamedTuple):
+class Published(NamedTuple):
     """What a reader on the other side of the broker has."""
 
     orders: list[OrderObserved]
@@ -47,26 +47,26 @@ class Heard(NamedTuple):
     outcomes: list[Outcome]
 
 
-def work(session: Session, *records: Record) -> Heard:
+def work(session: Session, *records: Record) -> Published:
     """As the lane does: parsed alone, decided together, committed."""
-    heard = Heard([], [], worker.handle([vendors.parse(it) for it in records], session))
+    published = Published([], [], worker.handle([vendors.parse(it) for it in records], session))
     session.commit()
-    for it in heard.outcomes:
+    for it in published.outcomes:
         for said in it.outputs if isinstance(it, Effect) else ():
             output = said.encode(time=AT, traceparent=None)
             if output.topic == OrderObserved.topic:
-                heard.orders.append(OrderObserved.read(output.headers, output.value))
+                published.orders.append(OrderObserved.read(output.headers, output.value))
             else:
-                heard.signals.append(FraudSignals.read(output.headers, output.value))
-    return heard
+                published.signals.append(FraudSignals.read(output.headers, output.value))
+    return published
 
 
-def one_by_one(session: Session, records: Sequence[Record]) -> Heard:
-    heard = [work(session, it) for it in records]
-    return Heard(
-        [it for each in heard for it in each.orders],
-        [it for each in heard for it in each.signals],
-        [it for each in heard for it in each.outcomes],
+def one_by_one(session: Session, records: Sequence[Record]) -> Published:
+    published = [work(session, it) for it in records]
+    return Published(
+        [it for each in published for it in each.orders],
+        [it for each in published for it in each.signals],
+        [it for each in published for it in each.outcomes],
     )
 
 
@@ -105,7 +105,7 @@ def movements(observed: OrderObserved) -> list[tuple[str, str, str, int | None]]
     return [(it.kind, it.reference, it.state, it.amount_minor) for it in observed.movements]
 
 
-def said_but_its_place(observed: OrderObserved) -> dict[str, object]:
+def without_its_position(observed: OrderObserved) -> dict[str, object]:
     return observed.model_dump(exclude={"sequence", "new"})
 
 
@@ -125,7 +125,11 @@ def test_the_payment_may_come_before_its_order_and_behind_it(session: Session) -
     ends.append(one_by_one(session, [order, paid]).orders[-1])
     emptied(session)
     ends.append(work(session, paid, order).orders[-1])
-    assert said_but_its_place(ends[0]) == said_but_its_place(ends[1]) == said_but_its_place(ends[2])
+    assert (
+        without_its_position(ends[0])
+        == without_its_position(ends[1])
+        == without_its_position(ends[2])
+    )
     assert movements(ends[0]) == [("capture", PI, "done", 1500)]
     assert ends[0].key == "shop:727"
 
@@ -139,7 +143,7 @@ def test_refunds_in_part_add_up_whatever_comes_first(session: Session) -> None:
     ]
     ends = []
     for sent in permutations(history):
-        ends.append(said_but_its_place(one_by_one(session, sent).orders[-1]))
+        ends.append(without_its_position(one_by_one(session, sent).orders[-1]))
         emptied(session)
     assert all(it == ends[0] for it in ends)
     observed = work(session, *history).orders[-1]
@@ -164,8 +168,8 @@ def test_a_refund_that_has_no_name_reaches_its_order_with_its_amount_whatever_co
         stripe("charge.refunded", "charge", second=20, amount_refunded=1500, refunded=True),
     ]
     for sent in permutations(history):
-        heard = one_by_one(session, sent)
-        assert movements(heard.orders[-1]) == [
+        published = one_by_one(session, sent)
+        assert movements(published.orders[-1]) == [
             ("capture", PI, "done", 1500),
             ("refund", "ch_0000000000000000", "done", 1500),
         ]
@@ -175,24 +179,24 @@ def test_a_refund_that_has_no_name_reaches_its_order_with_its_amount_whatever_co
 def test_a_dispute_that_is_won_is_undone(session: Session) -> None:
     closed = stripe("charge.dispute.closed", "dispute", second=20, status="won")
     begun = stripe("charge.dispute.created", "dispute", second=10)
-    heard = one_by_one(session, [shop(), begun, closed, begun])
-    assert [movements(it) for it in heard.orders[1:]] == [
+    published = one_by_one(session, [shop(), begun, closed, begun])
+    assert [movements(it) for it in published.orders[1:]] == [
         [("dispute", "dp_0000000000000001", "open", 1500)],
         [("dispute", "dp_0000000000000001", "undone", 1500)],
     ]
 
 
 def test_an_early_fraud_warning_reaches_the_order_by_its_payment(session: Session) -> None:
-    heard = one_by_one(
+    published = one_by_one(
         session, [shop(), stripe("radar.early_fraud_warning.created", "early_fraud_warning")]
     )
-    (warning,) = heard.orders[-1].movements
+    (warning,) = published.orders[-1].movements
     assert (warning.kind, warning.state, warning.detail) == (
         "warning",
         "open",
         "made_with_stolen_card",
     )
-    assert heard.signals == []
+    assert published.signals == []
 
 
 def test_a_review_is_a_signal_pending_first_and_approved_later(session: Session) -> None:
@@ -200,16 +204,16 @@ def test_a_review_is_a_signal_pending_first_and_approved_later(session: Session)
         stripe("review.opened", "review"),
         stripe("review.closed", "review", second=60, closed_reason="approved"),
     )
-    heard = one_by_one(session, [shop(), opened_, closed, opened_])
+    published = one_by_one(session, [shop(), opened_, closed, opened_])
     name = "stripe:prv_0000000000000001"
     assert [
-        {key: it.verdict for key, it in signal.verdicts.items()} for signal in heard.signals
+        {key: it.verdict for key, it in signal.verdicts.items()} for signal in published.signals
     ] == [
         {name: "pending"},
         {name: "approved"},
     ]
-    assert [it.key for it in heard.signals] == ["shop:727", "shop:727"]
-    assert [it.sequence for it in heard.orders] == [
+    assert [it.key for it in published.signals] == ["shop:727", "shop:727"]
+    assert [it.sequence for it in published.orders] == [
         1,
         2,
         3,
@@ -221,7 +225,7 @@ def test_a_review_is_a_signal_pending_first_and_approved_later(session: Session)
 
 @pytest.mark.feature("SF-014")
 @pytest.mark.parametrize("times", [2, 5, 100])
-def test_a_payment_told_many_times_is_one_movement(session: Session, times: int) -> None:
+def test_a_payment_reported_many_times_is_one_movement(session: Session, times: int) -> None:
     work(session, shop())
     copies = [
         stripe("payment_intent.succeeded", "payment_intent", reception_id=f"r-{n}")
@@ -235,8 +239,8 @@ def test_a_payment_told_many_times_is_one_movement(session: Session, times: int)
     assert movements(observed) == [("capture", PI, "done", 1500)]
 
 
-def test_two_events_for_one_change_say_one_thing(session: Session) -> None:
-    heard = one_by_one(
+def test_two_events_for_one_change_publish_one_thing(session: Session) -> None:
+    published = one_by_one(
         session,
         [
             shop(),
@@ -245,8 +249,8 @@ def test_two_events_for_one_change_say_one_thing(session: Session) -> None:
             stripe("charge.succeeded", "charge", event_id="evt_3"),
         ],
     )
-    assert len(heard.orders) == 2
-    assert movements(heard.orders[-1]) == [("capture", PI, "done", 1500)]
+    assert len(published.orders) == 2
+    assert movements(published.orders[-1]) == [("capture", PI, "done", 1500)]
 
 
 def test_a_payment_that_names_its_order_waits_for_nothing(session: Session) -> None:
@@ -264,8 +268,8 @@ def test_a_checkout_joins_a_payment_that_names_no_order(session: Session) -> Non
     joined = stripe("checkout.session.completed", "checkout_session", metadata={"order_id": "727"})
     history = [shop(reference=""), stripe("payment_intent.succeeded", "payment_intent"), joined]
     for sent in permutations(history):
-        heard = one_by_one(session, sent)
-        assert movements(heard.orders[-1]) == [("capture", PI, "done", 1500)]
+        published = one_by_one(session, sent)
+        assert movements(published.orders[-1]) == [("capture", PI, "done", 1500)]
         emptied(session)
 
 
@@ -285,7 +289,7 @@ def test_adyen_meets_its_order_both_ways_and_keeps_the_last_stage(session: Sessi
     ]
     ends = []
     for sent in permutations(history):
-        ends.append(said_but_its_place(one_by_one(session, sent).orders[-1]))
+        ends.append(without_its_position(one_by_one(session, sent).orders[-1]))
         emptied(session)
     assert all(it == ends[0] for it in ends)
     observed = work(session, *history).orders[-1]
@@ -299,14 +303,16 @@ def test_adyen_meets_its_order_both_ways_and_keeps_the_last_stage(session: Sessi
 def test_a_chargeback_sent_again_with_a_false_date_changes_nothing(session: Session) -> None:
     done = adyen("CHARGEBACK", "DIS0000000000001")
     replayed = adyen("CHARGEBACK", "DIS0000000000001", eventDate="2199-01-01T00:00:00Z")
-    heard = one_by_one(session, [done, adyen("CHARGEBACK_REVERSED", "DIS0000000000001"), replayed])
-    assert [movements(it) for it in heard.orders] == [
+    published = one_by_one(
+        session, [done, adyen("CHARGEBACK_REVERSED", "DIS0000000000001"), replayed]
+    )
+    assert [movements(it) for it in published.orders] == [
         [("dispute", "DIS0000000000001", "done", 1500)],
         [("dispute", "DIS0000000000001", "undone", 1500)],
     ]
 
 
-def test_what_nobody_acts_on_is_kept_whole_and_only_news_of_the_vendor_is_counted(
+def test_what_nothing_acts_on_is_kept_whole_and_only_drift_is_counted(
     session: Session,
 ) -> None:
     sent = [
@@ -328,8 +334,8 @@ def test_what_nobody_acts_on_is_kept_whole_and_only_news_of_the_vendor_is_counte
     ]
 
 
-def test_approval_still_decides_on_orders_that_gateways_speak_of(stages: Stages) -> None:
-    heard = one_by_one(
+def test_approval_still_decides_on_orders_that_gateways_report_on(stages: Stages) -> None:
+    published = one_by_one(
         stages.session,
         [
             stripe("charge.succeeded", "charge", metadata={"order_id": "727"}),
@@ -340,10 +346,10 @@ def test_approval_still_decides_on_orders_that_gateways_speak_of(stages: Stages)
     )
     decided = [
         OrderDecided.read(output.headers, output.value).state
-        for observed in heard.orders
+        for observed in published.orders
         for output in outputs_of(stages.approve(observed))
     ]
-    assert len(heard.orders) == 4
+    assert len(published.orders) == 4
     assert decided == [
         "observed",
         "observed",

@@ -68,7 +68,7 @@ def kinds(outcomes: Sequence[Outcome]) -> list[type[Outcome]]:
     return [type(it) for it in outcomes]
 
 
-def said(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
+def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
     outputs = [
         event.encode(time="2026-11-20T15:30:00Z", traceparent=None)
         for it in outcomes
@@ -85,7 +85,7 @@ def state(poller: Poller, what: str = "orders") -> tuple[str, int, str]:
     return found, failures, trouble
 
 
-def test_what_a_webhook_lost_is_found_and_said_like_a_callback(
+def test_what_a_webhook_lost_is_found_and_published_like_a_callback(
     poller: Poller, shop: FakeWooCommerce
 ) -> None:
     for number in range(1, 251):
@@ -93,7 +93,7 @@ def test_what_a_webhook_lost_is_found_and_said_like_a_callback(
     shop.put(300, NOW - 60, "trash")
     found = poller.settle()
     assert keys(found) == sorted(f"shop:{number}" for number in [*range(1, 251), 300])
-    events = said(poller.handle(found))
+    events = published(poller.handle(found))
     assert len(events) == 251
     assert {event.storefront.status for event in events if event.storefront} == {
         "completed",
@@ -101,7 +101,7 @@ def test_what_a_webhook_lost_is_found_and_said_like_a_callback(
     }
     assert poller.poll_again() == []  # what an overlap shows again is known
     shop.put(7, NOW - 30, "refunded")
-    (event,) = said(poller.handle(poller.poll_again()))
+    (event,) = published(poller.handle(poller.poll_again()))
     assert event.key == "shop:7"
 
 
@@ -113,7 +113,7 @@ def test_when_the_webhook_came_the_poll_adds_nothing(poller: Poller, shop: FakeW
         record(shop.body(number), topic=topics[number % 2], order=str(number))
         for number in shop.orders
     ]
-    assert len(said(poller.handle(came))) == 120
+    assert len(published(poller.handle(came))) == 120
     outcomes = poller.handle(poller.settle())
     assert len(outcomes) == 120
     assert {type(it) for it in outcomes} == {Duplicate}
@@ -122,7 +122,7 @@ def test_when_the_webhook_came_the_poll_adds_nothing(poller: Poller, shop: FakeW
     ) == [(0,)]
 
 
-def test_a_page_that_dies_between_its_reading_and_the_commit_is_asked_again(
+def test_a_page_that_dies_between_its_reading_and_the_commit_is_requested_again(
     poller: Poller, session: Session, shop: FakeWooCommerce
 ) -> None:
     shop.put(1, NOW - 60)
@@ -153,7 +153,7 @@ def test_a_tick_that_is_rolled_back_loses_no_callback(
     }
 
 
-def test_a_page_that_is_too_much_for_one_commit_is_said_in_parts_and_in_whole(
+def test_a_page_that_is_too_much_for_one_commit_is_published_in_parts_and_in_whole(
     poller: Poller, shop: FakeWooCommerce, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.ingest.poller.scheduler.TICK_BYTES_MAX", 20_000)
@@ -172,7 +172,7 @@ def test_a_page_that_is_too_much_for_one_commit_is_said_in_parts_and_in_whole(
     )  # a last part that is rolled back costs the page once more
 
 
-def test_what_was_said_of_a_page_does_not_count_for_the_page_of_another_process(
+def test_what_was_published_of_a_page_does_not_count_for_the_page_of_another_process(
     poller: Poller, session: Session, shop: FakeWooCommerce, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("services.ingest.poller.scheduler.TICK_BYTES_MAX", 20_000)
@@ -201,7 +201,7 @@ def test_what_was_said_of_a_page_does_not_count_for_the_page_of_another_process(
         ("404", "it answers 404"),
     ],
 )
-def test_a_vendor_that_fails_is_asked_again_later_and_nothing_is_lost(
+def test_a_vendor_that_fails_is_polled_again_later_and_nothing_is_lost(
     session: Session, shop: FakeWooCommerce, way: str, trouble: str
 ) -> None:
     shop.put(1, NOW - 60)
@@ -220,7 +220,7 @@ def test_a_vendor_that_fails_is_asked_again_later_and_nothing_is_lost(
 
 
 @pytest.mark.parametrize("wait", ["429 70", "503 70", "429 Fri,_20_Nov_2099_15:30:08_GMT"])
-def test_retry_after_is_respected_by_all_that_is_asked_of_a_source(
+def test_retry_after_is_respected_by_all_polls_of_a_source(
     poller: Poller, shop: FakeWooCommerce, wait: str
 ) -> None:
     shop.behave(wait)
@@ -234,7 +234,7 @@ def test_retry_after_is_respected_by_all_that_is_asked_of_a_source(
     assert not poller.workers.busy
 
 
-def test_a_source_that_is_away_is_left_alone_and_then_tried_once(
+def test_a_source_that_is_unavailable_opens_its_breaker_and_is_then_tried_once(
     session: Session, poller: Poller, shop: FakeWooCommerce
 ) -> None:
     shop.put(1, NOW - 60)
@@ -258,7 +258,7 @@ def test_a_source_that_is_away_is_left_alone_and_then_tried_once(
     ]
 
 
-def test_refused_credentials_rest_loudly_until_the_next_start(
+def test_refused_credentials_suspend_their_polls_visibly_until_the_next_start(
     session: Session, shop: FakeWooCommerce
 ) -> None:
     shop.put(1, NOW - 60)
@@ -275,7 +275,7 @@ def test_refused_credentials_rest_loudly_until_the_next_start(
     assert keys(Poller(session, [woo_shop(shop)]).settle()) == ["shop:1"]
 
 
-def test_a_disabled_webhook_is_noticed(poller: Poller, shop: FakeWooCommerce) -> None:
+def test_a_disabled_webhook_is_reported(poller: Poller, shop: FakeWooCommerce) -> None:
     poller.settle()
     assert poller.rows("select * from ingest.notices") == []
     shop.webhooks[0]["status"] = "disabled"
@@ -288,7 +288,7 @@ def test_a_disabled_webhook_is_noticed(poller: Poller, shop: FakeWooCommerce) ->
     assert metrics.value_of("stubline_ingest_poll_warnings", source="shop") == 1
 
 
-def test_a_shop_with_etags_is_told_what_is_known_and_says_that_nothing_changed(
+def test_a_shop_with_etags_gets_what_is_known_and_answers_that_nothing_changed(
     poller: Poller, shop: FakeWooCommerce
 ) -> None:
     shop.has_tags = True
@@ -305,7 +305,7 @@ def test_a_shop_with_etags_is_told_what_is_known_and_says_that_nothing_changed(
     assert keys(poller.poll_again()) == ["shop:1"]
 
 
-def test_undelivered_events_are_found_by_the_shop_that_they_speak_of(
+def test_undelivered_events_are_found_under_the_shop_of_their_orders(
     session: Session, payments: FakeStripe
 ) -> None:
     poller = Poller(session, [stripe_shop(payments)])
@@ -379,7 +379,7 @@ def test_orders_that_a_source_spoke_of_without_proof_are_read_there(
     assert metrics.value_of("stubline_ingest_reads_waiting", source="?") == 1
 
 
-def test_an_order_that_is_asked_for_while_it_is_read_is_read_again(
+def test_an_order_that_is_requested_while_it_is_read_is_read_again(
     session: Session, poller: Poller, shop: FakeWooCommerce
 ) -> None:
     poller.settle()
@@ -392,7 +392,7 @@ def test_an_order_that_is_asked_for_while_it_is_read_is_read_again(
     assert poller.rows("select asked, done from ingest.reads") == [(2, 2)]
 
 
-def test_an_order_that_its_source_does_not_have_is_given_up_after_some_tries(
+def test_an_order_that_its_source_does_not_have_is_reported_missing_after_some_tries(
     session: Session, poller: Poller
 ) -> None:
     request_read(session, "shop:404")

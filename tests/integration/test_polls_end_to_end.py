@@ -122,7 +122,7 @@ class Whole:
 
     def respond(self, number: int) -> None:
         """As the door publishes the shop's callback."""
-        told = record(
+        sent_record = record(
             json.dumps(self.shop.body(number)).encode(),
             order=str(number),
             reception_id=f"r-{number}",
@@ -130,7 +130,9 @@ class Whole:
         producer = Producer(
             {"bootstrap.servers": self.stack.bootstrap_servers, "partitioner": "murmur2_random"}
         )
-        producer.produce(told.topic, told.value, told.key, headers=list(told.headers))
+        producer.produce(
+            sent_record.topic, sent_record.value, sent_record.key, headers=list(sent_record.headers)
+        )
         assert producer.flush(20) == 0
 
 
@@ -146,7 +148,9 @@ def whole(tmp_path: Path) -> Iterator[Whole]:
         assert shop.faults == []
 
 
-def test_lost_webhooks_are_found_told_ones_add_nothing_and_a_death_loses_none(whole: Whole) -> None:
+def test_lost_webhooks_are_found_received_ones_add_nothing_and_a_death_loses_none(
+    whole: Whole,
+) -> None:
     shop, now = whole.shop, int(time.time())
     shop.add_webhook("shop")
     whole.start()

@@ -80,7 +80,7 @@ def test_what_a_vendor_calls_his_things_stops_no_poll_of_another(
         assert keys(poller) == ["other:2"]
 
 
-def test_an_answer_whose_taking_fails_is_asked_for_anew_and_blocks_no_other(
+def test_a_result_that_cannot_be_published_is_requested_again_and_blocks_no_other(
     poller: Poller, session: Session, shop: MalformedShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.put(1, NOW - 60)
@@ -91,7 +91,7 @@ def test_an_answer_whose_taking_fails_is_asked_for_anew_and_blocks_no_other(
     poller.tick()
     poller.await_results()
     with monkeypatch.context() as patched:
-        patched.setattr(poller.scheduler, "_say", fails)
+        patched.setattr(poller.scheduler, "_publish_page", fails)
         with pytest.raises(ValueError, match="nobody expects"):
             poller.tick()
     session.rollback()
@@ -110,7 +110,7 @@ def test_a_header_may_hold_any_bytes(poller: Poller, shop: MalformedShop, name: 
     assert poller.rows("select trouble from ingest.polls where failures > 0") == []
 
 
-def test_a_webhook_that_is_off_stays_told_of_while_the_shop_says_that_nothing_changed(
+def test_a_disabled_webhook_stays_reported_while_the_shop_answers_that_nothing_changed(
     poller: Poller, shop: MalformedShop
 ) -> None:
     shop.has_tags = True
@@ -131,7 +131,7 @@ def test_a_webhook_that_is_off_stays_told_of_while_the_shop_says_that_nothing_ch
     assert poller.rows("select warning from ingest.polls where what = 'webhook'") == [("",)]
 
 
-def test_an_order_that_is_too_large_is_told_of_without_its_card_data(
+def test_an_order_that_is_too_large_is_reported_without_its_card_data(
     poller: Poller, shop: MalformedShop
 ) -> None:
     shop.odd = {"meta_data": [CARD], **LARGE}
@@ -142,7 +142,7 @@ def test_an_order_that_is_too_large_is_told_of_without_its_card_data(
     assert b"4111111111111111" not in bytes(example)
 
 
-def test_a_page_that_is_too_much_at_once_is_asked_for_in_smaller_ones(
+def test_a_page_that_is_too_much_at_once_is_requested_in_smaller_ones(
     poller: Poller, shop: MalformedShop
 ) -> None:
     shop.odd = {"note": "z" * 400_000}
@@ -157,7 +157,7 @@ def test_a_page_that_is_too_much_at_once_is_asked_for_in_smaller_ones(
     assert set(keys(poller)) == {f"shop:{number}" for number in range(1, 61)}
 
 
-def test_retry_after_is_respected_when_an_earlier_order_of_the_same_asking_came(
+def test_retry_after_is_respected_when_an_earlier_order_of_the_same_request_came(
     poller: Poller, session: Session, shop: MalformedShop
 ) -> None:
     poller.settle()

@@ -41,8 +41,8 @@ def test_the_how_tos_producer_sends_what_ingest_reads(
 def test_the_how_tos_order_is_good() -> None:
     """What its reader copies first."""
     (order,) = re.findall(r"<<'END'\n(.*?)END\n", HOW_TO, re.DOTALL)
-    told = json.loads(order)
-    assert told["lines"][0]["quantity"] == 2
+    report = json.loads(order)
+    assert report["lines"][0]["quantity"] == 2
     answer = subprocess.run(
         [sys.executable, "-c", "from services.console.cli import main; main()", "check-event", "-"],
         input=order.encode(),

@@ -227,7 +227,7 @@ def endpoint(bootstrap_servers: str, tmp_path: Path) -> Iterator[TicketDoor]:
 
 
 @pytest.mark.feature("SF-189", "SF-196")
-def test_the_door_answers_before_anything_is_done_with_it(
+def test_the_endpoint_answers_before_anything_is_done_with_it(
     endpoint: TicketDoor, vendor: FakeTicketEvolution
 ) -> None:
     """Nobody is asked, and nothing of the form is judged: broken ones are answered too, and become
@@ -297,7 +297,9 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
     assert vendor.refusals == []
 
 
-def test_a_stranger_is_refused_and_the_word_stays_out_of_the_log(endpoint: TicketDoor) -> None:
+def test_an_unauthenticated_caller_is_refused_and_the_secret_word_stays_out_of_the_log(
+    endpoint: TicketDoor,
+) -> None:
     body = form(order())
     for tail in ("", "guessed", WORD.upper(), f"{WORD}/x", "%ff"):
         assert endpoint.post(body, tail).status_code == 401

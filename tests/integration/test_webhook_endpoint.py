@@ -82,7 +82,7 @@ def test_a_callback_is_kept_byte_for_byte_before_it_is_answered(
     assert len(headers["ce_time"]) == len("2026-11-20T15:30:00.000000Z")
 
 
-def test_what_the_door_keeps_the_worker_reads(endpoint: WebhookEndpointProcess) -> None:
+def test_what_the_endpoint_publishes_the_worker_reads(endpoint: WebhookEndpointProcess) -> None:
     assert endpoint.send(body(1)).status_code == 200
     assert endpoint.send(b'{"id":2}', topic="order.deleted").status_code == 200
     orders = {
@@ -103,17 +103,17 @@ def test_both_secrets_are_valid_while_one_is_replaced(
 
 
 @pytest.mark.parametrize(
-    "nonsense", [b"", b"{", b"\x00\xff", b"[" * 50_000, b'{"id":"x"}', b'{"id":727}']
+    "malformed", [b"", b"{", b"\x00\xff", b"[" * 50_000, b'{"id":"x"}', b'{"id":727}']
 )
-def test_a_signed_body_that_makes_no_sense_is_taken_and_becomes_a_dead_letter(
-    endpoint: WebhookEndpointProcess, nonsense: bytes
+def test_a_signed_body_that_is_malformed_is_accepted_and_becomes_a_dead_letter(
+    endpoint: WebhookEndpointProcess, malformed: bytes
 ) -> None:
-    assert endpoint.send(nonsense).status_code == 200
+    assert endpoint.send(malformed).status_code == 200
     (kept,) = endpoint.records()
-    assert kept.value == nonsense
+    assert kept.value == malformed
     with pytest.raises(CallbackUnreadable):
         SERVICE.parse(kept)
-    assert SERVICE.subject(kept) == (f"{endpoint.slug}:727" if nonsense == b'{"id":727}' else None)
+    assert SERVICE.subject(kept) == (f"{endpoint.slug}:727" if malformed == b'{"id":727}' else None)
 
 
 def test_a_ping_is_answered_with_200_exactly_and_keeps_nothing(
@@ -204,7 +204,7 @@ def test_no_secret_no_signature_and_no_body_reaches_the_log(
     ]
 
 
-def test_what_the_door_did_is_told(own_endpoint: WebhookEndpointProcess) -> None:
+def test_what_the_endpoint_did_is_in_its_metrics(own_endpoint: WebhookEndpointProcess) -> None:
     own_endpoint.send(body())
     own_endpoint.send(body(), secret="wrong")
     own_endpoint.until_metric(
@@ -213,9 +213,9 @@ def test_what_the_door_did_is_told(own_endpoint: WebhookEndpointProcess) -> None
     own_endpoint.until_metric(
         f'stubline_ingest_webhook_callbacks_total{{source="{own_endpoint.slug}",status="401"}} 1.0'
     )
-    told = own_endpoint.metrics()
-    assert 'stubline_ingest_webhook_sources{state="refused"} 1.0' in told
-    assert "stubline_ingest_webhook_acknowledgement_seconds_count 1.0" in told
+    metrics_text = own_endpoint.metrics()
+    assert 'stubline_ingest_webhook_sources{state="refused"} 1.0' in metrics_text
+    assert "stubline_ingest_webhook_acknowledgement_seconds_count 1.0" in metrics_text
     assert own_endpoint.client.get("/livez").status_code == 200
 
 
@@ -276,7 +276,7 @@ def nothing_is_lost(endpoint: WebhookEndpointProcess, storm: Storm) -> None:
 
 
 @pytest.mark.slow
-def test_a_broker_that_rests_is_told_as_503_and_nothing_that_was_taken_is_lost(
+def test_a_paused_broker_is_answered_as_503_and_nothing_that_was_accepted_is_lost(
     stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
     with WebhookEndpointProcess(
@@ -307,7 +307,7 @@ def test_a_broker_that_rests_is_told_as_503_and_nothing_that_was_taken_is_lost(
 
 
 @pytest.mark.slow
-def test_a_broker_that_dies_and_comes_back_loses_nothing_that_was_taken(
+def test_a_broker_that_dies_and_comes_back_loses_nothing_that_was_accepted(
     stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
     with WebhookEndpointProcess(
@@ -325,7 +325,7 @@ def test_a_broker_that_dies_and_comes_back_loses_nothing_that_was_taken(
 
 
 @pytest.mark.slow
-def test_a_door_that_starts_without_a_broker_says_so_and_opens_when_there_is_one(
+def test_an_endpoint_that_starts_without_a_broker_reports_it_and_serves_when_there_is_one(
     stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
     with WebhookEndpointProcess(bootstrap_servers, prefix, tmp_path) as endpoint:
@@ -353,7 +353,7 @@ def test_sigterm_answers_what_it_took_and_ends_cleanly(
     nothing_is_lost(own_endpoint, storm)
 
 
-def test_kill_9_loses_nothing_that_was_taken(own_endpoint: WebhookEndpointProcess) -> None:
+def test_kill_9_loses_nothing_that_was_accepted(own_endpoint: WebhookEndpointProcess) -> None:
     with Storm(own_endpoint) as storm:
         storm.until(100)
         own_endpoint.kill()
@@ -361,7 +361,7 @@ def test_kill_9_loses_nothing_that_was_taken(own_endpoint: WebhookEndpointProces
 
 
 @pytest.mark.slow
-def test_more_than_fits_is_told_to_come_again(
+def test_more_than_fits_is_answered_with_retry_after(
     stack: Stack, bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
     with WebhookEndpointProcess(
@@ -387,7 +387,7 @@ def test_more_than_fits_is_told_to_come_again(
         nothing_is_lost(endpoint, storm)
 
 
-def test_a_source_that_runs_wild_is_told_to_slow_down_and_strangers_use_up_nothing_of_its_rate(
+def test_a_flood_of_a_source_is_answered_with_429_and_unauthenticated_callers_use_up_nothing_of_its_rate(
     bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
     with WebhookEndpointProcess(

@@ -86,9 +86,11 @@ def closed(endpoint: WebhookEndpointProcess, outcome: str) -> float:
 
 def counted(endpoint: WebhookEndpointProcess, outcome: str) -> float:
     name = f'stubline_ingest_webhook_connections_closed_total{{outcome="{outcome}"}} '
-    told = endpoint.metrics()
+    logged_events = endpoint.metrics()
     return sum(
-        float(line.removeprefix(name)) for line in told.splitlines() if line.startswith(name)
+        float(line.removeprefix(name))
+        for line in logged_events.splitlines()
+        if line.startswith(name)
     )
 
 
@@ -104,7 +106,7 @@ def counted(endpoint: WebhookEndpointProcess, outcome: str) -> float:
     ],
     ids=["nothing", "headers", "blank", "blank-after", "second", "body-of-what-was-answered"],
 )
-def test_who_does_not_come_to_a_request_is_closed(
+def test_a_connection_that_sends_no_complete_headers_is_closed(
     endpoint: WebhookEndpointProcess, sent: bytes, drip: bytes
 ) -> None:
     with connected(endpoint, sent) as opened:
@@ -113,7 +115,7 @@ def test_who_does_not_come_to_a_request_is_closed(
     assert genuine(endpoint) == 200
 
 
-def test_who_was_answered_may_ask_again_for_longer(endpoint: WebhookEndpointProcess) -> None:
+def test_an_answered_connection_may_stay_idle_for_longer(endpoint: WebhookEndpointProcess) -> None:
     with connected(endpoint) as opened:
         for wait in (2.5, 0):
             opened.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -153,10 +155,10 @@ def files_max(endpoint: WebhookEndpointProcess, most: int) -> Iterator[None]:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
-def await_said(endpoint: WebhookEndpointProcess, event: str) -> None:
+def await_logged(endpoint: WebhookEndpointProcess, event: str) -> None:
     until = time.monotonic() + 60
-    while event not in (told := [it["event"] for it in endpoint.log_lines()]):
-        assert time.monotonic() < until, told
+    while event not in (logged_events := [it["event"] for it in endpoint.log_lines()]):
+        assert time.monotonic() < until, logged_events
         time.sleep(0.05)
 
 
@@ -165,15 +167,15 @@ def test_descriptors_bound_the_connections_and_lock_no_genuine_caller_out(
 ) -> None:
     """70 less what the process needs is fewer than the fixture lets in."""
     with files_max(endpoint, 70), many(endpoint, 200, HALF):
-        await_said(endpoint, "connections limited by open files")
+        await_logged(endpoint, "connections limited by open files")
         assert genuine(endpoint) == 200
 
 
-def test_descriptors_that_run_out_are_said_and_callers_are_taken_once_there_are_some(
+def test_descriptors_that_run_out_are_logged_and_callers_are_accepted_once_there_are_some(
     endpoint: WebhookEndpointProcess,
 ) -> None:
     with files_max(endpoint, 3):  # fewer than it has open: none is left, whoever connects or leaves
-        await_said(endpoint, "no file descriptors left")
+        await_logged(endpoint, "no file descriptors left")
     assert genuine(endpoint) == 200
 
 
@@ -227,7 +229,7 @@ def slow(endpoint: WebhookEndpointProcess) -> set[int]:
     return begun(endpoint, b"Content-Length: 100\r\n\r\n", leave=False)
 
 
-def gone(endpoint: WebhookEndpointProcess) -> set[int]:
+def closed_by_caller(endpoint: WebhookEndpointProcess) -> set[int]:
     return begun(endpoint, b"Content-Length: 100\r\n\r\n", leave=True)
 
 
@@ -238,22 +240,22 @@ def huge(endpoint: WebhookEndpointProcess) -> set[int]:
 
 
 @pytest.mark.parametrize(
-    ("flood", "told"),
+    ("flood", "logged_events"),
     [
         (pings, {200}),
         (forms, {415}),
         (unsigned, {401}),
         (slow, {408}),
-        (gone, set()),
+        (closed_by_caller, set()),
         (huge, {413}),
     ],
 )
-def test_strangers_use_up_nothing_of_a_sources_rate(
+def test_unauthenticated_callers_use_up_nothing_of_a_sources_rate(
     endpoint: WebhookEndpointProcess,
     flood: Callable[[WebhookEndpointProcess], set[int]],
-    told: set[int],
+    logged_events: set[int],
 ) -> None:
-    assert flood(endpoint) == told
+    assert flood(endpoint) == logged_events
     began = time.monotonic()
     assert [genuine(endpoint, number) for number in range(1, 11)] == [200] * 10
     codes = [genuine(endpoint, number) for number in range(11, 40)]
@@ -280,7 +282,7 @@ def test_a_body_that_is_sent_again_and_again_uses_up_nothing_of_what_is_new(
     assert [genuine(endpoint, number) for number in range(2, 10)] == [200] * 8
 
 
-def test_pings_that_run_wild_are_told_to_slow_down_and_genuine_callbacks_are_not(
+def test_a_flood_of_pings_is_answered_with_429_and_genuine_callbacks_are_not(
     endpoint: WebhookEndpointProcess,
 ) -> None:
     codes = [

@@ -67,7 +67,7 @@ def lets_in(endpoint: WebhookEndpointProcess, number: int) -> bool:
         return False
 
 
-def test_who_does_not_read_his_answers_is_closed_and_locks_no_genuine_caller_out(
+def test_a_connection_that_reads_no_responses_is_closed_and_locks_no_genuine_caller_out(
     bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
     bounds = {"webhook_headers_wait_ms": 500, "webhook_connections_max": 16}
@@ -82,7 +82,7 @@ def test_who_does_not_read_his_answers_is_closed_and_locks_no_genuine_caller_out
             assert time.monotonic() < until
 
 
-def test_who_leaves_before_his_answers_leaves_no_line_in_the_log(
+def test_a_caller_that_disconnects_before_its_response_leaves_no_line_in_the_log(
     endpoint: WebhookEndpointProcess,
 ) -> None:
     with unread(endpoint, 3):
@@ -122,7 +122,7 @@ def test_bodies_that_begin_and_do_not_end_lock_no_genuine_caller_out(
             assert large.recv(4_096).startswith(b"HTTP/1.1 503 ")
 
 
-def test_a_stranger_who_asks_for_the_metrics_too_makes_no_more_lines(
+def test_an_unauthenticated_caller_that_reads_the_metrics_too_makes_no_more_lines(
     endpoint: WebhookEndpointProcess,
 ) -> None:
     began = time.monotonic()

@@ -124,7 +124,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("kind", list(CASES))
-def test_what_nobody_signed_costs_little_more_memory_than_it_has_bytes(
+def test_an_unsigned_body_costs_little_more_memory_than_it_has_bytes(
     bootstrap_servers: str, prefix: str, tmp_path: Path, kind: str
 ) -> None:
     begin, rest, count = CASES[kind]
@@ -235,7 +235,7 @@ def test_a_signature_in_a_trailer_replaces_none_in_the_headers(
     assert endpoint.records() == []
 
 
-def test_a_body_in_chunks_of_one_byte_is_taken(endpoint: WebhookEndpointProcess) -> None:
+def test_a_body_in_chunks_of_one_byte_is_accepted(endpoint: WebhookEndpointProcess) -> None:
     body = b"".join(b"1;a=b\r\n%c\r\n" % byte for byte in BODY) + b"0\r\n\r\n"
     assert exchanged(endpoint, head(endpoint, *genuine(), CHUNKED) + b"\r\n" + body) == 200
     (kept,) = endpoint.records()
@@ -312,7 +312,7 @@ def test_an_upgrade_moves_no_boundary_between_requests(endpoint: WebhookEndpoint
     assert len(endpoint.records()) == 1
 
 
-def test_who_waits_for_100_is_told_to_go_on(endpoint: WebhookEndpointProcess) -> None:
+def test_a_caller_that_waits_for_100_gets_it(endpoint: WebhookEndpointProcess) -> None:
     with connected(endpoint) as opened:
         opened.sendall(
             head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY), b"Expect: 100-continue")
@@ -328,7 +328,7 @@ def test_who_waits_for_100_is_told_to_go_on(endpoint: WebhookEndpointProcess) ->
         assert status(opened) == 404
 
 
-def test_who_speaks_http_2_at_once_is_answered_in_http_1_and_closed(
+def test_a_caller_that_starts_with_http_2_is_answered_in_http_1_and_closed(
     endpoint: WebhookEndpointProcess,
 ) -> None:
     with connected(endpoint) as opened:

@@ -42,7 +42,7 @@ def shared(databases: Databases) -> Iterator[Stages]:
         yield found
 
 
-def told(
+def shop_record(
     status: str, minute: int = 0, order: int = 727, topic: str = "order.updated", **changes: Any
 ) -> Record:
     at = MINUTE.format(minute)
@@ -90,7 +90,7 @@ def test_a_gift_is_held_by_its_recipient_and_all_else_by_the_buyer(stages: Stage
     """Two entries for the buyer and one as a gift, of which only an address is told; the mail is
     the buyer's.
     """
-    (observed,) = observe(stages, told("completed"))
+    (observed,) = observe(stages, shop_record("completed"))
     assert observed.storefront is not None
     assert [it.recipient and it.recipient.email for it in observed.storefront.lines] == [
         None,
@@ -117,32 +117,34 @@ def test_a_gift_is_held_by_its_recipient_and_all_else_by_the_buyer(stages: Stage
 
 @pytest.mark.feature("SF-035", "SF-037")
 def test_a_recipient_who_is_named_later_holds_the_same_ticket(stages: Stages) -> None:
-    (first,) = through(stages, told("completed", line_items=[line(1)]))
+    (first,) = through(stages, shop_record("completed", line_items=[line(1)]))
     gift = line(1, ("recipient_name", "Bob"), ("recipient_email", "bob@example.org"))
-    (second,) = through(stages, told("completed", 1, line_items=[gift]))
+    (second,) = through(stages, shop_record("completed", 1, line_items=[gift]))
     (before,), (after,) = first.tickets, second.tickets
     assert (before.number, before.code) == (after.number, after.code)
     assert (before.holder.name, after.holder.name) == ("Ada Example", "Bob")
     assert (before.recipient_email, after.recipient_email) == (None, "bob@example.org")
     (nameless,) = through(
-        stages, told("completed", 2, line_items=[line(1, ("recipient_name", "Bob"))])
+        stages, shop_record("completed", 2, line_items=[line(1, ("recipient_name", "Bob"))])
     )
     assert [it.recipient_email for it in nameless.tickets] == [""]
-    (own,) = through(stages, told("completed", 3, line_items=[line(1)]))
+    (own,) = through(stages, shop_record("completed", 3, line_items=[line(1)]))
     assert [(it.holder.name, it.recipient_email) for it in own.tickets] == [("Ada Example", None)]
 
 
 def test_a_gift_of_a_buyer_without_a_name_is_printed_with_no_ones_name(stages: Stages) -> None:
     (event,) = through(
-        stages, told("completed", line_items=[line(1)], billing={"email": "ada@example.org"})
+        stages, shop_record("completed", line_items=[line(1)], billing={"email": "ada@example.org"})
     )
     assert documents.document(event, event.tickets).pages[0].holder == ""
 
 
 @pytest.mark.feature("SF-095")
-def test_lines_of_another_kind_get_no_ticket_and_say_why(shared: Stages) -> None:
+def test_lines_of_another_kind_get_no_ticket_and_have_a_reason(shared: Stages) -> None:
     shirt = line(2, quantity=3, product_id=11, sku="SHIRT")
-    (event,) = through(shared, told("completed", order=95, line_items=[line(1, quantity=2), shirt]))
+    (event,) = through(
+        shared, shop_record("completed", order=95, line_items=[line(1, quantity=2), shirt])
+    )
     assert [it.line_id for it in event.tickets] == ["1", "1"]
     assert [(it.line_id, it.quantity, it.reason) for it in event.unissued] == [
         ("2", 3, "no_campaign")
@@ -150,13 +152,13 @@ def test_lines_of_another_kind_get_no_ticket_and_say_why(shared: Stages) -> None
     assert [it["sku"] for it in read(shared.session, "shop:95")["waiting"]] == ["SHIRT"]
 
 
-def test_variations_without_skus_of_their_own_are_told_apart(stages: Stages) -> None:
+def test_variations_without_skus_of_their_own_are_distinguished(stages: Stages) -> None:
     """Both lines have their product's id and SKU; only the variation says which was bought."""
     child, adult = (
         line(at, product_id=11, sku="", variation_id=variation)
         for at, variation in ((1, 17), (2, 18))
     )
-    (event,) = through(stages, told("completed", line_items=[child, adult]))
+    (event,) = through(stages, shop_record("completed", line_items=[child, adult]))
     assert [(it.line_id, it.reason) for it in event.unissued] == [
         ("1", "no_campaign"),
         ("2", "no_campaign"),
@@ -181,7 +183,7 @@ def test_variations_without_skus_of_their_own_are_told_apart(stages: Stages) -> 
 def test_an_order_that_arrives_already_over_gets_no_ticket_also_when_an_older_telling_comes_late(
     shared: Stages, order: int, status: str
 ) -> None:
-    over, late = told(status, 5, order), told("completed", 2, order)
+    over, late = shop_record(status, 5, order), shop_record("completed", 2, order)
     events = through(shared, over, late, late)
     assert [it.tickets for it in events] == [()] * len(events)
     assert state_of(shared, order) == ("cancelled", [f"status {status}"])
@@ -191,14 +193,14 @@ def test_an_order_that_arrives_already_over_gets_no_ticket_also_when_an_older_te
 def test_a_body_with_nothing_but_an_id_cancels_every_ticket_each_time_the_order_is_trashed(
     stages: Stages,
 ) -> None:
-    through(stages, told("completed"))
+    through(stages, shop_record("completed"))
     numbers = stages.tickets()
     for minute in (10, 20):
         through(stages, trashed(minute))
         assert (stages.tickets(), stages.tickets(status="Cancelled")) == ([], numbers)
-        through(stages, told("completed", minute + 1))
+        through(stages, shop_record("completed", minute + 1))
         assert stages.tickets() == [], "an update never lifts a trash"
-        through(stages, told("completed", minute + 5, topic="order.restored"))
+        through(stages, shop_record("completed", minute + 5, topic="order.restored"))
         assert stages.tickets() == numbers
     through(stages, trashed(30))
     assert state_of(stages, 727) == ("cancelled", ["deleted"])
@@ -210,15 +212,17 @@ def test_an_order_in_a_status_that_nobody_named_is_kept_with_a_reason_until_the_
 ) -> None:
     with opened(database_url) as stages:
         stages.apply(raffle(skus=["RFL-SPRING"]))
-        through(stages, told("completely-new"))
+        through(stages, shop_record("completely-new"))
         assert state_of(stages, 727) == ("observed", ["waiting for status completed"])
     with opened(database_url, policies(ApprovalSettings(issue_when="completely-new"))) as stages:
-        through(stages, told("completely-new", 1))  # saved again in the shop
+        through(stages, shop_record("completely-new", 1))  # saved again in the shop
         assert (state_of(stages, 727)[0], len(stages.tickets())) == ("released", 3)
 
 
 def test_an_order_at_the_checkout_waits(shared: Stages) -> None:
-    through(shared, told("checkout-draft", order=40, topic="order.created", date_paid_gmt=None))
+    through(
+        shared, shop_record("checkout-draft", order=40, topic="order.created", date_paid_gmt=None)
+    )
     assert state_of(shared, 40)[0] == "observed"
 
 
@@ -231,7 +235,7 @@ def alike(stages: Stages, *, only_alike: bool = False) -> dict[str, list[str]]:
 
 
 def twin(order: int, minute: int = 0, status: str = "pending", **changes: Any) -> Record:
-    return told(status, minute, order, **{"date_paid_gmt": None, **changes})
+    return shop_record(status, minute, order, **{"date_paid_gmt": None, **changes})
 
 
 @pytest.mark.feature("SF-021")

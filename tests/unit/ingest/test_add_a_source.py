@@ -82,7 +82,7 @@ def test_it_stands_under_the_laws_of_every_source(vendor: Vendor) -> None:
     laws.test_no_source_is_without_its_laws()
     laws.test_who_knows_a_secret_is_let_in_and_nobody_else(vendor, sample)
     laws.test_a_body_that_was_touched_is_refused(vendor, sample)
-    laws.test_no_headers_make_the_door_stumble(vendor, sample)
+    laws.test_no_headers_make_the_endpoint_fail(vendor, sample)
     laws.test_a_sample_is_read_and_its_repeat_is_known(vendor, sample)
     laws.test_two_sources_of_a_kind_never_share_a_key(vendor, sample)
     for body in (b"", b"null", b"[]", b"{}", b'"x"', b"[" * 100_000, *wrong_in_one_place()):
@@ -90,8 +90,8 @@ def test_it_stands_under_the_laws_of_every_source(vendor: Vendor) -> None:
     for seed in range(10):
         laws.ends_whatever_is_sent(vendor, seed)
     http_laws.test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(vendor.kind)
-    http_laws.test_what_is_signed_is_never_refused_for_what_it_says(vendor.kind)
-    http_laws.test_a_stranger_is_refused_and_nothing_is_kept(vendor.kind)
+    http_laws.test_what_is_signed_is_never_refused_for_its_content(vendor.kind)
+    http_laws.test_an_unauthenticated_caller_is_refused_and_nothing_is_published(vendor.kind)
 
 
 def wrong_in_one_place() -> Iterator[bytes]:

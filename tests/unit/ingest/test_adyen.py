@@ -276,7 +276,7 @@ def test_refunds_in_part_are_movements_of_their_own() -> None:
     ]
 
 
-def test_a_movement_that_lacks_its_amount_is_taken_and_told() -> None:
+def test_a_movement_that_lacks_its_amount_is_accepted_and_reported() -> None:
     callback = read(item("chargeback", eventCode="CHARGEBACK", amount=None))
     assert only(callback).amount_minor is None
     assert [(movement.kind, movement.what) for movement in callback.drift] == [
@@ -392,7 +392,7 @@ def test_a_reference_that_names_no_order_leaves_the_payment(reference: str) -> N
     assert callback.payments == (f"shop/{PAYMENT}",)
 
 
-def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_buried_with_its_reason() -> (
+def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_a_dead_letter_with_its_reason() -> (
     None
 ):
     """Who has seen an item may send it in any company, with another date each time: no flood comes
@@ -506,7 +506,7 @@ def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
         {"success": "perhaps"},
     ],
 )
-def test_what_makes_no_sense_is_let_in_and_becomes_a_letter(changes: dict[str, Any]) -> None:
+def test_what_is_malformed_is_accepted_and_becomes_a_dead_letter(changes: dict[str, Any]) -> None:
     """A refusal would stop all that waits behind it at Adyen."""
     poison = sample(item(**changes))
     assert is_let_in(poison.body)

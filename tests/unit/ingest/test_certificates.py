@@ -56,7 +56,7 @@ def test_callbacks_that_wait_for_the_same_one_fetch_it_once() -> None:
     asyncio.run(run())
 
 
-def test_who_goes_away_takes_the_certificate_from_nobody() -> None:
+def test_a_caller_that_disconnects_takes_the_certificate_from_no_other() -> None:
     async def run() -> None:
         vendor = Vendor()
         vendor.gate.clear()
@@ -91,7 +91,7 @@ def test_a_flood_of_addresses_is_not_passed_on_and_keeps_nobody_waiting() -> Non
     asyncio.run(run())
 
 
-def test_in_the_long_run_few_addresses_are_asked() -> None:
+def test_in_the_long_run_few_addresses_are_fetched() -> None:
     async def run() -> None:
         vendor = Vendor(404)
         held = vendor.certificates()
@@ -104,7 +104,7 @@ def test_in_the_long_run_few_addresses_are_asked() -> None:
     asyncio.run(run())
 
 
-def test_few_callbacks_wait_and_the_others_are_told_at_once() -> None:
+def test_few_callbacks_wait_and_the_others_are_answered_at_once() -> None:
     async def run() -> None:
         vendor = Vendor()
         vendor.gate.clear()
@@ -121,7 +121,7 @@ def test_few_callbacks_wait_and_the_others_are_told_at_once() -> None:
     asyncio.run(run())
 
 
-def test_what_proven_good_is_never_given_up_for_what_did_not() -> None:
+def test_a_proven_certificate_is_never_evicted_for_an_unproven_one() -> None:
     async def run() -> None:
         vendor = Vendor()
         held = vendor.certificates()
@@ -151,7 +151,7 @@ def test_an_address_that_gave_nothing_is_left_alone_for_a_while() -> None:
     asyncio.run(run())
 
 
-def test_one_that_is_held_is_asked_for_again_after_an_hour_and_kept_when_that_fails() -> None:
+def test_a_cached_certificate_is_fetched_again_after_an_hour_and_kept_when_that_fails() -> None:
     async def run() -> None:
         vendor = Vendor()
         held = vendor.certificates()
@@ -227,7 +227,7 @@ def test_an_answer_without_end_is_cut_off_by_its_size_and_one_that_drips_by_its_
                 assert not await held.fetch(HOST + "A")
         assert read < 40
 
-    monkeypatch.setattr(certificates, "WAIT_S", 0.2)
+    monkeypatch.setattr(certificates, "FETCH_TIMEOUT_S", 0.2)
     asyncio.run(run())
 
 

@@ -70,7 +70,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_what_is_good_is_told_with_its_order_and_its_facts(name: str) -> None:
+def test_a_good_event_is_reported_with_its_order_and_its_facts(name: str) -> None:
     found = check(draft_from(GOOD[name], None), NOW)
     assert found.callback is not None
     assert found.callback.order_id == "shop:727"
@@ -106,7 +106,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_would_be_a_dead_letter_is_told_with_its_reason(name: str) -> None:
+def test_what_would_be_a_dead_letter_is_reported_with_its_reason(name: str) -> None:
     content, why = BAD[name]
     found = check(draft_from(content, None), NOW)
     assert found.callback is None
@@ -127,18 +127,18 @@ def test_what_would_be_a_dead_letter_is_told_with_its_reason(name: str) -> None:
         b"[" * 99_999,
     ],
 )
-def test_a_file_that_holds_nothing_to_be_sent_is_told_as_that(content: bytes) -> None:
+def test_a_file_that_holds_nothing_to_be_sent_is_reported_as_that(content: bytes) -> None:
     with pytest.raises(NotAnEventFileError):
         draft_from(content, None)
 
 
-def test_what_is_taken_and_hardly_meant_is_a_warning() -> None:
+def test_what_is_accepted_and_probably_a_mistake_is_a_warning() -> None:
     ahead = check(draft_from(written(native_order(modified_at="2027-01-01T00:00:00Z")), None), NOW)
     assert ahead.callback is not None
     assert ["ahead of this clock" in it for it in ahead.warnings] == [True]
     twice = json.loads(recorded())
     twice["headers"] += ["ce_id", "other"]
-    assert "ce_id stands twice" in check(draft_from(written(twice), None), NOW).warnings[0]
+    assert "ce_id is repeated" in check(draft_from(written(twice), None), NOW).warnings[0]
     assert check(draft_from(recorded(), None), NOW).warnings == ()
 
 
@@ -150,7 +150,7 @@ def test_what_is_taken_and_hardly_meant_is_a_warning() -> None:
         ({"paid_at": ""}, "unreadable-date: paid_at"),
     ],
 )
-def test_what_is_taken_without_an_amount_or_a_date_is_a_warning(
+def test_what_is_accepted_without_an_amount_or_a_date_is_a_warning(
     changes: dict[str, object], warning: str
 ) -> None:
     found = check(draft_from(written(native_order(**changes)), None), NOW)
@@ -176,7 +176,7 @@ def test_a_field_inside_that_nobody_reads_is_a_warning(
 
 
 @pytest.mark.parametrize("vendor", [pytest.param(it, id=kind) for kind, it in VENDORS.items()])
-def test_a_record_of_any_source_can_be_judged_again(vendor: Vendor) -> None:
+def test_a_record_of_any_source_can_be_checked_again(vendor: Vendor) -> None:
     """As `kcat -C -J` reads them from the topic."""
     for sample in vendor.samples.values():
         record = vendor.record(sample)
@@ -221,7 +221,7 @@ def test_whatever_the_file_holds_the_answer_is_that_of_the_worker(content: bytes
         assert not found.fault
 
 
-def test_the_command_tells_how_to_send_it_and_ends_with_1_for_a_dead_letter(
+def test_the_command_prints_how_to_send_it_and_ends_with_1_for_a_dead_letter(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "order.json"

@@ -66,7 +66,7 @@ def test_a_source_that_would_not_be_served_fails_the_check(
     assert cli.run(["sources", "check", "--file", str(file)]) == 0
 
 
-def test_a_gateway_of_a_shop_that_the_file_does_not_know_is_told_and_served(
+def test_a_gateway_of_a_source_that_the_file_does_not_have_is_reported_and_served(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = '[sources.paid]\nkind = "stripe"\nsecrets = ["env:SHOP_NEW"]\norders_of = "{}"\n'
@@ -84,7 +84,7 @@ def test_a_gateway_of_a_shop_that_the_file_does_not_know_is_told_and_served(
 @pytest.mark.parametrize(
     "text", ["[sources", "[sources.x]\nkind = 'shopify'\nsecrets = ['env:X']\n"]
 )
-def test_a_file_with_which_the_door_would_not_start_is_told_as_configuration(
+def test_a_file_with_which_the_endpoint_would_not_start_is_reported_as_configuration(
     text: str, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file.write_text(text, "utf-8")

@@ -143,7 +143,7 @@ def test_a_sender_whose_signed_time_is_far_off_either_way_is_refused(
 
 
 @every_sample
-def test_no_headers_make_the_door_stumble(vendor: Vendor, sample: Sample) -> None:
+def test_no_headers_make_the_endpoint_fail(vendor: Vendor, sample: Sample) -> None:
     request = vendor.request(sample)
     for name in request.headers:
         for text in (b"", b"\xff\xfe", b"=", b",,=", b"a" * 5_000, b"t=1,v1=\x00", b"9" * 400):
@@ -182,7 +182,7 @@ def test_two_sources_of_a_kind_never_share_a_key(vendor: Vendor, sample: Sample)
 
 
 @every_sample
-def test_card_data_never_leaves_the_door(vendor: Vendor, sample: Sample) -> None:
+def test_card_data_never_leaves_the_endpoint(vendor: Vendor, sample: Sample) -> None:
     cleaned = vendor.source.without_cards(sample.body)
     assert not [it for it in vendor.card_data if it in cleaned]
     whole, part = (ends(vendor, sample._replace(body=body)) for body in (sample.body, cleaned))

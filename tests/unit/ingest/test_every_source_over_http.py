@@ -117,7 +117,7 @@ def test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(kin
 
 
 @every_kind
-def test_what_is_signed_is_never_refused_for_what_it_says(kind: str) -> None:
+def test_what_is_signed_is_never_refused_for_its_content(kind: str) -> None:
     """Vendors stop asking, or hold everything else up, when they are refused. The worker buries it,
     with a reason.
     """
@@ -131,7 +131,7 @@ def test_what_is_signed_is_never_refused_for_what_it_says(kind: str) -> None:
 
 
 @every_kind
-def test_a_stranger_is_refused_and_nothing_is_kept(kind: str) -> None:
+def test_an_unauthenticated_caller_is_refused_and_nothing_is_published(kind: str) -> None:
     vendor = VENDORS[kind]
     sample = next(iter(vendor.samples.values()))
     if vendor.seal is not None:
@@ -146,7 +146,7 @@ def test_a_stranger_is_refused_and_nothing_is_kept(kind: str) -> None:
 @every_kind
 @settings(max_examples=ROUNDS)
 @given(seed=st.integers(0, 2**32))
-def test_whatever_is_signed_is_kept_with_all_that_it_says(kind: str, seed: int) -> None:
+def test_whatever_is_signed_is_published_with_all_its_content(kind: str, seed: int) -> None:
     """10,000 mutated bodies a source, signed as the vendor would: never a 500, never a lost byte,
     always a stated reason.
     """
@@ -234,24 +234,24 @@ def is_kept(vendor: Vendor, body: bytes, taken: Taken) -> None:
         expected = list(items.values())
     else:
         (kept,) = kept
-    says_the_same(expected, kept, is_emptied=bool(vendor.card_data))
+    has_the_same_content(expected, kept, is_emptied=bool(vendor.card_data))
 
 
-def says_the_same(expected: object, kept: object, *, is_emptied: bool) -> None:
+def has_the_same_content(expected: object, kept: object, *, is_emptied: bool) -> None:
     if is_emptied and kept in ("", None, {}, 0):
         return
     if isinstance(expected, dict) and isinstance(kept, dict):
         assert expected.keys() == kept.keys()
         for name in expected:
-            says_the_same(expected[name], kept[name], is_emptied=is_emptied)
+            has_the_same_content(expected[name], kept[name], is_emptied=is_emptied)
     elif isinstance(expected, list) and isinstance(kept, list):
         for one, other in zip(expected, kept, strict=True):
-            says_the_same(one, other, is_emptied=is_emptied)
+            has_the_same_content(one, other, is_emptied=is_emptied)
     else:
         assert expected == kept
 
 
-def test_adyen_is_never_refused_for_what_an_item_says() -> None:
+def test_adyen_is_never_refused_for_the_content_of_an_item() -> None:
     for poison in (
         item(eventDate="yesterday"),
         item(success="perhaps"),
@@ -313,7 +313,7 @@ def test_half_a_character_in_adyens_order_reference_costs_no_payment_either() ->
         "beyond all numbers",
     ],
 )
-def test_adyen_is_never_refused_for_the_letters_of_a_field_that_it_does_not_sign(
+def test_adyen_is_never_refused_for_the_characters_of_a_field_that_it_does_not_sign(
     reason: bytes,
 ) -> None:
     """The queue of all payments waits behind what is refused."""

@@ -20,7 +20,7 @@ LONG = 22_345_678_901_234_567_890  # beyond 64 bits
 
 
 @pytest.mark.parametrize("number", [LONG, -LONG, 2**63, 2**64 - 1, 10**30, 1.5])
-def test_a_number_is_the_same_when_it_is_written_anew(number: float) -> None:
+def test_a_number_is_the_same_when_it_is_written_again(number: float) -> None:
     assert json.loads(exact_json.dumps(exact_json.loads(b'{"a": %b}' % str(number).encode()))) == {
         "a": number
     }
@@ -29,7 +29,7 @@ def test_a_number_is_the_same_when_it_is_written_anew(number: float) -> None:
 @pytest.mark.parametrize(
     "text", [b"NaN", b'{"a":Infinity}', b"1e999 9999999999999999999", b"[" * 100_000]
 )
-def test_what_is_no_json_is_told_by_the_errors_that_are_named(text: bytes) -> None:
+def test_what_is_no_json_raises_the_errors_that_are_named(text: bytes) -> None:
     with pytest.raises((ValueError, RecursionError)):
         exact_json.dumps(exact_json.loads(text))
 

@@ -110,7 +110,7 @@ WOO, OWN = woo_order(), native_order()
     st.sampled_from(["sku", "name", "product_id"]),
     st.text(st.sampled_from("aR é\t\u00a0\u200d"), max_size=12),
 )
-def test_an_order_and_its_escaped_twin_say_the_same(field: str, value: str) -> None:
+def test_an_order_and_its_escaped_twin_have_the_same_content(field: str, value: str) -> None:
     """Whatever else stands in a body: an accent in a name never decides how a product is spelt."""
     line = {**OWN["lines"][0], field: value}
     for order in ({**OWN, "lines": [line]}, {**OWN, "lines": [line], "number": value}):

@@ -171,7 +171,7 @@ def test_any_interleaving_repetition_and_partitioning_of_a_history_gives_the_sam
 
 
 @given(two_tellings())
-def test_an_order_knows_what_was_told_of_the_payments_that_it_names_and_nothing_else(
+def test_an_order_knows_what_was_reported_of_the_payments_that_it_names_and_nothing_else(
     tellings: tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]],
 ) -> None:
     """Said again in one sentence, without the machinery."""
@@ -191,7 +191,7 @@ def test_an_order_knows_what_was_told_of_the_payments_that_it_names_and_nothing_
 
 
 @given(two_tellings())
-def test_what_was_told_before_changes_nothing(
+def test_what_was_reported_before_changes_nothing(
     tellings: tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]],
 ) -> None:
     once, _ = worked(tellings[1])
@@ -240,7 +240,7 @@ def test_a_word_that_a_shop_writes_into_every_order_joins_no_more_than_a_few() -
     assert len(state.payments["shop/manual"].orders) == ORDERS_MAX
 
 
-def test_a_gateway_that_tells_too_much_of_a_payment_costs_no_order() -> None:
+def test_a_gateway_that_reports_too_much_of_a_payment_costs_no_order() -> None:
     shop = from_shop("shop:1", payments=["shop/pi_1"])
     flood = [from_gateway(movement(f"re_{n}"), ["shop/pi_1"]) for n in range(PAYMENT_FACTS_MAX + 5)]
     _, outcomes = worked([[shop], flood, [from_shop("shop:1", "refunded", 9)]])

@@ -44,7 +44,7 @@ def least_s(work: Callable[[], object]) -> float:
 
 @pytest.mark.parametrize("kind", sorted(VENDORS))
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_the_door_takes_a_bodys_time_by_its_length(kind: str, pattern: bytes) -> None:
+def test_the_endpoint_takes_time_in_proportion_to_a_bodys_length(kind: str, pattern: bytes) -> None:
     vendor = VENDORS[kind]
     source, request = vendor.source, vendor.request(next(iter(vendor.samples.values())))
     for wrap in (b"%b", b'{"meta_data":["%b"]}'):

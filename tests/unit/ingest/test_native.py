@@ -39,7 +39,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "publish-orders
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="the page's lines sign with openssl")
-def test_the_lines_that_sign_for_the_door_are_let_in(tmp_path: Path) -> None:
+def test_the_lines_that_sign_for_the_endpoint_are_accepted(tmp_path: Path) -> None:
     """As they stand, but for curl, whose arguments are what is judged."""
     (lines,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     order = json.dumps(

@@ -24,7 +24,7 @@ STRANGE: dict[str, dict[str, object]] = {
 
 
 @pytest.mark.parametrize("more", STRANGE.values(), ids=STRANGE)
-def test_card_data_that_a_storefront_sends_all_the_same_stands_in_no_letter(
+def test_card_data_that_a_storefront_sends_all_the_same_is_in_no_dead_letter(
     more: dict[str, object],
 ) -> None:
     """Beside the order, where it makes a dead letter of it, and within its parts, where it is

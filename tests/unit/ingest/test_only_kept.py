@@ -120,7 +120,7 @@ def test_more_digits_than_the_currency_has_cost_no_order_and_are_never_rounded(
         (2, "EUR", "15.00", 1_500, None),
     ],
 )
-def test_a_shop_that_counts_otherwise_is_counted_as_its_settings_say(
+def test_a_shop_that_counts_otherwise_is_counted_by_its_settings(
     decimals: int, currency: str, total: str, minor: int, shown: int | None
 ) -> None:
     items = [{**it, "total": total} for it in woo_order()["line_items"]]
@@ -168,7 +168,7 @@ def test_an_amount_beyond_all_money_is_kept_as_a_text(changes: dict[str, Any]) -
     assert {it.kind for it in callback.drift} == {"unreadable-amount"}
 
 
-def test_the_sources_file_says_how_many_decimals_a_shop_uses_and_its_records_carry_it() -> None:
+def test_the_sources_file_has_the_decimals_of_a_shop_and_its_records_carry_them() -> None:
     shop = SourceConfig("shop", WEBHOOK_SOURCES["woocommerce"], (), decimals=2)
     (made,) = records(shop, "order.updated", json.dumps(woo_order(currency="JPY")).encode())
     output = made.encode(time=AT)
@@ -263,7 +263,7 @@ def test_card_data_goes_out_of_lists_with_gaps_too() -> None:
 
 
 @pytest.mark.parametrize("value", ["x", 7, True, {"a": 1}])
-def test_what_is_neither_a_list_nor_one_with_gaps_is_noticed(value: object) -> None:
+def test_what_is_neither_a_list_nor_one_with_gaps_is_reported(value: object) -> None:
     items = [{**it, "meta_data": value} for it in woo_order()["line_items"]]
     callback = read(meta_data=value, line_items=items, refunds=value)
     assert {it.what for it in callback.drift if it.kind == "unreadable-list"} == {

@@ -109,14 +109,14 @@ def test_a_time_in_the_future_or_beyond_all_repeats_is_refused(age: float) -> No
         b"",
     ],
 )
-def test_an_address_that_is_not_paypals_own_is_never_asked(url: bytes) -> None:
+def test_an_address_that_is_not_paypals_own_is_never_fetched(url: bytes) -> None:
     assert not paypal.verify(request(cert_url=url)._replace(certificates={}))
 
 
 @pytest.mark.parametrize(
     "host", ["paypal.com", "api.paypal.com", "api.sandbox.paypal.com", "api.paypal.com:443"]
 )
-def test_an_unknown_certificate_at_paypal_is_asked_for(host: str) -> None:
+def test_an_unknown_certificate_at_paypal_is_fetched(host: str) -> None:
     url = f"https://{host}/v1/notifications/certs/CERT-1"
     with pytest.raises(CertificateNeededError) as needed:
         paypal.verify(request(cert_url=url.encode()))
@@ -138,11 +138,11 @@ def test_an_unknown_certificate_at_paypal_is_asked_for(host: str) -> None:
         {"transmission_time": b"2026-13-40T99:99:99Z"},
     ],
 )
-def test_what_cannot_be_genuine_asks_for_no_certificate(headers: dict[str, bytes]) -> None:
+def test_what_cannot_be_genuine_needs_no_certificate(headers: dict[str, bytes]) -> None:
     assert not paypal.verify(request(**headers)._replace(certificates={}))
 
 
-def test_without_a_webhook_id_nobody_is_let_in_and_nothing_is_asked() -> None:
+def test_without_a_webhook_id_nothing_is_accepted_and_nothing_is_fetched() -> None:
     assert not paypal.verify(request()._replace(secrets=(), certificates={}))
 
 
@@ -173,7 +173,7 @@ WEAK_KEY = rsa.generate_private_key(65_537, 1_024)  # noqa: S505 - refused becau
         pytest.param(b"", id="of no bytes"),
     ],
 )
-def test_a_certificate_that_is_not_good_is_asked_for_again_and_believed_by_nobody(
+def test_a_certificate_that_does_not_verify_is_fetched_again_and_never_trusted(
     pem: bytes,
 ) -> None:
     with pytest.raises(CertificateNeededError):
@@ -198,7 +198,7 @@ def test_a_good_certificate_of_another_key_is_no_proof() -> None:
     assert not paypal.verify(request(ROOT.sign(OTHER_KEY)))
 
 
-def test_a_certificate_ends_to_the_second_though_it_was_judged_before() -> None:
+def test_a_certificate_ends_to_the_second_though_it_was_checked_before() -> None:
     at = NOW - NOW % certificates.RECHECK_S + 100
     pem = ROOT.sign(KEY, end=AT.fromtimestamp(at + 10, tz=AT.tzinfo))
     for seconds, is_good in ((0, True), (10, True), (11, False)):
@@ -206,7 +206,7 @@ def test_a_certificate_ends_to_the_second_though_it_was_judged_before() -> None:
         assert (found is not None) is is_good
 
 
-def test_a_certificate_is_judged_once_an_hour() -> None:
+def test_a_certificate_is_checked_once_an_hour() -> None:
     certificates._checked.cache_clear()
     for _ in range(5):
         assert paypal.verify(request())
@@ -216,7 +216,7 @@ def test_a_certificate_is_judged_once_an_hour() -> None:
 # The settings block.
 
 
-def test_the_roots_of_the_settings_block_are_read_when_the_door_opens(tmp_path: Path) -> None:
+def test_the_roots_of_the_settings_block_are_read_when_the_endpoint_starts(tmp_path: Path) -> None:
     (tmp_path / "roots.pem").write_bytes(ROOT.pem)
     block = '[sources.paypal]\nkind = "paypal"\nsecrets = ["env:ID"]\norders_of = "shop"\n'
     path = tmp_path / "sources.toml"
@@ -260,7 +260,7 @@ def test_the_roots_of_the_settings_block_are_read_when_the_door_opens(tmp_path: 
         (event(CAPTURE, amount={"currency_code": "KWD", "value": "1.5"}), "capture", "done", 1500),
     ],
 )
-def test_an_event_says_how_much_money_moved(
+def test_an_event_has_the_amount_that_moved(
     body: bytes, kind: str, state: str, amount: int | None
 ) -> None:
     movement = movements(body)
@@ -277,7 +277,7 @@ def test_an_event_says_how_much_money_moved(
     [event(CAPTURE, amount=None), event(REFUND, amount=None), event(DISPUTE, dispute_amount=None)],
     ids=["capture", "refund", "dispute"],
 )
-def test_a_movement_that_lacks_its_amount_is_taken_and_told(body: bytes) -> None:
+def test_a_movement_that_lacks_its_amount_is_accepted_and_reported(body: bytes) -> None:
     assert movements(body).amount_minor is None
     what = f"amount of '{json.loads(body)['event_type']}'"
     assert [(it.kind, it.what) for it in parsed(body).drift] == [("missing-field", what)]
@@ -317,7 +317,7 @@ def test_an_update_behind_the_resolution_does_not_open_a_dispute_again() -> None
     )
 
 
-def test_all_that_is_told_of_one_payment_names_it_alike() -> None:
+def test_all_that_is_reported_of_one_payment_names_it_alike() -> None:
     names = [set(parsed(body).payments) for body in (CAPTURE, REFUND, DISPUTE)]
     assert set.intersection(*names) == {"shop/42311647XV020574X"}
     assert {movements(body).payment for body in (CAPTURE, REFUND, DISPUTE)} == {"42311647XV020574X"}
@@ -363,7 +363,7 @@ def test_the_order_is_what_the_shop_gave_paypal_to_keep(
         (event(CAPTURE, custom_id=None, invoice_id=None), None),
     ],
 )
-def test_the_door_reads_the_same_order_from_the_bytes(body: bytes, found: str | None) -> None:
+def test_the_endpoint_reads_the_same_order_from_the_bytes(body: bytes, found: str | None) -> None:
     assert paypal.orders(body) == (found,)
     order = parsed(body).order_id
     assert order == (f"shop:{found}" if found else None)
@@ -451,6 +451,6 @@ def test_the_card_goes_and_its_brand_and_everybody_elses_name_stay() -> None:
         b'"last4":9',
     ],
 )
-def test_no_body_keeps_the_door_busy(body: bytes) -> None:
+def test_no_body_keeps_the_endpoint_busy(body: bytes) -> None:
     cleaned = paypal.without_cards(body * (200_000 // len(body)))
     assert cleaned

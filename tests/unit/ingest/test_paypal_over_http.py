@@ -119,7 +119,7 @@ def test_the_certificate_is_fetched_once_and_cards_stay_outside(played: Played) 
     asyncio.run(run())
 
 
-def test_a_strangers_signature_is_refused_whatever_certificate_it_names(played: Played) -> None:
+def test_a_forged_signature_is_refused_whatever_certificate_it_names(played: Played) -> None:
     async def run() -> None:
         handler = played.handler()
         assert (await send(handler, secret="0EH40505U7160970P"))[0] == 401
@@ -134,7 +134,9 @@ def test_a_strangers_signature_is_refused_whatever_certificate_it_names(played: 
     asyncio.run(run())
 
 
-def test_when_the_certificate_cannot_be_had_paypal_is_told_to_come_again(played: Played) -> None:
+def test_when_the_certificate_is_unavailable_paypal_is_answered_with_retry_after(
+    played: Played,
+) -> None:
     async def run() -> None:
         played.status = 503
         status, body = await send(played.handler())
@@ -153,7 +155,7 @@ def test_a_slow_host_is_not_counted_as_a_slow_body(played: Played) -> None:
     asyncio.run(run())
 
 
-def test_strangers_who_name_certificates_use_up_nothing_of_paypals_rate_and_keep_nobody_waiting(
+def test_unauthenticated_callers_that_name_certificates_use_up_nothing_of_paypals_rate_and_delay_nobody(
     played: Played,
 ) -> None:
     async def run() -> None:

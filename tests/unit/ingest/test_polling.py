@@ -54,7 +54,7 @@ def test_a_source_that_fails_in_a_row_is_left_alone_longer_and_longer() -> None:
     assert rests[-1] == BACKOFF_MAX_S
 
 
-def test_each_trouble_rests_what_it_must() -> None:
+def test_each_problem_delays_what_it_must() -> None:
     denied = after_failure(PollProblem.DENIED, 0, 2)
     assert (denied.poll_s, denied.source_s, denied.source_failures, denied.is_suspended) == (
         DENIED_RETRY_S,
@@ -109,7 +109,7 @@ def test_whatever_stands_in_retry_after_is_a_bounded_wait_or_none(text: str) -> 
     assert found is None or 0 <= found <= RETRY_AFTER_MAX_S
 
 
-def test_each_source_is_asked_one_thing_and_reads_take_turns_with_polls() -> None:
+def test_each_source_has_one_request_and_reads_alternate_with_polls() -> None:
     due = [("shop", 1), ("shop", 2), ("tevo", 3)]
     assert choose_requests(due, ["tevo", "other"], [], []) == [
         ("other", None),
@@ -151,7 +151,7 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
         (KeyError("never-told"), PollProblem.MALFORMED, None),
     ],
 )
-def test_why_there_is_no_answer_is_told_without_what_was_sent_or_answered(
+def test_a_failure_is_reported_without_what_was_sent_or_answered(
     error: Exception, trouble: PollProblem, wait_s: float | None
 ) -> None:
     found = failure_of(error, NOW)

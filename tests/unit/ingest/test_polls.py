@@ -48,7 +48,7 @@ def walk(
     raise AssertionError("it never ends")
 
 
-def told(found: list[FoundObject]) -> set[tuple[str, int | None]]:
+def published(found: list[FoundObject]) -> set[tuple[str, int | None]]:
     return {(it.external_id or "", modified(json.loads(it.body))) for it in found}
 
 
@@ -84,7 +84,7 @@ def test_every_order_is_found_whatever_changes_while_pages_are_turned(
 
     found, cursor = walk(read, "", change)
     again, cursor = walk(read, cursor)
-    assert told(found + again) >= {
+    assert published(found + again) >= {
         (str(number), changed) for number, (changed, _) in shop.orders.items()
     }
     assert walk(read, cursor)[0] == []
@@ -109,7 +109,7 @@ def test_a_second_with_more_orders_than_a_page_ends_and_leaves_none_out() -> Non
         str(number) for number in range(1, 351)
     }  # by the way back
     more, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 90.0), cursor)
-    assert told(found + more) >= {
+    assert published(found + more) >= {
         (str(number), changed) for number, (changed, _) in shop.orders.items()
     }
     assert len(shop.requests) <= 24
@@ -129,7 +129,7 @@ def test_a_page_from_which_the_shop_leaves_orders_out_is_not_its_last(
     assert {int(it.external_id or 0) for it in found} == shop.orders.keys() - unreadable
 
 
-def test_what_many_orders_and_events_said_within_minutes_is_not_told_again_every_time() -> None:
+def test_what_was_published_within_minutes_is_not_published_again_every_time() -> None:
     """In the night after a rush nothing comes that would move the overlap on."""
     shop, payments = FakeWooCommerce(), FakeStripe()
     payments.add_endpoint("payments")
@@ -180,7 +180,7 @@ def test_an_order_that_shows_up_late_is_found_all_the_same() -> None:
     assert [json.loads(it.body)["status"] for it in more] == ["refunded"]
 
 
-def test_the_first_asking_goes_back_a_few_days_and_trash_is_asked_for_by_itself() -> None:
+def test_the_first_poll_goes_back_a_few_days_and_trash_is_polled_by_itself() -> None:
     shop = FakeWooCommerce()
     client = shop.client()
     shop.put(1, BEGIN - 86_400)
@@ -267,7 +267,7 @@ def test_events_of_the_time_in_which_no_endpoint_was_on_are_found(
     assert vendor.faults == []
 
 
-def test_a_walk_over_all_events_says_only_what_an_order_needs() -> None:
+def test_a_walk_over_all_events_publishes_only_what_an_order_needs() -> None:
     vendor = FakeStripe()
     client = vendor.client()
     needed = vendor.put(BEGIN)
@@ -319,7 +319,7 @@ def test_what_is_found_nothing_of_is_not_walked_over_for_a_month() -> None:
         (["paused"], "the webhook 1 is disabled"),
     ],
 )
-def test_a_webhook_that_was_switched_off_is_told(states: list[str], says: str) -> None:
+def test_a_webhook_that_was_disabled_is_reported(states: list[str], says: str) -> None:
     shop, payments = FakeWooCommerce(), FakeStripe()
     shop.add_webhook("another")
     shop.add_webhook("shop", "disabled", "customer.updated")  # not of ours
@@ -335,7 +335,7 @@ def test_a_webhook_that_was_switched_off_is_told(states: list[str], says: str) -
 
 
 @pytest.mark.parametrize("document", [None, {}, [1], [[{"id": 1}], None], "x"])
-def test_an_answer_that_makes_no_sense_moves_no_cursor(document: object) -> None:
+def test_a_malformed_response_moves_no_cursor(document: object) -> None:
     client = httpx.Client(
         transport=httpx.MockTransport(lambda _request: httpx.Response(200, json=document))
     )
@@ -371,7 +371,7 @@ ODD: list[Any] = [
 
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("size", [2, 5, 100])
-def test_one_odd_order_costs_none_of_the_others(odd: dict[str, Any], size: int) -> None:
+def test_one_malformed_order_costs_none_of_the_others(odd: dict[str, Any], size: int) -> None:
     class Shop(FakeWooCommerce):
         def body(self, number: int) -> dict[str, Any]:
             return super().body(number) | (odd if number == 3 else {})
@@ -397,7 +397,7 @@ def test_one_odd_order_costs_none_of_the_others(odd: dict[str, Any], size: int) 
 
 
 @pytest.mark.parametrize("odd", [{"id": None}, {"created": None}, {"data": "\udfff"}])
-def test_one_odd_event_costs_none_of_the_others(odd: dict[str, Any]) -> None:
+def test_one_malformed_event_costs_none_of_the_others(odd: dict[str, Any]) -> None:
     class Payments(FakeStripe):
         def answer(self, request: SentRequest) -> FakeResponse:
             response = super().answer(request)
@@ -414,7 +414,7 @@ def test_one_odd_event_costs_none_of_the_others(odd: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("odd", [None, {"id": None}, {"id": "\0", "url": None}])
-def test_one_odd_webhook_hides_no_other_and_stops_no_walk(odd: Any) -> None:
+def test_one_malformed_webhook_hides_no_other_and_stops_no_walk(odd: Any) -> None:
     shop, payments = FakeWooCommerce(), FakeStripe()
     shop.add_webhook("shop", "disabled")
     payments.add_endpoint("payments", "disabled")
@@ -451,7 +451,7 @@ def test_an_answer_that_drips_ends_in_time_be_it_in_its_headers() -> None:
 
 
 @pytest.mark.parametrize("kind", [FakeWooCommerce, FakeStripe])
-def test_the_fakes_tell_of_what_no_vendor_would_take(kind: type[FakeVendor]) -> None:
+def test_the_fakes_report_what_no_vendor_would_accept(kind: type[FakeVendor]) -> None:
     with kind() as vendor:
         good = {"Accept": "application/json", "Authorization": "Bearer no"}
         httpx.get(f"{vendor.url}/v1/events", headers=good)

@@ -22,12 +22,12 @@ def test_never_more_than_the_burst_and_the_rate_over_any_time(
 
 
 @given(floats(1, 50))
-def test_who_keeps_to_the_rate_is_never_told_to_slow_down(rate: float) -> None:
+def test_a_source_within_its_rate_is_never_refused(rate: float) -> None:
     pace = TokenBucket(rate)
     assert all(pace.take(number / rate * 1.000001) for number in range(500))
 
 
-def test_asking_for_room_uses_up_nothing() -> None:
+def test_checking_for_room_uses_up_nothing() -> None:
     pace = TokenBucket(1)
     assert all(pace.has_room(0.0) for _ in range(100))
     assert [pace.take(0.0) for _ in range(3)] == [True, True, False]
@@ -38,7 +38,7 @@ def test_a_clock_that_stands_still_or_falls_back_gives_nothing() -> None:
     assert [pace.take(now) for now in (5.0, 5.0, 4.0, 5.0)] == [True, True, False, False]
 
 
-def test_who_sends_again_what_he_has_seen_uses_up_nothing_of_what_is_new() -> None:
+def test_repeats_use_up_nothing_of_the_rate_for_new_callbacks() -> None:
     limits = SourceRateLimits(5)
     limits.remember(b"seen")
     assert [limits.take(0.0, b"seen") for _ in range(50)].count(True) == 10
@@ -47,7 +47,7 @@ def test_who_sends_again_what_he_has_seen_uses_up_nothing_of_what_is_new() -> No
     assert not limits.has_room(0.0)
 
 
-def test_repeats_are_taken_as_fast_as_what_is_new() -> None:
+def test_repeats_are_accepted_as_fast_as_what_is_new() -> None:
     limits = SourceRateLimits(5)
     for number in range(1, 500):
         assert limits.take(number / 5, b"%d" % number)

@@ -111,7 +111,7 @@ def names(listed: list[dict[str, Any]], version: str) -> dict[str, Any]:
     is_release_reported=st.booleans(),
     rng=st.randoms(use_true_random=False),
 )
-def test_what_came_back_is_one_amount_whether_names_or_sums_are_told(
+def test_what_came_back_is_one_amount_whether_names_or_totals_are_reported(
     refunds: list[Refund], version: str, let_go: int, is_release_reported: bool, rng: Any
 ) -> None:
     let_go = 0 if version == NOW else let_go
@@ -147,9 +147,9 @@ def test_a_sum_is_not_counted_beside_the_refunds_that_make_it() -> None:
 @pytest.mark.parametrize("version", [NAMING, SUMMING])
 def test_an_authorisation_that_was_canceled_brings_nothing_back(version: str) -> None:
     """Until 2025-03-31 Stripe tells it as refunded, with a refund of its own."""
-    gone = refund(LET_GO, 1500)
-    sums = summed(1500, 0, version, captured=False, **names([gone], version))
-    for callbacks in ([sums], [sums, parse("charge.refund.updated", gone, 1, version)]):
+    release = refund(LET_GO, 1500)
+    sums = summed(1500, 0, version, captured=False, **names([release], version))
+    for callbacks in ([sums], [sums, parse("charge.refund.updated", release, 1, version)]):
         assert came_back(callbacks) == 0
         assert [(it.kind, it.state) for it in shown(callbacks)] == [("authorisation", "undone")]
 
@@ -161,6 +161,6 @@ def test_a_charge_that_expired_brings_nothing_back() -> None:
     assert callback.payments
 
 
-def test_of_a_sum_only_isos_minor_units_are_told() -> None:
+def test_of_a_total_only_isos_minor_units_are_published() -> None:
     (it,) = shown([summed(1500, 10, NOW, currency="isk")])
     assert (it.amount_minor, it.currency) == (15, "ISK")

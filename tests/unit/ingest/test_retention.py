@@ -16,7 +16,7 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 def test_a_tick_purges_now_and_then_and_goes_on_while_there_is_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    gone, at, purged, ticked = (
+    purged_counts, at, purged, ticked = (
         [retention.PURGED_ROWS_MAX, 3, 0, 0],
         100.0,
         list[int](),
@@ -25,7 +25,7 @@ def test_a_tick_purges_now_and_then_and_goes_on_while_there_is_more(
 
     def purge(_session: Session, days: int) -> int:
         purged.append(days)
-        return gone.pop(0)
+        return purged_counts.pop(0)
 
     def then(now: datetime, _session: Session) -> list[object]:
         ticked.append(now)

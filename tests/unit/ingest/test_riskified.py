@@ -79,7 +79,7 @@ def test_the_vendors_own_vector_verifies() -> None:
     )  # line ends count
 
 
-def test_a_decision_says_whose_it_is_and_why() -> None:
+def test_a_decision_has_its_order_and_its_reason() -> None:
     callback = parse(VENDOR.samples["approved"].body)
     assert callback.order_id == "shop:727"
     assert callback.key == "checker:727 submitted>approved DC-1"
@@ -109,7 +109,7 @@ def test_only_approved_lets_an_order_go(status: str, word: str) -> None:
     assert current_word(("submitted", status)) == word
 
 
-def test_a_status_that_nobody_knows_is_noticed() -> None:
+def test_an_unknown_status_is_reported() -> None:
     (notice,) = parse(decision("half-approved", "submitted")).drift
     assert (notice.kind, notice.what, notice.is_reported) == (
         "unknown-status",
@@ -119,7 +119,7 @@ def test_a_status_that_nobody_knows_is_noticed() -> None:
     assert not parse(decision("cancelled", "submitted")).drift
 
 
-def test_the_test_notification_is_taken_and_says_nothing() -> None:
+def test_the_test_notification_is_accepted_and_has_no_facts() -> None:
     greeting = parse(VENDOR.samples["test"].body)
     assert greeting.order_id is None
     assert not greeting.facts

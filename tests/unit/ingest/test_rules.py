@@ -49,9 +49,7 @@ def callback(
 def deleted(
     second: int = 0, *, is_deleted: bool = True, order_id: str = "shop:1"
 ) -> ParsedCallback:
-    fact = rules.deletion_fact(
-        rfc3339(BEGIN + timedelta(seconds=second)), is_deleted=is_deleted
-    )
+    fact = rules.deletion_fact(rfc3339(BEGIN + timedelta(seconds=second)), is_deleted=is_deleted)
     return rules.parsed_callback(
         f"{order_id} {'deleted' if is_deleted else 'restored'}", order_id, (fact,)
     )
@@ -88,7 +86,7 @@ tellings = st.lists(callbacks, min_size=1, max_size=8).flatmap(
 
 
 @given(tellings)
-def test_an_order_ends_the_same_in_whatever_order_and_however_often_it_is_told(
+def test_an_order_ends_the_same_in_whatever_order_and_however_often_it_is_reported(
     pair: tuple[list[ParsedCallback], list[ParsedCallback]],
 ) -> None:
     once, again = (decided(*sent)[1] for sent in pair)
@@ -111,7 +109,7 @@ def test_an_order_ends_the_same_however_its_callbacks_fall_into_batches(
 
 
 @given(st.lists(callbacks, min_size=1, max_size=8))
-def test_a_batch_says_at_most_one_thing_of_an_order_and_only_when_it_differs(
+def test_a_batch_publishes_an_order_at_most_once_and_only_when_it_differs(
     sent: list[ParsedCallback],
 ) -> None:
     _, order = decided(*sent)
@@ -121,7 +119,7 @@ def test_a_batch_says_at_most_one_thing_of_an_order_and_only_when_it_differs(
 
 
 @given(st.lists(callbacks, min_size=1, max_size=8))
-def test_what_was_said_before_is_known(sent: list[ParsedCallback]) -> None:
+def test_what_was_reported_before_is_a_duplicate(sent: list[ParsedCallback]) -> None:
     _, order = decided(*sent)
     outcomes, _, _ = decide_batch(
         sent, {order.order_id: order}, seen=[(it.key, it.content_hash) for it in sent]
@@ -129,7 +127,7 @@ def test_what_was_said_before_is_known(sent: list[ParsedCallback]) -> None:
     assert set(outcomes) == {CallbackOutcome.DUPLICATE}
 
 
-def test_a_fact_that_is_older_and_new_to_us_changes_only_what_it_alone_tells() -> None:
+def test_a_fact_that_is_older_and_new_to_us_changes_only_itself() -> None:
     _, order = decided(callback("completed", 5))
     outcomes, after = decided(callback("processing", 3), order=order)
     assert outcomes == [CallbackOutcome.APPLIED]  # that it was processing is news
@@ -168,7 +166,7 @@ def test_in_the_same_second_a_terminal_status_is_last() -> None:
             assert content.status == late
 
 
-def test_one_key_with_two_meanings_is_an_incident_and_blocks_nothing() -> None:
+def test_one_key_with_conflicting_content_is_an_incident_and_blocks_nothing() -> None:
     one, other = callback("completed", 1, total=1), callback("completed", 1, total=2)
     assert one.key == other.key
     outcomes, order = decided(one, other)
@@ -212,7 +210,7 @@ def test_versions_sort_as_text_as_their_times_do() -> None:
     assert len({len(text) for text in texts}) == 1
 
 
-def test_what_gateways_tell_costs_the_shop_none_of_its_words() -> None:
+def test_what_gateways_report_costs_the_shop_none_of_its_facts() -> None:
     at = BEGIN + timedelta(seconds=1)
     movements = tuple(
         rules.movement_fact(

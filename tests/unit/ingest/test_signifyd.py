@@ -112,7 +112,7 @@ def test_of_an_older_body_the_guarantee_decides_unless_a_review_found_fraud(
     assert word(case(guaranteeDisposition=guarantee, reviewDisposition=review)) == expected
 
 
-def test_a_word_that_nobody_knows_is_noticed() -> None:
+def test_an_unknown_word_is_reported() -> None:
     (notice,) = parse(decision("ESCALATE")).drift
     assert (notice.kind, notice.what, notice.is_reported) == ("unknown-status", "ESCALATE", True)
     assert not parse(decision("HOLD")).drift
@@ -158,7 +158,7 @@ def test_a_decision_without_its_time_is_the_same_whenever_it_comes() -> None:
         assert verdict.at.minute == 30
 
 
-def test_a_decision_says_whose_it_is_and_why() -> None:
+def test_a_decision_has_its_order_and_its_reason() -> None:
     callback = parse(decision("ACCEPT"))
     assert callback.order_id == "shop:727"
     assert callback.key == "checker:727 299 CHECKOUT 2026-11-20T15:29:00+00:00"
@@ -175,7 +175,7 @@ def test_a_decision_says_whose_it_is_and_why() -> None:
     ("body", "topic", "is_reported"),
     [(b'{"orderId":"727"}', "CHECKOUT", True), (case(orderId="19418"), "cases/test", False)],
 )
-def test_a_test_and_a_body_without_a_decision_are_kept_and_say_nothing(
+def test_a_test_and_a_body_without_a_decision_are_kept_and_have_no_facts(
     body: bytes, topic: str, is_reported: bool
 ) -> None:
     callback = parse(body, topic)

@@ -72,7 +72,7 @@ def test_several_secrets_are_valid_while_one_is_replaced() -> None:
 
 
 @pytest.mark.parametrize("given", [b"", b"x", b"\xff\xfe", "ä".encode(), b"=" * 10_000])
-def test_nonsense_in_the_place_of_a_signature_does_not_fit(given: bytes) -> None:
+def test_a_malformed_signature_does_not_fit(given: bytes) -> None:
     assert not woocommerce.verify(
         WebhookRequest({woocommerce.SIGNATURE: given}, b"{}", [b"s3cr3t"])
     )
@@ -92,7 +92,7 @@ def test_a_ping_is_unsigned_and_nothing_but_a_number() -> None:
     assert not woocommerce.is_ping(WebhookRequest(HOOK, b"webhook_id=12", ()))
 
 
-def test_a_storefronts_own_orders_have_no_way_in_by_the_door() -> None:
+def test_a_storefronts_own_orders_have_no_way_in_by_the_endpoint() -> None:
     assert not native_source.SOURCE.verify(WebhookRequest({}, b"{}", [b"s3cr3t"]))
     assert not native_source.SOURCE.is_ping(WebhookRequest({}, b"webhook_id=12", ()))
 
@@ -124,7 +124,7 @@ def test_source_and_topic_make_the_key_too() -> None:
     assert len(keys) == 3
 
 
-def test_other_bytes_that_say_the_same_are_the_same_callback() -> None:
+def test_other_bytes_with_the_same_content_are_the_same_callback() -> None:
     order = woo_order()
     plain, spaced = (
         json.dumps(order).encode(),
@@ -196,14 +196,14 @@ def test_traps_of_the_vendor() -> None:
 
 
 @pytest.mark.feature("SF-070")
-def test_a_deletion_is_a_fact_of_an_order_of_which_only_the_id_is_told() -> None:
+def test_a_deletion_is_a_fact_of_an_order_of_which_only_the_id_is_known() -> None:
     callback = vendors.parse(record(b'{"id":727}', topic="order.deleted"))
     (fact,) = callback.facts
     assert (callback.order_id, fact.name, fact.content) == ("shop:727", "deletion", b"true")
     assert fact.version.startswith("2026-11-20T15:30:00.000000Z/")  # when the door received it
 
 
-def test_restored_lifts_the_deletion_and_tells_the_order() -> None:
+def test_restored_lifts_the_deletion_and_has_the_order() -> None:
     callback = vendors.parse(record(woo_order(), topic="order.restored"))
     assert {fact.name: fact.content for fact in callback.facts}["deletion"] == b"false"
     assert front(callback).status == "processing"
@@ -226,7 +226,7 @@ def test_an_order_is_read_though_a_proxy_took_its_topic_and_an_id_alone_is_not()
 @pytest.mark.parametrize(
     "topic", ["coupon.updated", "customer.created", "action.woocommerce_add_to_cart", "order.\x1b"]
 )
-def test_what_is_not_about_orders_says_so(topic: str) -> None:
+def test_what_is_not_about_orders_has_that_reason(topic: str) -> None:
     with pytest.raises(CallbackTypeUnknown):
         vendors.parse(record(woo_order(), topic=topic))
     with pytest.raises(CallbackTypeUnknown):
@@ -259,12 +259,12 @@ def test_what_is_not_about_orders_says_so(topic: str) -> None:
         {"billing": "x"},
     ],
 )
-def test_an_order_that_makes_no_sense_is_unreadable(changes: dict[str, object]) -> None:
+def test_an_order_that_is_malformed_is_unreadable(changes: dict[str, object]) -> None:
     with pytest.raises(CallbackUnreadable):
         vendors.parse(record(woo_order(**changes)))
 
 
-def test_what_is_wrong_is_told_without_what_was_sent() -> None:
+def test_what_is_wrong_is_reported_without_what_was_sent() -> None:
     with pytest.raises(CallbackUnreadable) as caught:
         vendors.parse(record(woo_order(status=["hunter2"], billing={"email": ["ada@example.org"]})))
     assert "status" in caught.value.cause
@@ -283,7 +283,7 @@ def test_what_is_wrong_is_told_without_what_was_sent() -> None:
         (b"\xff", None),
     ],
 )
-def test_the_door_reads_an_id_only_where_it_is_cheap(body: bytes, found: str | None) -> None:
+def test_the_endpoint_reads_an_id_only_where_it_is_cheap(body: bytes, found: str | None) -> None:
     assert woocommerce.orders(body) == (found,)
 
 
@@ -345,16 +345,14 @@ def test_a_quantity_that_is_missing_is_not_read_as_nought(value: object) -> None
 
 @pytest.mark.parametrize("value", [..., None])
 @pytest.mark.parametrize("name", ["refunds", "date_modified_gmt"])
-def test_a_missing_field_for_which_something_else_is_taken_is_told(
-    name: str, value: object
-) -> None:
+def test_a_missing_field_with_a_default_is_reported(name: str, value: object) -> None:
     callback = vendors.parse(lacking(name, value=value))
     assert [(it.kind, it.what) for it in callback.drift] == [("missing-field", name)]
     assert len(callback.facts) == 2
 
 
 @pytest.mark.parametrize("wrong", [{"order": "728"}, {"source": "other"}])
-def test_a_native_order_under_another_key_or_source_says_so(wrong: dict[str, Any]) -> None:
+def test_a_native_order_under_another_key_or_source_has_that_reason(wrong: dict[str, Any]) -> None:
     with pytest.raises(CallbackMisaddressed):
         vendors.parse(native(native_order(), **wrong))
 
@@ -402,7 +400,7 @@ def test_hostile_text_arrives_as_a_plain_line() -> None:
 # What is no event.
 
 
-def test_a_type_that_nobody_knows_says_so() -> None:
+def test_an_unknown_type_has_that_reason() -> None:
     with pytest.raises(CallbackTypeUnknown):
         vendors.parse(record(b"{}", kind="stubline.callback.nobody.v1"))
 
@@ -419,7 +417,7 @@ def test_a_callback_names_its_source(source: str) -> None:
         vendors.parse(it._replace(headers=headers))
 
 
-def test_a_deletion_is_ordered_by_the_log_whatever_the_endpoints_clock_says() -> None:
+def test_a_deletion_is_ordered_by_the_log_whatever_the_endpoints_clock_shows() -> None:
     read = [
         vendors.parse(record(b'{"id":727}', topic="order.deleted", at=it, logged_at=AT))
         for it in (AT, "soon")
@@ -462,7 +460,7 @@ def test_amounts_are_minor_units_by_the_currencys_exponent(
         ("NaN", 2),
     ],
 )
-def test_an_amount_that_cannot_be_said_exactly_is_refused(text: str, digits: int) -> None:
+def test_an_amount_that_cannot_be_expressed_exactly_is_refused(text: str, digits: int) -> None:
     with pytest.raises(AmountUnreadable):
         minor(text, digits)
 

@@ -76,7 +76,7 @@ def test_a_secret_is_as_strong_as_the_key_that_it_becomes(
     assert bad.secrets == ()
 
 
-def test_a_secret_that_is_no_text_is_told_without_a_letter_of_it(tmp_path: Path) -> None:
+def test_a_secret_that_is_no_text_is_reported_without_a_character_of_it(tmp_path: Path) -> None:
     text = '[sources.bad]\nkind = "woocommerce"\nsecrets = ["env:LATIN"]\n'
     bad = sources_file.read(written(tmp_path, text), {"LATIN": "written-in-latin-1-\udcff"})["bad"]
     assert bad.refusal == "env:LATIN is no UTF-8"
@@ -127,7 +127,7 @@ def test_a_secret_that_is_no_text_is_told_without_a_letter_of_it(tmp_path: Path)
         ("[sources", "no TOML"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+def test_a_mistake_is_reported_in_one_line(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         sources_file.read(written(tmp_path, text), {"X": "x"})
     assert says in str(caught.value)
@@ -135,7 +135,7 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, text: str, says: str) -> 
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         sources_file.read(tmp_path / "none.toml")
 
@@ -188,7 +188,7 @@ def test_how_a_source_is_polled_stands_in_its_block(tmp_path: Path) -> None:
     assert "cs_1" not in repr(config)
 
 
-def test_missing_credentials_rest_only_the_poll(tmp_path: Path) -> None:
+def test_missing_credentials_disable_only_the_poll(tmp_path: Path) -> None:
     config = sources_file.read(written(tmp_path, SHOP + URL + CREDENTIALS), ENVIRONMENT)["shop"]
     assert (config.refusal, config.poll) == (None, None)
     assert (

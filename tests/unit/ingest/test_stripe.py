@@ -109,7 +109,7 @@ def test_any_v1_proves_it_and_no_other_scheme(header: bytes, fits: bool) -> None
 @pytest.mark.parametrize(
     ("off", "fits"), [(0, True), (300, True), (-300, True), (301, False), (-301, False)]
 )
-def test_a_sender_may_be_as_far_off_as_the_door_tolerates_either_way(
+def test_a_sender_may_be_as_far_off_as_the_endpoint_tolerates_either_way(
     off: float, fits: bool
 ) -> None:
     assert stripe.verify(delivered(b"t=1492774577,v1=" + S1, at=S1_AT + off)) is fits
@@ -134,7 +134,7 @@ def test_the_sample_of_the_wire_format_notes_is_let_in_and_kept_aside_for_it_is_
 # Payments.
 
 
-def test_a_payment_is_one_capture_whether_it_is_told_as_an_intent_or_as_a_charge() -> None:
+def test_a_payment_is_one_capture_whether_it_comes_as_an_intent_or_as_a_charge() -> None:
     intent, charge = (
         parse("payment_intent.succeeded", "payment_intent"),
         parse("charge.succeeded", "charge"),
@@ -201,7 +201,7 @@ def test_two_events_for_one_change_end_as_one_fact() -> None:
         ),
     ],
 )
-def test_what_becomes_of_a_payment_is_told_under_its_name(
+def test_what_becomes_of_a_payment_is_reported_under_its_name(
     kind: str, name: str, changes: dict[str, Any], expected: tuple[object, ...]
 ) -> None:
     assert movement_fields(only(parse(kind, name, **changes))) == expected
@@ -215,9 +215,9 @@ def test_a_charge_of_an_old_intent_joins_it_too() -> None:
 
 
 def test_a_canceled_intent_is_so_whatever_else_came_in_its_second() -> None:
-    gone = parse("payment_intent.canceled", "payment_intent")
+    canceled = parse("payment_intent.canceled", "payment_intent")
     held = parse("payment_intent.amount_capturable_updated", "payment_intent")
-    assert ending(gone, held) == ending(held, gone) == ending(gone)
+    assert ending(canceled, held) == ending(held, canceled) == ending(canceled)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_refunds_in_part_are_movements_of_their_own() -> None:
     assert one.payments == (f"shop/{CH}", f"shop/{PI}")
 
 
-def test_the_refunds_in_a_charge_are_the_same_as_those_told_by_themselves() -> None:
+def test_the_refunds_in_a_charge_are_the_same_as_those_sent_by_themselves() -> None:
     charge = parse(
         "charge.refunded",
         "charge",
@@ -271,7 +271,7 @@ def test_the_refunds_in_a_charge_are_the_same_as_those_told_by_themselves() -> N
     assert ending(charge) == ending(charge, parse("refund.created", "refund"))
 
 
-def test_a_charge_that_says_neither_its_refunds_nor_their_sum_is_shown_to_people() -> None:
+def test_a_charge_with_neither_its_refunds_nor_their_total_is_shown_to_people() -> None:
     callback = parse("charge.refunded", "charge", amount_refunded=None)
     assert callback.movements == ()
     assert callback.payments
@@ -288,14 +288,14 @@ def test_a_charge_that_says_neither_its_refunds_nor_their_sum_is_shown_to_people
         ("canceled", "failed"),
     ],
 )
-def test_a_refund_is_what_its_status_says(status: str, state: str) -> None:
+def test_a_refund_has_the_state_of_its_status(status: str, state: str) -> None:
     callback = parse("refund.updated", "refund", status=status)
     assert only(callback).state == state
     later = parse("refund.failed", "refund", status="failed")
     assert ending(callback, later) == ending(later, callback) == ending(later)  # all in one second
 
 
-def test_a_status_that_nobody_knows_is_open_and_noticed() -> None:
+def test_an_unknown_status_is_open_and_reported() -> None:
     for kind, name in (("refund.updated", "refund"), ("charge.dispute.updated", "dispute")):
         callback = parse(kind, name, status="escalated")
         assert only(callback).state == "open"
@@ -420,7 +420,7 @@ def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
     assert [it.kind for it in callback.drift] == [kind]
 
 
-def test_a_sum_of_refunds_that_cannot_be_counted_is_no_fact_and_is_noticed() -> None:
+def test_a_total_of_refunds_that_cannot_be_counted_is_no_fact_and_is_reported() -> None:
     callback = parse("charge.refunded", "charge", currency="irt", amount_refunded=500, refunds=None)
     assert not callback.movements
     assert [it.kind for it in callback.drift] == ["unknown-currency"]
@@ -436,14 +436,14 @@ def test_a_sum_of_refunds_that_cannot_be_counted_is_no_fact_and_is_noticed() -> 
         {"id": None},
     ],
 )
-def test_what_makes_no_sense_is_a_letter_that_quotes_nothing(changes: dict[str, Any]) -> None:
+def test_what_is_malformed_is_a_dead_letter_that_quotes_nothing(changes: dict[str, Any]) -> None:
     with pytest.raises(CallbackUnreadable) as caught:
         parse("payment_intent.succeeded", "payment_intent", **changes)
     assert "150" not in str(caught.value)
     assert "1000" not in str(caught.value)
 
 
-def test_a_known_event_without_its_fields_is_a_letter() -> None:
+def test_a_known_event_without_its_fields_is_a_dead_letter() -> None:
     for kind in TYPES:
         with pytest.raises(CallbackUnreadable, match="Field required"):
             read(event(kind, {"object": "anything"}))

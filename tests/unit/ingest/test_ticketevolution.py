@@ -78,7 +78,7 @@ def test_a_word_that_an_address_would_change_keeps_its_source_out(
     assert secret not in refused
 
 
-def test_the_webhook_of_the_notes_asks_for_its_order() -> None:
+def test_the_webhook_of_the_notes_requests_its_order() -> None:
     """As it stands there: of its order the body says little, and not when it changed, so its bytes
     are its name.
     """
@@ -93,7 +93,7 @@ def test_the_webhook_of_the_notes_asks_for_its_order() -> None:
 @pytest.mark.parametrize(
     "event", ["order_created", "fraud_response_received", "order_accepted", " Order_Created "]
 )
-def test_an_order_event_is_no_fact_but_asks_for_the_order(event: str) -> None:
+def test_an_order_event_is_no_fact_but_requests_the_order(event: str) -> None:
     callback = read(form(ORDER, event))
     assert callback.reads == ("tevo:10324712",)
     assert (
@@ -160,7 +160,7 @@ def test_what_comes_to_us_as_a_buyer_is_kept_and_not_acted_on(event: str) -> Non
 
 
 @pytest.mark.feature("SF-190")
-def test_a_type_that_nobody_knows_is_kept_told_and_read_again_where_it_names_an_order() -> None:
+def test_an_unknown_type_is_kept_reported_and_read_again_where_it_names_an_order() -> None:
     callback = read(form(ORDER, "order_teleported"))
     assert (callback.facts, callback.reads) == ((), ("tevo:10324712",))
     (notice,) = callback.drift

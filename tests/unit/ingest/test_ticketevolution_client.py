@@ -108,7 +108,7 @@ def test_the_vendor_refuses_what_is_not_sorted(
         Answer(body=b"[" * 5_000),
     ],
 )
-def test_an_answer_without_sense_is_said_to_be_one(
+def test_a_malformed_response_is_reported_as_one(
     vendor: FakeTicketEvolution, client: TicketEvolution, answer: Answer
 ) -> None:
     vendor.fail(answer, answer)
@@ -141,7 +141,7 @@ def test_an_order_that_is_not_there_has_a_stated_reason(
     assert [it.path for it in vendor.requests] == ["/v9/orders/7"] * 2
 
 
-def test_failures_are_the_callers_to_judge(
+def test_failures_are_raised_to_the_caller(
     vendor: FakeTicketEvolution, client: TicketEvolution
 ) -> None:
     vendor.fail(

@@ -88,7 +88,7 @@ def at(
     )
 
 
-def test_an_order_is_told_with_its_lines_in_our_own_keys() -> None:
+def test_an_order_is_published_with_its_lines_in_our_own_keys() -> None:
     front = known(
         read(fraud_check_status="approved", seller_state="accepted", refunded="4.50")
     ).front
@@ -104,7 +104,7 @@ def test_an_order_is_told_with_its_lines_in_our_own_keys() -> None:
     assert (line.name, line.quantity, line.total_minor) == ("Home at Away, 113, A", 2, 5_400)
 
 
-def test_each_item_says_whether_it_is_delivered_as_a_file() -> None:
+def test_each_item_shows_whether_it_is_delivered_as_a_file() -> None:
     items = [
         {"id": 1, "quantity": 1, "price": "2.5"},
         {"id": 2, "quantity": 3, "price": "2.5", "eticket_delivery": False},
@@ -128,7 +128,7 @@ def test_each_item_says_whether_it_is_delivered_as_a_file() -> None:
         ({}, "client"),
     ],
 )
-def test_who_buys_is_told(buyer: dict[str, Any], channel: str) -> None:
+def test_the_buyer_is_published(buyer: dict[str, Any], channel: str) -> None:
     assert known(read(buyer=buyer)).front.channel == channel
 
 
@@ -225,7 +225,7 @@ def test_a_proposal_to_cancel_takes_nothing_back_and_releases_nothing(
     assert known(*held[:2]).state(policy) == known(*held).state(policy) == "observed"
 
 
-def test_a_line_without_any_price_is_free_and_told_of() -> None:
+def test_a_line_without_any_price_is_free_and_reported() -> None:
     for name in ("price", "cost"):
         items = [{**it, "price": None, "cost": None, name: "12.50"} for it in ORDER["items"]]
         assert read(items=items, buyer=TEVO).drift == ()
@@ -237,7 +237,7 @@ def test_a_line_without_any_price_is_free_and_told_of() -> None:
     assert (notice.kind, notice.what) == ("missing-field", "items.price")
 
 
-def test_a_state_that_nobody_knows_is_told_of() -> None:
+def test_an_unknown_state_is_reported() -> None:
     (notice,) = read(seller_state="Teleported", buyer=TEVO).drift
     assert (notice.kind, notice.what, notice.is_kept) == (
         "unknown-status",
@@ -372,7 +372,7 @@ def test_an_amount_that_cannot_be_counted_costs_no_order(
         {"items": [{"id": 1, "quantity": -1}]},
     ],
 )
-def test_what_makes_no_sense_has_a_stated_reason(change: dict[str, Any]) -> None:
+def test_what_is_malformed_has_a_stated_reason(change: dict[str, Any]) -> None:
     with pytest.raises(Poison) as raised:
         vendors.parse(record({**ORDER, **change}, order="10324712"))
     assert "a-secret" not in str(raised.value)

@@ -134,14 +134,14 @@ def test_the_same_order_found_again_is_the_same_body_and_the_same_callback(
     assert polled == shown
 
 
-def test_only_the_wanted_buyers_are_asked_for(
-    http: httpx.Client, vendor: FakeTicketEvolution
-) -> None:
+def test_only_the_wanted_buyers_are_polled(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
     vendor.put(order(id=1), order(id=2, buyer={"type": "Office", "id": 6}))
     assert ids(Round(http, vendor, direct_buyer_type="Office").whole()) == ["2", "2"]
 
 
-def test_what_cannot_be_kept_is_told_of(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
+def test_what_cannot_be_published_is_reported(
+    http: httpx.Client, vendor: FakeTicketEvolution
+) -> None:
     good = order()
     bodies: list[Any] = [
         good,

@@ -19,8 +19,8 @@ from services.ingest import vendors
 from services.ingest.errors import AmountUnreadable, CallbackUnreadable, WebhookReportsError
 from services.ingest.rules.facts import STOREFRONT, ParsedCallback
 from services.ingest.vendors.shared.money import minor
-from services.ingest.vendors.woocommerce.cards import without_cards
 from services.ingest.vendors.shared.ticket_keys import NUMBERS, PEOPLE
+from services.ingest.vendors.woocommerce.cards import without_cards
 from services.ingest.vendors.woocommerce.lines import (
     NO_META,
     NUMBERS_MAX,
@@ -115,7 +115,7 @@ def test_what_names_nobody_makes_no_gift(meta: tuple[str, object]) -> None:
     "value",
     [41, "42", "nobody at all@", {"id": 41}, ["Bob"], '<a href="mailto:b@c.d">b@c.d</a>', True],
 )
-def test_a_gift_that_names_nobody_is_noticed_and_costs_nothing_else(value: object) -> None:
+def test_a_gift_that_names_nobody_is_reported_and_costs_nothing_else(value: object) -> None:
     """Its ticket is the buyer's, and somebody should hear of it."""
     callback = parse(("gift_to", value), ("holder_name", ""))
     assert front(callback).lines[0].recipient is None
@@ -156,7 +156,7 @@ def test_chosen_numbers_are_a_list_or_a_text(
     assert callback.drift == ()
 
 
-def test_entries_of_one_key_are_one_list_and_another_key_says_the_same_again() -> None:
+def test_entries_of_one_key_are_one_list_and_another_key_repeats_them() -> None:
     meta = [("Ticket number", "7"), ("Ticket number", "9"), ("chosen_numbers", "1,2")]
     assert line_of(*meta).numbers == line_of(*meta[::-1]).numbers == ("1", "2")
     assert line_of(*meta[:2]).numbers == ("7", "9")
@@ -168,7 +168,7 @@ def test_a_key_that_is_empty_hides_no_number_of_another(empty: object) -> None:
 
 
 @pytest.mark.parametrize("bad", ["x" * 65, "7\u202e", "a\u0000", [1], 7.5, True])
-def test_a_number_that_cannot_be_printed_is_noticed_and_costs_nothing_else(bad: object) -> None:
+def test_a_number_that_cannot_be_printed_is_reported_and_costs_nothing_else(bad: object) -> None:
     callback = parse(("chosen_numbers", ["7", bad, "9"]))
     assert front(callback).lines[0].numbers == ("7", "9")
     (notice,) = callback.drift
@@ -181,7 +181,7 @@ def test_a_number_that_cannot_be_printed_is_noticed_and_costs_nothing_else(bad: 
 
 
 @pytest.mark.parametrize("text", ['a:2:{i:0;i:7;i:1;s:1:"9";}', "<span>7</span>", "[[7]]"])
-def test_numbers_that_are_written_for_a_machine_are_noticed_and_never_printed(text: str) -> None:
+def test_numbers_that_are_written_for_a_machine_are_reported_and_never_printed(text: str) -> None:
     callback = parse(("chosen_numbers", text))
     assert front(callback).lines[0].numbers == ()
     assert [it.kind for it in callback.drift] == ["unusable-number"]
@@ -193,7 +193,7 @@ def test_no_line_has_more_numbers_than_can_be_kept() -> None:
     assert len(callback.drift) == 1
 
 
-def test_the_key_that_is_shown_counts_where_the_key_itself_says_nothing() -> None:
+def test_the_display_key_counts_where_the_key_itself_is_unknown() -> None:
     meta = [
         {
             "id": 1,
@@ -266,7 +266,7 @@ def test_recipient_and_numbers_of_nothing_are_nothing(meta: list[object]) -> Non
     assert line_meta(meta) == NO_META == LineMeta(None, (), "", "")
 
 
-def test_every_key_is_told_on_its_page() -> None:
+def test_every_key_is_on_its_page() -> None:
     """As in the table: whose, and which part."""
     documented_keys = set(re.findall(r"`([a-z_]+)`", PAGE.read_text("utf-8")))
     whose = {key for key, (_, part) in PEOPLE.items() if part == "either"}
@@ -288,7 +288,7 @@ def test_every_key_is_told_on_its_page() -> None:
 
 
 @pytest.mark.parametrize("topic", ["order.updated", "order.created", "order.deleted", ""])
-def test_an_error_of_the_shop_says_that_the_webhooks_user_lost_its_right(topic: str) -> None:
+def test_an_error_of_the_shop_means_that_the_webhooks_user_lost_its_right(topic: str) -> None:
     body = {
         "code": "woocommerce_rest_cannot_view",
         "message": "Sorry, ada@example.org",

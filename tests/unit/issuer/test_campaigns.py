@@ -107,7 +107,7 @@ def test_a_fault_is_told_with_file_campaign_key_and_remedy(
     assert str(file) in refused.value.cause
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CampaignFileInvalid, match="it cannot be read: No such file or directory"):
         read(tmp_path / "none.toml")
 
