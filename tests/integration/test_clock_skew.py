@@ -1,5 +1,5 @@
-"""Two webhook endpoints whose clocks differ, with a real Kafka: an order ends as its shop left it
-all the same.
+"""Two webhook endpoints with different clocks on a real Kafka: an order ends as its shop left it
+nevertheless.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def restore(endpoint: WebhookEndpointProcess, order: int) -> None:
 
 
 def ending(url: str, records: tuple[Record, ...]) -> list[bool]:
-    """Whether each of its events says that the order is deleted."""
+    """Return for each of its events whether the order is deleted."""
     session = connection.connect(
         url, name="test", transaction_timeout_ms=60_000, idle_ms=60_000, lock_ms=10_000
     )

@@ -1,5 +1,5 @@
-"""What checkers say of orders, on a real database: before the order and after it, changed,
-replayed, and by several at once.
+"""Verdicts of fraud checkers on a real database: before the order and after it, changed, replayed,
+and by several at once.
 """
 
 from __future__ import annotations

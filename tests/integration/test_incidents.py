@@ -1,5 +1,5 @@
-"""Schema drift as incidents, through the real commands on a real database: ten thousand letters are
-one line.
+"""Schema drift as incidents, through the real commands on a real database: ten thousand dead
+letters are one line.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Scene:
     def dead_letter(
         self, times: int = 1, *, text: str = CAUSE, like: Record | None = None, **other: object
     ) -> None:
-        """So many letters of a cause; `{}` is another number in each."""
+        """Write so many dead letters of one cause; `{}` is another number in each."""
         like = like or record(woo_order())
         about = {
             "group": GROUP,
@@ -110,7 +110,7 @@ def scene(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Scene]:
     monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")  # nobody asks it
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")  # no dead letter is asked for
     monkeypatch.setenv("COLUMNS", "200")
     with connection.connect(database_url, name="incidents test") as session:
         yield Scene(session, capsys)
@@ -119,7 +119,7 @@ def scene(
 def unknown(
     number: int = 1, *, source: str = "pay", word: str = "charge.moon", is_kept: bool = True
 ) -> ParsedCallback:
-    """A callback of a type that this release does not know, as a source tells it."""
+    """Return a callback of a type that this release does not know."""
     it = record({"n": number}, source=source, order=f"?{number}", offset=number)
     drift_notice = DriftNotice(source, "unknown-type", word, it.value or b"", is_kept=is_kept)
     parsed = facts.parsed_callback(f"{source}:evt_{number}", None, drift=(drift_notice,))
@@ -160,7 +160,7 @@ def test_a_source_is_named_by_the_header_and_not_by_the_shop_it_serves(scene: Sc
     scene.dead_letter(1, like=gateway)
     scene.dead_letter(
         1, like=gateway._replace(headers=[], key=b"stripe-eu:1")
-    )  # a structured event: only the key tells
+    )  # a structured event: only the key names the source
     scene.dead_letter(
         1, like=gateway._replace(headers=[("ce_source", b"\xff\x00"), ("\xe9", None)], key=None)
     )
@@ -351,7 +351,7 @@ def test_kept_callbacks_are_replayed_whole_and_kept_once_more_if_still_unknown(
     )
     assert [type(it) for it in scene.drift_notice(unknown(7))] == [
         Effect
-    ]  # as the worker would judge it again
+    ]  # as the worker would process it again
     assert scene.rows("select key from ingest.kept") == [("pay:evt_7",)]
     assert "unknown-type" in [it["kind"] for it in scene.incidents()]
     scene.session.execute(b"update runtime.dead_letters set state = 'resolved'")
@@ -359,7 +359,7 @@ def test_kept_callbacks_are_replayed_whole_and_kept_once_more_if_still_unknown(
     again = scene.rows(
         """select "offset", attempts, code from runtime.dead_letters where state = 'requested'"""
     )
-    assert again == [(7, 2, "ingest-callback-kept")]  # the same letter: it is the same record
+    assert again == [(7, 2, "ingest-callback-kept")]  # the same dead letter: it is the same record
 
 
 def replayed(session: Session) -> list[Record]:
@@ -419,7 +419,9 @@ def test_hostile_text_is_made_harmless(scene: Scene, command: str) -> None:
 
 
 def test_the_roles_of_all_services_may_dead_letter(scene: Scene) -> None:
-    """What a letter is grouped by is made by whoever writes the letter."""
+    """The columns by which dead letters are grouped are computed with the rights of the service
+    that writes them.
+    """
     for service in ("ingest", "approval", "issuer", "delivery"):
         scene.session.execute(f"set role stubline_{service}".encode())
         scene.dead_letter(1, group=f"stubline.{service}")
@@ -430,7 +432,7 @@ def test_the_roles_of_all_services_may_dead_letter(scene: Scene) -> None:
 
 
 def test_a_dead_letter_with_the_longest_cause_and_many_headers_is_stored(scene: Scene) -> None:
-    """What groups letters stands in an index, and an index takes no long row."""
+    """The columns by which dead letters are grouped are indexed, and an index takes no long row."""
     long = "".join(chr(0x4E00 + n) for n in range(2_000))
     headers = [(f"h{n}", b"\xff" * 1_000) for n in range(100)]
     scene.dead_letter(

@@ -1,4 +1,4 @@
-"""The worker's transaction on a real database: what is stored, what is said, and what the
+"""The worker's transaction on a real database: what is stored, what is published, and what the
 constraints refuse.
 """
 
@@ -99,8 +99,8 @@ def test_a_callback_sent_many_times_is_one_effect(session: Session, times: int) 
 
 @pytest.mark.feature("SF-014")
 def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url: str) -> None:
-    """Several partitions, or a lane and its replays: whoever comes second waits for the order's
-    row, and judges anew.
+    """Several partitions, or a lane and its replays: the second waits for the order's row, and
+    decides again.
     """
     ended, again = list[Outcome](), list[int]()
     begin = threading.Barrier(4)
@@ -124,7 +124,7 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
     assert len(ended) == 400
     assert len(published(ended)) == 100
     assert kinds(ended).count(Effect) == 100
-    assert again  # or nobody met anybody
+    assert again  # or the lanes never met
 
 
 def test_an_old_body_under_the_topic_of_a_restoration_undoes_no_deletion(session: Session) -> None:
@@ -145,8 +145,8 @@ def test_an_old_body_under_the_topic_of_a_restoration_undoes_no_deletion(session
 
 
 def test_two_lanes_with_one_order_wait_for_each_other(database_url: str, session: Session) -> None:
-    """Both read the order's row to write it anew: without the lock the second would write over what
-    the first has told.
+    """Both read the order's row to write it again: without the lock the second would overwrite the
+    facts of the first.
     """
     work(session, order_record("pending", 1))
     held = IngestStore(session)
@@ -292,7 +292,7 @@ def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) 
 
 
 class Counting:
-    """A session that counts what is asked of it."""
+    """A session that counts its statements."""
 
     def __init__(self, session: Session) -> None:
         self._session, self.statements = session, list[str]()

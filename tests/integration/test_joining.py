@@ -1,5 +1,5 @@
-"""Two lanes, one told by the shop and one by its gateway, on a real database: they meet whoever
-commits first.
+"""Two lanes, one with the shop's callbacks and one with its gateway's, on a real database: they
+meet whichever commits first.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
     database_url: str,
     session: Session,
 ) -> None:
-    """Whichever commits first: nobody waits in a ring, and no movement is lost between two
+    """Whichever commits first: there is no deadlock, and no movement is lost between two
     transactions.
     """
     rng, outcomes, again = Random(11), list[Outcome](), list[int]()
@@ -92,7 +92,7 @@ def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
         it.start()
     for it in threads:
         it.join(60)
-    assert again  # or nobody met anybody
+    assert again  # or the lanes never met
     found = rows(session, "select order_id, facts::text from ingest.orders")
     assert len(found) == ORDERS
     for _, written in found:

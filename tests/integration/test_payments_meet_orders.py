@@ -1,5 +1,5 @@
-"""Payments and orders meet in ingest, whoever comes first: what gateways tell becomes movements and
-verdicts of the order.
+"""Payments and orders meet in ingest, whichever comes first: what gateways report becomes movements
+and verdicts of the order.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def stripe(
     reception_id: str = "a-1",
     **changes: object,
 ) -> Record:
-    """An Event of a payment that names no order, unless the test says so."""
+    """Return an Event of a payment that names no order, unless the test sets one."""
     it = stripe_object(name, **{"metadata": {}, **changes})
     body = event(kind, it, id=event_id or f"evt_{kind}_{second}", created=CREATED + second)
     return VENDORS["stripe"].record(
@@ -119,7 +119,7 @@ def emptied(session: Session) -> None:
 def test_the_payment_may_come_before_its_order_and_behind_it(session: Session) -> None:
     paid, order = stripe("payment_intent.succeeded", "payment_intent"), shop()
     early = work(session, paid)
-    assert early.orders == []  # it waits: nobody knows whose it is
+    assert early.orders == []  # it waits: no order names it yet
     ends = [work(session, order).orders[-1]]
     emptied(session)
     ends.append(one_by_one(session, [order, paid]).orders[-1])

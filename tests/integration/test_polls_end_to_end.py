@@ -48,7 +48,7 @@ def has_more_requests(shop: FakeWooCommerce, before: int) -> bool:
 
 
 class Whole:
-    """A worker, killed and started again; and its shop."""
+    """A worker that is killed and restarted, and its shop."""
 
     def __init__(self, stack: Stack, shop: FakeWooCommerce, folder: Path) -> None:
         self.stack, self.shop, self._folder = stack, shop, folder
@@ -121,7 +121,7 @@ class Whole:
             time.sleep(0.05)
 
     def respond(self, number: int) -> None:
-        """As the door publishes the shop's callback."""
+        """Publish the shop's callback as the webhook endpoint does."""
         sent_record = record(
             json.dumps(self.shop.body(number)).encode(),
             order=str(number),
@@ -170,7 +170,7 @@ def test_lost_webhooks_are_found_received_ones_add_nothing_and_a_death_loses_non
 
     for number in range(100, 600):
         shop.put(number, now + 2 + number // 150)
-    for _ in range(3):  # between asking, answer and commit, wherever it stands
+    for _ in range(3):  # between request, response and commit, wherever it is
         before = len(shop.requests)
         whole.until("it sends a request", partial(has_more_requests, shop, before))
         whole.kill()

@@ -1,4 +1,4 @@
-"""Polls whose vendor answers oddly: what he writes stops nobody's polls, and his last word is
+"""Polls whose vendor sends malformed responses: they stop no other poll, and the last warning is
 kept.
 """
 
@@ -24,7 +24,7 @@ LARGE = {"note": "z" * 1_100_000}  # no record holds it
 
 
 class MalformedShop(FakeWooCommerce):
-    """`odd` stands in all of its orders, `headers` at all of its answers."""
+    """`odd` is merged into all of its orders, `headers` into all of its responses."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The producer of the how-to, run as it stands there: what it sends is what ingest reads."""
+"""The producer of the how-to, run as written: what it sends is what ingest reads."""
 
 from __future__ import annotations
 

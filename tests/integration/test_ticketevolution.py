@@ -1,5 +1,5 @@
-"""Ticket Evolution from its webhook to what is known: by a real door, a real database, and a vendor
-that checks who asks.
+"""Ticket Evolution from its webhook to what is known: a real endpoint, a real database, and a
+vendor that checks signatures.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def poll_record(found: FoundObject) -> Record:
 
 
 def requested_reads(session: Session, vendor: FakeTicketEvolution) -> list[Record]:
-    """What stands in ingest.reads, read at the vendor."""
+    """Return what is in ingest.reads, read at the vendor."""
     wanted = [
         order_id.partition(":")[2]
         for (order_id,) in rows(session, "select order_id from ingest.reads")
@@ -230,8 +230,8 @@ def endpoint(bootstrap_servers: str, tmp_path: Path) -> Iterator[TicketDoor]:
 def test_the_endpoint_answers_before_anything_is_done_with_it(
     endpoint: TicketDoor, vendor: FakeTicketEvolution
 ) -> None:
-    """Nobody is asked, and nothing of the form is judged: broken ones are answered too, and become
-    dead letters.
+    """No vendor is polled, and nothing of the form is parsed: malformed ones are answered too, and
+    become dead letters.
     """
     vendor.fail(Answer(hangs=True))
     begin = time.monotonic()
@@ -260,8 +260,8 @@ def test_the_endpoint_answers_before_anything_is_done_with_it(
 def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_counted(
     endpoint: TicketDoor, vendor: FakeTicketEvolution, session: Session, first: str
 ) -> None:
-    """By its webhook twice, by the poll of what waits and by that of what changed. Holds come by
-    another door, the issuer's.
+    """By its webhook twice, by the poll of pending orders and by that of changes. Holds come
+    another way, through the issuer's entrance.
     """
     received, slug = (
         order(fraud_check_status=None, updated_at=datetime.now(UTC).isoformat()),

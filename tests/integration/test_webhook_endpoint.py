@@ -1,5 +1,5 @@
-"""The door over real HTTP with a real Kafka behind it: success is never answered for what is not
-durable.
+"""The webhook endpoint over real HTTP with a real Kafka behind it: success is never answered for
+what is not durable.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def shared_endpoint(
 
 @pytest.fixture
 def endpoint(shared_endpoint: WebhookEndpointProcess) -> WebhookEndpointProcess:
-    """One that all tests share who leave it as they found it."""
+    """An endpoint that all tests share which leave it as they found it."""
     shared_endpoint.mark()
     return shared_endpoint
 
@@ -220,7 +220,7 @@ def test_what_the_endpoint_did_is_in_its_metrics(own_endpoint: WebhookEndpointPr
 
 
 class Storm:
-    """Several senders at once; each remembers what it was told was kept."""
+    """Several senders at once; each remembers what was acknowledged."""
 
     def __init__(self, endpoint: WebhookEndpointProcess, senders: int = 8) -> None:
         self.taken: set[bytes] = set()

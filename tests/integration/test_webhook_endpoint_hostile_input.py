@@ -1,5 +1,5 @@
-"""The door among strangers: whoever is slow, idle, huge or many takes nothing from those who are
-genuine.
+"""The webhook endpoint among unauthenticated callers: slow, idle, huge or numerous, they take
+nothing from genuine ones.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def many(
 
 
 def genuine(endpoint: WebhookEndpointProcess, number: int = 727) -> int:
-    """From a caller who was not there before."""
+    """Send a callback from a new connection."""
     body = json.dumps(woo_order(id=number)).encode()
     address = f"{endpoint.client.base_url}/hooks/{endpoint.slug}"
     return httpx.post(address, content=body, headers=signed(body, SECRET), timeout=10).status_code
@@ -140,7 +140,7 @@ def test_more_connections_than_there_may_be_lock_no_genuine_caller_out(
 
 @contextmanager
 def files_max(endpoint: WebhookEndpointProcess, most: int) -> Iterator[None]:
-    """The door may have so many files open, meanwhile."""
+    """Limit the endpoint's open files meanwhile."""
     children = subprocess.run(
         ["pgrep", "-P", str(endpoint.child.pid)], capture_output=True, text=True, check=False
     )
@@ -174,7 +174,7 @@ def test_descriptors_bound_the_connections_and_lock_no_genuine_caller_out(
 def test_descriptors_that_run_out_are_logged_and_callers_are_accepted_once_there_are_some(
     endpoint: WebhookEndpointProcess,
 ) -> None:
-    with files_max(endpoint, 3):  # fewer than it has open: none is left, whoever connects or leaves
+    with files_max(endpoint, 3):  # fewer than it has open: none is left, even if connections close
         await_logged(endpoint, "no file descriptors left")
     assert genuine(endpoint) == 200
 
@@ -273,7 +273,7 @@ def refilled(began: float) -> float:
 def test_a_body_that_is_sent_again_and_again_uses_up_nothing_of_what_is_new(
     endpoint: WebhookEndpointProcess,
 ) -> None:
-    """WooCommerce signs no time: whoever has seen one delivery can send it for ever."""
+    """WooCommerce signs no time: whoever has seen one callback can send it for ever."""
     assert genuine(endpoint, 1) == 200
     began = time.monotonic()
     codes = [genuine(endpoint, 1) for _ in range(60)]

@@ -1,5 +1,5 @@
-"""The door in a crowd of strangers who begin and do not end: genuine callers are let in all the
-same.
+"""The webhook endpoint with many callers that begin and do not end: genuine callers are accepted
+nevertheless.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ AT_ONCE, ROUNDS = (
 
 @contextmanager
 def unread(endpoint: WebhookEndpointProcess, count: int) -> Iterator[list[socket.socket]]:
-    """Connections that ask again and again and never read. Small segments keep the system's own
-    buffers small.
+    """Connections that send requests and never read. Small segments keep the system's own buffers
+    small.
     """
     with ExitStack() as stack:
         opened = list[socket.socket]()
@@ -143,8 +143,8 @@ def wrong_signatures(endpoint: WebhookEndpointProcess) -> list[dict[str, object]
 def test_bodies_that_fill_the_connections_lock_no_genuine_caller_out(
     bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
-    """Of connections there may be fewer than of callbacks: a process may have 1,024 files open, if
-    nobody says more.
+    """There may be fewer connections than callbacks: by default a process may have 1,024 files
+    open.
     """
     with WebhookEndpointProcess(
         bootstrap_servers, prefix, tmp_path, webhook_connections_max=20

@@ -298,7 +298,7 @@ def test_an_upgrade_that_is_not_known_is_ignored(
 
 
 def test_an_upgrade_moves_no_boundary_between_requests(endpoint: WebhookEndpointProcess) -> None:
-    """What stands behind the body is the next request, and a wrong signature stays wrong."""
+    """What follows the body is the next request, and a wrong signature stays wrong."""
     wrong = (
         head(endpoint, *genuine("wrong"), b"Content-Length: %d" % len(BODY)) + H2C + b"\r\n" + BODY
     )
@@ -321,7 +321,7 @@ def test_a_caller_that_waits_for_100_gets_it(endpoint: WebhookEndpointProcess) -
         assert opened.recv(4_096) == b"HTTP/1.1 100 Continue\r\n\r\n"
         opened.sendall(BODY)
         assert status(opened) == 200
-    with connected(endpoint) as opened:  # and who would be refused is not
+    with connected(endpoint) as opened:  # and an unauthenticated caller is not
         opened.sendall(
             head(endpoint, b"Content-Length: 9", b"Expect: 100-continue", tail="-nobody") + b"\r\n"
         )

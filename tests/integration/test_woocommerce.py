@@ -1,5 +1,5 @@
 """Real bodies of WooCommerce through ingest, approval and issuer: who gets which tickets, and what
-people are told.
+people are sent.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def observe(stages: Stages, *records: Record) -> list[OrderObserved]:
 
 
 def through(stages: Stages, *records: Record) -> list[TicketsChanged]:
-    """One after the other through the three stages; what the issuer says of each."""
+    """Process records one by one through the three stages. Return what the issuer publishes for
+    each.
+    """
     return [
         event
         for it in records
@@ -87,7 +89,7 @@ def state_of(stages: Stages, order: int) -> tuple[str, list[str]]:
 
 @pytest.mark.feature("SF-035", "SF-037")
 def test_a_gift_is_held_by_its_recipient_and_all_else_by_the_buyer(stages: Stages) -> None:
-    """Two entries for the buyer and one as a gift, of which only an address is told; the mail is
+    """Two entries for the buyer and one as a gift, of which only an address is known; the mail is
     the buyer's.
     """
     (observed,) = observe(stages, shop_record("completed"))
@@ -153,7 +155,7 @@ def test_lines_of_another_kind_get_no_ticket_and_have_a_reason(shared: Stages) -
 
 
 def test_variations_without_skus_of_their_own_are_distinguished(stages: Stages) -> None:
-    """Both lines have their product's id and SKU; only the variation says which was bought."""
+    """Both lines have their product's id and SKU; only the variation tells which was bought."""
     child, adult = (
         line(at, product_id=11, sku="", variation_id=variation)
         for at, variation in ((1, 17), (2, 18))
@@ -266,7 +268,7 @@ def test_ending_one_leaves_the_other_which_nobody_suspects_any_more(
 
 @pytest.mark.feature("SF-021")
 def test_an_order_that_is_saved_again_much_later_stays_suspected(stages: Stages) -> None:
-    """Shops tell of every save, and who reviews an order saves it."""
+    """Shops send every save, and whoever reviews an order saves it."""
     through(stages, twin(1), twin(2, 20))
     through(stages, twin(2, 20, date_modified_gmt="2026-11-21T09:00:00"))
     assert alike(stages) == {"shop:1": ["shop:2"], "shop:2": ["shop:1"]}
@@ -281,7 +283,7 @@ def test_suspicion_blocks_nothing(stages: Stages) -> None:
 def test_orders_far_apart_are_no_duplicates_and_the_window_can_be_set(database_url: str) -> None:
     for window, found in ((0, []), (600, []), (1200, ["shop:1"])):
         with opened(database_url, policies(ApprovalSettings(duplicate_window_s=window))) as stages:
-            minute = window // 100  # something new to tell
+            minute = window // 100  # something new to publish
             through(stages, twin(1, minute), twin(2, minute + 20))
             assert alike(stages)["shop:2"] == found
 
@@ -313,7 +315,7 @@ def test_the_command_lists_what_looks_alike(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:1")  # nobody asks it
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:1")  # no vendor is polled
     monkeypatch.setenv("COLUMNS", "200")
     through(stages, twin(1), twin(2, 1), twin(3, 2, total="1.00"))
     run: Callable[..., int] = lambda *words: cli.run(list(words))  # noqa: E731 - one line is enough

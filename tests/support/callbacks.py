@@ -1,5 +1,5 @@
 """Callbacks as their vendors send them, for tests: bodies, signatures, and the records that the
-door makes of them.
+webhook endpoint makes of them.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def record(
     offset: int = 0,
     partition: int = 0,
 ) -> Record:
-    """As it stands in callbacks.received.v1. `at`: the endpoint's clock; `logged_at`: the broker's,
-    the same by default.
+    """Return a record of callbacks.received.v1. `at` is the endpoint's clock; `logged_at` is the
+    broker's, the same by default.
     """
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     extensions = {"callbacktopic": topic} if topic and kind == WOOCOMMERCE else {}

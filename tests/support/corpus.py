@@ -1,4 +1,4 @@
-"""Texts that people, shops and strangers put into a ticket's fields."""
+"""Texts that people, shops and attackers put into a ticket's fields."""
 
 from __future__ import annotations
 

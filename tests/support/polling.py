@@ -1,5 +1,5 @@
-"""Polls driven as the lane drives them: a tick in a transaction, vendors asked by real threads,
-callbacks judged as they come.
+"""Polls driven as the lane drives them: a tick in a transaction, vendors polled by real threads,
+callbacks decided as they come.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Poller:
         )
 
     def tick(self, *, commits: bool = True) -> int:
-        """How many callbacks it said. Without a commit it never was."""
+        """Return how many callbacks it published. Without a commit there are none."""
         events = self.scheduler.tick(datetime.now(UTC), self.session)
         if not commits:
             self.session.rollback()
@@ -88,7 +88,7 @@ class Poller:
             time.sleep(0.005)
 
     def settle(self) -> list[Record]:
-        """Until nothing is due any more. What it said since."""
+        """Tick until nothing is due. Return what was published since."""
         begin = len(self.records)
         until = time.monotonic() + WAIT_S
         while True:

@@ -1,4 +1,4 @@
-"""The door as a process of its own, and what it left in Kafka."""
+"""The webhook endpoint as a process, and what it published to Kafka."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ START_S = 120.0
 
 class WebhookEndpointProcess:
     """Serves one WooCommerce shop, `slug`, and one whose secret is missing, `{slug}-bare`. Ends
-    with its test, by any death.
+    with its test, however that ends.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class WebhookEndpointProcess:
         ]
 
     def records(self) -> list[Record]:
-        """What stands in Kafka of this door's shop since the mark."""
+        """Return what was published for this endpoint's shop since the mark."""
         ends = {number: it.high for number, it in BrokerAdmin(self._servers).extents(TOPIC).items()}
         wanted = {number for number, high in ends.items() if high > self.begin.get(number, 0)}
         settings = {

@@ -1,8 +1,8 @@
-"""The vendors as they behave at the door: for each kind of source its real bodies, and how it signs
-them.
+"""The vendors as the webhook endpoint sees them: for each kind of source real bodies, and how it
+signs them.
 
 A module here that declares a `VENDOR` puts its source under the laws of every source
-(tests/unit/ingest/every_source).
+(tests/unit/ingest/test_every_source.py).
 """
 
 from __future__ import annotations

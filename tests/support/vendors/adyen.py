@@ -1,4 +1,4 @@
-"""Adyen, whose signature stands in the body."""
+"""Adyen, whose signature is in the body."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A vendor's HTTP server on a free port, which checks what it is asked and can fail in every way
-that a vendor does.
+"""A vendor's HTTP server on a free port, which checks its requests and can fail in every way that a
+vendor does.
 """
 
 from __future__ import annotations
@@ -36,19 +36,17 @@ class Refused(Exception):
     """What a vendor would not answer: the test that caused it fails by `faults`."""
 
     def __init__(self, status: int, why: str, *, is_fault: bool = True) -> None:
-        """Not to be the one whom they know, and to ask for an order that is not there, is no
-        fault.
-        """
+        """Wrong credentials, and a request for an order that does not exist, are no fault."""
         super().__init__(why)
         self.status, self.is_fault = status, is_fault
 
 
 class FakeVendor:
-    """`behave("500", "429 7", "hang", "broken", "huge", "elsewhere", "gzip", "drip", "drip body")`:
-    so the next requests end, one each.
+    """`behave("500", "429 7", "hang", "broken", "huge", "elsewhere", "gzip", "drip", "drip body")`
+    sets how the next requests end, one each.
 
-    `asked` is what it was asked; `faults` what was wrong with that. With `has_tags` it gives ETags,
-    and answers 304.
+    `requests` are those that it received; `faults` what was wrong with them. With `has_tags` it
+    sends ETags, and answers 304.
     """
 
     def __init__(self) -> None:
@@ -160,7 +158,7 @@ class FakeVendor:
             daemon_threads = True
 
             def handle_error(self, *_args: object) -> None:
-                """A caller who does not wait is no fault."""
+                """A caller that does not wait is no fault."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(

@@ -1,4 +1,4 @@
-"""Stripe's API, as far as polls ask it: events that were not delivered, newest first, and the
+"""Stripe's API as far as polls use it: events that were not delivered, newest first, and the
 webhook's endpoints.
 """
 

@@ -1,6 +1,4 @@
-"""Ticket Evolution as a server of its own: it checks how it is asked, holds orders, and fails when
-it is told to.
-"""
+"""Ticket Evolution as a server: it checks its requests, holds orders, and fails on demand."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ class SentRequest(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What it says instead of the truth. `hangs`: nothing, until it is closed."""
+    """A response instead of the real one. `hangs`: none, until it is closed."""
 
     status: int = 200
     body: bytes = b"{}"
@@ -41,8 +39,8 @@ class Answer(NamedTuple):
 
 
 class FakeTicketEvolution:
-    """`orders` by id, `asked` in order, `refused`: why it said 4xx by itself. `fail(...)`: its next
-    answers.
+    """`orders` by id; `requests` in order; `refusals`: why it answered 4xx by itself. `fail(...)`
+    sets its next responses.
     """
 
     def __init__(self) -> None:
@@ -188,4 +186,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - as above
 
     def log_message(self, *_about: object) -> None:
-        """Nobody reads it."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""A shop's REST API, as far as polls ask it: orders by change or by id, in pages; one order;
+"""A shop's REST API as far as polls use it: orders by change or by id, in pages; one order;
 webhooks.
 """
 
@@ -29,7 +29,7 @@ LISTING = frozenset(
 
 
 def at(text: str) -> int:
-    """A shop knows `2026-11-20T15:28:08` and nothing finer."""
+    """Return the time as a shop writes it: `2026-11-20T15:28:08` and nothing finer."""
     if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", text):
         raise Refused(400, f"{text} is no time")
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())

@@ -1,4 +1,6 @@
-"""A storefront that posts its own orders to the door, signed as Standard Webhooks asks."""
+"""A storefront that posts its own orders to the webhook endpoint, signed as Standard Webhooks
+specifies.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def decision(action: str, at: str | None = "2026-11-20T15:29:00.000Z", **changes
 
 
 def case(**changes: object) -> bytes:
-    """As the older interface tells it."""
+    """Return the body of the older interface."""
     return json.dumps({**json.loads(CASE), **changes}).encode()
 
 

@@ -1,4 +1,4 @@
-"""Ticket Evolution's webhooks: form posts that nobody signs, to an address that holds a word."""
+"""Ticket Evolution's webhooks: unsigned form posts, to an address that holds a secret word."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def form(
 
 
 def record(read: Mapping[str, Any] | bytes, *, source: str = "tevo", **more: Any) -> Record:
-    """An order that the API was asked for, as it stands in the topic."""
+    """Return an order that was read through the API, as it is in the topic."""
     body = read if isinstance(read, bytes) else json.dumps(read).encode()
     named = str(json.loads(body)["id"]) if not isinstance(read, bytes) else "10324712"
     return callbacks.record(
@@ -54,7 +54,7 @@ def record(read: Mapping[str, Any] | bytes, *, source: str = "tevo", **more: Any
 
 
 def sign(_sample: Sample, secret: str, _at: float) -> Mapping[bytes, bytes]:
-    """As basic credentials of the address. The word also stands in its path (`tail`)."""
+    """Return the basic credentials of the address. The word is also in its path (`path_suffix`)."""
     return {
         b"content-type": FORM.encode(),
         b"authorization": b"Basic " + base64.b64encode(f"tevo:{secret}".encode()),

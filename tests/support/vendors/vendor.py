@@ -1,4 +1,4 @@
-"""What the laws of every source ask of a vendor."""
+"""What the laws of every source need of a vendor."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Vendor:
-    """`sign(sample, secret, at)`: the headers (lower case) with which he sends it, by his clock
-    (seconds since 1970).
+    """`sign(sample, secret, at)` returns the headers (lower case) with which the vendor sends it,
+    by its clock (seconds since 1970).
     """
 
     kind: str
-    secret: str  # as his page shows it
+    secret: str  # as the vendor's page shows it
     other_secret: str
     samples: Mapping[str, Sample]
     sign: Callable[[Sample, str, float], Mapping[bytes, bytes]]
@@ -38,12 +38,12 @@ class Vendor:
     certificates: Mapping[str, bytes] = field(default_factory=dict)
     path_suffix: str = ""
     seal: Callable[[bytes, str], bytes] | None = (
-        None  # where the signature stands in the body: it, by a secret or by none
+        None  # for a signature in the body: sets it, by a secret or by none
     )
     told_by: Callable[[bytes, str], bytes] = lambda body, _slug: (
         body
     )  # a body that names its source: for another one
-    card_data: tuple[bytes, ...] = ()  # stands in samples, and must not stand in records
+    card_data: tuple[bytes, ...] = ()  # in samples, and never in records
 
     @property
     def source(self) -> Source:
@@ -52,7 +52,7 @@ class Vendor:
     def request(
         self, sample: Sample, secret: str | None = None, *, at: float = NOW, now: float = NOW
     ) -> WebhookRequest:
-        """As it comes to the door, which knows both secrets."""
+        """Return the request as the endpoint, which knows both secrets, receives it."""
         known = [self.source.key_of(it) for it in (self.secret, self.other_secret)]
         headers = self.sign(sample, self.secret if secret is None else secret, at)
         body = (
@@ -69,7 +69,7 @@ class Vendor:
         )
 
     def record(self, sample: Sample, *, slug: str = "vendor", reception_id: str = "a-1") -> Record:
-        """As the door publishes it; of several pieces the first."""
+        """Return the record that the endpoint publishes; of several pieces the first."""
         body = self.source.without_cards(self.source.unwrapped(self.told_by(sample.body, slug)))
         piece = self.source.pieces(body)[0]
         return callbacks.record(

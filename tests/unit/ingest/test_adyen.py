@@ -217,7 +217,7 @@ def test_a_key_that_is_none_is_refused_and_not_quoted(secret: str) -> None:
     assert not secret or secret not in str(caught.value)
 
 
-# What items say.
+# The content of items.
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_a_movement_that_lacks_its_amount_is_accepted_and_reported() -> None:
 
 
 def test_a_chargeback_that_is_sent_again_with_another_date_does_not_undo_its_reversal() -> None:
-    """The date is not signed: who has seen an item can write any."""
+    """The date is not signed: whoever has seen an item can write any."""
     done, reversed_ = (
         disputed("CHARGEBACK"),
         disputed("CHARGEBACK_REVERSED", eventDate="2026-12-01T10:00:00+01:00"),
@@ -395,8 +395,8 @@ def test_a_reference_that_names_no_order_leaves_the_payment(reference: str) -> N
 def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_a_dead_letter_with_its_reason() -> (
     None
 ):
-    """Who has seen an item may send it in any company, with another date each time: no flood comes
-    of one callback.
+    """Whoever has seen an item may send it beside others, with another date each time: one callback
+    makes no flood.
     """
     many = sample(
         *(item(eventDate=f"2026-11-20T16:28:08.{number:06d}+01:00") for number in range(101))
@@ -457,7 +457,7 @@ def test_a_reference_with_colons_cannot_become_an_amount_or_a_code() -> None:
             )
 
 
-# Amounts, and what makes no sense.
+# Amounts, and malformed items.
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-"""Certificates of vendors: what a stranger can make the door ask, how often, and what he can make
-it forget.
+"""Certificates of vendors: what an unauthenticated caller can make the endpoint fetch, how often,
+and what it can make it forget.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Handler = Callable[[httpx.Request], Coroutine[Any, Any, httpx.Response]]
 
 
 class Vendor:
-    """Answers as told, and remembers what it was asked."""
+    """Answers as configured, and remembers its requests."""
 
     def __init__(
         self, status: int = 200, content: bytes = PEM, headers: dict[str, str] | None = None

@@ -1,4 +1,4 @@
-"""`stubline check-event` says of a file what ingest would make of it once it is sent: no more, no
+"""`stubline check-event` reports what ingest would make of a file once it is sent: no more, no
 less, and nothing is sent.
 """
 

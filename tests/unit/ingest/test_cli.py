@@ -1,4 +1,4 @@
-"""`stubline sources` tells what the door would do with the file, and no secret."""
+"""`stubline sources` prints what the webhook endpoint would do with the file, and no secret."""
 
 from __future__ import annotations
 

@@ -55,8 +55,8 @@ def outcomes_and_order(
 
 
 def ends(vendor: Vendor, sample: Sample) -> ParsedCallback | None:
-    """A callback, or nothing when it becomes a dead letter with a stated reason. Anything else
-    fails the test.
+    """Return a callback, or nothing when it becomes a dead letter with a stated reason. Anything
+    else fails the test.
     """
     try:
         return vendors.parse(vendor.record(sample))
@@ -67,7 +67,7 @@ def ends(vendor: Vendor, sample: Sample) -> ParsedCallback | None:
 
 
 def is_publishable(parsed: ParsedCallback) -> None:
-    """It can be stored, and said, and what is said can be read."""
+    """Check that it can be stored and published, and that what is published can be read."""
     assert 1 <= len(parsed.key) <= 1_000
     assert all(3 <= len(name) <= 300 and name.isprintable() for name in parsed.payments)
     assert all(
@@ -244,8 +244,8 @@ def mutated(body: bytes, rng: random.Random) -> bytes:
 @settings(max_examples=ROUNDS)
 @given(seed=st.integers(0, 2**32))
 def test_whatever_is_sent_has_an_end_with_a_stated_reason(vendor: Vendor, seed: int) -> None:
-    """10,000 mutated bodies a source: never anything but a callback or a dead letter, and never a
-    stumble of the door.
+    """10,000 mutated bodies per source: each is a callback or a dead letter, and none makes the
+    endpoint fail.
     """
     ends_whatever_is_sent(vendor, seed)
 

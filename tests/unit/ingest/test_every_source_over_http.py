@@ -1,5 +1,5 @@
-"""Every source at the door itself, with a broker that takes everything: what it is answered, and
-what is kept.
+"""Every source through the webhook endpoint itself, with a broker that takes everything: its
+responses, and its records.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(kin
 
 @every_kind
 def test_what_is_signed_is_never_refused_for_its_content(kind: str) -> None:
-    """Vendors stop asking, or hold everything else up, when they are refused. The worker buries it,
-    with a reason.
+    """Vendors stop sending, or hold everything else up, when they are refused. The worker
+    dead-letters it, with a reason.
     """
     if kind in {"adyen", "ticketevolution", "paypal"}:
         pytest.skip("it cannot sign any bytes: their own tests have their poison")
@@ -215,7 +215,7 @@ def is_kept(vendor: Vendor, body: bytes, taken: Taken) -> None:
         return
     loads = (
         document if vendor.source.kind == "adyen" else json.loads
-    )  # a broken letter of Adyen's refuses nothing
+    )  # a malformed character of Adyen's refuses nothing
     try:
         expected = loads(body)
     except (ValueError, RecursionError):
@@ -285,7 +285,7 @@ def test_half_a_character_where_adyen_signs_nothing_costs_no_payment(
 
 
 def test_half_a_character_in_adyens_order_reference_costs_no_payment_either() -> None:
-    """Java signs a question mark in its place. Nobody's order is called so: the payment is told by
+    """Java signs a question mark in its place. No order has that name: the payment is reported by
     its own name.
     """
     body = adyen_sample(item(merchantReference="727?")).body.replace(b'"727?"', b'"727\\ud83d"')
@@ -382,8 +382,8 @@ def test_a_signature_is_refused_when_its_time_is_far_off(kind: str, seconds_off:
 
 
 def test_a_storefronts_own_event_is_kept_alike_in_either_mode() -> None:
-    """What stands beside the order is not signed, or is the storefront's word: whose order it is,
-    the door says.
+    """What is beside the order is not signed, or is only the storefront's claim: the endpoint sets
+    the source.
     """
     native = VENDORS["native"].samples
     (plain,), (wrapped,) = (sent("native", native[name])[1] for name in ("order", "structured"))

@@ -1,4 +1,4 @@
-"""What is written anew on its way in says what it said, to the last digit."""
+"""What is serialized again on its way in keeps its content, to the last digit."""
 
 from __future__ import annotations
 

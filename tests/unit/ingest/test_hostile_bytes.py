@@ -1,4 +1,4 @@
-"""Whatever a stranger's bytes are, they end as a callback or as a stated dead letter, and quote
+"""Whatever the bytes are, they end as a callback or as a dead letter with a reason that quotes
 nothing.
 """
 
@@ -53,15 +53,17 @@ scraps = st.recursive(
 
 
 def ends(it: Record) -> ParsedCallback | None:
-    """A callback, or nothing when it is a dead letter. Anything else fails the test."""
+    """Return a callback, or nothing when it is a dead letter. Anything else fails the test."""
     try:
         return vendors.parse(it)
     except (NotAnEvent, Poison):
         return None
 
 
-def is_sayable(callback: ParsedCallback) -> None:
-    """It can be stored and said: no text that PostgreSQL refuses, no number without bounds."""
+def is_storable(callback: ParsedCallback) -> None:
+    """Check that it can be stored and published: no text that PostgreSQL refuses, no number without
+    bounds.
+    """
     assert len(callback.key) <= 1_000
     assert callback.order_id is not None
     _, after, _ = decide_batch(
@@ -111,7 +113,7 @@ WOO, OWN = woo_order(), native_order()
     st.text(st.sampled_from("aR é\t\u00a0\u200d"), max_size=12),
 )
 def test_an_order_and_its_escaped_twin_have_the_same_content(field: str, value: str) -> None:
-    """Whatever else stands in a body: an accent in a name never decides how a product is spelt."""
+    """Whatever else is in a body: an accent in a name never decides how a product is spelt."""
     line = {**OWN["lines"][0], field: value}
     for order in ({**OWN, "lines": [line]}, {**OWN, "lines": [line], "number": value}):
         escaped, plain = json.dumps(order).encode(), json.dumps(order, ensure_ascii=False).encode()
@@ -128,7 +130,7 @@ def test_a_real_order_with_anything_in_any_place(
     at: tuple[Any, ...], scrap: object, topic: str
 ) -> None:
     if callback := ends(record(json.dumps(changed(WOO, at, scrap)).encode(), topic=topic)):
-        is_sayable(callback)
+        is_storable(callback)
 
 
 @settings(max_examples=400)
@@ -139,7 +141,7 @@ def test_a_native_order_with_anything_in_any_place(at: tuple[Any, ...], scrap: o
     if callback := ends(
         native(json.loads("{}"), order=order)._replace(value=json.dumps(body).encode())
     ):
-        is_sayable(callback)
+        is_storable(callback)
 
 
 @settings(max_examples=300)
@@ -162,7 +164,7 @@ def test_a_real_body_with_bytes_flipped_cut_and_doubled(
                     [b"\x00", b"\xff", b"\\ud800", b"\\u0000", b"{", b"[", b"9" * 400]
                 )
     if callback := ends(record(bytes(body), kind=kind)):
-        is_sayable(callback)
+        is_storable(callback)
 
 
 @given(
@@ -212,4 +214,4 @@ def test_a_body_at_the_limit_is_read_in_reasonable_time() -> None:
     body = json.dumps(woo_order(line_items=[item | {"id": n} for n in range(100)])).encode()
     callback = vendors.parse(record(body))
     assert len(body) > 900_000
-    is_sayable(callback)
+    is_storable(callback)

@@ -1,5 +1,5 @@
-"""Laws of an incident's name: the same cause is one, whatever varies in it, and in whichever order
-it is told.
+"""Laws of an incident's id: the same cause is one, whatever varies in it, and in whichever order
+its evidence comes.
 """
 
 from __future__ import annotations

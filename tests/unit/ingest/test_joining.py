@@ -1,5 +1,5 @@
-"""A payment and its order meet, whoever comes first: an order knows what was told of it and of the
-payments that it names.
+"""A payment and its order meet, whichever comes first: an order knows what was reported of it and
+of the payments that it names.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[Cal
 
 
 def known(state: World) -> dict[str, tuple[dict[str, Fact], bytes | None]]:
-    """Of each order: its facts, and the digest of what it last said."""
+    """Return each order's facts, and the digest of what was published last."""
     return {name: (dict(order.facts), order.digest) for name, order in state.orders.items()}
 
 
@@ -143,9 +143,7 @@ callbacks = st.one_of(
 
 @st.composite
 def two_tellings(draw: st.DrawFn) -> tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]]:
-    """One history, told once in a row, and again interleaved, repeated and cut into other
-    batches.
-    """
+    """One history, once in order, and again interleaved, repeated and cut into other batches."""
     history = draw(st.lists(callbacks, min_size=1, max_size=8))
     again = draw(st.permutations(history + draw(st.lists(st.sampled_from(history), max_size=4))))
     cuts = draw(st.lists(st.integers(1, 4), min_size=len(again), max_size=len(again)))
@@ -174,7 +172,7 @@ def test_any_interleaving_repetition_and_partitioning_of_a_history_gives_the_sam
 def test_an_order_knows_what_was_reported_of_the_payments_that_it_names_and_nothing_else(
     tellings: tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]],
 ) -> None:
-    """Said again in one sentence, without the machinery."""
+    """The same in one sentence, without the machinery."""
     state, _ = worked(tellings[1])
     history = [it for batch in tellings[1] for it in batch]
     for order_id, order in state.orders.items():
@@ -211,7 +209,7 @@ def test_a_payment_waits_for_its_order_and_the_order_for_its_payment() -> None:
     late, _ = worked([[shop], [paid]])
     assert known(early) == known(late)
     assert "moved:gate:refund:re_1" in early.orders["shop:1"].facts
-    assert early.orders["shop:1"].sequence == 1  # it was said once, whole
+    assert early.orders["shop:1"].sequence == 1  # it was published once, whole
     assert late.orders["shop:1"].sequence == 2
 
 
@@ -231,8 +229,8 @@ def test_refunds_in_part_stand_side_by_side_with_their_amounts() -> None:
 
 
 def test_a_word_that_a_shop_writes_into_every_order_joins_no_more_than_a_few() -> None:
-    """Some plugins write "manual" where the payment's name stands. Nobody's order may be lost for
-    it.
+    """Some plugins write "manual" in the place of the payment's name. No order may be
+    lost for it.
     """
     order_facts = [from_shop(f"shop:{n}", payments=["shop/manual"]) for n in range(ORDERS_MAX + 10)]
     state, outcomes = worked([order_facts])
@@ -254,7 +252,7 @@ def test_a_gateway_that_reports_too_much_of_a_payment_costs_no_order() -> None:
 
 
 def test_what_is_only_kept_is_news_once_whether_or_not_it_names_an_order() -> None:
-    """A test notification may name an order that nobody ever tells of."""
+    """A test notification may name an order that no source ever sends."""
     for order_id in (None, "shop:0"):
         kept = facts.parsed_callback(
             "gate test",
@@ -267,8 +265,8 @@ def test_what_is_only_kept_is_news_once_whether_or_not_it_names_an_order() -> No
 
 
 def test_an_order_whose_id_stands_in_every_payment_stays_small() -> None:
-    """A shop that gives its gateway one id for all of them loses no word of its own, and its events
-    stay readable.
+    """A shop that gives its gateway one id for all of them loses none of its own facts, and its
+    events stay readable.
     """
     shop = from_shop("shop:1", payments=["shop/pi_1"])
     flood = [

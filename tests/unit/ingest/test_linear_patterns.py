@@ -1,5 +1,5 @@
-"""At the door, four times the bytes take about four times the time, whatever they are: nobody keeps
-it busy with one body.
+"""In the webhook endpoint, four times the bytes take about four times the time, whatever they are:
+no body keeps it busy.
 """
 
 from __future__ import annotations

@@ -115,8 +115,8 @@ def test_the_last_that_the_log_took_counts_in_whatever_order_and_batches_and_how
 def test_a_line_that_was_edited_without_a_move_of_the_shops_clock_has_its_last_quantity(
     steps: tuple[int, ...],
 ) -> None:
-    """A refund that is made and then deleted leads back to what was told before: a copy counts by
-    its own place.
+    """A refund that is made and then deleted leads back to what was sent before: a copy counts by
+    its own position.
     """
     records = appended([Sent("told", it, 1) for it in steps])
     assert quantity(known(records)) == quantity(known(records[::-1])) == steps[-1]
@@ -190,8 +190,8 @@ def test_a_copy_that_comes_later_is_a_duplicate_and_counts_from_there() -> None:
 def test_of_two_sums_of_one_second_the_greater_counts_whichever_is_received_last(
     later_first: bool, less: int
 ) -> None:
-    """Stripe sends an object as it stood at its event, for days: the place in the log says nothing
-    of it.
+    """Stripe sends an object as it was at its event, for days: its position in the log means
+    nothing.
     """
     bodies = [
         event(

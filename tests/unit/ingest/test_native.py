@@ -1,6 +1,4 @@
-"""A storefront's own orders at the door: its signature is the one that Standard Webhooks
-describes.
-"""
+"""A storefront's own orders at the webhook endpoint: the signature is that of Standard Webhooks."""
 
 from __future__ import annotations
 
@@ -40,7 +38,7 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "publish-orders
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="the page's lines sign with openssl")
 def test_the_lines_that_sign_for_the_endpoint_are_accepted(tmp_path: Path) -> None:
-    """As they stand, but for curl, whose arguments are what is judged."""
+    """As written, but for curl, whose arguments are checked instead."""
     (lines,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     order = json.dumps(
         native_order(source="myshop"), indent=1
@@ -80,7 +78,7 @@ def test_a_secret_as_the_libraries_of_standard_webhooks_write_it() -> None:
         native.key_of("whsec_***")
 
 
-# An event in structured mode says what it is, by whichever way it comes.
+# An event in structured mode has its own attributes, by whichever way it comes.
 
 
 def over_http(event: Mapping[str, object]) -> ParsedCallback:

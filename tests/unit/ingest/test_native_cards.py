@@ -1,4 +1,6 @@
-"""Card data beside what a storefront's order may say stands in no record of the door's."""
+"""Card data outside the contract of a storefront's order is in no record of the webhook
+endpoint.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ def test_card_data_that_a_storefront_sends_all_the_same_is_in_no_dead_letter(
     more: dict[str, object],
 ) -> None:
     """Beside the order, where it makes a dead letter of it, and within its parts, where it is
-    passed over.
+    ignored.
     """
     order = native_order(source="vendor", **more)
     for body in (

@@ -1,4 +1,4 @@
-"""PayPal: who may have signed, and what its events say of the money."""
+"""PayPal: which signatures are valid, and what its events report of the money."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def movements(body: bytes) -> Movement:
     return Movement.model_validate_json(fact.content)
 
 
-# Who signed.
+# Signatures.
 
 
 def test_the_text_that_is_signed_is_the_vendors() -> None:
@@ -181,7 +181,7 @@ def test_a_certificate_that_does_not_verify_is_fetched_again_and_never_trusted(
 
 
 def test_a_certificate_that_another_leaf_has_signed_is_not_believed() -> None:
-    """Else whoever has any certificate under `.paypal.com`, or of anybody, could make his own."""
+    """Otherwise the owner of any certificate under `.paypal.com` could issue one."""
     leaf = vendor.Authority("messageverificationcerts.paypal.com", ROOT)
     by_leaf = leaf.sign(KEY)
     plain = ROOT.sign(leaf.key, name="shop.example")
@@ -235,7 +235,7 @@ def test_the_roots_of_the_settings_block_are_read_when_the_endpoint_starts(tmp_p
     assert sources_file.read(path, {"ID": VENDOR.secret})["paypal"].options["roots"] == ""
 
 
-# What is said.
+# Contents.
 
 
 @pytest.mark.parametrize(
@@ -347,7 +347,7 @@ def test_all_that_is_reported_of_one_payment_names_it_alike() -> None:
 def test_the_order_is_what_the_shop_gave_paypal_to_keep(
     resource: dict[str, object], order: str | None
 ) -> None:
-    """What names no order is no loss: it reaches whoever names the payment."""
+    """An event that names no order is no loss: it reaches every order that names the payment."""
     callback = parsed(event(CAPTURE, None, None, **resource))
     assert callback.order_id == order
     assert callback.payments

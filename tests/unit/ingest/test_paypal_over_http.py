@@ -1,5 +1,5 @@
-"""PayPal's callbacks through the door's own application, whose certificates come from a host that
-is played here.
+"""PayPal's callbacks through the webhook endpoint's application, whose certificates come from a
+fake host.
 """
 
 from __future__ import annotations

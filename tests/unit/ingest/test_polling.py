@@ -1,4 +1,6 @@
-"""When sources are asked: waits, the breaker, turns; and what of an answer leads to which."""
+"""When sources are polled: waits, the circuit breaker, alternation; and which response leads to
+which.
+"""
 
 from __future__ import annotations
 

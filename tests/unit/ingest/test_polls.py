@@ -121,7 +121,7 @@ def test_a_page_from_which_the_shop_leaves_orders_out_is_not_its_last(
     unreadable: set[int], orders_of_a_second: int
 ) -> None:
     shop = FakeWooCommerce()
-    shop.unreadable = unreadable  # by the user of the key; or of a plugin that is gone
+    shop.unreadable = unreadable  # by the user of the key; or of a plugin that was removed
     for number in range(1, 401):
         shop.put(number, BEGIN + number // orders_of_a_second)
     client = shop.client()
@@ -241,7 +241,7 @@ def test_every_event_that_no_endpoint_took_is_found(
 def test_events_of_the_time_in_which_no_endpoint_was_on_are_found(
     times: list[tuple[str, int]], size: int
 ) -> None:
-    """Stripe sends them to nobody, so they are in no list of what was not delivered."""
+    """Stripe sends them to no endpoint, so they are in no list of what was not delivered."""
     vendor, cursor, found, wanted = FakeStripe(), "", list[FoundObject](), set[str]()
     client, polled = vendor.client(), PAYMENTS._replace(page=size)
 

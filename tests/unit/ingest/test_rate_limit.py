@@ -1,4 +1,6 @@
-"""A source brings what its rate allows, on average and at once; strangers use up nothing of it."""
+"""A source sends what its rate allows, on average and in bursts; unauthenticated callers use up
+nothing of it.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What came back of a payment is one amount, however Stripe tells it: refunds by name, their sum,
-or both, in any version.
+"""What came back of a payment is one amount, however Stripe reports it: refunds by name, their
+total, or both, in any version.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def test_a_sum_is_not_counted_beside_the_refunds_that_make_it() -> None:
 
 @pytest.mark.parametrize("version", [NAMING, SUMMING])
 def test_an_authorisation_that_was_canceled_brings_nothing_back(version: str) -> None:
-    """Until 2025-03-31 Stripe tells it as refunded, with a refund of its own."""
+    """Until 2025-03-31 Stripe reports it as refunded, with a refund of its own."""
     release = refund(LET_GO, 1500)
     sums = summed(1500, 0, version, captured=False, **names([release], version))
     for callbacks in ([sums], [sums, parse("charge.refund.updated", release, 1, version)]):

@@ -133,7 +133,7 @@ def test_the_test_notification_is_accepted_and_has_no_facts() -> None:
         b'{"order":{"id":"727"}}',
         b'{"order":{"status":"approved"}}',
         b'{"id":"727"}',
-        b'{"order":{"id":"?727","status":"approved"}}',  # stands for an order that nobody can name
+        b'{"order":{"id":"?727","status":"approved"}}',  # stands for an unusable order id
     ],
 )
 def test_what_has_no_order_or_no_status_is_a_dead_letter(body: bytes) -> None:
@@ -157,7 +157,7 @@ def test_what_has_no_order_or_no_status_is_a_dead_letter(body: bytes) -> None:
             [("submitted", "approved"), ("declined", "approved")],
             "approved",
         ),  # one between them was lost
-        # Nobody knows which came last.
+        # It is unknown which came last.
         ([(None, "approved"), (None, "declined")], "declined"),
         ([("submitted", "approved"), ("submitted", "declined")], "declined"),
         ([("submitted", "approved"), ("pending", "declined")], "declined"),
@@ -197,7 +197,7 @@ def test_a_repeat_is_no_news_whenever_it_comes() -> None:
     for pair in ([first, again], [again, first]):
         outcomes, order = decided(pair)
         assert outcomes[1] is CallbackOutcome.DUPLICATE
-        assert published_verdicts(order)["checker"].at.minute == 30  # when it was said first
+        assert published_verdicts(order)["checker"].at.minute == 30  # when it was first reported
 
 
 TRANSITIONS = st.tuples(st.sampled_from([None, *WORDS]), st.sampled_from(WORDS))
@@ -234,8 +234,8 @@ def test_whoever_repeats_what_was_sent_never_changes_the_verdict(
 
 @given(st.lists(st.sampled_from(("approved", "declined", "pending")), min_size=1, max_size=6))
 def test_an_honest_history_never_releases_what_it_ends_by_not_approving(words: list[str]) -> None:
-    """Of a chain that meets no status twice the verdict is the last word; of another it is never
-    more than that.
+    """If a chain repeats no status the verdict is its last one; otherwise it is never more than
+    that.
     """
     chain = list(zip(["submitted", *words], words, strict=False))
     word = current_word(*chain)

@@ -1,4 +1,4 @@
-"""An order is a function of the set of facts that were told of it."""
+"""An order is a function of the set of facts that were reported of it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def decided(
 
 
 class Known(NamedTuple):
-    """What is known in the end: incidents too, for they are about keys and meanings and not about
+    """What is known in the end, without incidents: those are about keys and contents and not about
     order.
     """
 

@@ -129,7 +129,7 @@ def test_the_later_decision_counts_whichever_comes_first_and_of_two_at_once_the_
             decision("ACCEPT", None),
             decision("REJECT", None),
             "declined",
-        ),  # without a time nobody knows
+        ),  # without a time the order is unknown
         (decision("REJECT", None), decision("ACCEPT", early), "approved"),
         (decision("ACCEPT", None), decision("REJECT", early), "declined"),
     ):

@@ -1,5 +1,5 @@
-"""What the vendors' bytes mean. Each source is read in the same way; what cannot be read is a
-stated dead letter.
+"""What the vendors' bytes mean. Each source is parsed in the same way; what cannot be read is a
+dead letter with a reason.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def test_other_bytes_with_the_same_content_are_the_same_callback() -> None:
     assert (one.key, one.content_hash, one.facts) == (other.key, other.content_hash, other.facts)
 
 
-# What WooCommerce says.
+# WooCommerce's bodies.
 
 
 def test_the_sample_of_the_notes_is_read() -> None:
@@ -200,7 +200,7 @@ def test_a_deletion_is_a_fact_of_an_order_of_which_only_the_id_is_known() -> Non
     callback = vendors.parse(record(b'{"id":727}', topic="order.deleted"))
     (fact,) = callback.facts
     assert (callback.order_id, fact.name, fact.content) == ("shop:727", "deletion", b"true")
-    assert fact.version.startswith("2026-11-20T15:30:00.000000Z/")  # when the door received it
+    assert fact.version.startswith("2026-11-20T15:30:00.000000Z/")  # when the endpoint received it
 
 
 def test_restored_lifts_the_deletion_and_has_the_order() -> None:
@@ -288,12 +288,12 @@ def test_the_endpoint_reads_an_id_only_where_it_is_cheap(body: bytes, found: str
 
 
 def test_an_order_that_was_placed_beyond_all_reason_is_an_order_all_the_same() -> None:
-    """Shops import old orders. Nothing is ordered by that time."""
+    """Shops import old orders. That time orders nothing."""
     for created in ("1970-01-01T00:00:00", "2999-01-01T00:00:00", None):
         assert front(vendors.parse(record(woo_order(date_created_gmt=created)))).placed_at is None
 
 
-# What a storefront says itself.
+# A storefront's own bodies.
 
 
 def test_a_native_order_is_read() -> None:

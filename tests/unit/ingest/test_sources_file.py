@@ -1,5 +1,5 @@
-"""The sources file: a mistake stops the door with one line, a missing secret stops its own source
-only.
+"""The sources file: a mistake stops the endpoint with one line, a missing secret disables its own
+source only.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def test_a_missing_or_weak_secret_stops_its_own_source_only(
 @pytest.mark.parametrize(
     ("kind", "secret"),
     [
-        ("stripe", "whsec_1111111111"),  # the mark has six letters of its own
+        ("stripe", "whsec_1111111111"),  # the prefix has six characters of its own
         ("native", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAA"),  # base64 of noughts
         ("native", "whsec_MfKQ9r8GKYqr"),  # of nine bytes
         ("woocommerce", "&amp;&lt;&gt;&quot;&#039;"),  # of five characters, as WordPress signs
@@ -79,7 +79,7 @@ def test_a_secret_is_as_strong_as_the_key_that_it_becomes(
 def test_a_secret_that_is_no_text_is_reported_without_a_character_of_it(tmp_path: Path) -> None:
     text = '[sources.bad]\nkind = "woocommerce"\nsecrets = ["env:LATIN"]\n'
     bad = sources_file.read(written(tmp_path, text), {"LATIN": "written-in-latin-1-\udcff"})["bad"]
-    assert bad.refusal == "env:LATIN is no UTF-8"
+    assert bad.refusal == "env:LATIN is not UTF-8"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_secret_that_is_no_text_is_reported_without_a_character_of_it(tmp_path
         ('[sources.shop]\nkind = "woocommerce"\nsecrets = "env:X"\n', "1 to 10"),
         (
             '[sources.shop]\nkind = "woocommerce"\nsecrets = ["hunter2"]\n',
-            "never stands in the file",
+            "never written",
         ),
         ('[sources.Shop]\nkind = "woocommerce"\nsecrets = ["env:X"]\n', "a slug is"),
         (
@@ -207,7 +207,7 @@ def test_missing_credentials_disable_only_the_poll(tmp_path: Path) -> None:
         ('url = "http://shop.example.org"\n' + CREDENTIALS, "url is http"),
         ('url = "http://127.0.0.1.example.org"\n' + CREDENTIALS, "url is http"),
         (URL + 'key = "env:KEY"\n', "secret is missing"),
-        (URL + 'key = "ck_in-the-file"\nsecret = "env:KEY"\n', "never stands in the file"),
+        (URL + 'key = "ck_in-the-file"\nsecret = "env:KEY"\n', "never written"),
         (URL + CREDENTIALS + "every = 5\n", "did you mean every_s"),
         (URL + CREDENTIALS + "every_s = 0\n", "every_s is a number"),
         (URL + CREDENTIALS + "every_s = true\n", "every_s is a number"),

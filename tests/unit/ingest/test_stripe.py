@@ -99,7 +99,7 @@ def test_the_signature_is_the_vendors() -> None:
         (
             b"t=1492774577," + b"v1=0," * 9_999 + b"v1=" + S1,
             False,
-        ),  # a stranger's, to keep the door busy
+        ),  # an attacker's, to keep the endpoint busy
     ],
 )
 def test_any_v1_proves_it_and_no_other_scheme(header: bytes, fits: bool) -> None:

@@ -1,4 +1,6 @@
-"""Ticket Evolution's webhooks: nothing in them is believed, and what they tell of is read again."""
+"""Ticket Evolution's webhooks: nothing in them is trusted, and the orders that they name are read
+again.
+"""
 
 from __future__ import annotations
 
@@ -79,8 +81,8 @@ def test_a_word_that_an_address_would_change_keeps_its_source_out(
 
 
 def test_the_webhook_of_the_notes_requests_its_order() -> None:
-    """As it stands there: of its order the body says little, and not when it changed, so its bytes
-    are its name.
+    """As it is there: its body has little of the order, and not when it changed, so its bytes are
+    its key.
     """
     callback = read(WEBHOOK)
     assert (callback.reads, callback.key) == (
@@ -112,7 +114,7 @@ def test_an_order_event_is_no_fact_but_requests_the_order(event: str) -> None:
 
 
 def test_whatever_a_body_claims_it_is_no_fact() -> None:
-    """Nobody signed it."""
+    """It is not signed."""
     lie = order(
         seller_state="completed", fraud_check_status="approved", buyer={"type": "Office", "id": 6}
     )
@@ -196,15 +198,15 @@ def test_changes_of_the_catalogue_are_kept_without_alarm(name: str) -> None:
     ("body", "reason"),
     [
         (b"", "no event_type"),
-        (form("{"), "no JSON"),
-        (form(""), "no JSON"),
-        (form("null"), "no JSON object"),
-        (form("[" * 100_000), "no JSON"),
+        (form("{"), "not JSON"),
+        (form(""), "not JSON"),
+        (form("null"), "not a JSON object"),
+        (form("[" * 100_000), "not JSON"),
         (form('{"id":1}', ""), "no event_type"),
         (b"event_type=a&" * (FIELDS_MAX + 1), "more than 20 fields"),
         (b"event_type=order_created&event_type=order_created&body={}", "a field twice"),
-        (b"event_type=order_created&body=%ff", "no text"),
-        ("event_type=é".encode(), "no text"),
+        (b"event_type=order_created&body=%ff", "not text"),
+        ("event_type=é".encode(), "not text"),
         (json.dumps(ORDER).encode(), "no event_type"),
     ],
 )
@@ -240,7 +242,7 @@ def test_the_key_is_of_group_recipient_type_id_and_time_of_change() -> None:
         form(order(updated_at="2026-11-20T14:40:05Z")),
         form(order(fraud_check_status="approved")),  # within the second of the pending one
         form(order(updated_at=None)),
-        form(order(updated_at="2026-11-20T14:40:04")),  # nobody's clock
+        form(order(updated_at="2026-11-20T14:40:04")),  # no clock of the vendor
         form(ORDER, group="x" * 5_000),
     ]
     keys = [read(body).key for body in others]

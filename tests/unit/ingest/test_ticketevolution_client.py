@@ -1,5 +1,5 @@
-"""Ticket Evolution's signed API: signatures by the vendor's vectors, and what is asked of a server
-that checks.
+"""Ticket Evolution's signed API: signatures by the vendor's vectors, and requests to a server that
+checks them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def test_requests_are_signed_as_the_vendor_signs_them(vector: dict[str, str]) ->
 
 
 def test_the_published_vector_is_the_one_of_the_older_path() -> None:
-    """Whoever trusts the page thinks that a right client is broken."""
+    """By the page, a right client would seem broken."""
     first, second = VECTORS[:2]
     assert (first["path"], second["path"]) == ("/brokerages", "/v9/brokerages")
     assert first["query"] == second["query"]

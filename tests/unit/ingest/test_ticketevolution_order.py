@@ -210,7 +210,7 @@ def test_what_the_seller_will_not_deliver_is_cancelled(state: str) -> None:
 def test_a_proposal_to_cancel_takes_nothing_back_and_releases_nothing(
     policy: int, buyer: dict[str, Any]
 ) -> None:
-    """Whatever is said after it was accepted, until the other side agrees or the fraud check
+    """Whatever was reported after it was accepted, until the other side agrees or the fraud check
     objects.
     """
     assert known(at(1, "cancel_proposed", buyer=buyer)).state(policy) == "observed"
@@ -314,7 +314,7 @@ HISTORY = some.lists(some.tuples(some.integers(0, 9), STATES, WORDS), min_size=1
 def test_a_clients_order_whose_last_word_is_not_good_is_never_released(
     history: Sequence[tuple[int, str, str | None]], rng: random.Random
 ) -> None:
-    """However it came there, in whatever order that was heard, under any policy."""
+    """However it came there, in whatever order that was received, under any policy."""
     callback = [at(*it) for it in history]
     end = known(*rng.sample(callback + callback, 2 * len(callback)))
     last = max(second for second, _, _ in history)

@@ -33,7 +33,7 @@ def http() -> Iterator[httpx.Client]:
 
 
 class Round:
-    """The poll, asked until it is done; `cursor` is all that it keeps."""
+    """The poll, run until it is done; `cursor` is all that it keeps."""
 
     def __init__(self, http: httpx.Client, vendor: FakeTicketEvolution, **options: str) -> None:
         self.http, self.polled = (
@@ -97,7 +97,7 @@ def test_pages_are_turned_and_each_is_one_request(
     cut = round_.whole(NOW + 300)
     assert "more than 2 pages" in cut[1].warning
     assert len(cut) == 4
-    assert json.loads(round_.cursor)["since"] == NOW  # what was cut off is asked for again
+    assert json.loads(round_.cursor)["since"] == NOW  # what was cut off is requested again
 
 
 def test_a_round_that_was_interrupted_goes_on_where_it_was(

@@ -1,5 +1,5 @@
-"""A card's number does not leave the door, in whatever form a plugin wrote it into an order's
-meta.
+"""A card's number does not leave the webhook endpoint, in whatever form a plugin wrote it into an
+order's metadata.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What stands beside a line of a WooCommerce order: for whom it is, which numbers were chosen, and
-what must not be kept.
+"""What is beside a line of a WooCommerce order: its recipient, its chosen numbers, and what must
+not be kept.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def test_what_names_nobody_makes_no_gift(meta: tuple[str, object]) -> None:
     [41, "42", "nobody at all@", {"id": 41}, ["Bob"], '<a href="mailto:b@c.d">b@c.d</a>', True],
 )
 def test_a_gift_that_names_nobody_is_reported_and_costs_nothing_else(value: object) -> None:
-    """Its ticket is the buyer's, and somebody should hear of it."""
+    """Its ticket is the buyer's, and it is reported."""
     callback = parse(("gift_to", value), ("holder_name", ""))
     assert front(callback).lines[0].recipient is None
     (notice,) = callback.drift
@@ -284,7 +284,7 @@ def test_every_key_is_on_its_page() -> None:
     assert not missing
 
 
-# What a shop says instead of an order.
+# What a shop sends instead of an order.
 
 
 @pytest.mark.parametrize("topic", ["order.updated", "order.created", "order.deleted", ""])
@@ -310,7 +310,7 @@ def test_what_only_resembles_an_error_of_the_shop_is_unreadable(body: dict[str, 
         vendors.parse(record(json.dumps(body).encode()))
 
 
-# What nobody may keep.
+# What must not be kept.
 
 
 def test_a_body_without_card_data_stays_byte_for_byte() -> None:
