@@ -38,10 +38,12 @@ from tests.support.callbacks import record, woo_order
 CAUSE = "line_items.{}.quantity: Field required"
 HOSTILE = "[bold]boom[/bold]\x1b[2J\x1b]0;x\x07\u202egro"
 ADD = """
-insert into runtime.dead_letters (consumer_group, topic, topic_id, partition, "offset", key, value, value_sha256, headers, stage,
-    code, text, code_version)
-select %(group)s, %(topic)s, %(topic_id)s, 0, n, %(key)s, %(value)s, sha256(%(value)s), %(headers)s, 'parse', %(code)s,
-    replace(%(text)s, '{}', (n %% 500)::text), '1'
+insert into runtime.dead_letters (
+    consumer_group, topic, topic_id, partition, "offset", key, value, value_sha256, headers,
+    stage, code, text, code_version
+)
+select %(group)s, %(topic)s, %(topic_id)s, 0, n, %(key)s, %(value)s, sha256(%(value)s), %(headers)s,
+    'parse', %(code)s, replace(%(text)s, '{}', (n %% 500)::text), '1'
 from generate_series(1, %(times)s) as n
 """
 
@@ -285,7 +287,8 @@ def test_unknown_words_are_added_up_and_a_later_one_opens_them_again(
         scene.drift_notice(*[unknown(10 * number + n, word=f"charge.v{n}") for n in range(4)])
     scene.session.execute(
         b"""
-        insert into ingest.notices select source, kind, what, slot + 20, 5, first_at, last_at, 'other', example
+        insert into ingest.notices
+        select source, kind, what, slot + 20, 5, first_at, last_at, 'other', example
         from ingest.notices
         """
     )

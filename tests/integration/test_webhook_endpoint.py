@@ -173,8 +173,10 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(
         bootstrap_servers, prefix, tmp_path, webhook_body_wait_ms=200
     ) as endpoint:
         with socket.create_connection(("127.0.0.1", endpoint.client.base_url.port or 0), 10) as raw:
-            head = f"POST /hooks/{endpoint.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            raw.sendall(head.encode() + b"Content-Length: 10\r\n\r\nabc")
+            head = f"POST /hooks/{endpoint.slug} HTTP/1.1\r\nHost: x\r\n"
+            raw.sendall(
+                head.encode() + b"Content-Type: application/json\r\nContent-Length: 10\r\n\r\nabc"
+            )
             assert raw.recv(4_096).startswith(b"HTTP/1.1 408 ")
         assert endpoint.send(body()).status_code == 200
 
@@ -387,7 +389,7 @@ def test_more_than_fits_is_answered_with_retry_after(
         nothing_is_lost(endpoint, storm)
 
 
-def test_a_flood_of_a_source_is_answered_with_429_and_unauthenticated_callers_use_up_nothing_of_its_rate(
+def test_a_flood_is_answered_with_429_and_unauthenticated_callers_use_up_nothing(
     bootstrap_servers: str, prefix: str, tmp_path: Path
 ) -> None:
     with WebhookEndpointProcess(

@@ -356,10 +356,12 @@ def test_curl_that_offers_http_2_is_served(
 JAVA = """
 import java.net.URI; import java.net.http.*; import java.nio.file.*;
 public class Post { public static void main(String[] given) throws Exception {
-  var request = HttpRequest.newBuilder(URI.create(given[0])).header("Content-Type", "application/json")
+  var request = HttpRequest.newBuilder(URI.create(given[0]))
+    .header("Content-Type", "application/json")
     .header("X-WC-Webhook-Topic", "order.updated").header("X-WC-Webhook-Signature", given[1])
     .POST(HttpRequest.BodyPublishers.ofFile(Path.of(given[2]))).build();
-  System.out.print(HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString()).statusCode()); } }
+  var response = HttpClient.newHttpClient().send(request, HttpResponse.BodyHandlers.ofString());
+  System.out.print(response.statusCode()); } }
 """
 
 

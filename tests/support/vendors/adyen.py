@@ -87,11 +87,11 @@ VENDOR = Vendor(
         "capture failed": sample(modified("CAPTURE_FAILED", "CAP0000000000001")),
         "cancelled": sample(modified("CANCELLATION", "CAN0000000000001")),
         "not cancelled": sample(modified("CANCELLATION", "CAN0000000000001", success="false")),
-        "refunded": sample(modified("REFUND", "REF0000000000001", amount={"currency": "EUR", "value": 500})),
+        "refunded": sample(modified("REFUND", "REF0000000000001", amount={"currency": "EUR", "value": 500})),  # noqa: E501 - a table
         "refund failed": sample(modified("REFUND_FAILED", "REF0000000000001")),
         "refund came back": sample(modified("REFUNDED_REVERSED", "REF0000000000001")),
         "cancelled or refunded": sample(modified("CANCEL_OR_REFUND", "COR0000000000001")),
-        "warned": sample(item("chargeback", eventCode="NOTIFICATION_OF_FRAUD", pspReference="NOF0000000000001")),
+        "warned": sample(item("chargeback", eventCode="NOTIFICATION_OF_FRAUD", pspReference="NOF0000000000001")),  # noqa: E501 - a table
         "chargeback announced": sample(item("chargeback", eventCode="NOTIFICATION_OF_CHARGEBACK")),
         "chargeback": sample(item("chargeback")),
         "chargeback reversed": sample(item("chargeback", eventCode="CHARGEBACK_REVERSED")),
@@ -101,11 +101,11 @@ VENDOR = Vendor(
         "review accepted": sample(modified("MANUAL_REVIEW_ACCEPT", "REV0000000000001")),
         "review rejected": sample(modified("MANUAL_REVIEW_REJECT", "REV0000000000001")),
         "several": sample(item(), modified("CAPTURE", "CAP0000000000001"), item("authorisation")),
-        "by bank": sample(item(additionalData={"iban": "NL13TEST0123456789", "ownerName": "A. Klaassen"})),
-        "of another kind": sample(item(eventCode="REPORT_AVAILABLE", merchantReference="", amount={"currency": "EUR", "value": 0})),
+        "by bank": sample(item(additionalData={"iban": "NL13TEST0123456789", "ownerName": "A. Klaassen"})),  # noqa: E501 - a table
+        "of another kind": sample(item(eventCode="REPORT_AVAILABLE", merchantReference="", amount={"currency": "EUR", "value": 0})),  # noqa: E501 - a table
         "of a new kind": sample(modified("LEDGER_REWRITTEN", "LED0000000000001")),
     },
     sign=lambda _sample, _secret, _at: {},
     seal=seal,
-    card_data=(b"1111", b"03/2030", b"411111", b"Ada Example", b"016153570198200", b"NL13TEST", b"Klaassen", b"064264"),
+    card_data=(b"1111", b"03/2030", b"411111", b"Ada Example", b"016153570198200", b"NL13TEST", b"Klaassen", b"064264"),  # noqa: E501 - a table
 )  # fmt: skip

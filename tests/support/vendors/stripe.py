@@ -65,18 +65,18 @@ VENDOR = Vendor(
     other_secret="whsec_theOneBeforeThatIsLeaving",
     samples={
         "paid": sample("payment_intent.succeeded", "payment_intent"),
-        "refused": sample("payment_intent.payment_failed", "payment_intent", last_payment_error={"code": "card_declined"}),
-        "canceled": sample("payment_intent.canceled", "payment_intent", cancellation_reason="abandoned"),
-        "to be captured": sample("payment_intent.amount_capturable_updated", "payment_intent", amount_capturable=1500),
+        "refused": sample("payment_intent.payment_failed", "payment_intent", last_payment_error={"code": "card_declined"}),  # noqa: E501 - a table
+        "canceled": sample("payment_intent.canceled", "payment_intent", cancellation_reason="abandoned"),  # noqa: E501 - a table
+        "to be captured": sample("payment_intent.amount_capturable_updated", "payment_intent", amount_capturable=1500),  # noqa: E501 - a table
         "charged": sample("charge.succeeded", "charge"),
         "authorised": sample("charge.succeeded", "charge", **NOT_CAPTURED),
         "expired": sample("charge.expired", "charge", **NOT_CAPTURED),
         "captured in part": sample("charge.captured", "charge", amount_captured=1000),
         "declined": sample("charge.failed", "charge", **NOT_CAPTURED, failure_code="card_declined"),
-        "refunded, as before 2022": sample("charge.refunded", "charge", amount_refunded=750, refunds=OLD_REFUNDS),
+        "refunded, as before 2022": sample("charge.refunded", "charge", amount_refunded=750, refunds=OLD_REFUNDS),  # noqa: E501 - a table
         "refunded, unnamed": sample("charge.refunded", "charge", amount_refunded=500),
         "a refund": sample("refund.created", "refund"),
-        "a refund that failed": sample("refund.failed", "refund", status="failed", failure_reason="expired_or_canceled_card"),
+        "a refund that failed": sample("refund.failed", "refund", status="failed", failure_reason="expired_or_canceled_card"),  # noqa: E501 - a table
         "a refund that moved": sample("charge.refund.updated", "refund", status="pending"),
         "disputed": sample("charge.dispute.created", "dispute"),
         "a dispute won": sample("charge.dispute.closed", "dispute", status="won"),
@@ -86,7 +86,7 @@ VENDOR = Vendor(
         "warned": sample("radar.early_fraud_warning.created", "early_fraud_warning"),
         "in review": sample("review.opened", "review"),
         "reviewed": sample("review.closed", "review", open=False, closed_reason="approved"),
-        "reviewed in new words": sample("review.closed", "review", open=False, closed_reason="timed_out"),
+        "reviewed in new words": sample("review.closed", "review", open=False, closed_reason="timed_out"),  # noqa: E501 - a table
         "checked out": sample("checkout.session.completed", "checkout_session"),
         "of another kind": sample("customer.created", "payment_intent"),
         "of a new kind": sample("ledger.rewritten", "payment_intent"),

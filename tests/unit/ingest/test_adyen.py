@@ -392,9 +392,7 @@ def test_a_reference_that_names_no_order_leaves_the_payment(reference: str) -> N
     assert callback.payments == (f"shop/{PAYMENT}",)
 
 
-def test_one_item_that_is_repeated_by_the_thousand_is_one_record_and_a_dead_letter_with_its_reason() -> (
-    None
-):
+def test_one_item_repeated_by_the_thousand_is_one_record_and_a_dead_letter() -> None:
     """Whoever has seen an item may send it beside others, with another date each time: one callback
     makes no flood.
     """

@@ -155,7 +155,7 @@ def test_a_slow_host_is_not_counted_as_a_slow_body(played: Played) -> None:
     asyncio.run(run())
 
 
-def test_unauthenticated_callers_that_name_certificates_use_up_nothing_of_paypals_rate_and_delay_nobody(
+def test_unauthenticated_callers_that_name_certificates_use_up_nothing_of_paypals_rate(
     played: Played,
 ) -> None:
     async def run() -> None:

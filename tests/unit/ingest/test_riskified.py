@@ -67,7 +67,10 @@ def current_word(*steps: Transition) -> str:
 
 
 def test_the_vendors_own_vector_verifies() -> None:
-    body = b'{"order":{"id":"123","status":"approved","old_status":"submitted","description":"Approved by Riskified"}}'
+    body = (
+        b'{"order":{"id":"123","status":"approved","old_status":"submitted",'
+        b'"description":"Approved by Riskified"}}'
+    )
     digest = b"071ef80d5790011d2f111479b75eed15e907432a4523defb4e627c6725d3b6b3"  # vector R1
     secrets = (b"636b3045e083eddf4ea9f0b7f2ed4a26",)
     assert riskified.verify(WebhookRequest({riskified.SIGNATURE: digest}, body, secrets))
