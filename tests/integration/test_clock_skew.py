@@ -20,7 +20,7 @@ from services.runtime.postgres import connection
 from services.runtime.records import Record
 from tests.support.callbacks import woo_order
 from tests.support.stack import Databases
-from tests.support.stages import published
+from tests.support.stages import said
 from tests.support.webhook_endpoint import WebhookEndpointProcess
 
 SKEW_S = 3.0
@@ -67,8 +67,7 @@ def ending(url: str, records: tuple[Record, ...]) -> list[bool]:
             outcome for it in records for outcome in ingest.handle([vendors.parse(it)], session)
         ]
     return [
-        OrderObserved.read(output.headers, output.value).is_deleted
-        for output in published(outcomes)
+        OrderObserved.read(output.headers, output.value).is_deleted for output in said(outcomes)
     ]
 
 

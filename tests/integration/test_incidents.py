@@ -349,7 +349,7 @@ def test_kept_callbacks_are_replayed_whole_and_kept_once_more_if_still_unknown(
     assert scene.states() == {"requested": KEPT_OF_PART + 20}
     replays = replayed(scene.session)
     original = record({"n": 7}, source="pay", order="?7", offset=7)
-    assert replays[7]._replace(dead_letter_id=None) == original._replace(
+    assert replays[7]._replace(letter_id=None) == original._replace(
         timestamp_ms=replays[7].timestamp_ms
     )
     assert [type(it) for it in scene.drift_notice(unknown(7))] == [

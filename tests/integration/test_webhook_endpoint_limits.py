@@ -91,7 +91,7 @@ def test_a_caller_that_disconnects_before_its_response_leaves_no_line_in_the_log
     while "stubline_ingest_webhook_connections 1.0" not in endpoint.metrics():
         assert time.monotonic() < until
         time.sleep(0.2)
-    assert [it["event"] for it in endpoint.log_lines()] == ["source not served", "opened"]
+    assert [it["event"] for it in endpoint.log_lines()] == ["source not served", "listening"]
 
 
 def begun(endpoint: WebhookEndpointProcess, size: int, sent: int) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.test_woocommerce import through, told
+from tests.integration.test_woocommerce import through, shop_record
 from tests.support.stack import Databases
 from tests.support.stages import Stages, opened, raffle
 from tests.support.vendors.woocommerce import line
@@ -29,14 +29,16 @@ def test_a_bundle_issues_the_tickets_of_its_parts_though_they_cost_nothing_by_th
     """
     container = line(1, ("_bundled_items", ["a"]), product_id=50, sku="BUNDLE", total="30.00")
     part = line(2, ("_bundled_by", "a"), quantity=3, total="0.00", subtotal="0.00", price=0)
-    (event,) = through(shared, told("completed", order=801, line_items=[container, part]))
+    (event,) = through(shared, shop_record("completed", order=801, line_items=[container, part]))
     assert [it.line_id for it in event.tickets] == ["2", "2", "2"]
     assert [(it.line_id, it.reason) for it in event.unissued] == [("1", "no_campaign")]
 
 
 def test_a_line_whose_product_was_deleted_costs_the_others_nothing(shared: Stages) -> None:
     gone = line(1, product_id=0, variation_id=0, sku="", name="")
-    (event,) = through(shared, told("completed", order=802, line_items=[gone, line(2, quantity=2)]))
+    (event,) = through(
+        shared, shop_record("completed", order=802, line_items=[gone, line(2, quantity=2)])
+    )
     assert [it.line_id for it in event.tickets] == ["2", "2"]
     assert [(it.line_id, it.reason) for it in event.unissued] == [("1", "no_campaign")]
 
@@ -44,9 +46,9 @@ def test_a_line_whose_product_was_deleted_costs_the_others_nothing(shared: Stage
 def test_a_line_that_is_added_after_completion_gets_its_tickets_and_the_others_keep_theirs(
     shared: Stages,
 ) -> None:
-    (first,) = through(shared, told("completed", order=803, line_items=[line(1)]))
+    (first,) = through(shared, shop_record("completed", order=803, line_items=[line(1)]))
     (second,) = through(
-        shared, told("completed", 1, order=803, line_items=[line(1), line(2, quantity=2)])
+        shared, shop_record("completed", 1, order=803, line_items=[line(1), line(2, quantity=2)])
     )
     assert [it.line_id for it in second.tickets] == ["1", "2", "2"]
     assert second.tickets[0].number == first.tickets[0].number

@@ -89,7 +89,7 @@ class WebhookEndpointProcess:
                 cwd=ROOT,
             )
         until = time.monotonic() + START_S
-        while not (opened := [line for line in self.log_lines() if line.get("event") == "opened"]):
+        while not (opened := [line for line in self.log_lines() if line.get("event") == "listening"]):
             assert self.child.poll() is None, self.log()
             assert time.monotonic() < until, self.log()
             time.sleep(0.05)

@@ -200,7 +200,7 @@ def main(
         return ended_by(error)
     with health_server:
         ports = {"port": listening.getsockname()[1], "health_port": health_server.port}
-        logs.get("webhooks").info("opened", **ports, version=CODE_VERSION, sources=sorted(found))
+        logs.get("webhooks").info("listening", **ports, version=CODE_VERSION, sources=sorted(found))
         code = uvloop.run(
             serve(
                 settings,
@@ -212,7 +212,7 @@ def main(
                 health=health,
             )
         )
-    logs.get("webhooks").info("closed", is_clean=code == EX_OK)
+    logs.get("webhooks").info("stopped", is_clean=code == EX_OK)
     return code
 
 
