@@ -71,13 +71,9 @@ def read_sources(settings: IngestSettings) -> dict[str, SourceConfig]:
         refuse(str(error))
     for config in configs.values():
         if config.refusal is not None:
-            logs.get("webhooks").error(
-                "source not served", source=config.slug, why=config.refusal
-            )
+            logs.get("webhooks").error("source not served", source=config.slug, why=config.refusal)
     for slug, why in sources_file.warnings(configs).items():
-        logs.get("webhooks").warning(
-            "orders of an unknown source", source=slug, why=why
-        )
+        logs.get("webhooks").warning("orders of an unknown source", source=slug, why=why)
     states = Counter("refused" if config.refusal else "served" for config in configs.values())
     for state in ("refused", "served"):
         WEBHOOK_SOURCES.set(states[state], state=state)

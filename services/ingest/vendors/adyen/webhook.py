@@ -224,7 +224,7 @@ def movement_of(
         at=bounded_time(item.at),
         **(NO_AMOUNT if amount is None else amount.priced)._asdict(),
     )
-    return staged(facts.movement_fact(movement), step.stage), missing_amount_drift(
+    return with_stage(facts.movement_fact(movement), step.stage), missing_amount_drift(
         received, movement, item.code
     )
 
@@ -237,10 +237,10 @@ def review_verdict(received: ReceivedCallback, item: AdyenItem) -> facts.Fact | 
     verdict = FraudVerdict(
         source=received.source, verdict=word, detail=item.code, at=bounded_time(item.at)
     )
-    return staged(facts.verdict_fact(verdict, about=item.payment), stage)
+    return with_stage(facts.verdict_fact(verdict, about=item.payment), stage)
 
 
-def staged(fact: facts.Fact, stage: int) -> facts.Fact:
+def with_stage(fact: facts.Fact, stage: int) -> facts.Fact:
     """Return the fact with the stage before the date, because only the stage is signed."""
     return fact._replace(version=f"{stage:02d}/{fact.version}")
 

@@ -11,7 +11,12 @@ import re
 from schemas.callbacks import NativeOrder
 from schemas.orders import Line, Person
 from services.ingest.vendors.shared import exact_json
-from services.ingest.vendors.shared.cards import PAIR, has_card_number, is_card, without
+from services.ingest.vendors.shared.cards import (
+    KEY_AND_VALUE,
+    has_card_number,
+    is_card_key,
+    without_card_data,
+)
 
 FIELDS = frozenset([*NativeOrder.model_fields, *Line.model_fields, *Person.model_fields])
 
@@ -25,7 +30,7 @@ def without_cards(body: bytes) -> bytes:
         clean = _cleaned(value)
         return body if clean == value else exact_json.dumps(clean)
     except (ValueError, TypeError, RecursionError):  # not JSON, or nested too deeply to be an order
-        return PAIR.sub(_blanked, body)
+        return KEY_AND_VALUE.sub(_blanked_pair, body)
 
 
 def _cleaned(value: object) -> object:
@@ -34,16 +39,17 @@ def _cleaned(value: object) -> object:
     if not isinstance(value, dict):
         return value
     return {
-        name: _cleaned(it) if name in FIELDS else _strange(name, it) for name, it in value.items()
+        name: _cleaned(it) if name in FIELDS else _unknown_field(name, it)
+        for name, it in value.items()
     }
 
 
-def _strange(name: str, value: object) -> object:
-    return "" if is_card(name) else without(value, name)
+def _unknown_field(name: str, value: object) -> object:
+    return "" if is_card_key(name) else without_card_data(value, name)
 
 
-def _blanked(found: re.Match[bytes]) -> bytes:
+def _blanked_pair(found: re.Match[bytes]) -> bytes:
     name, value = found[2].decode("utf-8", "replace"), found[3].decode("utf-8", "replace")
-    if not (is_card(name) or has_card_number(value)):
+    if not (is_card_key(name) or has_card_number(value)):
         return found[0]
     return found[1] + (b'""' if value[0] == '"' else b"0")

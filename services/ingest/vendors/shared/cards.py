@@ -9,59 +9,61 @@ from functools import lru_cache
 
 from services.ingest.vendors.shared.ticket_keys import canonical_key
 
-NAMED = re.compile(
+CARD_KEY = re.compile(
     r"card|cvc|cvv|cvn|security_?-?code|last_?-?(?:4|four)|expir|exp_?-?(?:month|year|date|mm|yy)"
     r"|(?<![a-z])cc_|(?<![a-z])cc-?(?:num|no|exp|last)|(?<![a-z])pan(?![a-z])|(?-i:[a-z]Pan(?![a-z]))",
     re.IGNORECASE,
 )
-LABELS = (
+LABEL_KEYS = (
     "key",
     "display_key",
     "name",
     "label",
     "field",
 )  # keys that name what an entry's value is
-VALUES = frozenset({"value", "display_value"})
+VALUE_KEYS = frozenset({"value", "display_value"})
 # references, by which payments join orders
 REFERENCE_KEY = re.compile(r"(?:_id|_reference)$", re.IGNORECASE)
 REFERENCE = re.compile(r"[A-Za-z0-9_-]{0,200}", re.ASCII)
 # an address such as ricardo@ contains `card`
 ADDRESS = re.compile(r"[^\s@\"]{1,100}@[^\s@\"]{1,200}")
 DIGIT = re.compile(r"[0-9]")
-GROUPS = re.compile(r"[0-9]{3,}+(?:[ -]{1,3}[0-9]{3,}+)*+")
+DIGIT_GROUPS = re.compile(r"[0-9]{3,}+(?:[ -]{1,3}[0-9]{3,}+)*+")
 SHORTEST, LONGEST, TEXT_CHARS_MAX = 13, 19, 10_000
 KEY_CHARS_MAX = 200  # of keys that are cached
 DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
-PAIR = re.compile(
+KEY_AND_VALUE = re.compile(
     rb'("([^"\\]{1,200})"\s*:\s*)("[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|-?[0-9][0-9.eE+-]*+)',
     re.DOTALL,
 )
 BLANK = ""
 
 
-def is_card(key: str) -> bool:
-    return _is_named(key) if len(key) <= KEY_CHARS_MAX else NAMED.search(key) is not None
+def is_card_key(key: str) -> bool:
+    return _is_card_key(key) if len(key) <= KEY_CHARS_MAX else CARD_KEY.search(key) is not None
 
 
 @lru_cache(1_000)
-def _is_named(key: str) -> bool:
+def _is_card_key(key: str) -> bool:
     """Cached, because a shop's orders have the same few keys."""
-    return NAMED.search(key) is not None
+    return CARD_KEY.search(key) is not None
 
 
-def without(value: object, key: str = "") -> object:
+def without_card_data(value: object, key: str = "") -> object:
     """Return the value without card data. `key` is the key under which it stands, or that its entry
     names.
     """
     if isinstance(value, list):
-        return [without(item, key) for item in value]
+        return [without_card_data(item, key) for item in value]
     if isinstance(value, dict):
-        labels = [label for name in LABELS if isinstance(label := value.get(name), str)]
-        is_named = any(map(is_card, labels))
+        labels = [label for name in LABEL_KEYS if isinstance(label := value.get(name), str)]
+        is_named = any(map(is_card_key, labels))
         return {
             name: BLANK
-            if is_card(name) or (is_named and name in VALUES)
-            else without(item, (labels[0] if labels else key) if name in VALUES else name)
+            if is_card_key(name) or (is_named and name in VALUE_KEYS)
+            else without_card_data(
+                item, (labels[0] if labels else key) if name in VALUE_KEYS else name
+            )
             for name, item in value.items()
         }
     if isinstance(value, str):
@@ -72,21 +74,21 @@ def without(value: object, key: str = "") -> object:
 
 def holds_card_data(text: str, key: str) -> bool:
     """Return whether a text holds a card's number, or card data under keys of its own."""
-    if len(text) < SHORTEST and not _may_name(text):
+    if len(text) < SHORTEST and not _may_name_card_data(text):
         return False
     if REFERENCE_KEY.search(key) and REFERENCE.fullmatch(text):
         return False
     if (
         DIGIT.search(text)
-        and key not in LABELS
-        and NAMED.search(text)
+        and key not in LABEL_KEYS
+        and CARD_KEY.search(text)
         and not ADDRESS.fullmatch(text)
     ):
         return True
     return not canonical_key(key[:60]) and has_card_number(text)
 
 
-def _may_name(text: str) -> bool:
+def _may_name_card_data(text: str) -> bool:
     return len(text) > 3 and DIGIT.search(text) is not None
 
 
@@ -94,7 +96,7 @@ def has_card_number(text: str) -> bool:
     """Return whether the text holds 13 to 19 digits that pass Luhn's check, in one group or in
     groups of at least three. In a very long text the check is skipped.
     """
-    for found in GROUPS.finditer(text):
+    for found in DIGIT_GROUPS.finditer(text):
         groups = re.split("[ -]+", found[0])
         for at, first in enumerate(groups):
             digits = ""

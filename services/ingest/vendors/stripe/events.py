@@ -126,7 +126,7 @@ class StripeCallback(NamedTuple):
         """Return the total of a charge's refunds; nothing if its currency cannot be counted."""
         minor, released_amount, currency = (
             it.amount_refunded or 0,
-            released(self.event, it),
+            never_captured_minor(self.event, it),
             it.currency.upper(),
         )
         refunded_minor = to_iso_minor(max(0, minor - released_amount), currency, OWN_DIGITS)
@@ -238,7 +238,7 @@ def charge_refunded(to: StripeCallback, charge: StripeCharge) -> FactsAndDrift:
     return (*undone, *movement_facts), tuple(notice for _, drift in refunds for notice in drift)
 
 
-def released(event: StripeEvent, it: StripeCharge) -> int:
+def never_captured_minor(event: StripeEvent, it: StripeCharge) -> int:
     """Return how much of the refunded amount was never captured."""
     if (event.api_version or RELEASED_UNTIL) >= RELEASED_UNTIL:
         return 0

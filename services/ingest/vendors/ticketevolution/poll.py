@@ -65,7 +65,7 @@ def read(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> Pol
     buyers = config.options.get("direct_buyer_type", "")
     client = TicketEvolution(http, config.url, config.key, config.secret)
     state, since = ("", _time(at.since - LOOK_BACK_S)) if at.is_pending_done else ("pending", "")
-    with sense():
+    with malformed_as_poll_error():
         orders = client.orders(
             state=state, updated_since=since, page=at.page, direct_buyer_type=buyers
         )
@@ -124,7 +124,7 @@ def read_order(http: httpx.Client, config: PollConfig, external_id: str) -> Foun
     """
     client = TicketEvolution(http, config.url, config.key, config.secret)
     try:
-        with sense():
+        with malformed_as_poll_error():
             return FoundObject(external_id, TICKETEVOLUTION_ORDER, client.order(external_id))
     except httpx.HTTPStatusError as error:
         if error.response.status_code == HTTPStatus.NOT_FOUND:
@@ -135,7 +135,7 @@ def read_order(http: httpx.Client, config: PollConfig, external_id: str) -> Foun
 
 
 @contextmanager
-def sense() -> Iterator[None]:
+def malformed_as_poll_error() -> Iterator[None]:
     try:
         yield
     except ValueError as error:

@@ -12,12 +12,12 @@ import math
 import re
 
 from services.ingest.vendors.shared.cards import (
-    PAIR,
+    KEY_AND_VALUE,
     SHORTEST,
-    VALUES,
+    VALUE_KEYS,
     has_card_number,
-    is_card,
-    without,
+    is_card_key,
+    without_card_data,
 )
 
 # The trigger sees a body in lower case, without blanks and dashes, with every digit as a zero.
@@ -31,11 +31,11 @@ TRIGGERS = re.compile(
 WORDS = (b"card", b"cv", b"last", b"exp", b"secur", b"cc", b"pan")
 NUMBER = b"0" * SHORTEST
 ESCAPED = re.compile(rb"\\(?:u00([2-7][0-9a-fA-F])|.)", re.DOTALL)
-HIDES = re.compile(rb"\\u00[2-7]")
+HIDING_ESCAPE = re.compile(rb"\\u00[2-7]")
 
 META = re.compile(r'"meta_data"\s*:\s*(?=[\[{"0-9])')
 NOTE = re.compile(rb'("customer_note"\s*:\s*")((?:[^"\\]|\\.){13,}+)(?:"|\\?\Z)', re.DOTALL)
-NOUGHTS = bytes.maketrans(b"123456789", b"0" * 9)
+DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
 
 
 def without_cards(body: bytes) -> bytes:
@@ -46,19 +46,19 @@ def without_cards(body: bytes) -> bytes:
     all else stays byte for byte. A gift card's message is removed too: no key that is read here
     contains `card`.
     """
-    body = NOTE.sub(_noted, body)
+    body = NOTE.sub(_without_card_number, body)
     if not is_suspect(body):
         return body
     plain = unescaped(body)
     try:
         text = plain.decode("utf-8")
-        clean = _blanked(text)
+        clean = _cleaned_meta(text)
         return body if clean == text else clean.encode("utf-8")
     except (ValueError, RecursionError):  # not JSON, so no order: it becomes a dead letter
         return by_pattern(plain)
 
 
-def _noted(found: re.Match[bytes]) -> bytes:
+def _without_card_number(found: re.Match[bytes]) -> bytes:
     return found[1] + b'"' if has_card_number(found[2].decode("utf-8", "replace")) else found[0]
 
 
@@ -66,7 +66,7 @@ def is_suspect(body: bytes) -> bool:
     """Return cheaply whether to look closer; nearly every body ends here. What precedes the first
     metadata, such as a payment's title, is the shop's own.
     """
-    if b"\\u00" in body and HIDES.search(body):
+    if b"\\u00" in body and HIDING_ESCAPE.search(body):
         return True
     if (begin := body.find(b'"meta_data"')) < 0:
         return False
@@ -83,7 +83,7 @@ def unescaped(body: bytes) -> bytes:
         char = bytes.fromhex(found[1].decode()) if found[1] else b""
         return char if char and char not in b'"\\\x7f' else found[0]
 
-    return ESCAPED.sub(plain, body) if HIDES.search(body) else body
+    return ESCAPED.sub(plain, body) if HIDING_ESCAPE.search(body) else body
 
 
 def by_pattern(body: bytes) -> bytes:
@@ -92,16 +92,16 @@ def by_pattern(body: bytes) -> bytes:
     """
 
     def blank(found: re.Match[bytes]) -> bytes:
-        is_data = found[2].decode("ascii", "replace") in VALUES or is_card(
+        is_data = found[2].decode("ascii", "replace") in VALUE_KEYS or is_card_key(
             found[2].decode("utf-8", "replace")
         )
         return found[1] + (b'""' if found[3][:1] == b'"' else b"0") if is_data else found[0]
 
     begin = max(0, body.find(b'"meta_data"'))
-    return body[:begin] + PAIR.sub(blank, body[begin:]).translate(NOUGHTS)
+    return body[:begin] + KEY_AND_VALUE.sub(blank, body[begin:]).translate(DIGITS_TO_ZERO)
 
 
-def _blanked(text: str) -> str:
+def _cleaned_meta(text: str) -> str:
     parts, at, is_twice = list[str](), 0, list[str]()
 
     def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
@@ -116,7 +116,7 @@ def _blanked(text: str) -> str:
     )
     while (found := META.search(text, at)) is not None:
         meta, end = decoder.raw_decode(text, found.end())
-        clean = without(meta)
+        clean = without_card_data(meta)
         is_same = clean == meta and not is_twice
         is_twice.clear()
         parts += (text[at : found.end()], text[found.end() : end] if is_same else _written(clean))
