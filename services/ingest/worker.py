@@ -86,7 +86,7 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
             if result is CallbackOutcome.APPLIED
         ],
     )
-    unpublished_snapshots = {
+    snapshots = {
         order.order_id: snapshots_of(
             order, changed_facts(before[order.order_id].facts, order.facts)
         )
@@ -96,7 +96,7 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
     # The runtime raises counters after the commit: raised here they would count what may be rolled
     # back.
     counts |= {
-        OBSERVATIONS.name: len(unpublished_snapshots),
+        OBSERVATIONS.name: len(snapshots),
         CONTENT_CONFLICTS.name: sum(
             len(order.incidents) - len(before[order.order_id].incidents) for order in changed
         ),
@@ -107,7 +107,7 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
         ),
     }
     observe_wait(batch)
-    outcomes = list(_outcomes(batch, results, unpublished_snapshots, payments_after))
+    outcomes = list(_outcomes(batch, results, snapshots, payments_after))
     outcomes[0] = replace(
         outcomes[0], counts=counts
     )  # the sums of the batch, on one outcome: the runtime adds up those of each record

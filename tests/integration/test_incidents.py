@@ -261,7 +261,7 @@ def test_without_a_choice_it_offers_and_changes_nothing(scene: Scene) -> None:
     answer = scene("incidents", "resolve", found["id"])
     assert answer.code == 0
     assert f"stubline incidents resolve {found['id']} --replay" in answer.out
-    assert "gives the 7 letters that wait back" in answer.out
+    assert "replays the 7 open dead letters" in answer.out
     assert scene.states() == {"open": 7}
     assert scene.rows("select count(*) from runtime.audit") == [(0,)]
     assert scene.resolve(found, "--replay", "--discard").code == 2
@@ -326,7 +326,7 @@ def test_unknown_words_are_added_up_and_a_later_one_opens_them_again(
 def test_drift_that_no_release_will_know_has_its_own_next_step(
     scene: Scene, kind: str, what: str
 ) -> None:
-    parsed = DriftNotice("shop", kind, "said of it")
+    parsed = DriftNotice("shop", kind, "what drifted")
     with scene.session.transaction():
         IngestStore(scene.session).add_drift_notices({parsed: (1, "shop:1")})
     step = scene("incidents", "show", scene.only()["id"], "--json").json["next_step"]

@@ -52,8 +52,8 @@ def work(session: Session, *records: Record) -> Published:
     published = Published([], [], worker.handle([vendors.parse(it) for it in records], session))
     session.commit()
     for it in published.outcomes:
-        for said in it.outputs if isinstance(it, Effect) else ():
-            output = said.encode(time=AT, traceparent=None)
+        for event in it.outputs if isinstance(it, Effect) else ():
+            output = event.encode(time=AT, traceparent=None)
             if output.topic == OrderObserved.topic:
                 published.orders.append(OrderObserved.read(output.headers, output.value))
             else:

@@ -339,13 +339,13 @@ def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost
             session,
             [SourceConfig("tevo", vendors.WEBHOOK_SOURCES["ticketevolution"], (), poll=polled)],
         )
-        told, lost = (
+        named, lost = (
             tevo_order(id=number, oid=f"9-{number}", fraud_check_status=None)
             for number in (101, 102)
         )
         assert poller.settle() == []
-        vendor.put(told)
-        poller.handle([TEVO.record(Sample(form(told, "order_created", "seller")), slug="tevo")])
+        vendor.put(named)
+        poller.handle([TEVO.record(Sample(form(named, "order_created", "seller")), slug="tevo")])
         read = poller.settle()
         assert keys(read) == ["tevo:101"]
         assert kinds(poller.handle(read)) == [Effect]

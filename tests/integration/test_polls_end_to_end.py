@@ -163,7 +163,7 @@ def test_lost_webhooks_are_found_received_ones_add_nothing_and_a_death_loses_non
     shop.put(2, now + 1)
     whole.respond(2)  # its webhook came
     whole.until("both are known", lambda: whole.orders() == {"shop:1", "shop:2"})
-    whole.until("the poll has told it too", lambda: whole.duplicates() == 1)
+    whole.until("the poll has found it too", lambda: whole.duplicates() == 1)
     time.sleep(3)  # some intervals
     assert whole.duplicates() == 1
     assert whole.observed() == 2

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.test_woocommerce import through, shop_record
+from tests.integration.test_woocommerce import shop_record, through
 from tests.support.stack import Databases
 from tests.support.stages import Stages, opened, raffle
 from tests.support.vendors.woocommerce import line

@@ -45,7 +45,7 @@ class WebhookEndpointProcess:
         self.slug, self._servers, self._folder = slug, servers, folder
         skewed = ["tests.support.skewed_webhook_endpoint", str(clock_ahead_s)]
         self._module = skewed if clock_ahead_s else ["services.ingest.webhooks"]
-        self.log_file = folder / "door.log"
+        self.log_file = folder / "webhooks.log"
         sources = folder / "sources.toml"
         shop = (
             f'[sources.{slug}]\nkind = "woocommerce"\nsecrets = ["env:WEBHOOK_OLD", '
@@ -69,7 +69,7 @@ class WebhookEndpointProcess:
         }
 
     def start(self, *, await_ready: bool = True) -> None:
-        self.log_file = self._folder / f"door-{time.monotonic_ns()}.log"  # of this start alone
+        self.log_file = self._folder / f"webhooks-{time.monotonic_ns()}.log"  # of this start alone
         launch = [
             sys.executable,
             "-I",
@@ -89,7 +89,9 @@ class WebhookEndpointProcess:
                 cwd=ROOT,
             )
         until = time.monotonic() + START_S
-        while not (opened := [line for line in self.log_lines() if line.get("event") == "listening"]):
+        while not (
+            opened := [line for line in self.log_lines() if line.get("event") == "listening"]
+        ):
             assert self.child.poll() is None, self.log()
             assert time.monotonic() < until, self.log()
             time.sleep(0.05)
@@ -169,7 +171,7 @@ class WebhookEndpointProcess:
         wanted = {number for number, high in ends.items() if high > self.begin.get(number, 0)}
         settings = {
             "bootstrap.servers": self._servers,
-            "group.id": "door tests",
+            "group.id": "webhook tests",
             "enable.auto.commit": False,
         }
         consumer = Consumer(settings | {"enable.partition.eof": True, "log_level": 0})

@@ -84,7 +84,7 @@ class WebhookHandler:
             response = await self._respond(config, path_suffix.removesuffix("/"), scope, receive)
         except ProblemError as error:
             response = error.response()
-        except Exception as error:  # noqa: BLE001 - a defect is answered too, and told
+        except Exception as error:  # noqa: BLE001 - a defect is answered too, and logged
             self._log.exception("unhandled error in webhook handler", error=type(error).__name__)
             response = ProblemError(
                 HTTPStatus.INTERNAL_SERVER_ERROR, "unhandled error in the webhook handler"

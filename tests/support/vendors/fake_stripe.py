@@ -34,7 +34,7 @@ class FakeStripe(FakeVendor):
         return name
 
     def add_endpoint(self, slug: str, status: str = "enabled") -> None:
-        url = f"https://door.example.org/hooks/{slug}"
+        url = f"https://endpoint.example.org/hooks/{slug}"
         self.endpoints.append({"id": f"we_{len(self.endpoints)}", "status": status, "url": url})
 
     def body(self, name: str, created: int) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class FakeWooCommerce(FakeVendor):
         self.orders[number] = changed, status
 
     def add_webhook(self, slug: str, status: str = "active", topic: str = "order.updated") -> None:
-        address = f"https://door.example.org/hooks/{slug}"
+        address = f"https://endpoint.example.org/hooks/{slug}"
         self.webhooks.append(
             {
                 "id": len(self.webhooks) + 1,

@@ -98,15 +98,15 @@ def test_who_knows_a_secret_is_let_in_and_nobody_else(vendor: Vendor, sample: Sa
     assert not vendor.source.verify(request._replace(secrets=()))
     unsigned = request.body if vendor.seal is None else vendor.seal(request.body, "")
     assert not vendor.source.verify(request._replace(headers={}, path_suffix="", body=unsigned))
-    stranger = [
+    other_secrets = [
         vendor.source.key_of(vendor.secret.swapcase()),
         vendor.source.key_of(vendor.other_secret[::-1]),
     ]
     if (
         vendor.secret.swapcase() != vendor.secret
-        and vendor.source.key_of(vendor.secret) not in stranger
+        and vendor.source.key_of(vendor.secret) not in other_secrets
     ):
-        assert not vendor.source.verify(request._replace(secrets=stranger))
+        assert not vendor.source.verify(request._replace(secrets=other_secrets))
 
 
 @every_sample

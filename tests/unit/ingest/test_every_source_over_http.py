@@ -81,7 +81,7 @@ def sent(
         signed.setdefault(b"content-type", vendor.source.media + b"; charset=utf-8")
         signed |= headers or {}
         async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(handler), base_url="http://door"
+            transport=httpx.ASGITransport(handler), base_url="http://endpoint"
         ) as client:
             path = f"/hooks/vendor/{vendor.path_suffix}".rstrip("/")
             return await client.post(path, content=sample.body, headers=list(signed.items()))

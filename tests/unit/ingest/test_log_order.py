@@ -36,7 +36,7 @@ class Sent(NamedTuple):
     it.
     """
 
-    kind: str  # "told", "deleted", "restored"
+    kind: str  # "updated", "deleted", "restored"
     quantity: int
     after_ms: int
 
@@ -52,7 +52,7 @@ def appended(sent: Sequence[Sent], *, grows_at: int = 10**9) -> list[Record]:
             (3, 500 + place) if place < grows_at else (PARTITIONS_BEFORE + 3, place - grows_at)
         )
         body = {"id": 727} if it.kind == "deleted" else quantity_of(it.quantity)
-        topic = {"told": "order.updated"}.get(it.kind, f"order.{it.kind}")
+        topic = {"updated": "order.updated"}.get(it.kind, f"order.{it.kind}")
         made = record(json.dumps(body).encode(), topic=topic, reception_id=f"r-{place}")
         records.append(made._replace(partition=partition, offset=offset, timestamp_ms=ms))
     return records
@@ -81,7 +81,7 @@ def quantity(facts_: dict[str, Fact]) -> int:
 sendings = st.lists(
     st.builds(
         Sent,
-        st.sampled_from(["told", "deleted", "restored"]),
+        st.sampled_from(["updated", "deleted", "restored"]),
         st.integers(1, 3),
         st.sampled_from([0, 0, 1, 700]),
     ),
@@ -104,7 +104,7 @@ def test_the_last_in_the_log_counts_in_whatever_order_and_batches_it_is_read(
     bodies = [it.quantity for it in sent if it.kind != "deleted"]
     if bodies:
         assert quantity(expected) == bodies[-1]
-    trashed = [it.kind == "deleted" for it in sent if it.kind != "told"]
+    trashed = [it.kind == "deleted" for it in sent if it.kind != "updated"]
     if trashed:
         assert (expected["deletion"].content == b"true") is trashed[-1]
     shuffled = rng.sample(records * 2, 2 * len(records))
@@ -118,12 +118,12 @@ def test_a_line_that_was_edited_without_a_move_of_the_shops_clock_has_its_last_q
     """A refund that is made and then deleted leads back to what was sent before: a copy counts by
     its own position.
     """
-    records = appended([Sent("told", it, 1) for it in steps])
+    records = appended([Sent("updated", it, 1) for it in steps])
     assert quantity(known(records)) == quantity(known(records[::-1])) == steps[-1]
 
 
 def test_a_replay_counts_where_its_record_first_stood() -> None:
-    first, last = appended([Sent("told", 3, 0), Sent("told", 2, 5)])
+    first, last = appended([Sent("updated", 3, 0), Sent("updated", 2, 5)])
     output = replay_output("stubline.ingest.replay.v1", ReplayRequest(UUID(int=7), first))
     raw = Record(
         output.topic,
@@ -169,7 +169,7 @@ def test_a_storefronts_own_order_and_one_that_was_read_tie_by_the_log_too(
 
 def test_a_version_that_an_earlier_release_wrote_is_the_older_one_of_a_tie() -> None:
     """It ended with its hash, which could be greater than every position."""
-    (it,) = appended([Sent("told", 2, 0)])
+    (it,) = appended([Sent("updated", 2, 0)])
     fact = vendors.parse(it).facts[0]
     before = "/".join(fact.version.split("/")[:2]) + f"/{'f' * 64}"
     assert before < fact.version
@@ -177,7 +177,9 @@ def test_a_version_that_an_earlier_release_wrote_is_the_older_one_of_a_tie() -> 
 
 
 def test_a_copy_that_comes_later_is_a_duplicate_and_counts_from_there() -> None:
-    first, copy, between = appended([Sent("told", 3, 0), Sent("told", 3, 9), Sent("told", 2, 0)])
+    first, copy, between = appended(
+        [Sent("updated", 3, 0), Sent("updated", 3, 9), Sent("updated", 2, 0)]
+    )
     between = between._replace(offset=first.offset + 1, timestamp_ms=first.timestamp_ms + 1)
     order = KnownOrder("shop:727", 1, 0, None, {}, frozenset())
     outcomes = [CallbackOutcome.APPLIED, CallbackOutcome.DUPLICATE, CallbackOutcome.SUPERSEDED]

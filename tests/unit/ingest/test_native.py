@@ -45,7 +45,7 @@ def test_the_lines_that_sign_for_the_endpoint_are_accepted(tmp_path: Path) -> No
     )  # over several lines, as people write it
     (tmp_path / "order.json").write_text(order + "\n", "utf-8")
     (tmp_path / "curl").write_text(
-        '#!/bin/sh\nfor it in "$@"; do printf "%s\\0" "$it"; done > told\n', "utf-8"
+        '#!/bin/sh\nfor it in "$@"; do printf "%s\\0" "$it"; done > arguments\n', "utf-8"
     )
     (tmp_path / "curl").chmod(0o755)
     (tmp_path / "uuidgen").write_text(
@@ -55,7 +55,7 @@ def test_the_lines_that_sign_for_the_endpoint_are_accepted(tmp_path: Path) -> No
     secret = "a secret of the storefront"
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "MYSHOP_SECRET": secret}
     subprocess.run(["sh", "-ec", lines], cwd=tmp_path, env=environment, check=True)
-    arguments = (tmp_path / "told").read_bytes().split(b"\0")
+    arguments = (tmp_path / "arguments").read_bytes().split(b"\0")
     sent = [arguments[at + 1].partition(b": ") for at, it in enumerate(arguments) if it == b"-H"]
     body = arguments[arguments.index(b"--data-raw") + 1]
     request = WebhookRequest(

@@ -90,16 +90,16 @@ async def send(
         "path": "/hooks/paypal",
         "headers": [*headers.items(), (b"content-type", b"application/json")],
     }
-    said: list[Any] = []
+    sent_messages: list[Any] = []
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    async def tell(message: Any) -> None:
-        said.append(message)
+    async def send(message: Any) -> None:
+        sent_messages.append(message)
 
-    await handler(scope, receive, tell)
-    return said[0]["status"], said[1]["body"]
+    await handler(scope, receive, send)
+    return sent_messages[0]["status"], sent_messages[1]["body"]
 
 
 def test_the_certificate_is_fetched_once_and_cards_stay_outside(played: Played) -> None:

@@ -64,8 +64,8 @@ def test_each_problem_delays_what_it_must() -> None:
         2,
         True,
     )
-    nonsense = after_failure(PollProblem.MALFORMED, 0, 2)
-    assert (nonsense.source_s, nonsense.source_failures) == (0, 2)
+    malformed = after_failure(PollProblem.MALFORMED, 0, 2)
+    assert (malformed.source_s, malformed.source_failures) == (0, 2)
     slowed = after_failure(PollProblem.RATE_LIMITED, 0, 0, retry_after_s=77)
     assert (slowed.poll_s, slowed.source_s) == (77, 77)
     assert after_failure(PollProblem.RATE_LIMITED, 0, 0).source_s > 0
@@ -124,7 +124,7 @@ def test_each_source_has_one_request_and_reads_alternate_with_polls() -> None:
 
 
 def status(code: int, **headers: str) -> httpx.HTTPStatusError:
-    request = httpx.Request("GET", "https://shop.example.org/?consumer_secret=never-told")
+    request = httpx.Request("GET", "https://shop.example.org/?consumer_secret=never-logged")
     answer = httpx.Response(
         code, request=request, headers={it.replace("_", "-"): text for it, text in headers.items()}
     )
@@ -145,12 +145,12 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
         (status(404), PollProblem.MISSING, None),
         (status(302), PollProblem.MALFORMED, None),
         (status(400), PollProblem.MALFORMED, None),
-        (httpx.ConnectError("never-told"), PollProblem.UNAVAILABLE, None),
-        (httpx.ReadTimeout("never-told"), PollProblem.UNAVAILABLE, None),
+        (httpx.ConnectError("never-logged"), PollProblem.UNAVAILABLE, None),
+        (httpx.ReadTimeout("never-logged"), PollProblem.UNAVAILABLE, None),
         (OrderMissingError(), PollProblem.MISSING, None),
         (MalformedResponseError("the response is not JSON"), PollProblem.MALFORMED, None),
-        (ValueError("never-told"), PollProblem.MALFORMED, None),
-        (KeyError("never-told"), PollProblem.MALFORMED, None),
+        (ValueError("never-logged"), PollProblem.MALFORMED, None),
+        (KeyError("never-logged"), PollProblem.MALFORMED, None),
     ],
 )
 def test_a_failure_is_reported_without_what_was_sent_or_answered(
@@ -159,4 +159,4 @@ def test_a_failure_is_reported_without_what_was_sent_or_answered(
     found = failure_of(error, NOW)
     assert found == PollFailure(trouble, found.text, wait_s)
     assert found.text
-    assert "never-told" not in found.text
+    assert "never-logged" not in found.text

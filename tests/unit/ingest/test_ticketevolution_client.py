@@ -135,9 +135,9 @@ def test_an_order_that_is_not_there_has_a_stated_reason(
     vendor.fail(Answer(body=json.dumps(order(id=8)).encode()))
     with pytest.raises(ValueError, match="is not the order 7"):
         client.order("7")
-    for nonsense in ("", "7/accept", "7?x=1", "\u0667", "x"):
+    for malformed in ("", "7/accept", "7?x=1", "\u0667", "x"):
         with pytest.raises(ValueError, match="a number"):
-            client.order(nonsense)
+            client.order(malformed)
     assert [it.path for it in vendor.requests] == ["/v9/orders/7"] * 2
 
 

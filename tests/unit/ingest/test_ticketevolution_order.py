@@ -97,8 +97,8 @@ def test_an_order_is_published_with_its_lines_in_our_own_keys() -> None:
     assert (front.buyer.name, front.buyer.email) == ("A. Buyer", "a.buyer@example.org")
     assert front.paid_at is not None
     assert front.placed_at == datetime(2026, 11, 20, 14, 40, 1, tzinfo=UTC)
-    nonsense: list[Any] = [None, 7, "soon", "2026-11-20T14:40:01", {}]
-    assert [known(read(created_at=it)).front.placed_at for it in nonsense] == [None] * 5
+    malformed: list[Any] = [None, 7, "soon", "2026-11-20T14:40:01", {}]
+    assert [known(read(created_at=it)).front.placed_at for it in malformed] == [None] * 5
     (line,) = front.lines
     assert (line.line_id, line.product_id, line.sku) == ("120145", "58222", "915177")
     assert (line.name, line.quantity, line.total_minor) == ("Home at Away, 113, A", 2, 5_400)
