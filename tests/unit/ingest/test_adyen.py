@@ -415,15 +415,15 @@ def test_each_item_is_a_record_of_its_order() -> None:
         item(merchantReference="", pspReference="C1"),
     )
     assert adyen.orders(several.body) == ["727", "728", None]
-    records = list(
+    published = list(
         records(SourceConfig("adyen", adyen.SOURCE, (), orders_of="shop"), "", several.body)
     )
-    assert [movement.key for movement in records[:2]] == ["shop:727", "shop:728"]
-    assert records[2].key.startswith("adyen:?")
-    parsed = [vendors.parse(ADYEN.record(Sample(movement.data or b""))) for movement in records]
+    assert [movement.key for movement in published[:2]] == ["shop:727", "shop:728"]
+    assert published[2].key.startswith("adyen:?")
+    parsed = [vendors.parse(ADYEN.record(Sample(movement.data or b""))) for movement in published]
     assert [movement.order_id for movement in parsed] == ["shop:727", "shop:728", None]
     assert len({movement.key for movement in parsed}) == 3
-    assert sum(len(movement.data or b"") for movement in records) < 1.2 * len(several.body)
+    assert sum(len(movement.data or b"") for movement in published) < 1.2 * len(several.body)
     with pytest.raises(CallbackUnreadable, match="has 3 items"):
         vendors.parse(callbacks.record(several.body, kind=ADYEN.source.type, orders_of="shop"))
 
