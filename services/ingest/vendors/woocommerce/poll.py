@@ -173,9 +173,9 @@ def webhook(http: httpx.Client, config: PollConfig, _cursor: str, _now: float) -
             request(http, config, "/webhooks", {"per_page": PAGE, "page": number})[0], "webhooks"
         )
         webhooks += [
-            listed_webhook(it, "delivery_url")
-            for it in page
-            if isinstance(it, dict) and str(it.get("topic", "")).startswith("order.")
+            listed_webhook(webhook, "delivery_url")
+            for webhook in page
+            if isinstance(webhook, dict) and str(webhook.get("topic", "")).startswith("order.")
         ]
         if len(page) < PAGE:
             break

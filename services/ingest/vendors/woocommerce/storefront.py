@@ -125,7 +125,7 @@ def uncounted_amount_fields(
         if digits is not None:
             repairs.append(amount_repair("total", order.total))
     if front["refunded_minor"] is None:
-        texts = " ".join(it.total or "?" for it in order.refunds or ())
+        texts = " ".join(refund.total or "?" for refund in order.refunds or ())
         found |= {"refunded_minor": 0, "refunded_text": amount_text(texts)}
         if digits is not None:
             repairs.append(Repair("unreadable-amount", "refunds.total"))
@@ -139,8 +139,8 @@ def amount_repair(what: str, text: str | None) -> Repair:
 def refunded_minor(refunds: Sequence[WooCommerceRefund], digits: int | None) -> int | None:
     """Return the sum of the refunds; None if one of them, or the sum, cannot be counted."""
     total = 0
-    for it in refunds:
-        if (found := counted(it.total, digits)) is None:
+    for refund in refunds:
+        if (found := counted(refund.total, digits)) is None:
             return None
         total += abs(found)
     return total if total <= AMOUNT_MAX else None
