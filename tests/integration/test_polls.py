@@ -268,7 +268,7 @@ def test_refused_credentials_suspend_their_polls_visibly_until_the_next_start(
     assert "cs_revoked" not in state(wrong)[2]
     wrong.scheduler._report_at = 0.0
     wrong.tick()
-    assert metrics.value_of("stubline_ingest_polls_resting", source="shop") == 3
+    assert metrics.value_of("stubline_ingest_polls_suspended", source="shop") == 3
     requests_before = len(shop.requests)
     wrong.settle()
     assert len(shop.requests) == requests_before
