@@ -28,7 +28,6 @@ EXCEPTIONS: dict[str, tuple[int, str]] = {
     "tests/protocol/laws/kafka_world.py": (547, WRAPPED),
     "tests/protocol/laws/mutations.py": (585, WRAPPED),
     "tests/unit/delivery/rendering/test_designs.py": (587, WRAPPED),
-    "tests/unit/ingest/test_adyen.py": (517, WRAPPED),
     "deploy/demo/live.py draw": (46, WRAPPED),
     "deploy/docs/pages.py topics_page": (42, WRAPPED),
     "deploy/local/look.py lag": (42, WRAPPED),
