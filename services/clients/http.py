@@ -158,34 +158,34 @@ class BoundedHttpClient(httpx.Client):
             request.headers["If-None-Match"] = tag
         self._network.until = until = time.monotonic() + self._answer_s
         try:
-            answer = self._bounded(super().send(request, **how | {"stream": True}), until)
+            response = self._bounded(super().send(request, **how | {"stream": True}), until)
         finally:
             self._next_at = time.monotonic() + self._pause_s
-        if answer.status_code == NOT_MODIFIED and address in self._known:
+        if response.status_code == NOT_MODIFIED and address in self._known:
             raise PartlyNotModifiedError if self._answers else NotModifiedError
         self._answers += 1
-        if is_usable_etag(tag := answer.headers.get("etag", "")) and len(self.tags) < ETAGS_MAX:
+        if is_usable_etag(tag := response.headers.get("etag", "")) and len(self.tags) < ETAGS_MAX:
             self.tags[address] = tag
-        return answer
+        return response
 
     @staticmethod
-    def _bounded(answer: httpx.Response, until: float) -> httpx.Response:
+    def _bounded(response: httpx.Response, until: float) -> httpx.Response:
         """Return the response with its body read, or raise at a bound."""
         try:
-            if answer.headers.get("content-encoding", "identity").lower() != "identity":
+            if response.headers.get("content-encoding", "identity").lower() != "identity":
                 raise MalformedResponseError("the response is encoded, which was not requested")
             body = bytearray()
-            for chunk in answer.iter_raw():
+            for chunk in response.iter_raw():
                 body += chunk
                 if len(body) > RESPONSE_BYTES_MAX:
                     raise ResponseTooLargeError("the response is too large")
                 if time.monotonic() > until:
-                    raise httpx.ReadTimeout("the response takes too long", request=answer.request)
+                    raise httpx.ReadTimeout("the response takes too long", request=response.request)
         finally:
-            answer.close()
+            response.close()
         headers = [
-            it for it in answer.headers.raw if it[0].lower() != b"transfer-encoding"
+            header for header in response.headers.raw if header[0].lower() != b"transfer-encoding"
         ]  # header bytes stay as they are
         return httpx.Response(
-            answer.status_code, headers=headers, content=bytes(body), request=answer.request
+            response.status_code, headers=headers, content=bytes(body), request=response.request
         )

@@ -15,13 +15,13 @@ OBSERVATIONS = declare(
 )
 CONTENT_CONFLICTS = declare(
     Counter(
-        "stubline_ingest_incidents_total",
+        "stubline_ingest_content_conflicts_total",
         "Callbacks whose key had come with other content. They block nothing.",
     )
 )
 DRIFT_NOTICES = declare(
     Counter(
-        "stubline_ingest_notices_total",
+        "stubline_ingest_drift_notices_total",
         (
             "Drift: words of sources that this release does not know, in callbacks that were "
             "accepted nevertheless."
@@ -125,7 +125,7 @@ POLL_WARNINGS = declare(
 )
 POLLS_SUSPENDED = declare(
     Gauge(
-        "stubline_ingest_polls_resting",
+        "stubline_ingest_polls_suspended",
         (
             "Polls of a source that are suspended: its credentials are refused or missing, or its"
             " circuit breaker is open."

@@ -30,6 +30,7 @@ from services.ingest.rules.decide import (
     JOINED_FACTS_MAX,
     PAYMENT_FACTS_MAX,
     CallbackOutcome,
+    DecidedBatch,
     KnownOrder,
     KnownPayment,
     changed_facts,
@@ -57,61 +58,69 @@ TOO_MANY_FACTS = (
 def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
     """Decide a batch: one outcome for each parsed callback, in order.
 
+    1. Lock the payments that are named, then the orders, then the proofs.
+    2. Add the callbacks to the inbox, and decide them on what was known before.
+    3. Save the payments and orders that changed.
+    4. Save what came beside facts: reads of orders, drift notices, kept callbacks.
+    5. Return the outcomes. The first callback that changed an order carries its events.
+
     Three or four round trips for any size, two without changes; one to three more when payments are
     named, one for proofs, and one each for reads, drift notices and kept callbacks.
     """
     store = IngestStore(session)
-    payments = _payments(batch, store)
-    before = store.lock_orders(_order_ids(batch, payments))
-    if proofs := {callback.proof[0] for callback in batch if callback.proof is not None}:
-        store.lock_proofs(sorted(proofs))
-    results, after, payments_after = decide_batch(
-        batch, before, store.add_callbacks(batch), payments
-    )
+    payments, orders = lock(batch, store)
+    decided = decide_batch(batch, orders, store.add_callbacks(batch), payments)
     changed = [
-        order for order in after.values() if order is not before[order.order_id] and order.sequence
+        order
+        for order in decided.orders.values()
+        if order is not orders[order.order_id] and order.sequence
     ]
-    save(
-        store,
-        changed,
-        before,
-        [payment for payment in payments_after.values() if payment is not payments[payment.name]],
-        payments,
-    )
-    counts = save_side_effects(
-        store,
-        [
-            callback
-            for callback, result in zip(batch, results, strict=True)
-            if result is CallbackOutcome.APPLIED
-        ],
-    )
+    save(store, changed, orders, decided.payments, payments)
+    counts = save_side_effects(store, batch, decided.outcomes)
     snapshots = {
         order.order_id: snapshots_of(
-            order, changed_facts(before[order.order_id].facts, order.facts)
+            order, changed_facts(orders[order.order_id].facts, order.facts)
         )
         for order in changed
-        if order.sequence != before[order.order_id].sequence
+        if order.sequence != orders[order.order_id].sequence
     }
-    # The runtime raises counters after the commit: raised here they would count what may be rolled
-    # back.
-    counts |= {
-        OBSERVATIONS.name: len(snapshots),
+    counts |= {OBSERVATIONS.name: len(snapshots)} | counted(changed, orders, decided, payments)
+    observe_wait(batch)
+    outcomes = list(_outcomes(batch, decided.outcomes, snapshots, decided.payments))
+    # The sums of the batch, on one outcome: the runtime adds up those of each record. It raises
+    # counters after the commit: raised here they would count what may be rolled back.
+    outcomes[0] = replace(outcomes[0], counts=counts)
+    return outcomes
+
+
+def lock(
+    batch: Sequence[ParsedCallback], store: IngestStore
+) -> tuple[dict[str, KnownPayment], dict[str, KnownOrder]]:
+    """Lock what the batch may change, in the order in which all lanes do. Return what is known."""
+    payments = _payments(batch, store)
+    orders = store.lock_orders(_order_ids(batch, payments))
+    if proofs := {callback.proof[0] for callback in batch if callback.proof is not None}:
+        store.lock_proofs(sorted(proofs))
+    return payments, orders
+
+
+def counted(
+    changed: Sequence[KnownOrder],
+    orders: Mapping[str, KnownOrder],
+    decided: DecidedBatch,
+    payments: Mapping[str, KnownPayment],
+) -> dict[str, int]:
+    """Return how many content conflicts there were, and how many payments wait for an order."""
+    return {
         CONTENT_CONFLICTS.name: sum(
-            len(order.incidents) - len(before[order.order_id].incidents) for order in changed
+            len(order.incidents) - len(orders[order.order_id].incidents) for order in changed
         ),
         PAYMENTS_WAITING.name: sum(
             not payment.orders
-            for payment in payments_after.values()
+            for payment in decided.payments.values()
             if not payments[payment.name].facts and payment.facts
         ),
     }
-    observe_wait(batch)
-    outcomes = list(_outcomes(batch, results, snapshots, payments_after))
-    outcomes[0] = replace(
-        outcomes[0], counts=counts
-    )  # the sums of the batch, on one outcome: the runtime adds up those of each record
-    return outcomes
 
 
 def observe_wait(batch: Sequence[ParsedCallback]) -> None:
@@ -144,30 +153,33 @@ def save(
     store: IngestStore,
     orders: Sequence[KnownOrder],
     before: Mapping[str, KnownOrder],
-    payments: Sequence[KnownPayment],
+    payments: Mapping[str, KnownPayment],
     known: Mapping[str, KnownPayment],
 ) -> None:
     """Save what changed. Payments come first, as they are locked first."""
-    if new := [
-        payment
-        for payment in payments
-        if not known[payment.name].orders and not known[payment.name].facts
-    ]:
-        store.add_payments(new)
-    if old := [
-        payment for payment in payments if known[payment.name].orders or known[payment.name].facts
-    ]:
-        store.save_payments(old)
-    if first := [order for order in orders if not before[order.order_id].sequence]:
-        store.add_orders(first)
-    if again := [order for order in orders if before[order.order_id].sequence]:
-        store.save_orders(again)
+    changed = [payment for name, payment in payments.items() if payment is not known[name]]
+    rows = {name for name, payment in known.items() if payment.orders or payment.facts}
+    if new_payments := [payment for payment in changed if payment.name not in rows]:
+        store.add_payments(new_payments)
+    if known_payments := [payment for payment in changed if payment.name in rows]:
+        store.save_payments(known_payments)
+    if new_orders := [order for order in orders if not before[order.order_id].sequence]:
+        store.add_orders(new_orders)
+    if known_orders := [order for order in orders if before[order.order_id].sequence]:
+        store.save_orders(known_orders)
 
 
-def save_side_effects(store: IngestStore, applied: Sequence[ParsedCallback]) -> dict[str, int]:
+def save_side_effects(
+    store: IngestStore, batch: Sequence[ParsedCallback], outcomes: Sequence[CallbackOutcome]
+) -> dict[str, int]:
     """Save what callbacks bring beside facts: reads of orders, drift notices and kept callbacks.
     Return their counts.
     """
+    applied = [
+        callback
+        for callback, outcome in zip(batch, outcomes, strict=True)
+        if outcome is CallbackOutcome.APPLIED
+    ]
     if reads := sorted({order_id for callback in applied for order_id in callback.reads}):
         store.add_reads(reads)
     drift_counts, kept = dict[DriftNotice, tuple[int, str]](), dict[str, DriftNotice]()

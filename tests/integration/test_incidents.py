@@ -312,12 +312,12 @@ def test_unknown_words_are_added_up_and_a_later_one_opens_them_again(
 @pytest.mark.parametrize(
     ("kind", "what"),
     [
-        ("webhook-disabled", "on again"),
+        ("webhook-disabled", "Enable it again"),
         ("poll-too-large", "smaller"),
         ("poll-warning", "left out"),
         ("order-missing", "word"),
-        ("missing-field", "what stands for it"),
-        ("refund-unnamed", "Nobody knows"),
+        ("missing-field", "with a default"),
+        ("refund-unnamed", "unknown here"),
         ("test-mode", "no release will"),
         ("unusable-number", "without these chosen numbers"),
         ("unusable-recipient", "the buyer holds"),

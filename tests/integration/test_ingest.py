@@ -229,7 +229,7 @@ def test_every_order_of_arrival_ends_the_same(session: Session) -> None:
 
 
 def test_one_key_with_conflicting_content_is_noted_and_blocks_nothing(session: Session) -> None:
-    before = metrics.value_of("stubline_ingest_incidents_total")
+    before = metrics.value_of("stubline_ingest_content_conflicts_total")
     first, other = (
         order_record("completed", 8),
         record(woo_order(status="completed", total="16.00")),
@@ -240,9 +240,9 @@ def test_one_key_with_conflicting_content_is_noted_and_blocks_nothing(session: S
     assert incidents == ["shop:727 order.updated 2026-11-20T15:28:08 completed"]
     assert rows(session, "select count(*) from ingest.callbacks") == [(2,)]
     assert (
-        metrics.value_of("stubline_ingest_incidents_total") == before
+        metrics.value_of("stubline_ingest_content_conflicts_total") == before
     )  # the runtime raises it, after its commit
-    assert (outcomes[1].counts or {})["stubline_ingest_incidents_total"] == 1
+    assert (outcomes[1].counts or {})["stubline_ingest_content_conflicts_total"] == 1
 
 
 def test_native_and_other_shops_orders_of_the_same_id_are_different_orders(

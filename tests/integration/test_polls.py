@@ -192,13 +192,13 @@ def test_what_was_published_of_a_page_does_not_count_for_the_page_of_another_pro
 @pytest.mark.parametrize(
     ("way", "trouble"),
     [
-        ("500", "it answers 500"),
+        ("500", "response 500"),
         ("broken", "the response is not JSON"),
         ("huge", "the response is too large"),
         ("hang", "ReadTimeout"),
-        ("elsewhere", "it answers 302"),
-        ("gzip", "the answer is encoded"),
-        ("404", "it answers 404"),
+        ("elsewhere", "response 302"),
+        ("gzip", "the response is encoded"),
+        ("404", "response 404"),
     ],
 )
 def test_a_vendor_that_fails_is_polled_again_later_and_nothing_is_lost(
@@ -268,7 +268,7 @@ def test_refused_credentials_suspend_their_polls_visibly_until_the_next_start(
     assert "cs_revoked" not in state(wrong)[2]
     wrong.scheduler._report_at = 0.0
     wrong.tick()
-    assert metrics.value_of("stubline_ingest_polls_resting", source="shop") == 3
+    assert metrics.value_of("stubline_ingest_polls_suspended", source="shop") == 3
     requests_before = len(shop.requests)
     wrong.settle()
     assert len(shop.requests) == requests_before

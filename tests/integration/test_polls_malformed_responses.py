@@ -188,7 +188,7 @@ def test_refused_credentials_are_not_tried_with_every_order_that_waits(
     assert len(shop.requests) == requests_before + 1
     wrong.scheduler._report_at = 0.0
     wrong.tick()
-    assert metrics.value_of("stubline_ingest_polls_resting", source="shop") == 1
+    assert metrics.value_of("stubline_ingest_polls_suspended", source="shop") == 1
     for number in range(1, 31):
         shop.put(number, NOW - 90 * 86_400)
     Poller(session, [woo_shop(shop)]).settle()  # a start tries again

@@ -54,5 +54,5 @@ def test_the_how_tos_order_is_good() -> None:
     assert answer.returncode == 0
     assert (
         answer.stdout.decode().splitlines()[0]
-        == "good: order myshop:727, says storefront, reached:completed"
+        == "good: order myshop:727, with the facts storefront, reached:completed"
     )

@@ -37,12 +37,6 @@ EXCEPTIONS: dict[str, tuple[int, str]] = {
     "services/delivery/printing/tools/checks.py _compared": (49, WRAPPED),
     "services/delivery/sender/process.py build": (42, WRAPPED),
     "services/delivery/sender/process.py run": (59, WRAPPED),
-    "services/ingest/admin/cli.py check_event": (41, WRAPPED),
-    "services/ingest/admin/cli_incidents.py resolve": (43, WRAPPED),
-    "services/ingest/rules/decide.py judge_all": (43, WRAPPED),
-    "services/ingest/vendors/woocommerce/poll.py read_orders": (48, WRAPPED),
-    "services/ingest/vendors/woocommerce/storefront.py storefront": (41, WRAPPED),
-    "services/ingest/worker.py handle": (51, WRAPPED),
     "services/issuer/rules/plan.py _issue": (46, WRAPPED),
     "services/issuer/worker.py work": (44, WRAPPED),
 }

@@ -197,7 +197,7 @@ def _newest_time(callback: ParsedCallback) -> datetime | None:
     """
     try:
         return max(
-            (datetime.fromisoformat(it.version.partition("/")[0]) for it in callback.facts),
+            (datetime.fromisoformat(fact.version.partition("/")[0]) for fact in callback.facts),
             default=None,
         )
     except ValueError:

@@ -83,8 +83,17 @@ def check_event(
         raise typer.BadParameter(f"{file}: {error}") from None
     except NotAnEventFileError as error:
         raise typer.BadParameter(str(error)) from None
+    if as_json:
+        cli_support.write_json(_report(result))
+    else:
+        _print_check(result)
+    if result.fault:
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def _report(result: EventCheck) -> dict[str, Any]:
     callback = result.callback
-    report = {
+    return {
         "fault": result.fault,
         "warnings": list(result.warnings),
         "order": callback.order_id if callback else None,
@@ -93,12 +102,6 @@ def check_event(
         "topic": TOPIC,
         "supplied": list(result.draft.supplied),
     }
-    if as_json:
-        cli_support.write_json(report)
-    else:
-        _print_check(result)
-    if result.fault:
-        raise typer.Exit(ExitCode.REFUSED)
 
 
 def _content(file: Path) -> bytes:

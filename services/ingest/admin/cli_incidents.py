@@ -258,17 +258,10 @@ def resolve(
     """Resolve an incident in one of three ways. Without a choice, show what each would do and
     change nothing.
     """
-    chosen = [
-        method
-        for method, is_chosen in zip(ResolutionMethod, (replay, discard, seen), strict=True)
-        if is_chosen
-    ]
-    if len(chosen) > 1:
-        raise typer.BadParameter("choose one of --replay, --discard and --seen")
-    if not chosen:
+    method = _chosen(replay=replay, discard=discard, seen=seen)
+    if method is None:
         _print_options(incident_id, as_json=as_json)
         return
-    (method,) = chosen
     if method is not ResolutionMethod.REPLAY and not (reason or "").strip():
         raise typer.BadParameter("say why", param_hint="--reason")
     with cli_support.connected() as connection:
@@ -279,6 +272,14 @@ def resolve(
         concerned=result.details["concerned"], what="callbacks"
     )
     cli_support.report_result(result, sentence, command_id, as_json=as_json)
+
+
+def _chosen(*, replay: bool, discard: bool, seen: bool) -> ResolutionMethod | None:
+    flags = zip(ResolutionMethod, (replay, discard, seen), strict=True)
+    chosen = [method for method, is_chosen in flags if is_chosen]
+    if len(chosen) > 1:
+        raise typer.BadParameter("choose one of --replay, --discard and --seen")
+    return chosen[0] if chosen else None
 
 
 def _print_options(incident_id: str, *, as_json: bool) -> None:

@@ -125,39 +125,52 @@ def decide_joined(
         _with_callback(payments[name], callback, named_orders) for name in callback.payments
     ]
     order_ids = named_orders.union(*(payment.orders for payment in payments_after))
-    after = dict[str, KnownOrder]()
-    for order_id in sorted(order_ids):
-        order = orders[order_id]
-        facts = merge_facts(order.facts, callback.facts if order_id in named_orders else ())
-        facts = merge_facts(facts, callback.movements)
-        for payment in payments_after:
-            if (
-                order_id in payment.orders
-                and len(facts) + len(payment.facts) <= JOINED_FACTS_MAX + FACTS_MAX
-            ):
-                facts = merge_facts(facts, payment.facts.values())
-        after[order_id] = with_facts(order, facts, _incidents(order, callback, content_hashes))
+    after = {
+        order_id: with_facts(
+            orders[order_id],
+            _joined_facts(orders[order_id], callback, payments_after),
+            _incidents(orders[order_id], callback, content_hashes),
+        )
+        for order_id in sorted(order_ids)
+    }
     if any(len(payment.facts) > PAYMENT_FACTS_MAX for payment in payments_after) or any(
-        has_too_many_facts(order.facts)
-        or (callback.movements and has_too_many_joined_facts(order, orders[name]))
-        for name, order in after.items()
+        _is_over_a_limit(order, orders[name], callback) for name, order in after.items()
     ):
         return {}, {}, CallbackOutcome.TOO_MANY_FACTS
     changed = {
         payment.name: payment for payment in payments_after if payment is not payments[payment.name]
     }
-    is_new = any(
-        has_changed(orders[name].facts, order.facts) for name, order in after.items()
-    ) or any(
+    if any(has_changed(orders[name].facts, order.facts) for name, order in after.items()) or any(
         payment.orders != payments[name].orders or has_changed(payments[name].facts, payment.facts)
         for name, payment in changed.items()
-    )
-    if is_new:
+    ):
         return after, changed, CallbackOutcome.APPLIED
     is_known = callback.content_hash in content_hashes or _is_known(
         callback, orders, payments_after
     )
     return after, changed, CallbackOutcome.DUPLICATE if is_known else CallbackOutcome.SUPERSEDED
+
+
+def _joined_facts(
+    order: KnownOrder, callback: ParsedCallback, payments: Sequence[KnownPayment]
+) -> Mapping[str, Fact]:
+    """Return the order's facts with those of the callback and of the payments that it names."""
+    is_named = order.order_id == callback.order_id
+    facts = merge_facts(order.facts, callback.facts if is_named else ())
+    facts = merge_facts(facts, callback.movements)
+    for payment in payments:
+        if (
+            order.order_id in payment.orders
+            and len(facts) + len(payment.facts) <= JOINED_FACTS_MAX + FACTS_MAX
+        ):
+            facts = merge_facts(facts, payment.facts.values())
+    return facts
+
+
+def _is_over_a_limit(order: KnownOrder, before: KnownOrder, callback: ParsedCallback) -> bool:
+    return has_too_many_facts(order.facts) or (
+        bool(callback.movements) and has_too_many_joined_facts(order, before)
+    )
 
 
 def has_too_many_facts(facts: Mapping[str, Fact]) -> bool:
@@ -233,26 +246,8 @@ def decide_batch(
                 continue
             seen_hashes[name].add(body)
         content_hashes = seen_hashes[callback.key]
-        if not (
-            callback.facts or callback.payments or callback.movements
-        ):  # it only requests a read, or is only kept
-            outcome = (
-                CallbackOutcome.DUPLICATE
-                if callback.content_hash in content_hashes
-                else CallbackOutcome.APPLIED
-            )
-        elif callback.order_id is not None and not callback.payments and not callback.movements:
-            after[callback.order_id], outcome = decide_order(
-                after[callback.order_id], callback, content_hashes
-            )
-        else:
-            changed_orders, changed_payments, outcome = decide_joined(
-                callback, after, payments_after, content_hashes
-            )
-            after.update(changed_orders)
-            payments_after.update(changed_payments)
+        outcomes.append(_decide(callback, after, payments_after, content_hashes))
         content_hashes.add(callback.content_hash)
-        outcomes.append(outcome)
     return DecidedBatch(
         outcomes,
         {
@@ -261,6 +256,30 @@ def decide_batch(
         },
         payments_after,
     )
+
+
+def _decide(
+    callback: ParsedCallback,
+    orders: dict[str, KnownOrder],
+    payments: dict[str, KnownPayment],
+    content_hashes: AbstractSet[bytes],
+) -> CallbackOutcome:
+    """Decide one callback, and put what it changes into `orders` and `payments`."""
+    if not (callback.facts or callback.payments or callback.movements):
+        # it only requests a read, or is only kept
+        is_known = callback.content_hash in content_hashes
+        return CallbackOutcome.DUPLICATE if is_known else CallbackOutcome.APPLIED
+    if callback.order_id is not None and not callback.payments and not callback.movements:
+        orders[callback.order_id], outcome = decide_order(
+            orders[callback.order_id], callback, content_hashes
+        )
+        return outcome
+    changed_orders, changed_payments, outcome = decide_joined(
+        callback, orders, payments, content_hashes
+    )
+    orders.update(changed_orders)
+    payments.update(changed_payments)
+    return outcome
 
 
 def with_next_sequence(order: KnownOrder, before: KnownOrder) -> KnownOrder:

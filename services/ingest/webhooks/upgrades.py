@@ -14,8 +14,10 @@ def without_upgrade(
     lines = [b"%s %s HTTP/%s" % (method, target, version.encode())]
     for name, value in headers:
         if name == b"connection":
-            options = [it.strip() for it in value.split(b",")]
-            kept = b", ".join(it for it in options if it and it.lower() not in OFFERS)
+            options = [option.strip() for option in value.split(b",")]
+            kept = b", ".join(
+                option for option in options if option and option.lower() not in OFFERS
+            )
             if kept:
                 lines.append(b"connection: " + kept)
         elif name not in OFFERS:

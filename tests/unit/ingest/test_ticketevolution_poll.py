@@ -162,7 +162,7 @@ def test_a_number_that_json_does_not_have_is_no_order(
     """Read as null it would be another amount."""
     round_ = Round(http, vendor)
     vendor.fail(Answer(body=json.dumps({"orders": [order(total=float("nan"))]}).encode()))
-    with pytest.raises(MalformedResponseError, match="no JSON"):
+    with pytest.raises(MalformedResponseError, match="not JSON"):
         round_.page()
     assert round_.cursor == ""
 
@@ -202,7 +202,7 @@ def test_one_order_is_read_as_it_is_now(http: httpx.Client, vendor: FakeTicketEv
     with pytest.raises(MalformedResponseError, match="a number"):
         poll.read_order(http, round_.polled, "x")
     vendor.fail(Answer(body=b"{"), Answer(429, headers={"Retry-After": "7"}))
-    with pytest.raises(MalformedResponseError, match="no JSON"):
+    with pytest.raises(MalformedResponseError, match="not JSON"):
         poll.read_order(http, round_.polled, "10324712")
     with pytest.raises(httpx.HTTPStatusError, match="429"):
         poll.read_order(http, round_.polled, "10324712")

@@ -296,7 +296,7 @@ def test_an_error_of_the_shop_means_that_the_webhooks_user_lost_its_right(topic:
     }
     with pytest.raises(
         WebhookReportsError,
-        match=r"user who made the webhook .* 'woocommerce_rest_cannot_view'|may not read",
+        match=r"user who made the webhook .* 'woocommerce_rest_cannot_view'|may no longer read",
     ) as raised:
         vendors.parse(record(json.dumps(body).encode(), topic=topic))
     assert "ada@" not in str(raised.value)

@@ -35,12 +35,12 @@ def without_cards(body: bytes) -> bytes:
 
 def _cleaned(value: object) -> object:
     if isinstance(value, list):
-        return [_cleaned(it) for it in value]
+        return [_cleaned(item) for item in value]
     if not isinstance(value, dict):
         return value
     return {
-        name: _cleaned(it) if name in FIELDS else _unknown_field(name, it)
-        for name, it in value.items()
+        name: _cleaned(item) if name in FIELDS else _unknown_field(name, item)
+        for name, item in value.items()
     }
 
 

@@ -63,12 +63,14 @@ def bound_amounts_and_dates(
         if at is not None and (at.tzinfo is None or bounded_time_or_none(at) is None):
             changes[name] = None
             repairs.append(Repair("unreadable-date", name))
-    if any(abs(it.total_minor) > AMOUNT_MAX for it in order.lines):
+    if any(abs(line.total_minor) > AMOUNT_MAX for line in order.lines):
         changes["lines"] = tuple(
-            it
-            if abs(it.total_minor) <= AMOUNT_MAX
-            else it.model_copy(update={"total_minor": 0, "total_text": amount_text(it.total_minor)})
-            for it in order.lines
+            line
+            if abs(line.total_minor) <= AMOUNT_MAX
+            else line.model_copy(
+                update={"total_minor": 0, "total_text": amount_text(line.total_minor)}
+            )
+            for line in order.lines
         )
         repairs.append(Repair("unreadable-amount", "lines.total_minor"))
     if order.currency not in EXPONENTS and "currency_text" not in beside:

@@ -67,8 +67,8 @@ def verify(request: WebhookRequest) -> bool:
         return False
     given, fits = headers.get(b"webhook-signature", b"").split(), False
     made = [signature(secret, event, at, request.body) for secret in request.secrets]
-    for it in given[:SIGNATURES_MAX]:
-        fits |= is_one_of(it, made)
+    for signature_given in given[:SIGNATURES_MAX]:
+        fits |= is_one_of(signature_given, made)
     return fits
 
 

@@ -255,7 +255,9 @@ def payments(resource: PayPalResource, kind: MovementKind) -> list[str]:
     """
     references: list[object] = []
     if kind == "dispute":
-        references += [it.seller_transaction_id for it in resource.disputed_transactions or ()]
+        references += [
+            reference.seller_transaction_id for reference in resource.disputed_transactions or ()
+        ]
     else:
         references += [
             capture_of_refund(resource),
@@ -264,7 +266,9 @@ def payments(resource: PayPalResource, kind: MovementKind) -> list[str]:
         related = resource.supplementary_data.related_ids if resource.supplementary_data else None
         references += [related[name] for name in sorted(related)] if related else []
     found = dict.fromkeys(
-        it for it in references if isinstance(it, str) and REFERENCE.fullmatch(it)
+        reference
+        for reference in references
+        if isinstance(reference, str) and REFERENCE.fullmatch(reference)
     )
     return list(found)[:PAYMENTS_MAX]
 
@@ -277,8 +281,8 @@ def external_order_id(resource: PayPalResource) -> str | None:
     ]
     texts += [
         text
-        for it in (resource.disputed_transactions or ())[:1]
-        for text in (it.custom, it.invoice_number)
+        for transaction in (resource.disputed_transactions or ())[:1]
+        for text in (transaction.custom, transaction.invoice_number)
     ]
     for text in texts:
         order = unwrapped(text) if text else None

@@ -85,13 +85,13 @@ def list_of(found: object, what: str) -> list[Any]:
     rows_found = (
         php_lists.list_from_php(found) if found != {} else None
     )  # PHP writes an empty list as one
-    if rows_found is None or (rows_found and not any(isinstance(it, dict) for it in rows_found)):
+    if rows_found is None or (rows_found and not any(isinstance(row, dict) for row in rows_found)):
         raise MalformedResponseError(f"the response is not a list of {what}")
     return rows_found
 
 
 def objects(found: object, what: str) -> list[dict[str, Any]]:
-    if not isinstance(found, list) or not all(isinstance(it, dict) for it in found):
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise MalformedResponseError(f"the response is not a list of {what}")
     return found
 
@@ -150,7 +150,9 @@ def listed_webhook(webhook: Mapping[str, Any], address_field: str) -> ListedWebh
 def webhooks_of_source(slug: str, webhooks: Iterable[ListedWebhook]) -> list[ListedWebhook]:
     """Return the webhooks that call the endpoint of this source."""
     return [
-        it for it in webhooks if it.address.partition("?")[0].rstrip("/").endswith(f"/hooks/{slug}")
+        webhook
+        for webhook in webhooks
+        if webhook.address.partition("?")[0].rstrip("/").endswith(f"/hooks/{slug}")
     ]
 
 
@@ -162,7 +164,7 @@ def webhook_page(slug: str, webhooks: Iterable[ListedWebhook], enabled: str) -> 
     if not found:
         warning = f"no webhook calls /hooks/{slug}: only polls find its changes"
     else:
-        disabled = [it.id for it in found if it.state != enabled]
+        disabled = [webhook.id for webhook in found if webhook.state != enabled]
         warning = (
             f"the webhook {', '.join(disabled)} is disabled: enable it again at the source"
             if disabled

@@ -95,7 +95,7 @@ class StripeCallback(NamedTuple):
 
     def movement_fact(
         self,
-        it: StripeObject,
+        stripe_object: StripeObject,
         kind: MovementKind,
         stage: PaymentStage,
         minor: int | None = None,
@@ -103,9 +103,11 @@ class StripeCallback(NamedTuple):
         detail: str | None = "",
         by_payment: bool = False,
     ) -> facts.Fact:
-        payment = next(filter(None, it.references), it.id)
+        payment = next(filter(None, stripe_object.references), stripe_object.id)
         currency = (
-            it.currency.upper() if isinstance(it, StripeMoney) and minor is not None else None
+            stripe_object.currency.upper()
+            if isinstance(stripe_object, StripeMoney) and minor is not None
+            else None
         )
         money = CountedAmount()
         if minor is not None and currency is not None:
@@ -113,7 +115,7 @@ class StripeCallback(NamedTuple):
         movement = Movement(
             gateway=self.received.source,
             kind=kind,
-            reference=payment if by_payment else it.id,
+            reference=payment if by_payment else stripe_object.id,
             payment=payment,
             state=stage.state,
             detail=clean(detail or "", 200),
@@ -122,12 +124,12 @@ class StripeCallback(NamedTuple):
         )
         return facts.movement_fact(movement, rank=stage.rank)
 
-    def summed(self, it: StripeCharge) -> tuple[facts.Fact, ...]:
+    def summed(self, stripe_object: StripeCharge) -> tuple[facts.Fact, ...]:
         """Return the total of a charge's refunds; nothing if its currency cannot be counted."""
         minor, released_amount, currency = (
-            it.amount_refunded or 0,
-            never_captured_minor(self.event, it),
-            it.currency.upper(),
+            stripe_object.amount_refunded or 0,
+            never_captured_minor(self.event, stripe_object),
+            stripe_object.currency.upper(),
         )
         refunded_minor = to_iso_minor(max(0, minor - released_amount), currency, OWN_DIGITS)
         released_minor = to_iso_minor(released_amount, currency, OWN_DIGITS)
@@ -135,8 +137,8 @@ class StripeCallback(NamedTuple):
             return ()
         total = RefundedTotal(
             gateway=self.received.source,
-            reference=it.id,
-            payment=next(filter(None, it.references), it.id),
+            reference=stripe_object.id,
+            payment=next(filter(None, stripe_object.references), stripe_object.id),
             refunded_minor=refunded_minor,
             released_minor=released_minor,
             currency=currency,
@@ -148,84 +150,124 @@ class StripeCallback(NamedTuple):
         return (facts.DriftNotice(self.received.source, kind, what, self.received.body),)
 
 
-def captured(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
-    minor = it.amount if it.amount_received is None else it.amount_received
-    return (to.movement_fact(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
-
-
-def authorised(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
-    minor = it.amount if it.amount_capturable is None else it.amount_capturable
+def captured(callback: StripeCallback, stripe_object: StripePaymentIntent) -> FactsAndDrift:
+    minor = (
+        stripe_object.amount
+        if stripe_object.amount_received is None
+        else stripe_object.amount_received
+    )
     return (
-        to.movement_fact(it, "authorisation", PaymentStage("done", 50), minor, by_payment=True),
-    ), ()
-
-
-def failed(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
-    code = it.last_payment_error.code if it.last_payment_error else None
-    return (
-        to.movement_fact(
-            it, "failure", PaymentStage("failed", 50), it.amount, detail=code, by_payment=True
+        callback.movement_fact(
+            stripe_object, "capture", PaymentStage("done", 50), minor, by_payment=True
         ),
     ), ()
 
 
-def canceled(to: StripeCallback, it: StripePaymentIntent) -> FactsAndDrift:
-    stage = PaymentStage("undone", 80)
+def authorised(callback: StripeCallback, stripe_object: StripePaymentIntent) -> FactsAndDrift:
+    minor = (
+        stripe_object.amount
+        if stripe_object.amount_capturable is None
+        else stripe_object.amount_capturable
+    )
     return (
-        to.movement_fact(
-            it, "authorisation", stage, it.amount, detail=it.cancellation_reason, by_payment=True
+        callback.movement_fact(
+            stripe_object, "authorisation", PaymentStage("done", 50), minor, by_payment=True
         ),
     ), ()
 
 
-def charged(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
-    """Return the charge's capture under the intent's name; an authorisation as long as nothing is
-    captured.
-    """
-    if not it.captured:
-        return (
-            to.movement_fact(
-                it, "authorisation", PaymentStage("done", 50), it.amount, by_payment=True
-            ),
-        ), ()
-    minor = it.amount if it.amount_captured is None else it.amount_captured
-    return (to.movement_fact(it, "capture", PaymentStage("done", 50), minor, by_payment=True),), ()
-
-
-def charge_failed(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
+def failed(callback: StripeCallback, stripe_object: StripePaymentIntent) -> FactsAndDrift:
+    code = stripe_object.last_payment_error.code if stripe_object.last_payment_error else None
     return (
-        to.movement_fact(
-            it,
+        callback.movement_fact(
+            stripe_object,
             "failure",
             PaymentStage("failed", 50),
-            it.amount,
-            detail=it.failure_code,
+            stripe_object.amount,
+            detail=code,
             by_payment=True,
         ),
     ), ()
 
 
-def expired(to: StripeCallback, it: StripeCharge) -> FactsAndDrift:
+def canceled(callback: StripeCallback, stripe_object: StripePaymentIntent) -> FactsAndDrift:
+    stage = PaymentStage("undone", 80)
     return (
-        to.movement_fact(
-            it, "authorisation", PaymentStage("undone", 80), it.amount, by_payment=True
+        callback.movement_fact(
+            stripe_object,
+            "authorisation",
+            stage,
+            stripe_object.amount,
+            detail=stripe_object.cancellation_reason,
+            by_payment=True,
         ),
     ), ()
 
 
-def charge_refunded(to: StripeCallback, charge: StripeCharge) -> FactsAndDrift:
+def charged(callback: StripeCallback, stripe_object: StripeCharge) -> FactsAndDrift:
+    """Return the charge's capture under the intent's name; an authorisation as long as nothing is
+    captured.
+    """
+    if not stripe_object.captured:
+        return (
+            callback.movement_fact(
+                stripe_object,
+                "authorisation",
+                PaymentStage("done", 50),
+                stripe_object.amount,
+                by_payment=True,
+            ),
+        ), ()
+    minor = (
+        stripe_object.amount
+        if stripe_object.amount_captured is None
+        else stripe_object.amount_captured
+    )
+    return (
+        callback.movement_fact(
+            stripe_object, "capture", PaymentStage("done", 50), minor, by_payment=True
+        ),
+    ), ()
+
+
+def charge_failed(callback: StripeCallback, stripe_object: StripeCharge) -> FactsAndDrift:
+    return (
+        callback.movement_fact(
+            stripe_object,
+            "failure",
+            PaymentStage("failed", 50),
+            stripe_object.amount,
+            detail=stripe_object.failure_code,
+            by_payment=True,
+        ),
+    ), ()
+
+
+def expired(callback: StripeCallback, stripe_object: StripeCharge) -> FactsAndDrift:
+    return (
+        callback.movement_fact(
+            stripe_object,
+            "authorisation",
+            PaymentStage("undone", 80),
+            stripe_object.amount,
+            by_payment=True,
+        ),
+    ), ()
+
+
+def charge_refunded(callback: StripeCallback, charge: StripeCharge) -> FactsAndDrift:
     """Return the charge's refunds, if it names them (until 2022-11-15), and their total, which is
     all that there is until 2024-10-28.
     """
-    undone = () if charge.captured else expired(to, charge)[0]
+    undone = () if charge.captured else expired(callback, charge)[0]
     named = charge.refunds.data if charge.refunds else ()
     if charge.amount_refunded is None and not named:
-        return undone, to.unknown(
+        return undone, callback.unknown(
             "refund-unnamed", "charge.refunded has neither a refund nor a total"
         )
     refunds = [
         refunded(
-            to,
+            callback,
             refund.model_copy(
                 update={"payment_intent": charge.payment_intent, "charge": charge.id}
             ),
@@ -233,67 +275,98 @@ def charge_refunded(to: StripeCallback, charge: StripeCharge) -> FactsAndDrift:
         for refund in named
     ]
     movement_facts = [fact for facts_, _ in refunds for fact in facts_] + (
-        [] if charge.amount_refunded is None else [*to.summed(charge)]
+        [] if charge.amount_refunded is None else [*callback.summed(charge)]
     )
     return (*undone, *movement_facts), tuple(notice for _, drift in refunds for notice in drift)
 
 
-def never_captured_minor(event: StripeEvent, it: StripeCharge) -> int:
+def never_captured_minor(event: StripeEvent, stripe_object: StripeCharge) -> int:
     """Return how much of the refunded amount was never captured."""
     if (event.api_version or RELEASED_UNTIL) >= RELEASED_UNTIL:
         return 0
-    taken = it.amount if it.amount_captured is None else it.amount_captured
-    return max(0, it.amount - taken) if it.captured else it.amount_refunded or 0
-
-
-def refunded(to: StripeCallback, it: StripeRefund) -> FactsAndDrift:
-    if it.reason == NEVER_CAPTURED:
-        return (), ()
-    status = it.status or "succeeded"
-    stage, drift = _stage(to, "refund", status, REFUNDS)
-    detail = f"{status}: {why}" if (why := it.failure_reason or it.reason) else status
-    return (to.movement_fact(it, "refund", stage, it.amount, detail=detail),), drift
-
-
-def disputed(to: StripeCallback, it: StripeDispute) -> FactsAndDrift:
-    stage, drift = _stage(to, "dispute", it.status, DISPUTES)
+    taken = (
+        stripe_object.amount
+        if stripe_object.amount_captured is None
+        else stripe_object.amount_captured
+    )
     return (
-        to.movement_fact(it, "dispute", stage, it.amount, detail=f"{it.status}: {it.reason or ''}"),
+        max(0, stripe_object.amount - taken)
+        if stripe_object.captured
+        else stripe_object.amount_refunded or 0
+    )
+
+
+def refunded(callback: StripeCallback, stripe_object: StripeRefund) -> FactsAndDrift:
+    if stripe_object.reason == NEVER_CAPTURED:
+        return (), ()
+    status = stripe_object.status or "succeeded"
+    stage, drift = _stage(callback, "refund", status, REFUNDS)
+    detail = (
+        f"{status}: {why}"
+        if (why := stripe_object.failure_reason or stripe_object.reason)
+        else status
+    )
+    return (
+        callback.movement_fact(stripe_object, "refund", stage, stripe_object.amount, detail=detail),
+    ), drift
+
+
+def disputed(callback: StripeCallback, stripe_object: StripeDispute) -> FactsAndDrift:
+    stage, drift = _stage(callback, "dispute", stripe_object.status, DISPUTES)
+    return (
+        callback.movement_fact(
+            stripe_object,
+            "dispute",
+            stage,
+            stripe_object.amount,
+            detail=f"{stripe_object.status}: {stripe_object.reason or ''}",
+        ),
     ), drift
 
 
 def _stage(
-    to: StripeCallback, what: str, status: str, known: Mapping[str, PaymentStage]
+    callback: StripeCallback, what: str, status: str, known: Mapping[str, PaymentStage]
 ) -> tuple[PaymentStage, tuple[facts.DriftNotice, ...]]:
     if (stage := known.get(status)) is not None:
         return stage, ()
-    return UNKNOWN, to.unknown("unknown-status", f"the {what} status {quoted(status)}")
+    return UNKNOWN, callback.unknown("unknown-status", f"the {what} status {quoted(status)}")
 
 
-def warned(to: StripeCallback, it: StripeFraudWarning) -> FactsAndDrift:
+def warned(callback: StripeCallback, stripe_object: StripeFraudWarning) -> FactsAndDrift:
     """Return the warning; one that was acted on or overtaken is done."""
-    stage = PaymentStage("open", 30) if it.actionable else PaymentStage("done", 50)
-    return (to.movement_fact(it, "warning", stage, detail=it.fraud_type),), ()
+    stage = PaymentStage("open", 30) if stripe_object.actionable else PaymentStage("done", 50)
+    return (
+        callback.movement_fact(stripe_object, "warning", stage, detail=stripe_object.fraud_type),
+    ), ()
 
 
-def review_opened(to: StripeCallback, it: StripeReview) -> FactsAndDrift:
-    return (_verdict(to, it, "pending", f"opened: {it.opened_reason or ''}", 30),), ()
+def review_opened(callback: StripeCallback, stripe_object: StripeReview) -> FactsAndDrift:
+    return (
+        _verdict(
+            callback, stripe_object, "pending", f"opened: {stripe_object.opened_reason or ''}", 30
+        ),
+    ), ()
 
 
-def review_closed(to: StripeCallback, it: StripeReview) -> FactsAndDrift:
-    reason = it.closed_reason or ""
+def review_closed(callback: StripeCallback, stripe_object: StripeReview) -> FactsAndDrift:
+    reason = stripe_object.closed_reason or ""
     word = REVIEWS.get(reason)
-    drift = () if word else to.unknown("unknown-reason", f"a review closed for {quoted(reason)}")
-    return (_verdict(to, it, word or "pending", f"closed: {reason}", 60),), drift
+    drift = (
+        () if word else callback.unknown("unknown-reason", f"a review closed for {quoted(reason)}")
+    )
+    return (_verdict(callback, stripe_object, word or "pending", f"closed: {reason}", 60),), drift
 
 
 def _verdict(
-    to: StripeCallback, it: StripeReview, word: Word, detail: str, rank: int
+    callback: StripeCallback, stripe_object: StripeReview, word: Word, detail: str, rank: int
 ) -> facts.Fact:
     verdict = FraudVerdict(
-        source=to.received.source, verdict=word, detail=clean(detail, 200), at=to.event.at
+        source=callback.received.source,
+        verdict=word,
+        detail=clean(detail, 200),
+        at=callback.event.at,
     )
-    return facts.verdict_fact(verdict, rank=rank, about=it.id)
+    return facts.verdict_fact(verdict, rank=rank, about=stripe_object.id)
 
 
 def names_payment_only(_to: StripeCallback, _it: StripeObject) -> FactsAndDrift:
@@ -306,9 +379,11 @@ Kind = TypeVar("Kind", bound=StripeObject)
 
 
 def _as(model: type[Kind], to_facts: Callable[[StripeCallback, Kind], FactsAndDrift]) -> Read:
-    def read(to: StripeCallback, value: Mapping[str, Any]) -> tuple[StripeObject, FactsAndDrift]:
+    def read(
+        callback: StripeCallback, value: Mapping[str, Any]
+    ) -> tuple[StripeObject, FactsAndDrift]:
         stripe_object = model.model_validate(value)
-        return stripe_object, to_facts(to, stripe_object)
+        return stripe_object, to_facts(callback, stripe_object)
 
     return read
 

@@ -59,7 +59,7 @@ class StripePaymentIntent(StripeMoney):
         return [
             self.id,
             self.latest_charge,
-            *(it.id for it in (self.charges or StripeCharges()).data),
+            *(charge.id for charge in (self.charges or StripeCharges()).data),
         ]
 
 

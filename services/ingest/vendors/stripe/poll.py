@@ -116,7 +116,8 @@ def is_on(http: httpx.Client, config: PollConfig) -> bool:
     """
     try:
         return any(
-            it.state == ENABLED for it in webhooks_of_source(config.slug, endpoints(http, config))
+            webhook.state == ENABLED
+            for webhook in webhooks_of_source(config.slug, endpoints(http, config))
         )
     except httpx.HTTPStatusError as error:
         if error.response.status_code != HTTPStatus.FORBIDDEN:

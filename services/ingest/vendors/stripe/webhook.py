@@ -62,8 +62,8 @@ def verify(request: WebhookRequest) -> bool:
     signed, fits = b"%b.%b" % (at, request.body), False
     for secret in request.secrets:
         made = hmac.digest(secret, signed, "sha256").hex().encode()
-        for it in given:
-            fits |= hmac.compare_digest(made, it)
+        for signature_given in given:
+            fits |= hmac.compare_digest(made, signature_given)
     return fits
 
 

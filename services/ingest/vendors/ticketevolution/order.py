@@ -229,8 +229,14 @@ def storefront(order: TicketEvolutionOrder, shown_status: str, at: datetime) -> 
     digits, is_code = EXPONENTS.get(written), CURRENCY.fullmatch(written) is not None
     refuse_duplicate_lines([item.id for item in order.items])
     lines = tuple(line(item, digits) for item in order.items)
-    is_added_up = order.total is None and all(it.total_text is None for it in lines)
-    total = sum(it.total_minor for it in lines) if is_added_up else counted(order.total, digits)
+    is_added_up = order.total is None and all(
+        priced_line.total_text is None for priced_line in lines
+    )
+    total = (
+        sum(priced_line.total_minor for priced_line in lines)
+        if is_added_up
+        else counted(order.total, digits)
+    )
     refunded = counted(order.refunded or "0", digits)
     buyer = order.buyer
     address = (
@@ -263,7 +269,7 @@ def uncountable_amount_drift(
     found = {
         "total": front.total_text is not None,
         "refunded": front.refunded_text is not None,
-        "items.price": any(it.total_text is not None for it in front.lines),
+        "items.price": any(priced_line.total_text is not None for priced_line in front.lines),
     }
     names = [name for name, is_a_text in found.items() if is_a_text]
     return [

@@ -165,7 +165,7 @@ def identify(received: ReceivedCallback, form: TicketEvolutionForm) -> str:
         identifier
         and at
         and ID.fullmatch(form.group)
-        and all(isinstance(it, str) and WORD.fullmatch(it) for it in words)
+        and all(isinstance(word, str) and WORD.fullmatch(word) for word in words)
     ):
         return " ".join((received.source, form.group, identifier, at, *words))
     return f"{received.source} {hashlib.sha256(received.body).hexdigest()}"

@@ -130,7 +130,9 @@ def _repair_lists(order: dict[str, Any]) -> list[Repair]:
         order["billing"] = {}
     if (refunds := order.get("refunds")) is not None:
         found = list_from_php(refunds)
-        order["refunds"] = found and [it if isinstance(it, dict) else {} for it in found]
+        order["refunds"] = found and [
+            refund if isinstance(refund, dict) else {} for refund in found
+        ]
         if found is None:
             repairs.append(Repair("unreadable-list", "refunds"))
     return repairs
@@ -183,14 +185,14 @@ def _repair_amounts(order: dict[str, Any]) -> list[Repair]:
     for owner, what in (
         (order, "total"),
         *(
-            (it, "line_items.total")
-            for it in list_from_php(order.get("line_items")) or ()
-            if isinstance(it, dict)
+            (entry, "line_items.total")
+            for entry in list_from_php(order.get("line_items")) or ()
+            if isinstance(entry, dict)
         ),
         *(
-            (it, "refunds.total")
-            for it in list_from_php(order.get("refunds")) or ()
-            if isinstance(it, dict)
+            (entry, "refunds.total")
+            for entry in list_from_php(order.get("refunds")) or ()
+            if isinstance(entry, dict)
         ),
     ):
         if not _is_short(owner.get("total")):

@@ -75,31 +75,17 @@ def read_orders(
         name: int(position[name]) for name in ("from", "last", "began") if name in position
     }
     seen = dict.fromkeys(position.get("seen", ()))
-    parameters: dict[str, str | int] = {
-        "status": status,
-        "per_page": size,
-        "dates_are_gmt": "true",
-        "order": "asc",
-    }
     if "second" not in position:
-        value, total = request(
-            http,
-            config,
-            "/orders",
-            {**parameters, "orderby": "modified", "modified_after": gmt(after)},
-        )
-        page = list_of(value, "orders")
+        by_time = {"orderby": "modified", "modified_after": gmt(after)}
+        page, total = request_orders(http, config, status, by_time)
         following = next_by_time(walk, page, has_more=len(page) >= size or total > size)
     else:
         second, is_back = int(position["second"]), bool(position.get("back"))
-        offset = (
-            max(0, int(position["offset"]) - size) if is_back else int(position["offset"])
-        )  # a page may be shorter than the last
+        # a page may be shorter than the last
+        offset = max(0, int(position["offset"]) - size) if is_back else int(position["offset"])
         window = {"modified_after": gmt(second - 1), "modified_before": gmt(second + 1)}
-        value, total = request(
-            http, config, "/orders", {**parameters, **window, "orderby": "id", "offset": offset}
-        )
-        page = list_of(value, "orders")
+        by_id: dict[str, str | int] = {**window, "orderby": "id", "offset": offset}
+        page, total = request_orders(http, config, status, by_id)
         has_more = len(page) >= size or total > offset + size
         following = next_by_id(walk, second, offset, size, has_more=has_more, is_back=is_back)
     found = dict[str, FoundObject]()
@@ -109,6 +95,20 @@ def read_orders(
     new = [found_object for marked, found_object in found.items() if marked not in seen]
     following["seen"] = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
     return PollPage(new, cursor_text(following), is_last="began" not in following, warning=warning)
+
+
+def request_orders(
+    http: httpx.Client, config: PollConfig, status: str, chosen: Mapping[str, str | int]
+) -> tuple[list[Any], int]:
+    """Return a page of orders, and the total that the shop reports."""
+    parameters: dict[str, str | int] = {
+        "status": status,
+        "per_page": config.page,
+        "dates_are_gmt": "true",
+        "order": "asc",
+    }
+    value, total = request(http, config, "/orders", {**parameters, **chosen})
+    return list_of(value, "orders"), total
 
 
 def next_by_time(walk: dict[str, int], page: list[Any], *, has_more: bool) -> dict[str, Any]:
@@ -173,9 +173,9 @@ def webhook(http: httpx.Client, config: PollConfig, _cursor: str, _now: float) -
             request(http, config, "/webhooks", {"per_page": PAGE, "page": number})[0], "webhooks"
         )
         webhooks += [
-            listed_webhook(it, "delivery_url")
-            for it in page
-            if isinstance(it, dict) and str(it.get("topic", "")).startswith("order.")
+            listed_webhook(webhook, "delivery_url")
+            for webhook in page
+            if isinstance(webhook, dict) and str(webhook.get("topic", "")).startswith("order.")
         ]
         if len(page) < PAGE:
             break

@@ -5,6 +5,7 @@ of its cost.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import orjson
 
@@ -40,9 +41,8 @@ def storefront(
     decimals: int | None,
     repairs: list[Repair],
 ) -> bytes:
-    """Return the serialized Storefront. `decimals` is the number of digits of the shop's amounts,
-    if it differs from the currency's. Amounts that cannot be counted are kept as texts and added to
-    `repairs`.
+    """Return the serialized Storefront. `decimals` are the shop's, if they differ from the
+    currency's. Amounts that cannot be counted are kept as texts, with a repair.
     """
     billing, refunds = order.billing, order.refunds
     digits = EXPONENTS.get(order.currency or "") if decimals is None else decimals
@@ -50,9 +50,6 @@ def storefront(
     if len(word) > STATUS_CHARS_MAX:
         raise CallbackUnreadable(f"the status is longer than {STATUS_CHARS_MAX}")
     name = " ".join(filter(None, (billing.first_name, billing.last_name)))
-    paid_at = within_bounds(order.date_paid_gmt) if order.date_paid_gmt else None
-    if paid_at is None and order.date_paid_gmt:
-        repairs.append(Repair("unreadable-date", "date_paid_gmt"))
     total, refunded = (
         counted(order.total, digits),
         refunded_minor(refunds, digits) if refunds else 0,
@@ -65,7 +62,7 @@ def storefront(
         "total_minor": total,
         "refunded_minor": refunded,
         "placed_at": within_bounds(order.date_created_gmt) if order.date_created_gmt else None,
-        "paid_at": paid_at,
+        "paid_at": paid_at(order, repairs),
         "buyer": {"name": unescaped(name, 200), "email": email(billing.email or "")},
         "lines": [
             line(item, beside, digits, repairs)
@@ -75,6 +72,14 @@ def storefront(
     if total is None or refunded is None or decimals is not None:
         front |= uncounted_amount_fields(order, front, digits, decimals, repairs)
     return orjson.dumps(front, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
+
+
+def paid_at(order: WooCommerceOrder, repairs: list[Repair]) -> datetime | None:
+    if not order.date_paid_gmt:
+        return None
+    if (at := within_bounds(order.date_paid_gmt)) is None:
+        repairs.append(Repair("unreadable-date", "date_paid_gmt"))
+    return at
 
 
 def line(
@@ -123,7 +128,7 @@ def uncounted_amount_fields(
         if digits is not None:
             repairs.append(amount_repair("total", order.total))
     if front["refunded_minor"] is None:
-        texts = " ".join(it.total or "?" for it in order.refunds or ())
+        texts = " ".join(refund.total or "?" for refund in order.refunds or ())
         found |= {"refunded_minor": 0, "refunded_text": amount_text(texts)}
         if digits is not None:
             repairs.append(Repair("unreadable-amount", "refunds.total"))
@@ -137,8 +142,8 @@ def amount_repair(what: str, text: str | None) -> Repair:
 def refunded_minor(refunds: Sequence[WooCommerceRefund], digits: int | None) -> int | None:
     """Return the sum of the refunds; None if one of them, or the sum, cannot be counted."""
     total = 0
-    for it in refunds:
-        if (found := counted(it.total, digits)) is None:
+    for refund in refunds:
+        if (found := counted(refund.total, digits)) is None:
             return None
         total += abs(found)
     return total if total <= AMOUNT_MAX else None

@@ -136,9 +136,9 @@ def drift_of(
     it was made).
     """
     found: list[tuple[str, str]] = [*repairs]
-    for it in extras:
-        if it is not NO_META:
-            found += drift_of_line(it)
+    for meta in extras:
+        if meta is not NO_META:
+            found += drift_of_line(meta)
     if order.date_modified_gmt is None:
         found.append(("missing-field", "date_modified_gmt"))
     if order.refunds is None:
@@ -153,12 +153,12 @@ def drift_of(
     )
 
 
-def drift_of_line(it: LineMeta) -> Iterator[tuple[str, str]]:
-    if it.unusable:
-        yield "unusable-number", f"line_items.meta_data.{it.unusable}"
-    if it.nobody:
-        yield "unusable-recipient", f"line_items.meta_data.{it.nobody}"
-    if it.is_no_list:
+def drift_of_line(meta: LineMeta) -> Iterator[tuple[str, str]]:
+    if meta.unusable:
+        yield "unusable-number", f"line_items.meta_data.{meta.unusable}"
+    if meta.nobody:
+        yield "unusable-recipient", f"line_items.meta_data.{meta.nobody}"
+    if meta.is_no_list:
         yield "unreadable-list", "line_items.meta_data"
 
 
@@ -174,9 +174,11 @@ def payments(
         if meta is None:
             repairs.append(Repair("unreadable-list", "meta_data"))
         entries = [
-            it for it in meta or () if isinstance(it, dict) and isinstance(it.get("key"), str)
+            entry
+            for entry in meta or ()
+            if isinstance(entry, dict) and isinstance(entry.get("key"), str)
         ]
-        references += [it.get("value") for it in entries if it["key"] in PAYMENT_META]
+        references += [entry.get("value") for entry in entries if entry["key"] in PAYMENT_META]
     return [
         facts.payment_name(received.source, text)
         for text in references[:PAYMENTS_MAX]
