@@ -59,7 +59,6 @@ pytestmark = pytest.mark.slow
 PREFIX = "acme."
 NAMED_WITHIN_S = 10.0
 ITERATIONS = 4096
-PROGRAMS = {"door": "webhooks"}  # a program's process, where its name is another
 EVENING = 24  # orders
 
 
@@ -193,8 +192,7 @@ def shop(
 
     def own_settings(program: str) -> Mapping[str, str]:
         """A sender has no login: it needs no Kafka."""
-        process = PROGRAMS.get(program, program)
-        return cluster.settings(process) if process in PROCESSES else {}
+        return cluster.settings(program) if program in PROCESSES else {}
 
     reader = cluster.reached(
         security_protocol="SASL_SSL",
@@ -358,7 +356,7 @@ def test_a_revoked_right_is_named_and_the_lane_goes_on_once_it_is_given_back(
 def test_a_wrong_password_is_named_and_read_again_when_its_file_changes(
     cluster: Cluster, shop: Stubline
 ) -> None:
-    approval, door = shop.services.programs["approval"], shop.services.programs["door"]
+    approval, door = shop.services.programs["approval"], shop.services.programs["webhooks"]
     for process in ("approval", "webhooks"):
         cluster.secret(process, "not-its-password")
     with restarted(approval), restarted(door):
@@ -389,7 +387,7 @@ def test_a_changed_authority_ends_every_process_and_its_supervisor_starts_it_aga
     cluster: Cluster, shop: Stubline
 ) -> None:
     """All of them, for all of them read the same file."""
-    programs = [shop.services.programs[name] for name in ("door", "ingest", "issuer")]
+    programs = [shop.services.programs[name] for name in ("webhooks", "ingest", "issuer")]
     before = cluster.authority.certificate.read_text("utf-8")
     replace_text(cluster.authority.certificate, before)
     for program in programs:

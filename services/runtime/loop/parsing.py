@@ -58,7 +58,7 @@ class RecordParser:
         if key.topic == self._replay_topic:
             read, bytes_max = self._replay, RECORD_BYTES_MAX + dead_letters.REPLAY_HEADERS_BYTES_MAX
         lane.unreadable, holes = 0, lane.holes
-        new: Any = tuple.__new__
+        new: Any = tuple.__new__  # as PreparedRecord(...), at half its cost
         for index, record in enumerate(records):
             offset = record.offset
             if offset != tail:
@@ -73,7 +73,6 @@ class RecordParser:
                 self._telemetry.client_skipped_record(key, offset)
             size = record_bytes(record)
             origin, event = read(record) if size <= bytes_max else _truncated(record, size)
-            # As PreparedRecord(...), at half its cost.
             prepared.append(new(PreparedRecord, (key, offset, origin, event, gap, size)))
             lane.tail = tail = offset + 1
             gap = 0
