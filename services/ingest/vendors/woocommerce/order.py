@@ -5,18 +5,19 @@ is read.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from schemas.text import rfc3339
 from services.ingest.errors import CallbackUnreadable, WebhookReportsError
 from services.ingest.vendors.shared import exact_json
 from services.ingest.vendors.shared.dates import is_readable
 from services.ingest.vendors.shared.php_lists import list_from_php
 from services.ingest.vendors.shared.repairs import Repair
-from services.ingest.vendors.shared.source import bounded_time_or_none
+from services.ingest.vendors.shared.source import EARLIEST, LATEST, bounded_time_or_none
 
 ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 TEXT_CHARS_MAX = 10_000
@@ -27,6 +28,7 @@ Text = Annotated[str | None, Field(max_length=TEXT_CHARS_MAX)]
 Number = Annotated[str, Field(max_length=40)]  # neither null nor empty: nothing is not zero
 Amount = Annotated[str | None, Field(max_length=40)]  # no ticket depends on it
 At = datetime | None
+EARLIEST_GMT, LATEST_GMT = EARLIEST.replace(tzinfo=None), LATEST.replace(tzinfo=None)
 DATES = ("date_created_gmt", "date_modified_gmt", "date_paid_gmt")
 
 
@@ -239,16 +241,24 @@ def modified_at(order: WooCommerceOrder, repairs: list[Repair]) -> datetime:
     bounds is reported as a repair.
     """
     if (at := order.date_modified_gmt) is not None:
-        if (usable := bounded_time_or_none(with_utc(at))) is not None:
+        if (usable := within_bounds(at)) is not None:
             return usable
         repairs.append(Repair("unreadable-date", "date_modified_gmt"))
-    if (made := order.date_created_gmt) is not None and (
-        usable := bounded_time_or_none(with_utc(made))
-    ) is not None:
+    if (made := order.date_created_gmt) is not None and (usable := within_bounds(made)) is not None:
         return usable
     raise CallbackUnreadable("the order has no usable date_modified_gmt or date_created_gmt")
 
 
-def with_utc(at: datetime) -> datetime:
-    """Return the time with an offset; `*_gmt` has none and is UTC."""
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+def within_bounds(at: datetime) -> datetime | None:
+    """Return the time, or None if it is out of bounds: nothing may be pinned by it for ever. A time
+    without an offset is UTC, as `*_gmt` has none; adding the offset would cost more than all else
+    that is done with it.
+    """
+    if at.tzinfo is None:
+        return at if EARLIEST_GMT <= at < LATEST_GMT else None
+    return bounded_time_or_none(at)
+
+
+def gmt_text(at: datetime) -> str:
+    """As `rfc3339`, for a time within bounds."""
+    return at.isoformat(timespec="microseconds") + "Z" if at.tzinfo is None else rfc3339(at)

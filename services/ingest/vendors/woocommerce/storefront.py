@@ -20,14 +20,14 @@ from services.ingest.vendors.shared.money import (
     minor,
 )
 from services.ingest.vendors.shared.repairs import Repair, quoted
-from services.ingest.vendors.shared.source import bounded_time_or_none, refuse_duplicate_lines
+from services.ingest.vendors.shared.source import refuse_duplicate_lines
 from services.ingest.vendors.shared.text import email, unescaped
 from services.ingest.vendors.woocommerce.lines import LineMeta
 from services.ingest.vendors.woocommerce.order import (
     WooCommerceLineItem,
     WooCommerceOrder,
     WooCommerceRefund,
-    with_utc,
+    within_bounds,
 )
 
 QUANTITY_MAX, QUANTITY_DIGITS = 1_000_000, 7
@@ -61,9 +61,7 @@ def storefront(
         "currency": order.currency,
         "total_minor": total,
         "refunded_minor": refunded,
-        "placed_at": bounded_time_or_none(with_utc(order.date_created_gmt))
-        if order.date_created_gmt
-        else None,
+        "placed_at": within_bounds(order.date_created_gmt) if order.date_created_gmt else None,
         "paid_at": paid_at(order, repairs),
         "buyer": {"name": unescaped(name, 200), "email": email(billing.email or "")},
         "lines": [
@@ -73,13 +71,13 @@ def storefront(
     }
     if total is None or refunded is None or decimals is not None:
         front |= uncounted_amount_fields(order, front, digits, decimals, repairs)
-    return orjson.dumps(front, option=orjson.OPT_UTC_Z)
+    return orjson.dumps(front, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
 
 
 def paid_at(order: WooCommerceOrder, repairs: list[Repair]) -> datetime | None:
     if not order.date_paid_gmt:
         return None
-    if (at := bounded_time_or_none(with_utc(order.date_paid_gmt))) is None:
+    if (at := within_bounds(order.date_paid_gmt)) is None:
         repairs.append(Repair("unreadable-date", "date_paid_gmt"))
     return at
 

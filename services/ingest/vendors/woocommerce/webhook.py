@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from schemas.callbacks import WOOCOMMERCE
-from schemas.text import rfc3339
 from services.ingest.errors import CallbackTypeUnknown
 from services.ingest.rules import facts
 from services.ingest.vendors.shared.payment_keys import payment_meta_keys
@@ -31,6 +30,7 @@ from services.ingest.vendors.woocommerce.lines import NO_META, LineMeta, line_me
 from services.ingest.vendors.woocommerce.order import (
     WooCommerceDeletion,
     WooCommerceOrder,
+    gmt_text,
     modified_at,
     read_deletion,
     read_order,
@@ -111,8 +111,9 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     extras = [line_meta(item.meta_data) if item.meta_data else NO_META for item in order.line_items]
     word = normalised_status(order.status)
     written = storefront(order, word, extras, received.decimals, repairs)
+    at = gmt_text(modified_at(order, repairs))
     known: tuple[facts.Fact, ...] = facts.serialized_storefront_facts(
-        written, word, modified_at(order, repairs), received.position
+        written, word, at, received.position
     )
     if received.topic == RESTORED:
         known += (facts.deletion_fact(restored_at(received, order), is_deleted=False),)
@@ -193,7 +194,7 @@ def restored_at(received: ReceivedCallback, order: WooCommerceOrder) -> str:
     The topic is not signed: without this bound an order's old body, sent again as restored, would
     undo any later deletion.
     """
-    return min(received.position, rfc3339(modified_at(order, []) + RESTORED_WITHIN))
+    return min(received.position, gmt_text(modified_at(order, []) + RESTORED_WITHIN))
 
 
 SOURCE = Source(
