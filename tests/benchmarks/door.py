@@ -92,7 +92,10 @@ def door_environment(servers: str, folder: Path, port: int) -> dict[str, str]:
     blocks = list[str]()
     for kind, vendor in VENDORS.items():
         (folder / kind).write_text(vendor.secret, "utf-8")
-        options = {**vendor.options, **({"orders_of": "shop"} if vendor.source.needs_orders_of else {})}
+        options = {
+            **vendor.options,
+            **({"orders_of": "shop"} if vendor.source.needs_orders_of else {}),
+        }
         if kind == paypal.VENDOR.kind:
             options["roots"] = paypal.FILES[-1]
         lines = [f'kind = "{kind}"', f'secrets = ["file:{kind}"]', "rate_max = 1_000_000"]

@@ -52,8 +52,8 @@ def work(session: Session, *records: Record) -> Published:
     published = Published([], [], worker.handle([vendors.parse(it) for it in records], session))
     session.commit()
     for it in published.outcomes:
-        for event in it.outputs if isinstance(it, Effect) else ():
-            output = event.encode(time=AT, traceparent=None)
+        for snapshot in it.outputs if isinstance(it, Effect) else ():
+            output = snapshot.encode(time=AT, traceparent=None)
             if output.topic == OrderObserved.topic:
                 published.orders.append(OrderObserved.read(output.headers, output.value))
             else:
