@@ -154,7 +154,7 @@ def serialized_storefront_facts(
     storefront: bytes, status: str, at: str, at_position: str = ""
 ) -> tuple[Fact, Fact]:
     """Return the facts of a Storefront that is already serialized, byte for byte as the model does
-    it. `at` is the time of its modification, as `rfc3339` writes it.
+    it. `at` is when it was modified (RFC 3339).
 
     `at_position` is the record's, if its source sends an order as it is at the time of sending. If
     two agree in time and rank, the one that was appended to the log later wins. Without it their

@@ -250,15 +250,15 @@ def modified_at(order: WooCommerceOrder, repairs: list[Repair]) -> datetime:
 
 
 def within_bounds(at: datetime) -> datetime | None:
-    """Return the time, or None if it is out of bounds, for it would outrank all others for ever. A
-    time without an offset is UTC, as `*_gmt` has none; adding one would cost more than all else that
-    is done with it.
+    """Return the time, or None if it is out of bounds: nothing may be pinned by it for ever. A time
+    without an offset is UTC, as `*_gmt` has none; adding the offset would cost more than all else
+    that is done with it.
     """
     if at.tzinfo is None:
         return at if EARLIEST_GMT <= at < LATEST_GMT else None
     return bounded_time_or_none(at)
 
 
-def sortable(at: datetime) -> str:
-    """As `rfc3339`, of a time within bounds."""
+def gmt_text(at: datetime) -> str:
+    """As `rfc3339`, for a time within bounds."""
     return at.isoformat(timespec="microseconds") + "Z" if at.tzinfo is None else rfc3339(at)

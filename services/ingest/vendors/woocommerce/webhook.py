@@ -30,10 +30,10 @@ from services.ingest.vendors.woocommerce.lines import NO_META, LineMeta, line_me
 from services.ingest.vendors.woocommerce.order import (
     WooCommerceDeletion,
     WooCommerceOrder,
+    gmt_text,
     modified_at,
     read_deletion,
     read_order,
-    sortable,
 )
 from services.ingest.vendors.woocommerce.storefront import storefront
 
@@ -111,8 +111,9 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     extras = [line_meta(item.meta_data) if item.meta_data else NO_META for item in order.line_items]
     word = normalised_status(order.status)
     written = storefront(order, word, extras, received.decimals, repairs)
+    at = gmt_text(modified_at(order, repairs))
     known: tuple[facts.Fact, ...] = facts.serialized_storefront_facts(
-        written, word, sortable(modified_at(order, repairs)), received.position
+        written, word, at, received.position
     )
     if received.topic == RESTORED:
         known += (facts.deletion_fact(restored_at(received, order), is_deleted=False),)
@@ -193,7 +194,7 @@ def restored_at(received: ReceivedCallback, order: WooCommerceOrder) -> str:
     The topic is not signed: without this bound an order's old body, sent again as restored, would
     undo any later deletion.
     """
-    return min(received.position, sortable(modified_at(order, []) + RESTORED_WITHIN))
+    return min(received.position, gmt_text(modified_at(order, []) + RESTORED_WITHIN))
 
 
 SOURCE = Source(
