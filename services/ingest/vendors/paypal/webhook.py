@@ -134,7 +134,7 @@ def parsed(received: ReceivedCallback) -> facts.ParsedCallback:
             clean(head.event_type, 100) or "?",
             not head.event_type.startswith(NOT_PAYMENTS),
         )
-        notice = facts.DriftNotice(
+        drift_notice = facts.DriftNotice(
             received.source,
             "unknown-type",
             what,
@@ -142,7 +142,7 @@ def parsed(received: ReceivedCallback) -> facts.ParsedCallback:
             is_kept=True,
             is_reported=is_reported,
         )
-        return facts.parsed_callback(identify(received, head), None, drift=(notice,))
+        return facts.parsed_callback(identify(received, head), None, drift=(drift_notice,))
     event = PayPalEvent.model_validate_json(received.body)
     resource = event.resource
     references = payments(resource, movement_type.kind)

@@ -97,10 +97,10 @@ def kept_callback(
     received: ReceivedCallback, key: str, kind: str, what: str, *, is_reported: bool
 ) -> facts.ParsedCallback:
     """Return a callback that is accepted, kept whole and not acted on."""
-    notice = facts.DriftNotice(
+    drift_notice = facts.DriftNotice(
         received.source, kind, what, received.body, is_kept=True, is_reported=is_reported
     )
-    return facts.parsed_callback(key, None, drift=(notice,))
+    return facts.parsed_callback(key, None, drift=(drift_notice,))
 
 
 def missing_amount_drift(

@@ -139,7 +139,7 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     if received.topic == TEST or not words:
         what = "test" if received.topic == TEST else "a body without a decision"
         is_reported = received.topic != TEST
-        notice = facts.DriftNotice(
+        drift_notice = facts.DriftNotice(
             received.source,
             "unknown-type",
             what,
@@ -147,7 +147,7 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
             is_kept=True,
             is_reported=is_reported,
         )
-        return facts.parsed_callback(key, None, drift=(notice,))
+        return facts.parsed_callback(key, None, drift=(drift_notice,))
     decided = webhook.decision or webhook
     reason = webhook.decision.checkpointActionReason if webhook.decision else None
     verdict = FraudVerdict(

@@ -201,8 +201,10 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
             raise CallbackUnreadable(f"the body of {event} names no order")
         return facts.parsed_callback(key, None, reads=reads)
     what = event if form.recipient == "seller" else f"{event} to {_word(form.recipient)}"
-    notice = facts.DriftNotice(received.source, "unknown-type", what, received.body, is_kept=True)
-    return facts.parsed_callback(key, None, reads=reads, drift=(notice,))
+    drift_notice = facts.DriftNotice(
+        received.source, "unknown-type", what, received.body, is_kept=True
+    )
+    return facts.parsed_callback(key, None, reads=reads, drift=(drift_notice,))
 
 
 def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
