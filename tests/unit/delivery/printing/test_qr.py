@@ -175,7 +175,7 @@ def test_no_stencil_is_learnt_of_an_encoder_that_varies_more_than_the_data(
         return make(content, error, version, **{**form, "mask": None})
 
     monkeypatch.setattr(segno, "make", choosing)
-    with pytest.raises(RuntimeError, match="not a stencil"):
+    with pytest.raises(RuntimeError, match="no stencil"):
         learn_stencil(length)
 
 
