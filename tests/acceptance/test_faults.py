@@ -183,7 +183,7 @@ def test_a_failed_delivery_is_repeated(world: Trapped, pipeline_stack: Stack) ->
 def published_again(world: Trapped, stage: str) -> int:
     """How often it took a lane whose row held outputs that nobody had acknowledged."""
     log = world.program(stage).log_file.read_text("utf-8", "replace")
-    return len(re.findall(r'"published_again": [1-9]', log))
+    return len(re.findall(r'"republished": [1-9]', log))
 
 
 def stop_at(world: Trapped, stage: str, point: str, wanted: Wanted) -> None:
