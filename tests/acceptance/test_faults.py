@@ -191,7 +191,7 @@ def test_a_delivery_that_fails_is_made_again(
 def published_again(pipeline: TrappedPipeline, stage: str) -> int:
     """Count how often it acquired a lane whose outbox was not acknowledged."""
     log = pipeline.program(stage).log_file.read_text("utf-8", "replace")
-    return len(re.findall(r'"published_again": [1-9]', log))
+    return len(re.findall(r'"republished": [1-9]', log))
 
 
 def stop_at(pipeline: TrappedPipeline, stage: str, point: str, wanted: Wanted) -> None:

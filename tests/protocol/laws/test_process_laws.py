@@ -113,7 +113,7 @@ def test_a_failed_delivery_is_repeated(kafka_world: KafkaWorld) -> None:
     world.send(*story(1, 60))
     world.settle()
     assert member.is_alive
-    assert '"published_again": 0' in member.log()
+    assert '"republished": 0' in member.log()
     check(world.evidence())
 
 
@@ -184,7 +184,7 @@ def test_a_topic_that_we_may_not_read_is_reported_until_we_may_and_the_others_go
     world.send(*story(1, 20), topic=a)
     world.settle()
     lines = [it for it in member.log().splitlines() if '"code": "input-refused"' in it]
-    assert [("waiting" in it, "ready again" in it) for it in lines] == [
+    assert [("retrying after error" in it, "ready again" in it) for it in lines] == [
         (True, False),
         (False, True),
     ]
