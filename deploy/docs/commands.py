@@ -20,7 +20,9 @@ CODES = {
     ),
     ExitCode.USAGE: "wrong usage",
     ExitCode.UNKNOWN: "what was named does not exist",
-    ExitCode.UNAVAILABLE: "the database or the broker does not respond; send the same command again",
+    ExitCode.UNAVAILABLE: (
+        "the database or the broker does not respond; send the same command again"
+    ),
     ExitCode.CONFIGURATION: "the configuration is wrong",
 }
 

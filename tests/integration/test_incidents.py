@@ -343,7 +343,8 @@ def test_kept_callbacks_are_replayed_whole_and_kept_once_more_if_still_unknown(
     assert answer.json["concerned"] == KEPT_OF_PART + 20
     assert scene.states() == {"requested": KEPT_OF_PART + 20}
     assert scene.rows(
-        "select (select count(*) from ingest.kept_callbacks), (select count(*) from ingest.callbacks)"
+        "select (select count(*) from ingest.kept_callbacks), (select count(*) from "
+        "ingest.callbacks)"
     ) == [(0, 0)]
     assert scene.resolve(found, "--replay", "--command-id", command).json["already_done"]
     assert scene.states() == {"requested": KEPT_OF_PART + 20}
@@ -375,7 +376,8 @@ def replayed(session: Session) -> list[Record]:
 def test_kept_callbacks_go_after_their_days_and_not_before(scene: Scene) -> None:
     scene.drift_notice(*[unknown(n) for n in range(4)])
     scene.session.execute(
-        b"update ingest.kept_callbacks set kept_at = now() - interval '91 days' where key in ('pay:evt_1', "
+        b"update ingest.kept_callbacks set kept_at = now() - interval '91 days' where key in "
+        b"('pay:evt_1', "
         b"'pay:evt_3')"
     )
     assert [purge(scene.session, 90), purge(scene.session, 90)] == [2, 0]

@@ -1,5 +1,5 @@
-"""`python -m tests.support.skewed_webhook_endpoint SECONDS`: the webhook endpoint on a machine whose clock is
-so far ahead.
+"""`python -m tests.support.skewed_webhook_endpoint SECONDS`: the webhook endpoint on a machine
+whose clock is so far ahead.
 """
 
 from __future__ import annotations

@@ -18,9 +18,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 
-from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from schemas.text import rfc3339
@@ -235,18 +237,17 @@ class WebhookHandler:
                 self._log.warning("rate limit exceeded", source=source, count=count)
 
 
-class WebhookApp(FastAPI):
+class WebhookApp(Starlette):
     """Routes callbacks past the framework, and everything else to it."""
 
     def __init__(self, callbacks: WebhookHandler, publisher: CallbackPublisher) -> None:
-        super().__init__(openapi_url=None, docs_url=None, redoc_url=None)
-        self._callbacks: ASGIApp = callbacks
-        self.add_exception_handler(HTTPException, handle_http_error)
-
-        @self.get("/livez")
-        async def livez() -> Response:
+        async def livez(_request: Request) -> Response:
             """Liveness for a load balancer. The health server's port reports more."""
             return liveness_response(None if publisher.is_alive else "the producer has ended")
+
+        routes, handlers = [Route("/livez", livez)], {HTTPException: handle_http_error}
+        super().__init__(routes=routes, exception_handlers=handlers)
+        self._callbacks: ASGIApp = callbacks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(WEBHOOK_PATH_PREFIX):

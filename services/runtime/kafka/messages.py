@@ -56,8 +56,8 @@ UNREADABLE = frozenset(
 
 
 def fetch_result(messages: Sequence[Any], prefix_chars: int = 0) -> FetchResult:
-    """Sort messages into records and reports. `prefix_chars` is how much of each topic's name on the
-    brokers is the cluster's prefix.
+    """Sort messages into records and reports. `prefix_chars` is how much of each topic's name on
+    the brokers is the cluster's prefix.
 
     Messages are typed Any: confluent-kafka types each field as optional, and checks would slow a
     hot loop down. If the name of a header is not UTF-8, the client raises SystemError, and
