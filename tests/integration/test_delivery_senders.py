@@ -59,7 +59,7 @@ def test_a_released_order_is_delivered_without_another_word(world: Deliveries) -
         1,
         1,
         0,
-        "end: 250 2.0.0 kept",
+        "end: 250 2.0.0 stored",
     )
 
 

@@ -97,7 +97,7 @@ class PollStore:
 
     def save_part(self, name: PollName, result_id: UUID, published: int) -> None:
         self.session.execute(
-            SQL["save_partial_page"], _name(name) | {"answer": result_id, "said": published}
+            SQL["save_partial_page"], _name(name) | {"answer": result_id, "published": published}
         )
 
     def save_page(
