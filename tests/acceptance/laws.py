@@ -57,7 +57,7 @@ MISFILED = """
 UNEXPECTED_DEAD_LETTERS = """
     select consumer_group, topic, code, text from runtime.dead_letters
     where value is not null and position('\\x00'::bytea in coalesce(key, '')) = 0
-        and position('poison'::bytea in value) = 0 and text not like '%%as the test asked%%'
+        and position('poison'::bytea in value) = 0 and text not like '%%as the test requested%%'
 """
 JOBS = "select job_id::text, state, mails, unknown_attempts from delivery.jobs"
 # Where a reader's copy of its writer's last snapshot is not that snapshot.

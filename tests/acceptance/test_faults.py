@@ -49,7 +49,7 @@ POINTS = (
 
 DEAD_LETTERED = """
     select id::text, consumer_group, state from runtime.dead_letters
-    where text like '%%as the test asked%%' order by id
+    where text like '%%as the test requested%%' order by id
 """
 LANES = """
     select consumer_group, topic, partition, next_offset,

@@ -211,9 +211,9 @@ def test_no_transaction_is_open_while_it_renders(world: World) -> None:
 
 def test_what_cannot_be_rendered_leaves_nothing(world: World) -> None:
     def fail() -> None:
-        raise RuntimeError("as the test asked")
+        raise RuntimeError("as the test requested")
 
-    with pytest.raises(RuntimeError, match="as the test asked"):
+    with pytest.raises(RuntimeError, match="as the test requested"):
         world.document_cache(Printer(before=fail)).fetch(ORDER, [paper()])
     assert (world.rows(), world.stored()) == ([], set())
 

@@ -56,7 +56,7 @@ class Trap(Switches):
         with self._file.with_suffix(".sprung").open("a", encoding="utf-8") as sprung:
             sprung.write(f"{self._point}:{action}\n")
         if action == "fail":
-            raise DeliveryFailed("as the test asked")
+            raise DeliveryFailed("as the test requested")
         act(action)
 
 

@@ -68,7 +68,7 @@ class FaultyRenderer:
     def render(self, document: Document) -> bytes:
         time.sleep(float(os.environ.get("SENDER_RENDER_MS", "0")) / 1_000)
         if "unprintable" in document.purchaser:
-            raise RuntimeError("as the test asked")
+            raise RuntimeError("as the test requested")
         if "undesigned" in document.purchaser and not Path(os.environ["SENDER_DESIGN"]).exists():
             raise DesignUnknown("there is no design named gala")
         with Path(os.environ["SENDER_RENDERED"]).open("a", encoding="utf-8") as log:

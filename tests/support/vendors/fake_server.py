@@ -178,7 +178,7 @@ def misbehaving(way: str, response: FakeResponse) -> tuple[int, bytes, Mapping[s
     if status.isdigit():
         return (
             int(status),
-            b'{"message":"as the test asked"}',
+            b'{"message":"as the test requested"}',
             {"Retry-After": wait.replace("_", " ")} if wait else {},
         )
     ways: dict[str, tuple[int, bytes, Mapping[str, str]]] = {
