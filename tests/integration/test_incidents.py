@@ -35,6 +35,7 @@ from services.runtime.postgres.ledger import PostgresLedger, Session
 from services.runtime.records import Effect, Outcome, Record
 from tests.support.callbacks import record, woo_order
 
+ROWS_OF_STATEMENT = 500
 CAUSE = "line_items.{}.quantity: Field required"
 HOSTILE = "[bold]boom[/bold]\x1b[2J\x1b]0;x\x07\u202egro"
 ADD = """
@@ -44,7 +45,7 @@ insert into runtime.dead_letters (
 )
 select %(group)s, %(topic)s, %(topic_id)s, 0, n, %(key)s, %(value)s, sha256(%(value)s), %(headers)s,
     'parse', %(code)s, replace(%(text)s, '{}', (n %% 500)::text), '1'
-from generate_series(1, %(times)s) as n
+from generate_series(%(first)s::int, %(last)s::int) as n
 """
 
 
@@ -71,7 +72,9 @@ class Scene:
     def dead_letter(
         self, times: int = 1, *, text: str = CAUSE, like: Record | None = None, **other: object
     ) -> None:
-        """Write so many dead letters of one cause; `{}` is another number in each."""
+        """Write so many dead letters of one cause; `{}` is another number in each. No statement
+        writes more than a busy machine can write within the session's transaction timeout.
+        """
         like = like or record(woo_order())
         about = {
             "group": GROUP,
@@ -80,9 +83,9 @@ class Scene:
             "code": "ingest-callback-unreadable",
         }
         origin = {"key": like.key, "value": like.value, "headers": pack_headers(like.headers)}
-        self.session.execute(
-            ADD.encode(), {**about, **origin, "text": text, "times": times, **other}
-        )
+        for first in range(1, times + 1, ROWS_OF_STATEMENT):
+            rows = {"first": first, "last": min(times, first + ROWS_OF_STATEMENT - 1)}
+            self.session.execute(ADD.encode(), {**about, **origin, "text": text, **rows, **other})
 
     def drift_notice(self, *parsed: ParsedCallback) -> list[Outcome]:
         with self.session.transaction():
