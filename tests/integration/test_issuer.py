@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -182,7 +182,7 @@ def test_every_ticket_has_its_audit_row_with_actor_time_and_the_event_that_cause
     )
     assert len(rows) == 2
     assert {(row["to_status"], row["from_status"], row["actor"], row["cause"]) for row in rows} == {
-        ("Active", None, "stubline.issuer", decision.event_id)
+        ("Active", None, "stubline.issuer", UUID(decision.event_id))
     }
     assert all(row["at"] == row["issued_at"] for row in rows)
     assert sqlstate_of(stages, "delete from issuer.audit") == "23001"
