@@ -113,7 +113,7 @@ class LaneSettings(BaseSettings):
     acquire_backoff_max_ms: int = Field(
         2_000, ge=100, le=60_000, description="The longest wait of a lane that was fenced."
     )
-    outage_backoff_max_ms: int = Field(
+    backoff_max_ms: int = Field(
         5_000,
         ge=100,
         le=60_000,

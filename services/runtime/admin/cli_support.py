@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.topics import GROUPS
-from services.runtime import failures, settings
+from services.runtime import settings
 from services.runtime.admin.commands import (
     AdminCommands,
     AdminQueries,
@@ -33,6 +33,7 @@ from services.runtime.admin.commands import (
 )
 from services.runtime.admin.refusals import GroupUnknown, TargetUnknown
 from services.runtime.errors import BrokerUnavailable, DatabaseUnavailable, StublineError
+from services.runtime.failures import classification
 from services.runtime.kafka.cluster import KafkaCluster, configured
 from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.postgres import connection as database
@@ -220,7 +221,7 @@ def _plain(content: object) -> str:
 def error_and_exit_code(error: StublineError | psycopg.Error) -> tuple[StublineError, ExitCode]:
     """Return an error as one of the tree, and the exit code for it."""
     if isinstance(error, psycopg.Error):
-        error = failures.as_stubline_error(error)
+        error = classification.as_stubline_error(error)
     if isinstance(error, TargetUnknown):
         return error, ExitCode.UNKNOWN
     return error, ExitCode.UNAVAILABLE if isinstance(

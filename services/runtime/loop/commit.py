@@ -17,7 +17,7 @@ from uuid import UUID
 
 from schemas.envelope import Output
 from services.runtime.errors import Fatal, OutcomesMismatch, OutputTooLarge, Stop, Transient
-from services.runtime.failures import FailureKind
+from services.runtime.failures.classification import FailureKind
 from services.runtime.loop import dead_letters, outbox
 from services.runtime.loop.batch import LaneSlice, LanesLost, RecordsFailed
 from services.runtime.loop.breaker import FailureRateBreaker

@@ -20,9 +20,9 @@ from services.runtime.errors import (
     TickFailed,
     TopicRecreated,
 )
-from services.runtime.failures import FailureKind, code_of
+from services.runtime.failures.backoff import Backoff
+from services.runtime.failures.classification import FailureKind, code_of
 from services.runtime.loop.assignment import Assignment
-from services.runtime.loop.backoff import Backoff
 from services.runtime.loop.batch import (
     LaneSlice,
     LanesLost,
@@ -49,7 +49,7 @@ from services.runtime.records import TIMER, Dead, LaneKey
 
 S = TypeVar("S")
 ATTEMPTS_MAX = 50  # of one batch, whatever happens to it: then the loop backs off
-TRANSIENT_ATTEMPTS_MAX = 3  # transient failures of one batch, before they count as an outage
+TRANSIENT_ATTEMPTS_MAX = 3  # transient failures of one batch, before the loop backs off
 BACKOFF_POLL_S = 0.02
 
 
@@ -74,7 +74,7 @@ class Worker(Generic[S]):
         self._idle_checks = IdleChecks(context, self.assignment)
         self._input_health = InputHealth(context, self.assignment)
         self._batch_size = AdaptiveBatchSize(settings)
-        self._backoff = Backoff(settings.outage_backoff_max_ms / 1_000)
+        self._backoff = Backoff(settings.backoff_max_ms / 1_000, context.rng)
         self._was_paused = self._must_reconnect = False
         context.broker.subscribe(service.input_topics, self.assignment)
 
@@ -132,7 +132,7 @@ class Worker(Generic[S]):
             self._commit_prepared(topic_ids)
             self._run_timer()
         self._idle_checks.run(is_paused=self._throttle.is_paused)
-        self._backoff.note_success(self._clock())
+        self._backoff.record_success(self._clock())
 
     def _back_off(self, error: Exception) -> None:
         """Forget what is known of every lane, since only the rows are certain, and wait. No record
@@ -348,7 +348,7 @@ class Worker(Generic[S]):
         except LanesLost as lost:
             self.assignment.fenced(lost.lanes)
         except TickFailed as error:  # lanes with input go on
-            self._telemetry.backing_off(error, 1, self._settings.outage_backoff_max_ms / 1_000)
+            self._telemetry.backing_off(error, 1, self._settings.backoff_max_ms / 1_000)
 
     # The end.
 

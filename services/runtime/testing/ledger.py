@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from services.runtime.errors import LaneFenced
-from services.runtime.failures import FailureKind
+from services.runtime.failures.classification import FailureKind
 from services.runtime.loop.ports import (
     AcquiredLane,
     Acquisition,
