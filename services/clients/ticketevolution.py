@@ -127,5 +127,5 @@ def _refuse_constant(_constant: str) -> NoReturn:
 
 def order_id_of(order: object) -> str:
     """Return the order's id as text; empty when it has none."""
-    found = str(order.get("id", "")) if isinstance(order, dict) else ""
-    return found if ORDER_ID.fullmatch(found) else ""
+    order_id = str(order.get("id", "")) if isinstance(order, dict) else ""
+    return order_id if ORDER_ID.fullmatch(order_id) else ""

@@ -169,7 +169,7 @@ def test_topics_are_created_once_and_then_left_alone(bootstrap_servers: str, pre
         Topic(f"{prefix}.b.v1", "key", "test"),
     ]
     broker = BrokerAdmin(bootstrap_servers)
-    assert {difference.found for difference in broker.repair(topics)} == {"missing"}
+    assert {difference.actual for difference in broker.repair(topics)} == {"missing"}
     assert broker.repair(topics) == []
     assert broker.compare(topics) == []
     assert {

@@ -72,8 +72,8 @@ class ConnectionErrors:
         if self._last is None:
             return BrokerUnavailable(cause)
         kind, text = error_type(self._last), self._last.str()[:TEXT_CHARS_MAX]
-        if kind is BrokerTlsFailed and (found := tls_probe.reason(self._cluster)):
-            text = found
+        if kind is BrokerTlsFailed and (reason := tls_probe.reason(self._cluster)):
+            text = reason
         return kind(f"{cause}: {text}")
 
 

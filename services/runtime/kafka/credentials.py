@@ -99,7 +99,7 @@ class CredentialsWatch:
             raise CredentialsChanged(f"changed: {names}")
 
     def _take_password(self) -> None:
-        if (found := _states(self._passwords)) == self._password_state:
+        if (state := _states(self._passwords)) == self._password_state:
             return
         log = logs.get("kafka")
         try:
@@ -107,14 +107,18 @@ class CredentialsWatch:
         except ConfigurationError as error:  # it is just being replaced: the old one is used on
             log.warning("password file is unreadable", error=str(error))
             return
-        self._password_state = found
+        self._password_state = state
         for client in self._clients:
             client.set_sasl_credentials(self._settings.user or "", password or "")
         log.info("password file was read again", user=self._settings.user)
 
 
 def _secret_files(*references: str | None) -> list[Path]:
-    return [Path(it.removeprefix("file:")) for it in references if it and it.startswith("file:")]
+    return [
+        Path(reference.removeprefix("file:"))
+        for reference in references
+        if reference and reference.startswith("file:")
+    ]
 
 
 def _states(paths: list[Path]) -> list[State | None]:
@@ -123,7 +127,7 @@ def _states(paths: list[Path]) -> list[State | None]:
 
 def _state(path: Path) -> State | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -77,9 +77,9 @@ def fetch_result(messages: Sequence[Any], prefix_chars: int = 0) -> FetchResult:
             else:
                 _sort_error(fetch, topic, partition, error)
             continue
-        found = records.get((topic, partition))
-        if found is None:
-            found = records[topic, partition] = []
+        lane_records = records.get((topic, partition))
+        if lane_records is None:
+            lane_records = records[topic, partition] = []
         try:
             headers = message.headers() or ()
         except SystemError:
@@ -89,10 +89,10 @@ def fetch_result(messages: Sequence[Any], prefix_chars: int = 0) -> FetchResult:
         if stamped_by != TIMESTAMP_LOG_APPEND_TIME:
             fetch.producer_stamped.add(topic)
         # Equal to Record(...), at half its cost.
-        found.append(
+        lane_records.append(
             new(Record, (topic, partition, message.offset(), at_ms, key, value, headers, None))
         )
-    fetch.records = {LaneKey(*lane): found for lane, found in records.items()}
+    fetch.records = {LaneKey(*lane): lane_records for lane, lane_records in records.items()}
     return fetch
 
 

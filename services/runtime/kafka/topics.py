@@ -84,8 +84,8 @@ class TopicDifference(NamedTuple):
 
     topic: str
     what: str
-    should: str
-    found: str
+    expected: str
+    actual: str
 
 
 class BrokerRefused(StublineError):
@@ -125,7 +125,7 @@ class BrokerAdmin:
         answers = self._admin.describe_topics(
             TopicCollection(self._cluster.all_on_broker(names)), request_timeout=self._timeout_s
         )
-        found = {
+        descriptions = {
             name: self._answer(answer, KafkaError.UNKNOWN_TOPIC_OR_PART)
             for name, answer in answers.items()
         }
@@ -133,7 +133,7 @@ class BrokerAdmin:
             self._cluster.logical(name): TopicDescription(
                 str(description.topic_id), len(description.partitions)
             )
-            for name, description in found.items()
+            for name, description in descriptions.items()
             if description is not None
         }
 
@@ -195,14 +195,14 @@ class BrokerAdmin:
                 isolation_level=isolation,
                 request_timeout=self._timeout_s,
             )
-            found = {
+            results = {
                 LaneKey(self._cluster.logical(at.topic), at.partition): self._answer(
                     answer, *MOVING
                 )
                 for at, answer in answers.items()
             }
-            if all(found.values()):
-                return {lane: answer.offset for lane, answer in found.items()}
+            if all(results.values()):
+                return {lane: result.offset for lane, result in results.items()}
             if monotonic() > until:
                 raise BrokerUnavailable(
                     f"{self._cluster.bootstrap_servers}: partitions of {partitions[0].topic} have "
@@ -276,7 +276,7 @@ class BrokerAdmin:
         for finding in findings:
             if finding.what not in ("topic", "partitions"):
                 entry = ConfigEntry(
-                    finding.what, finding.should, incremental_operation=AlterConfigOpType.SET
+                    finding.what, finding.expected, incremental_operation=AlterConfigOpType.SET
                 )
                 changed.setdefault(finding.topic, []).append(entry)
         resources = [
@@ -345,18 +345,18 @@ def should_be(topic: Topic, replicas: int) -> dict[str, str]:
     return settings
 
 
-def differences(topic: Topic, found: Mapping[str, str], replicas: int) -> list[TopicDifference]:
+def differences(topic: Topic, actual: Mapping[str, str], replicas: int) -> list[TopicDifference]:
     """An installation may allow larger records and have more replicas, but no other retention or
     cleanup.
     """
     findings = []
-    for setting, should in should_be(topic, replicas).items():
-        has = found[setting]
+    for setting, expected in should_be(topic, replicas).items():
+        has = actual[setting]
         enough = (
-            int(has) >= int(should)
+            int(has) >= int(expected)
             if setting in ("max.message.bytes", "min.insync.replicas")
-            else has == should
+            else has == expected
         )
         if not enough:
-            findings.append(TopicDifference(topic.name, setting, should, has))
+            findings.append(TopicDifference(topic.name, setting, expected, has))
     return findings

@@ -12,7 +12,7 @@ from services.runtime.records import Record
 
 _LENGTHS = struct.Struct(">Ii")
 
-DEAD_LETTER_ID = "stubline-letter-id"
+DEAD_LETTER_ID = "stubline-dead-letter-id"
 TOPIC, PARTITION, OFFSET, TIME = (
     f"stubline-original-{name}" for name in ("topic", "partition", "offset", "timestamp")
 )
