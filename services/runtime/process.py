@@ -43,13 +43,13 @@ from services.runtime.version import CODE_VERSION
 
 VALUES_BETWEEN_COLLECTIONS = 100_000
 M_TRIM_THRESHOLD, TRIM_BYTES = -1, 2**20  # as glibc's malloc.h names it
-# As in sysexits.h: done; internal software error; temporary failure: the next process does what is
-# left. A wrong configuration is `settings.EX_CONFIG`.
+# As in sysexits.h: done; internal software error; temporary failure, since the next process has to
+# do what is left. A wrong configuration is `settings.EX_CONFIG`.
 EX_OK, EX_SOFTWARE, EX_TEMPFAIL = 0, 70, 75
 
 
 class StopRequest:
-    """The request of SIGTERM or SIGINT that the process ends. The first signal counts."""
+    """Whether SIGTERM or SIGINT has requested that the process ends. The first signal counts."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -69,13 +69,13 @@ class StopRequest:
             signal.signal(signum, self._request)
 
     def call_back(self, callback: Callable[[], None]) -> None:
-        """Call this in the signal handler, or now if the signal has come."""
+        """Have the signal handler call this, or call it now if the signal has come."""
         self._callbacks.append(callback)
         if self.is_set:
             callback()
 
     def wait(self, seconds: float) -> None:
-        """Wait so long, or until the request."""
+        """Wait so many seconds, or until the request."""
         if not self.is_set:
             with suppress(queue.Empty):
                 self._wakeups.get(timeout=seconds)
@@ -214,8 +214,8 @@ def collect_rarely() -> None:
 def return_memory() -> None:
     """Have glibc return freed memory to the system; with another C library this does nothing.
 
-    By default glibc raises its trim threshold with each freed block of a megabyte, and a stage that
-    was behind grew by a third (seen in Bench B).
+    By default glibc raises its trim threshold with each freed block of a megabyte, and a stage with
+    a lag grew by a third (seen in Bench B).
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, TRIM_BYTES)

@@ -163,7 +163,7 @@ class LaneSettings(BaseSettings):
         description="Where /livez, /readyz and /metrics listen. 0.0.0.0 in a container.",
     )
     health_port: int = Field(
-        0, ge=0, le=65_535, description="0 takes a free port; the first log line says which."
+        0, ge=0, le=65_535, description="0 takes a free port, which the first log line names."
     )
     live_seconds_max: int = Field(
         30,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-DOUBLINGS_MAX = 64  # more would change nothing: every bound is reached long before
+DOUBLINGS_MAX = 64  # the longest delay is reached long before; a float overflows at 1,024
 FIRST_S = 0.1  # of a loop whose database or broker is unavailable
 SUCCESS_S = 0.5  # how long a loop runs without a failure, at least, before failures are forgotten
 

@@ -29,7 +29,7 @@ PROPERTIES_BYTES_MAX = 64 * 2**10
 
 @dataclass(frozen=True)
 class KafkaCluster:
-    """One value for all that a client must know of its cluster. It never shows a secret."""
+    """All that a client must know of its cluster. Its text shows no secret."""
 
     bootstrap_servers: str
     settings: KafkaSettings = field(default=OPEN, repr=False)
@@ -62,7 +62,7 @@ class KafkaCluster:
         return self.settings.prefix + name
 
     def logical(self, name: str) -> str:
-        """The name of a topic everywhere else. Clients see no others but those with the prefix."""
+        """The name of a topic everywhere else. Clients see only topics with the prefix."""
         return name[len(self.settings.prefix) :]
 
     def all_on_broker(self, names: Iterable[str]) -> list[str]:

@@ -42,7 +42,9 @@ class SaslClient(Protocol):
 
 
 def secret(reference: str | None) -> str | None:
-    """What `env:NAME` or `file:PATH` holds. Raises ConfigurationError, which never quotes it."""
+    """Return what `env:NAME` or `file:PATH` holds. Raises ConfigurationError, which never quotes
+    it.
+    """
     if reference is None:
         return None
     kind, _, place = reference.partition(":")
@@ -81,13 +83,13 @@ class CredentialsWatch:
         self._restart_state = self._seen = _states(self._restart)
 
     def refresh(self) -> None:
-        """Does nothing most of the time. Raises CredentialsChanged."""
+        """Compare the files, if that is due. Raises CredentialsChanged."""
         if (now := self._clock()) < self._next_s:
             return
         self._next_s = now + CHECK_S
         self._take_password()
         before, self._seen = self._seen, _states(self._restart)
-        # Twice the same: a certificate and its key are written one after the other.
+        # Changed and then stable: a certificate and its key are written one after the other.
         if self._seen == before and self._seen != self._restart_state and None not in self._seen:
             names = ", ".join(
                 str(file)

@@ -63,9 +63,10 @@ REFUSED = {
 
 
 def read_properties(text: str) -> dict[str, str]:
-    """By name. A line is `name=value`, empty, or a comment that begins with #. If a name is
-    repeated, the last value wins, as in Kafka's own tools. Raises ValueError, which quotes no
-    value.
+    """Return the properties by name. Raises ValueError, which quotes no value.
+
+    A line is `name=value`, empty, or a comment that begins with #. If a name is repeated, the last
+    value wins, as in Kafka's own tools.
     """
     properties = dict[str, str]()
     for number, line in enumerate(text.splitlines(), 1):

@@ -37,12 +37,12 @@ from services.runtime.records import LaneKey
 TIMEOUT_S = 10.0
 REPLICAS_MAX = 3
 TIMESTAMP_TYPE, LOG_APPEND_TIME = "message.timestamp.type", "LogAppendTime"
+# Errors of librdkafka's own, by its names.
 UNAVAILABLE = frozenset(
     {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_AUTHENTICATION", "_SSL"}
-)  # librdkafka's own errors, in its words
-
-# Of a partition whose leader is just changing, or has an epoch that the client or the broker does
-# not know yet.
+)
+# Errors of a partition whose leader is just changing, or has an epoch that the client or the broker
+# does not know yet.
 MOVING = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -67,7 +67,7 @@ class PartitionExtent(NamedTuple):
 
     @property
     def readable(self) -> int:
-        """The end for readers."""
+        """The first offset that readers may not read yet."""
         return self.high if self.stable is None else self.stable
 
 
@@ -138,7 +138,7 @@ class BrokerAdmin:
         }
 
     def extents(self, topic: str) -> dict[int, PartitionExtent]:
-        """Of every partition of a topic; empty when there is no such topic."""
+        """Return the extent of every partition of a topic; empty if there is no such topic."""
         if (existing := self.existing([topic]).get(topic)) is None:
             return {}
         lanes = [LaneKey(topic, number) for number in range(existing.partitions)]
@@ -153,8 +153,8 @@ class BrokerAdmin:
         }
 
     def ends(self, lanes: Collection[LaneKey]) -> dict[LaneKey, PartitionExtent]:
-        """Of these partitions, at once and without their first offsets; those that do not exist are
-        left out.
+        """Return the extents of these partitions without their first offsets, in one request for
+        all. Partitions that do not exist are left out.
         """
         existing = self.existing({lane.topic for lane in lanes}) if lanes else {}
         known = [
@@ -211,8 +211,8 @@ class BrokerAdmin:
             sleep(0.1)
 
     def compare(self, topics: Sequence[Topic]) -> list[TopicDifference]:
-        """Return differences that could lose, refuse or keep records for too long. More partitions,
-        larger records and more replicas than required are none.
+        """Return the differences by which records could be lost, refused or kept for too long. More
+        partitions, larger records and more replicas than required are no difference.
         """
         topics = [self._required(topic) for topic in topics]
         replicas = self._replicas()

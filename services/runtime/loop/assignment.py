@@ -90,7 +90,7 @@ class Assignment(Generic[S]):
     def agree_with(self, assigned: Collection[LaneKey]) -> None:
         """Take the client's own list of lanes, and forget all that is known of each.
 
-        After an exception out of `fetch` nobody knows which callbacks ran (model/: rule 21).
+        After an exception out of `fetch` it is unknown which callbacks ran (model/: rule 21).
         """
         if missing := [key for key in self.with_partition if key not in assigned]:
             self._drop(missing)
@@ -147,7 +147,7 @@ class Assignment(Generic[S]):
         self._start(lane, lane.tail)
 
     def acquire_due(self) -> None:
-        """Acquire the lanes that are due. Stopped lanes too, in case an operator resolved them."""
+        """Acquire the lanes that are due, stopped ones too: an operator may have resolved them."""
         now = self._clock()
         due = sorted(
             key

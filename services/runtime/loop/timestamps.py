@@ -21,7 +21,7 @@ class TimestampChecks:
         self._next = float("-inf")
 
     def observe(self, fetch: FetchResult) -> None:
-        """Examine a fetch. Called for each."""
+        """Examine a fetch. It is called for every fetch."""
         topics = self._topics & fetch.producer_stamped
         if topics and (now := self._clock()) >= self._next:
             self._next = now + REPORT_INTERVAL_S

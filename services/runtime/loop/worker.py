@@ -1,8 +1,8 @@
 """The loop of a service: fetch, prepare, commit, publish, for all lanes of the process, in one
 thread.
 
-Crash: at any point the rows say what is committed and what is still to be published; the next owner
-starts from there.
+Crash: at any point the rows hold what is committed and what is still to be published; the next
+owner starts from there.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ BACKOFF_POLL_S = 0.02
 
 
 class Worker(Generic[S]):
-    """One member of a service's group. A process calls `step` until it is asked to stop, then
+    """One member of a service's group. A process calls `step` until a stop is requested, then
     `stop`.
     """
 
@@ -200,7 +200,9 @@ class Worker(Generic[S]):
         return fetch
 
     def _request_topic_ids(self, fetch: FetchResult) -> Callable[[], Mapping[str, str]]:
-        """Request them now, after the fetch; they are read just before the commit."""
+        """Request the ids of the topics in work, after the fetch; they are read just before the
+        commit.
+        """
         topics = {key.topic for key in fetch.records}
         topics |= {lane.key.topic for lane in self.assignment if lane.prepared}
         return self._broker.topic_ids(topics - {TIMER.topic}) if topics else dict
@@ -213,7 +215,7 @@ class Worker(Generic[S]):
             lane = self.assignment.lanes.get(key)
             if lane is None or lane.state is not LaneState.RUNNING or lane.left_out:
                 # Without an epoch the records are dropped: the lane's owner, perhaps this process,
-                # reads them again from where the row says.
+                # reads them again from the row's next offset.
                 continue
             before = len(lane.prepared)
             if not self._parser.prepare(lane, records, fetch.ends.get(key)):

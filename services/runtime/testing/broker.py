@@ -21,7 +21,7 @@ SESSION_TIMEOUT_S = 6.0
 @dataclass(slots=True)
 class _Topic:
     topic_id: str
-    partitions: list[list[Record | None]]  # None: a transaction's marker, or what compaction took
+    partitions: list[list[Record | None]]  # None: a transaction's marker, or compacted
     low: list[int]
 
 

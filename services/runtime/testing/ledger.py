@@ -29,7 +29,7 @@ from services.runtime.records import LaneKey, record_bytes
 
 
 class DatabaseLostError(Exception):
-    """The connection broke: nobody knows whether a commit took place."""
+    """The connection broke, so it is unknown whether a commit took place."""
 
 
 class ConflictError(Exception):
