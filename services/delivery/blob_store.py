@@ -22,19 +22,20 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 from fsspec.asyn import AsyncFileSystem
 
-from services.delivery.breaker import CircuitBreaker
 from services.delivery.errors import (
     BlobStoreUnavailable,
     FileDamaged,
     FileMissing,
     FilesUrlUnusable,
 )
+from services.runtime.failures.backoff import ExponentialDelay
+from services.runtime.failures.circuit_breaker import CircuitBreaker
 
 FILE_BYTES_MAX = 256 * 2**20  # the largest order has 2,000 pages of some 20 KB
 SHA256_BYTES = 32
 PART_AGE_S = 3_600.0
 RESPONSE_S_MAX = 10.0  # of a bucket; a folder responds as fast as its disk
-RETRY_MIN_S, RETRY_MAX_S = 1.0, 60.0
+RETRY_DELAY = ExponentialDelay(first_s=1.0, longest_s=60.0)
 
 
 class BlobBackend(Protocol):
@@ -57,9 +58,7 @@ class BlobStore:
 
     def __init__(self, url: str, breaker: CircuitBreaker | None = None) -> None:
         self._backend = backend_of(url)
-        self._breaker = breaker or CircuitBreaker(
-            1, RETRY_MIN_S, RETRY_MAX_S, time.monotonic, random.random
-        )
+        self._breaker = breaker or CircuitBreaker(1, RETRY_DELAY, time.monotonic, random.random)
 
     def put(self, content: bytes) -> bytes:
         """Return the content's SHA-256, which is its name. A file that exists is not written again,

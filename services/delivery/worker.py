@@ -13,7 +13,6 @@ from schemas.orders import DeliveriesChanged, JobSnapshot, OrderDecided, Tickets
 from services.delivery.rules import (
     DeliveryInput,
     ReplayedJob,
-    SnapshotVerdict,
     apply_batch,
     changed_jobs,
 )
@@ -22,8 +21,9 @@ from services.delivery.store import DeliveryStore, JobDeadLetter, PublishedSnaps
 from services.runtime.loop import dead_letters
 from services.runtime.loop.ports import DeadLetter
 from services.runtime.postgres.ledger import Session
-from services.runtime.records import Duplicate, Effect, Event, Outcome, Record, Superseded
+from services.runtime.records import Effect, Event, Outcome, Record
 from services.runtime.service import Service
+from services.runtime.snapshots import APPLIED
 
 GROUP = "stubline.delivery"
 # Partition 0 of the first topic owns the timer: never reorder.
@@ -68,24 +68,17 @@ def handle(batch: Sequence[DeliveryInput], session: Session) -> list[Outcome]:
             if new:
                 store.add_job_tickets(new)
             filed = len(new)
-    return outcomes(result.verdicts, filed)
+    return with_filed_count(result.outcomes, filed)
 
 
-def outcomes(verdicts: Sequence[SnapshotVerdict], filed: int) -> list[Outcome]:
-    """Return the outcomes without outputs, for the timer publishes. The first effect carries the
-    batch's count of filed jobs.
+def with_filed_count(outcomes: Sequence[Outcome], filed: int) -> list[Outcome]:
+    """Return the outcomes; the first effect carries the batch's count of filed jobs. None has
+    outputs, for the timer publishes.
     """
-    found: list[Outcome] = []
-    for verdict in verdicts:
-        match verdict:
-            case SnapshotVerdict.APPLIED:
-                found.append(Effect(counts={FILED: filed} if filed else None))
-                filed = 0
-            case SnapshotVerdict.DUPLICATE:
-                found.append(Duplicate())
-            case SnapshotVerdict.SUPERSEDED:
-                found.append(Superseded())
-    return found
+    counted = list(outcomes)
+    if filed:
+        counted[counted.index(APPLIED)] = Effect(counts={FILED: filed})
+    return counted
 
 
 @dataclass(frozen=True, slots=True)

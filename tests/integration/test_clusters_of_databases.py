@@ -13,9 +13,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from deploy.local.ports import free_ports
 from deploy.local.postgres import Postgres
-from services.runtime import failures
 from services.runtime.errors import DatabaseUnavailable
-from services.runtime.failures import FailureKind
+from services.runtime.failures import classification
+from services.runtime.failures.classification import FailureKind
 from services.runtime.postgres import connection as database
 from tests.support.certificates import Authority
 from tests.support.tls_proxy import tls_proxy
@@ -35,8 +35,8 @@ def refusal(url: str) -> str:
     """The cause that a service logs while it waits; it waits for all of these."""
     with pytest.raises(psycopg.OperationalError) as refused:
         database.connect(url, name="law")
-    assert failures.classify(refused.value) is FailureKind.UNAVAILABLE
-    error = failures.as_stubline_error(refused.value)
+    assert classification.classify(refused.value) is FailureKind.UNAVAILABLE
+    error = classification.as_stubline_error(refused.value)
     assert type(error) is DatabaseUnavailable
     return error.cause
 
@@ -143,7 +143,7 @@ def test_of_several_hosts_the_one_that_takes_writes_is_used(
         assert session.info.port == int(str(secondary["port"]))
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction) as refused:
             session.execute("create table written (id int)")
-    assert failures.classify(refused.value) is FailureKind.UNAVAILABLE
+    assert classification.classify(refused.value) is FailureKind.UNAVAILABLE
     assert "read-only" in refusal(url(dead, secondary["port"], session_attrs="read-write"))
 
 

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.runtime.postgres import connection as database
 from services.runtime.postgres.session import SessionBoundsIgnored
-from services.runtime.process import EX_FATAL
+from services.runtime.process import EX_SOFTWARE
 
 HOST = "127.0.0.1"
 PLAIN, NO_TLS = (
@@ -132,6 +132,6 @@ def test_a_service_behind_such_a_pooler_ends_with_the_code(
             [sys.executable, "-m", "services.issuer"],
             env=environment, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
-    assert done.returncode == EX_FATAL, done.stderr
+    assert done.returncode == EX_SOFTWARE, done.stderr
     assert SessionBoundsIgnored.code in done.stderr
     assert "Traceback" not in done.stderr

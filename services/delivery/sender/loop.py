@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 import psycopg
 
 from services.delivery.addresses import smtp_address
-from services.delivery.breaker import CircuitBreaker
 from services.delivery.document_cache import CachedDocument, DocumentCache
 from services.delivery.documents import DocumentScope, document, split_document, summary
 from services.delivery.errors import RenderFailed
@@ -34,6 +33,7 @@ from services.delivery.sender.smtp import OutgoingMail, SmtpChannel
 from services.delivery.sender.store import JobQueue, PlannedSend
 from services.delivery.sender.telemetry import SenderTelemetry
 from services.runtime.errors import Poison, StublineError, Transient
+from services.runtime.failures.circuit_breaker import CircuitBreaker
 from services.runtime.observability import logs
 
 COUNT_INTERVAL_S = 5.0
@@ -255,7 +255,7 @@ class Sender:
         context = self._context
         if verdict in FAILURES:
             failures = max(1, job.failures + 1)
-            wait_s = context.retry_policy.wait_s(failures, context.rng())
+            wait_s = context.retry_policy.delay.delay_s(failures, context.rng())
         else:
             wait_s = context.breaker.wait_s
         self._unwritten.append(FailedAttempt(job, reply, verdict, error, wait_s))

@@ -14,8 +14,8 @@ from services.delivery.document_cache import CachedDocument
 from services.delivery.errors import MailServerLoginRefused, MailServerUnavailable
 from services.delivery.sender.rules import LeasedJob, SendVerdict, SmtpReply
 from services.delivery.sender.store import JobCounts, LeasedBatch
-from services.runtime import failures
 from services.runtime.errors import StublineError
+from services.runtime.failures import classification
 from services.runtime.observability import logs
 from services.runtime.observability.health import Health
 from services.runtime.observability.log_limits import RepeatLimiter
@@ -205,7 +205,7 @@ class SenderLoggingTelemetry(SenderTelemetry):
 
     @override
     def trouble(self, error: BaseException, wait_s: float) -> None:
-        code = failures.code_of(error)
+        code = classification.code_of(error)
         suppressed = self._repeats.due(code)
         if suppressed is not None:
             more = {"wait_s": round(wait_s, 2), "suppressed": suppressed}

@@ -58,7 +58,7 @@ class CallbackPublisher:
         records_max: int,
         bytes_max: int,
         wait_s: float,
-        on_fatal: Callable[[str], None],
+        on_fatal: Callable[[Fatal], None],
         skew_warning_s: float = 2.0,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -82,7 +82,7 @@ class CallbackPublisher:
             False  # the client lost all connections: probe, even while nobody publishes
         )
         self._problem: str | None = "starting: Kafka has not answered yet"
-        self._fatal: str | None = None
+        self._fatal: Fatal | None = None
         self._log, self._repeats = logs.get("webhooks"), RepeatLimiter()
         self._thread = threading.Thread(target=self._poll, name="publisher", daemon=True)
         self._thread.start()
@@ -91,7 +91,9 @@ class CallbackPublisher:
     @property
     def problem(self) -> str | None:
         """Why a record would not be acknowledged now: an error's code, a colon and the cause."""
-        return self._fatal or self._problem
+        if self._fatal is not None:
+            return f"{self._fatal.code}: {self._fatal.cause}"
+        return self._problem
 
     @property
     def degraded(self) -> str:
@@ -151,7 +153,7 @@ class CallbackPublisher:
         try:
             self._credentials.refresh()
         except Fatal as error:
-            self._fail(f"{error.code}: {error.cause}")
+            self._fail(error)
 
     def _probe(self) -> None:
         """Check whether Kafka answers and has the topic. Called only while that is in doubt."""
@@ -187,14 +189,14 @@ class CallbackPublisher:
             self._is_woken = True
             self._loop.call_soon_threadsafe(self._settle)
 
-    def _fail(self, why: str) -> None:
-        self._fatal = why
-        self._loop.call_soon_threadsafe(self._on_fatal, why)
+    def _fail(self, error: Fatal) -> None:
+        self._fatal = error
+        self._loop.call_soon_threadsafe(self._on_fatal, error)
 
     def _on_error(self, error: KafkaError) -> None:
         self._connections.report(error)
         if error.fatal():
-            self._fail(f"{WebhookProducerFailed.code}: the producer failed: {error.name()}")
+            self._fail(WebhookProducerFailed(f"the producer failed: {error.name()}"))
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
             self._needs_probe = True
 

@@ -4,6 +4,7 @@ when one waits.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,7 +38,7 @@ QUICK = {
     "idle_check_ms": 400,
     "tick_interval_ms": 200,
     "controls_interval_ms": 200,
-    "outage_backoff_max_ms": 1_000,
+    "backoff_max_ms": 1_000,
 }
 
 
@@ -116,6 +117,7 @@ class FakeWorld:
             classify=classify,
             clock=self.clock,
             wall_clock=self.clock,
+            rng=random.random,
         )
         self._was_fixed |= release.is_fixed
         member = FakeMember(

@@ -49,7 +49,7 @@ QUICK = {
     "idle_check_ms": 400,
     "tick_interval_ms": 200,
     "controls_interval_ms": 200,
-    "outage_backoff_max_ms": 1_000,
+    "backoff_max_ms": 1_000,
 }
 NO_PARTITION = -1  # the client chooses by the key
 FIRSTS = """

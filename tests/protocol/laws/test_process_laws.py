@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from schemas.topics import Topic
-from services.runtime.process import EX_FATAL, EX_OK, EX_UNPUBLISHED
+from services.runtime.process import EX_OK, EX_SOFTWARE, EX_TEMPFAIL
 from services.runtime.records import TIMER
 from services.runtime.settings import EX_CONFIG
 from tests.protocol.laws.alongside import alone
@@ -220,7 +220,7 @@ def test_a_member_that_loses_its_right_to_the_group_ends_with_a_code(
     wait_until_owned(world, member)
     world.send(*story(1, 20))
     with world.forbidden(ResourceType.GROUP, world.names.groups["first"]):
-        assert member.wait(120) == EX_FATAL
+        assert member.wait(120) == EX_SOFTWARE
         assert '"code": "consumer-failed"' in member.log()
         next_owner = world.start("first")
         world.until("it reports it", lambda: next_owner.readyz() == "input-refused")
@@ -270,7 +270,7 @@ def test_a_process_stopped_without_a_broker_reports_that_outputs_are_left(
         member.resume()
         world.run(0.3)
         began = time.monotonic()
-        assert member.stop() == EX_UNPUBLISHED
+        assert member.stop() == EX_TEMPFAIL
         assert time.monotonic() - began < 8.0
     world.start("first")
     world.settle()
