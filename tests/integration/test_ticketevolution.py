@@ -111,7 +111,7 @@ def polled(vendor: FakeTicketEvolution, now: float = NOW) -> list[Record]:
         while not is_last:
             page = poll.read(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), cursor, now)
             cursor, is_last = page.cursor, page.is_last
-            found += [poll_record(it) for it in page.found]
+            found += [poll_record(it) for it in page.objects]
     return found
 
 

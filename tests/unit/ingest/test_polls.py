@@ -40,7 +40,7 @@ def walk(
     found = list[FoundObject]()
     for _ in range(PAGES_MAX):
         page = read(cursor)
-        found += page.found
+        found += page.objects
         cursor = page.cursor
         if page.is_last:
             return found, cursor

@@ -55,7 +55,7 @@ class Round:
 
 
 def ids(pages: list[PollPage]) -> list[str | None]:
-    return [found.external_id for page in pages for found in page.found]
+    return [found.external_id for page in pages for found in page.objects]
 
 
 def test_a_round_finds_what_waits_and_what_became_of_the_others(
@@ -85,7 +85,7 @@ def test_pages_are_turned_and_each_is_one_request(
     )
     round_ = Round(http, vendor)
     pages = [round_.page()]
-    assert (len(pages[0].found), pages[0].is_last, len(vendor.requests)) == (100, False, 1)
+    assert (len(pages[0].objects), pages[0].is_last, len(vendor.requests)) == (100, False, 1)
     round_.cursor = json.dumps(
         json.loads(round_.cursor), indent=1
     )  # as it comes back from a database
@@ -124,9 +124,9 @@ def test_the_same_order_found_again_is_the_same_body_and_the_same_callback(
 ) -> None:
     vendor.put(order())
     round_ = Round(http, vendor)
-    first = round_.whole()[0].found[0]
+    first = round_.whole()[0].objects[0]
     vendor.put(dict(reversed(order().items())))
-    again = round_.whole(NOW + 300)[0].found[0]
+    again = round_.whole(NOW + 300)[0].objects[0]
     assert first == again
     assert first.type == TICKETEVOLUTION_ORDER
     read = poll.read_order(http, round_.polled, "10324712")
@@ -152,7 +152,7 @@ def test_what_cannot_be_published_is_reported(
     bodies += [{**good, "id": 6, "notes": "\ud800"}, None]
     vendor.fail(Answer(body=json.dumps({"orders": bodies}).encode()))
     page = Round(http, vendor).page()
-    assert [it.external_id for it in page.found] == ["10324712"]
+    assert [it.external_id for it in page.objects] == ["10324712"]
     assert page.warning == "5 orders have no id, are too large, or are no Unicode"
 
 

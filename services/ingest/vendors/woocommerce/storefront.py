@@ -50,10 +50,8 @@ def storefront(
     if len(word) > STATUS_CHARS_MAX:
         raise CallbackUnreadable(f"the status is longer than {STATUS_CHARS_MAX}")
     name = " ".join(filter(None, (billing.first_name, billing.last_name)))
-    total, refunded = (
-        counted(order.total, digits),
-        refunded_minor(refunds, digits) if refunds else 0,
-    )
+    total = counted(order.total, digits)
+    refunded = refunded_minor(refunds, digits) if refunds else 0
     front: dict[str, object] = {
         "status": word,
         "channel": "",
@@ -86,7 +84,7 @@ def line(
     item: WooCommerceLineItem, beside: LineMeta, digits: int | None, repairs: list[Repair]
 ) -> dict[str, object]:
     person, total = beside.recipient, counted(item.total, digits)
-    found: dict[str, object] = {
+    fields: dict[str, object] = {
         "line_id": item.id,
         "product_id": item.product_id or "",
         "sku": unescaped(item.sku or "", 100),
@@ -98,12 +96,12 @@ def line(
         "is_eticket": None,
     }
     if item.variation_id is not None and item.variation_id.strip("0"):
-        found["variation_id"] = item.variation_id
+        fields["variation_id"] = item.variation_id
     if total is None:
-        found |= {"total_minor": 0, "total_text": amount_text(item.total)}
+        fields |= {"total_minor": 0, "total_text": amount_text(item.total)}
         if digits is not None:
             repairs.append(amount_repair("line_items.total", item.total))
-    return found
+    return fields
 
 
 def uncounted_amount_fields(
@@ -114,25 +112,25 @@ def uncounted_amount_fields(
     repairs: list[Repair],
 ) -> dict[str, object]:
     """Return the fields that keep amounts which cannot be counted, and add the repairs."""
-    found: dict[str, object] = {}
+    fields: dict[str, object] = {}
     if order.currency is None or CURRENCY.fullmatch(order.currency) is None:
-        found |= {"currency": NO_CURRENCY, "currency_text": amount_text(order.currency)}
+        fields |= {"currency": NO_CURRENCY, "currency_text": amount_text(order.currency)}
     if decimals is not None and decimals != EXPONENTS.get(order.currency or ""):
-        found["decimals"] = decimals
+        fields["decimals"] = decimals
     if digits is None:
         repairs.append(
             Repair("unknown-currency", f"the currency {quoted(order.currency or 'none')}")
         )
     if front["total_minor"] is None:
-        found |= {"total_minor": 0, "total_text": amount_text(order.total)}
+        fields |= {"total_minor": 0, "total_text": amount_text(order.total)}
         if digits is not None:
             repairs.append(amount_repair("total", order.total))
     if front["refunded_minor"] is None:
         texts = " ".join(refund.total or "?" for refund in order.refunds or ())
-        found |= {"refunded_minor": 0, "refunded_text": amount_text(texts)}
+        fields |= {"refunded_minor": 0, "refunded_text": amount_text(texts)}
         if digits is not None:
             repairs.append(Repair("unreadable-amount", "refunds.total"))
-    return found
+    return fields
 
 
 def amount_repair(what: str, text: str | None) -> Repair:
@@ -143,20 +141,20 @@ def refunded_minor(refunds: Sequence[WooCommerceRefund], digits: int | None) -> 
     """Return the sum of the refunds; None if one of them, or the sum, cannot be counted."""
     total = 0
     for refund in refunds:
-        if (found := counted(refund.total, digits)) is None:
+        if (amount_minor := counted(refund.total, digits)) is None:
             return None
-        total += abs(found)
+        total += abs(amount_minor)
     return total if total <= AMOUNT_MAX else None
 
 
 def quantity(text: str) -> int:
-    """Return the whole part: 1.5 kg beside the tickets is no half ticket."""
+    """Return the integer part: a line of 1.5 kg beside the tickets is accepted as one unit."""
     if text.isdecimal() and text.isascii() and len(text) < QUANTITY_DIGITS:
         return int(text)
     try:
-        whole = minor(text, 20) // 10**20
+        units = minor(text, 20) // 10**20
     except AmountUnreadable:
         raise CallbackUnreadable("a quantity is not a decimal number") from None
-    if whole > QUANTITY_MAX:
+    if units > QUANTITY_MAX:
         raise CallbackUnreadable(f"a quantity is above {QUANTITY_MAX}")
-    return max(whole, 0)
+    return max(units, 0)
