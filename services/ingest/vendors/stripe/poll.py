@@ -90,19 +90,23 @@ def read_events(http: httpx.Client, config: PollConfig, cursor: str, now: float)
     bodies = {object_mark(event.id.encode()): event.body for event in sound}
     new = [FoundObject(None, TYPE, body) for marked, body in bodies.items() if marked not in seen]
     marks = list(seen | dict.fromkeys(bodies))[-SEEN_MAX:]
-    if has_more and listed_events:
-        last = next((name for event in reversed(listed_events) if (name := object_id(event))), None)
-        if last is None:
-            raise MalformedResponseError("no event of a page has an id")
-        going = {**walk, "after": last, "seen": marks, "off": is_off, "all": is_all}
-        return PollPage(new, cursor_text(going), is_last=False, warning=warning)
-    begin = max(since, min(newest, walk["began"]) - OVERLAP_S, walk["began"] - LOOKBACK_S)
-    return PollPage(
-        new,
-        cursor_text({"since": begin, "seen": marks, "off": is_off}),
-        is_last=True,
-        warning=warning,
-    )
+    following = next_position(walk, listed_events if has_more else [])
+    following |= {"seen": marks, "off": is_off}
+    is_last = "after" not in following
+    if not is_last:
+        following["all"] = is_all
+    return PollPage(new, cursor_text(following), is_last=is_last, warning=warning)
+
+
+def next_position(walk: dict[str, int], page: list[Any]) -> dict[str, Any]:
+    """Return where the next page of the walk begins; without a page, where the next walk ends."""
+    if not page:
+        newest, began = min(walk["newest"], walk["began"]), walk["began"]
+        return {"since": max(walk["since"], newest - OVERLAP_S, began - LOOKBACK_S)}
+    last = next((name for event in reversed(page) if (name := object_id(event))), None)
+    if last is None:
+        raise MalformedResponseError("no event of a page has an id")
+    return {**walk, "after": last}
 
 
 def parameters(since: int, after: object, size: int, *, is_all: bool) -> dict[str, str | int]:
