@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from schemas.callbacks import NATIVE, NativeOrder
 from schemas.envelope import Snapshot
 from schemas.fraud import FraudSignals
@@ -32,10 +34,32 @@ SNAPSHOTS: tuple[type[Snapshot], ...] = (
 
 def schemas() -> dict[str, dict[str, Any]]:
     """Return schemas by event type: of snapshots as they are written, of native orders as read."""
-    written = {
-        event.event_type: event.model_json_schema(mode="serialization") for event in SNAPSHOTS
-    }
+    written = {event.event_type: snapshot_schema(event) for event in SNAPSHOTS}
     return written | {NATIVE: NativeOrder.model_json_schema(mode="validation")}
+
+
+def snapshot_schema(kind: type[Snapshot]) -> dict[str, Any]:
+    """Return the schema of a snapshot, with its root in place and a type beside each enumeration
+    of texts, which msgspec leaves out.
+    """
+    (reference,), definitions = msgspec.json.schema_components(
+        [kind], ref_template="#/$defs/{name}"
+    )
+    root = definitions.pop(reference["$ref"].rpartition("/")[2])
+    schema: dict[str, Any] = {**root, "$defs": definitions}
+    for part in _objects(schema):
+        if "enum" in part and all(isinstance(word, str) for word in part["enum"]):
+            part["type"] = "string"
+    return schema
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _objects(item)
 
 
 def rendered() -> dict[str, str]:
@@ -81,8 +105,12 @@ class _Comparison:
         for keyword in ("items", "additionalProperties"):
             if isinstance(old.get(keyword), dict) and isinstance(new.get(keyword), dict):
                 yield from self.of(old[keyword], new[keyword], f"{at}[]")
-        if not _choices(old) <= _choices(new):
-            yield f"{at}: one of the choices was removed"
+        choices, choices_left = _choices(old, self.old_root), _choices(new, self.new_root)
+        for kind, choice in choices.items():
+            if kind in choices_left:
+                yield from self.of(choice, choices_left[kind], at)
+            else:
+                yield f"{at}: the choice {kind} was removed"
 
     def _fields(self, old: Any, new: Any, at: str) -> Iterator[str]:
         fields = new.get("properties", {})
@@ -99,8 +127,9 @@ def _resolved(schema: Any, root: dict[str, Any]) -> Any:
     return root["$defs"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
 
 
-def _choices(schema: Any) -> set[str]:
-    return {str(choice.get("$ref", choice.get("type"))) for choice in schema.get("anyOf", [])}
+def _choices(schema: Any, root: dict[str, Any]) -> dict[str, Any]:
+    """Return the choices by their type; events have no choice between two objects."""
+    return {str(_resolved(choice, root).get("type")): choice for choice in schema.get("anyOf", [])}
 
 
 def main() -> int:

@@ -8,33 +8,36 @@ event and not in it.
 """
 
 import base64
-import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from hashlib import sha256
 from typing import Annotated, ClassVar, NamedTuple, Self
-from uuid import UUID, uuid5
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from msgspec import Meta
+
+from schemas import structs
+from schemas.structs import NO_NEWLINE, OutOfContract, SnapshotPart, UnknownWord
+from schemas.uuids import uuid5_text
 
 Headers = Sequence[tuple[str, bytes | None]]  # Kafka allows a header without a value
 ReadHeaders = Collection[tuple[str, bytes | None]]
 
 # The namespace of every snapshot's id; it never changes.
 EVENT_IDS = UUID("6f0f2a52-6f0b-5d3c-9b43-6b7a2f3a9f10")
+INT8_MAX = 2**63 - 1  # the greatest bigint of PostgreSQL
 CONTENT_TYPE = "application/json"
 STRUCTURED = "application/cloudevents"
 REQUIRED = ("specversion", "id", "source", "type")
-# Pydantic's types of the errors of an unknown word.
-NEWER_RELEASE = frozenset({"enum", "literal_error", "union_tag_invalid"})
-
 # The character NUL, escaped in JSON by a backslash that is not itself escaped.
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
-# Pydantic's `$` matches the end of the text, not of a line.
-Slug = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9.-]*$")]
+Slug = Annotated[
+    str, Meta(min_length=1, max_length=64, pattern="^[a-z0-9][a-z0-9.-]*$" + NO_NEWLINE)
+]
 
 
 class Output(NamedTuple):
@@ -68,7 +71,7 @@ class NewerVocabulary(ValueError):
     """
 
 
-class Snapshot(BaseModel):
+class Snapshot(SnapshotPart, frozen=True, kw_only=True):
     """All that a writer knows of a key. The last snapshot contains everything, so duplicates and
     late ones do no harm.
 
@@ -76,47 +79,55 @@ class Snapshot(BaseModel):
     key has two writers' names.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
     topic: ClassVar[str]
     event_type: ClassVar[str]
 
+    # The head of each snapshot, in this order; its content follows (SerializedSnapshot).
     writer: Slug
-    key: str = Field(min_length=1, max_length=512)
-    generation: int = Field(
-        ge=0, lt=2**63, description="Count of restores from a backup; outranks the sequence."
-    )
-    sequence: int = Field(
-        ge=1,
-        lt=2**63,
-        description="Place in the writer's history of the key, from 1, without a repeat.",
-    )
+    key: Annotated[str, Meta(min_length=1, max_length=512)]
+    generation: Annotated[
+        int,
+        Meta(
+            ge=0, le=INT8_MAX, description="Count of restores from a backup; outranks the sequence."
+        ),
+    ]
+    sequence: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=INT8_MAX,
+            description="Place in the writer's history of the key, from 1, without a repeat.",
+        ),
+    ]
 
     @property
     def position(self) -> Position:
         return Position(self.generation, self.sequence)
 
     @property
-    def event_id(self) -> UUID:
-        """Return an id that every copy shares, whichever process made it."""
-        return uuid5(EVENT_IDS, f"{self.writer}/{self.generation}/{self.sequence}/{self.key}")
+    def event_id(self) -> str:
+        """Return an id that every copy shares, whichever process made it: a UUIDv5."""
+        return uuid5_text(
+            EVENT_IDS.bytes, f"{self.writer}/{self.generation}/{self.sequence}/{self.key}"
+        )
 
     def digest(self) -> bytes:
-        """Return SHA-256 of the content without its position. A writer publishes when it differs
-        from that of its last snapshot.
-        """
-        content = self.model_dump_json(exclude={"generation", "sequence"})
-        return hashlib.sha256(content.encode()).digest()
+        """Return SHA-256 of the content without its position: see `SerializedSnapshot.digest`."""
+        return SerializedSnapshot(self).digest
 
     def encode(self, *, time: str, traceparent: str | None = None) -> Output:
-        """Return the record. `time` is RFC 3339 in UTC.
+        """Return the record. `time` is RFC 3339 in UTC."""
+        return self.record_of(structs.encode(self), time=time, traceparent=traceparent)
+
+    def record_of(self, value: bytes, *, time: str, traceparent: str | None = None) -> Output:
+        """Return the record with this snapshot's JSON, `value`.
 
         The value alone is the full snapshot; the headers repeat what a router needs.
         """
         key = self.key.encode()
         headers: list[tuple[str, bytes | None]] = [
             *_fixed_headers(self.event_type, self.writer),
-            ("ce_id", str(self.event_id).encode()),
+            ("ce_id", self.event_id.encode()),
             ("ce_time", time.encode()),
             ("ce_subject", key),
             # Sorts as text, as the extension requires.
@@ -124,7 +135,7 @@ class Snapshot(BaseModel):
         ]
         if traceparent is not None:
             headers.append(("traceparent", traceparent.encode()))
-        return Output(self.topic, key, self.model_dump_json().encode(), headers)
+        return Output(self.topic, key, value, headers)
 
     @classmethod
     def read(cls, headers: ReadHeaders, value: bytes | None) -> Self:
@@ -144,10 +155,40 @@ class Snapshot(BaseModel):
         if b"\\u0000" in data and NUL.search(data):
             raise NotAnEvent("a text holds the character NUL, which no table takes")
         try:
-            return cls.model_validate_json(data), data
-        except ValidationError as error:
-            # Pydantic's own text would carry the input into logs and dead letters.
-            raise _read_error(cls, error) from None
+            return structs.decode(cls, data), data
+        except UnknownWord as error:
+            raise NewerVocabulary(str(error)) from None
+        except OutOfContract as error:
+            raise NotAnEvent(str(error)) from None
+
+
+class SerializedSnapshot:
+    """A snapshot that is written once: its digest and its record are made of the same bytes."""
+
+    __slots__ = ("_content_at", "event", "value")
+
+    def __init__(self, event: Snapshot) -> None:
+        self.event = event
+        self.value = structs.encode(event)
+        # No text can hold this mark: in JSON the quotes of a text are escaped.
+        after_head = self.value.index(b',"sequence":') + len(b',"sequence":')
+        self._content_at = self.value.find(b",", after_head) + 1 or len(self.value) - 1
+
+    @property
+    def content(self) -> bytes:
+        """A JSON object with all fields but writer, key, generation and sequence."""
+        return b"{" + self.value[self._content_at :]
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the content. A writer publishes if it differs from that of its last snapshot
+        of the key.
+        """
+        return sha256(self.content).digest()
+
+    def encode(self, *, time: str, traceparent: str | None = None) -> Output:
+        """Return what `Snapshot.encode` returns, from the bytes that exist already."""
+        return self.event.record_of(self.value, time=time, traceparent=traceparent)
 
 
 def _is_binary_mode(event_type: str, headers: ReadHeaders) -> bool:
@@ -309,15 +350,3 @@ def header(headers: ReadHeaders, name: str) -> str | None:
         return None if last is None else last.decode()
     except UnicodeDecodeError:
         return None
-
-
-def _read_error(cls: type[Snapshot], error: ValidationError) -> ValueError:
-    problems = error.errors(include_input=False, include_url=False, include_context=False)
-    text = f"{cls.__name__}: " + "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or '.'}: {problem['msg']}" for problem in problems
-    )
-    return (
-        NewerVocabulary(text)
-        if {problem["type"] for problem in problems} <= NEWER_RELEASE
-        else NotAnEvent(text)
-    )

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from msgspec import Meta
 
-from schemas.envelope import Snapshot
-from schemas.orders import SnapshotPart, Source
+from schemas.envelope import Slug, Snapshot
+from schemas.orders import ExternalId, Source, Time
+from schemas.structs import SnapshotPart, always_written
 
 Word = Literal["approved", "declined", "pending", "unchecked"]
 
 
-class FraudVerdict(SnapshotPart):
+class FraudVerdict(SnapshotPart, frozen=True, kw_only=True):
     """The last verdict of one checker. Only `approved` and `unchecked` (the shop does not have it
     check the order) let an order be released.
     """
 
     source: Source
-    verdict: Word = Field(
-        description="A vendor's word that this release does not know is `pending`."
-    )
-    detail: str = Field("", max_length=200, description="The vendor's own words.")
-    score: float | None = Field(None, description="The vendor's, on its own scale.")
-    at: datetime
+    verdict: Annotated[
+        Word, Meta(description="A vendor's word that this release does not know is `pending`.")
+    ]
+    detail: Annotated[str, Meta(max_length=200, description="The vendor's own words.")] = ""
+    score: Annotated[float | None, Meta(description="The vendor's, on its own scale.")] = None
+    at: Time
 
 
-class FraudSignals(Snapshot):
+class FraudSignals(Snapshot, frozen=True, kw_only=True):
     """All verdicts on an order by their source (`source:review` for each of several reviews)."""
 
     topic: ClassVar[str] = "fraud.signals.v1"
     event_type: ClassVar[str] = "stubline.fraud.signals.v1"
 
-    writer: str = "ingest.fraud"
+    writer: Slug = always_written("ingest.fraud")
     source: Source
-    external_id: str = Field(min_length=1, max_length=200)
-    verdicts: dict[str, FraudVerdict] = Field(default_factory=dict)
+    external_id: ExternalId
+    verdicts: dict[str, FraudVerdict] = {}  # noqa: RUF012 - msgspec copies it

@@ -9,8 +9,8 @@ from functools import partial
 
 import orjson
 
-from schemas.orders import OrderDecided, OrderObserved, Person, order_of
-from schemas.serialized import SerializedSnapshot, content_digest
+from schemas.envelope import SerializedSnapshot
+from schemas.orders import DecidedLine, OrderDecided, OrderObserved, order_of
 from services.approval.lookalikes import order_look
 from services.approval.metrics import DECISIONS
 from services.approval.rules import Decision, Gate, PreparedPolicy, decide
@@ -74,8 +74,10 @@ def decide_order(
     """Return the order's row and, if the decision differs from the last, its snapshot."""
     prepared = policies.of(observed.source)
     decision = decide(observed, prepared, gates)
-    body = body_of(observed, decision)
-    digest = content_digest(body)
+    snapshot = SerializedSnapshot(
+        order_decided(observed, decision, generation=generation, sequence=row.sequence + 1)
+    )
+    digest = snapshot.digest
     is_new = digest != row.digest
     look = order_look(observed) if policies.duplicate_window_s else None
     sequence = row.sequence + is_new
@@ -87,53 +89,48 @@ def decide_order(
         state=decision.state,
         observed_generation=observed.generation,
         observed_sequence=observed.sequence,
-        decision=body.decode(),
+        decision=snapshot.content.decode(),
         inputs=inputs_of(observed, prepared),
         policy_version=prepared.version,
         outcome=outcome_of(decision),
         look=look,
         duplicate_window_s=policies.duplicate_window_s if look else None,
     )
-    snapshot = (
-        SerializedSnapshot(OrderDecided, WRITER, row.order_id, generation, sequence, body)
-        if is_new
-        else None
-    )
-    return saved, snapshot
+    return saved, snapshot if is_new else None
 
 
-def body_of(observed: OrderObserved, decision: Decision) -> bytes:
-    """Return OrderDecided as JSON, without writer, key, generation and sequence."""
-    buyer = {"name": decision.buyer.name, "email": decision.buyer.email}
-    return orjson.dumps(
-        {
-            "source": observed.source,
-            "external_id": observed.external_id,
-            "number": decision.number,
-            "state": decision.state,
-            "reasons": decision.reasons,
-            "buyer": buyer,
-            "lines": [
-                {
-                    "line_id": line.line_id,
-                    "product_id": line.product_id,
-                    "sku": line.sku,
-                    "name": line.name,
-                    "quantity": quantity,
-                    "holder": buyer if line.recipient is None else holder(line.recipient),
-                    **({} if line.recipient is None else {"recipient_email": line.recipient.email}),
-                    **({"variation_id": line.variation_id} if line.variation_id else {}),
-                }
+def order_decided(
+    observed: OrderObserved, decision: Decision, *, generation: int, sequence: int
+) -> OrderDecided:
+    """Return the decision as an event. The holder of a gift is its recipient, whoever paid."""
+    return OrderDecided(
+        writer=WRITER,
+        key=observed.key,
+        generation=generation,
+        sequence=sequence,
+        source=observed.source,
+        external_id=observed.external_id,
+        number=decision.number,
+        state=decision.state,
+        reasons=decision.reasons,
+        buyer=decision.buyer,
+        lines=tuple(
+            [
+                DecidedLine(
+                    line_id=line.line_id,
+                    product_id=line.product_id,
+                    sku=line.sku,
+                    name=line.name,
+                    quantity=quantity,
+                    holder=decision.buyer if line.recipient is None else line.recipient,
+                    recipient_email=None if line.recipient is None else line.recipient.email,
+                    variation_id=line.variation_id,
+                )
                 for line, quantity in decision.lines
-            ],
-            "refund_due_tickets": decision.refund_due_tickets,
-        }
+            ]
+        ),
+        refund_due_tickets=decision.refund_due_tickets,
     )
-
-
-def holder(recipient: Person) -> dict[str, str]:
-    """Return the holder of a gift: its recipient, whoever paid."""
-    return {"name": recipient.name, "email": recipient.email}
 
 
 def inputs_of(observed: OrderObserved, prepared: PreparedPolicy) -> str:

@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
+from schemas import structs
 from schemas.orders import CampaignSnapshot, Person, Ticket
 from services.delivery import documents, printer
 from services.delivery.printing.design.library import DesignVariant
@@ -42,8 +45,8 @@ def campaign(content: Mapping[str, Any]) -> None:
     `content`: campaign_id, name, starts_on, starts_at, zone, venue, design and language, as orders
     will carry them.
     """
-    snapshot = CampaignSnapshot.model_validate({"version": 1, **content})
-    ticket = SAMPLE_TICKET.model_copy(update={"campaign_id": snapshot.campaign_id})
+    snapshot = structs.convert(CampaignSnapshot, {"version": 1, **content})
+    ticket = msgspec.structs.replace(SAMPLE_TICKET, campaign_id=snapshot.campaign_id)
     try:
         renderer = printer.renderer(load(DeliverySettings))
         renderer.check_language(snapshot.design, snapshot.language)

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from psycopg.rows import class_row, dict_row
 
+from schemas import structs
 from schemas.envelope import Position
 from schemas.orders import JobSnapshot, State, TicketsChanged
 from services.delivery.rules import DeliveryOrder, Job
@@ -112,7 +113,7 @@ class DeliveryStore:
                 "tickets_generations": [order.tickets.generation for order in orders],
                 "tickets_sequences": [order.tickets.sequence for order in orders],
                 "snapshots": [
-                    snapshots[order.order_id].model_dump_json()
+                    structs.encode(snapshots[order.order_id]).decode()
                     if order.order_id in snapshots
                     else None
                     for order in orders
@@ -151,7 +152,7 @@ class DeliveryStore:
         cursor = self.session.cursor(row_factory=dict_row)
         found: dict[str, list[JobSnapshot]] = {}
         for row in cursor.execute(SQL["find_job_snapshots"], {"order_ids": order_ids}):
-            found.setdefault(row.pop("order_id"), []).append(JobSnapshot.model_validate(row))
+            found.setdefault(row.pop("order_id"), []).append(structs.convert(JobSnapshot, row))
         return found
 
     def take_unpublished_dead_letters(self, order_ids: Sequence[str]) -> list[JobDeadLetter]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from schemas.envelope import NotAnEvent, Output
+from schemas.envelope import NotAnEvent, Output, SerializedSnapshot
 from schemas.orders import DeliveriesChanged, JobSnapshot, OrderDecided, TicketsChanged, order_of
 from services.delivery.rules import (
     DeliveryInput,
@@ -127,15 +127,17 @@ def tick(_now: datetime, session: Session, orders_max: int) -> list[Event]:
 
 def next_snapshot(
     last: PublishedSnapshot, jobs: Sequence[JobSnapshot]
-) -> tuple[PublishedSnapshot, DeliveriesChanged | None]:
+) -> tuple[PublishedSnapshot, SerializedSnapshot | None]:
     """Return the next snapshot of an order, and its event if it differs from the last one."""
-    event = DeliveriesChanged(
-        key=last.order_id,
-        generation=last.generation,
-        sequence=last.sequence + 1,
-        jobs=tuple(jobs),
+    event = SerializedSnapshot(
+        DeliveriesChanged(
+            key=last.order_id,
+            generation=last.generation,
+            sequence=last.sequence + 1,
+            jobs=tuple(jobs),
+        )
     )
-    digest = event.digest()
+    digest = event.digest
     if digest == last.digest:
         return last, None
     return replace(last, sequence=last.sequence + 1, digest=digest), event

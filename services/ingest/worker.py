@@ -10,12 +10,11 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
-import orjson
-
+from schemas import structs
 from schemas.callbacks import TOPIC
-from schemas.fraud import FraudSignals
-from schemas.orders import OrderObserved, order_of
-from schemas.serialized import SerializedSnapshot
+from schemas.envelope import Snapshot
+from schemas.fraud import FraudSignals, FraudVerdict
+from schemas.orders import Movement, OrderObserved, Storefront, order_of
 from services.ingest import vendors
 from services.ingest.errors import ProofReused, TooManyFacts
 from services.ingest.metrics import (
@@ -37,7 +36,14 @@ from services.ingest.rules.decide import (
     decide_batch,
     is_verdict,
 )
-from services.ingest.rules.facts import DELETION, REACHED, STOREFRONT, DriftNotice, ParsedCallback
+from services.ingest.rules.facts import (
+    DELETION,
+    IS_DELETED,
+    REACHED,
+    STOREFRONT,
+    DriftNotice,
+    ParsedCallback,
+)
 from services.ingest.rules.refunds import movements
 from services.ingest.rules.verdicts import current_verdicts
 from services.ingest.store import IngestStore
@@ -197,7 +203,7 @@ def save_side_effects(
     return {DRIFT_NOTICES.name: sum(count for count, _ in drift_counts.values())}
 
 
-def snapshots_of(order: KnownOrder, new: Sequence[str]) -> tuple[SerializedSnapshot, ...]:
+def snapshots_of(order: KnownOrder, new: Sequence[str]) -> tuple[Snapshot, ...]:
     """Return the order's events. Every sequence has an OrderObserved, so its readers miss none;
     FraudSignals comes beside it when a verdict changed.
     """
@@ -208,55 +214,54 @@ def snapshots_of(order: KnownOrder, new: Sequence[str]) -> tuple[SerializedSnaps
     )
 
 
-def order_observed(order: KnownOrder, new: Sequence[str]) -> SerializedSnapshot:
+def order_observed(order: KnownOrder, new: Sequence[str]) -> OrderObserved:
     """Return an OrderObserved with all that is known: a reader that missed one, or gets it twice or
     late, ends the same.
     """
     source, _, external_id = order.order_id.partition(":")
     facts = order.facts
-    body = orjson.dumps(
-        {
-            "source": source,
-            "external_id": external_id,
-            "storefront": orjson.Fragment(facts[STOREFRONT].content)
-            if STOREFRONT in facts
-            else None,
-            "reached": {
-                name.removeprefix(REACHED): content for name, content in _contents(order, REACHED)
-            },
-            "is_deleted": orjson.Fragment(facts[DELETION].content) if DELETION in facts else False,
-            "movements": [orjson.Fragment(content) for content in movements(facts)],
-            "new": new,
-        }
-    )
-    return SerializedSnapshot(
-        OrderObserved, WRITER, order.order_id, order.generation, order.sequence, body
+    return OrderObserved(
+        writer=WRITER,
+        key=order.order_id,
+        generation=order.generation,
+        sequence=order.sequence,
+        source=source,
+        external_id=external_id,
+        storefront=structs.raw(Storefront, facts[STOREFRONT].content)
+        if STOREFRONT in facts
+        else None,
+        reached={
+            name.removeprefix(REACHED): structs.raw(datetime, facts[name].content)
+            for name in sorted(facts)
+            if name.startswith(REACHED)
+        },
+        is_deleted=DELETION in facts and facts[DELETION].content == IS_DELETED,
+        movements=tuple([structs.raw(Movement, content) for content in movements(facts)]),
+        new=tuple(new),
     )
 
 
-def fraud_signals(order: KnownOrder) -> SerializedSnapshot:
+def fraud_signals(order: KnownOrder) -> FraudSignals:
     """Return FraudSignals with every verdict on the order."""
     source, _, external_id = order.order_id.partition(":")
-    verdicts = {name: orjson.Fragment(content) for name, content in current_verdicts(order.facts)}
-    body = orjson.dumps({"source": source, "external_id": external_id, "verdicts": verdicts})
-    return SerializedSnapshot(
-        FraudSignals, FRAUD_WRITER, order.order_id, order.generation, order.sequence, body
+    return FraudSignals(
+        writer=FRAUD_WRITER,
+        key=order.order_id,
+        generation=order.generation,
+        sequence=order.sequence,
+        source=source,
+        external_id=external_id,
+        verdicts={
+            name: structs.raw(FraudVerdict, content)
+            for name, content in current_verdicts(order.facts)
+        },
     )
-
-
-def _contents(order: KnownOrder, prefix: str) -> list[tuple[str, orjson.Fragment]]:
-    facts = order.facts
-    return [
-        (name, orjson.Fragment(facts[name].content))
-        for name in sorted(facts)
-        if name.startswith(prefix)
-    ]
 
 
 def _outcomes(
     batch: Sequence[ParsedCallback],
     results: Sequence[CallbackOutcome],
-    snapshots: dict[str, tuple[SerializedSnapshot, ...]],
+    snapshots: dict[str, tuple[Snapshot, ...]],
     payments: Mapping[str, KnownPayment],
 ) -> Iterator[Outcome]:
     for callback, result in zip(batch, results, strict=True):

@@ -11,8 +11,9 @@ from functools import partial
 from itertools import takewhile
 from typing import NamedTuple
 
-from schemas.orders import OrderDecided, TicketsChanged, order_of
-from schemas.serialized import SerializedSnapshot, content_digest, event_id
+from schemas import structs
+from schemas.envelope import Position, SerializedSnapshot
+from schemas.orders import OrderDecided, order_of
 from services.issuer.metrics import CHANGED, ISSUED, SOLD_OUT
 from services.issuer.rules.plan import (
     IssuePlan,
@@ -22,7 +23,7 @@ from services.issuer.rules.plan import (
     products_of,
     tickets_max,
 )
-from services.issuer.rules.snapshot import body_of
+from services.issuer.rules.snapshot import tickets_changed
 from services.issuer.store import (
     ACTOR,
     AuditReason,
@@ -37,7 +38,6 @@ from services.runtime.service import Service
 from services.runtime.snapshots import classify_snapshots
 
 GROUP = "stubline.issuer"
-WRITER = "issuer"
 # Tickets that one tick issues to orders that waited for a campaign. 25,000 took 0.8 s of the three
 # that a transaction has.
 TICK_TICKETS_MAX = 10_000
@@ -94,9 +94,7 @@ def handle(batch: Sequence[ReceivedDecision], transaction: Session) -> list[Outc
         return outcomes
     # In the order of the batch: the first to come is the first to be served.
     decisions = [batch[place] for place in sorted(latest.values())]
-    causes = {
-        event.key: event_id(event.writer, event.key, *event.position) for event, _ in decisions
-    }
+    causes = {event.key: event.event_id for event, _ in decisions}
     snapshots, counts = apply_decisions(store, start, decisions, rows, AuditReason(ACTOR, causes))
     for order_id, place in latest.items():
         outcomes[place] = Effect(snapshots.get(order_id, ()))
@@ -126,16 +124,14 @@ def apply_decisions(
     planned = plan(events, tickets, inputs)
     saved, snapshots = [], {}
     for decision in decisions:
-        row, waiting = rows[decision.event.key], planned.waiting[decision.event.key]
-        body = body_of(decision.event, planned.tickets[row.order_id], waiting, campaigns)
-        digest = content_digest(body)
-        saved.append(saved_order(decision, row, start.generation, digest, is_waiting=bool(waiting)))
-        if (sequence := saved[-1].sequence) != row.sequence:
-            snapshots[row.order_id] = [
-                SerializedSnapshot(
-                    TicketsChanged, WRITER, row.order_id, start.generation, sequence, body
-                )
-            ]
+        row = rows[decision.event.key]
+        position = Position(start.generation, row.sequence + 1)
+        event = tickets_changed(decision.event, planned, campaigns, position)
+        snapshot = SerializedSnapshot(event)
+        is_waiting = bool(planned.waiting[row.order_id])
+        saved.append(saved_order(decision, row, snapshot, is_waiting=is_waiting))
+        if saved[-1].sequence != row.sequence:
+            snapshots[row.order_id] = [snapshot]
     if new := [order for order in saved if not rows[order.order_id].sequence]:
         store.add_orders(new)
     if changed := [order for order in saved if rows[order.order_id].sequence]:
@@ -148,17 +144,16 @@ def apply_decisions(
 def saved_order(
     decision: ReceivedDecision,
     row: IssuerOrderRow,
-    generation: int,
-    digest: bytes,
+    snapshot: SerializedSnapshot,
     *,
     is_waiting: bool,
 ) -> SavedOrder:
     """Return the order's row. A snapshot that differs from the last takes the next sequence."""
-    event = decision.event
+    event, digest = decision.event, snapshot.digest
     return SavedOrder(
         row.order_id,
         row.sequence + (digest != row.digest),
-        generation,
+        snapshot.event.generation,
         digest,
         event.generation,
         event.sequence,
@@ -224,7 +219,7 @@ def tick(_now: datetime, transaction: Session, *, orders_max: int) -> list[Seria
     rows = store.lock_orders(sorted(order_ids))
     texts = store.find_decisions(order_ids)
     decisions = [
-        ReceivedDecision(OrderDecided.model_validate_json(texts[order_id]), texts[order_id])
+        ReceivedDecision(structs.decode(OrderDecided, texts[order_id]), texts[order_id])
         for order_id in order_ids
         if order_id in texts
     ]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import pypdfium2
 import pytest
 
@@ -28,8 +29,8 @@ def world(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]
 
 
 def snapshot_in(sequence: int, language: str) -> TicketsChanged:
-    campaign = DRAW.model_copy(update={"language": language, "version": sequence})
-    return issued(ORDER, sequence, "Active", "Won").model_copy(update={"campaigns": (campaign,)})
+    campaign = msgspec.structs.replace(DRAW, language=language, version=sequence)
+    return msgspec.structs.replace(issued(ORDER, sequence, "Active", "Won"), campaigns=(campaign,))
 
 
 def resend(world: Deliveries) -> None:

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -38,13 +39,13 @@ def world(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]
 def paid(world: Deliveries, order_id: str, buyer: Person, design: str, campaign_id: str) -> None:
     snapshot = issued(order_id, 1, "Active", buyer=buyer)
     campaigns = tuple(
-        it.model_copy(update={"campaign_id": campaign_id, "design": design})
+        msgspec.structs.replace(it, campaign_id=campaign_id, design=design)
         for it in snapshot.campaigns
     )
-    tickets = tuple(it.model_copy(update={"campaign_id": campaign_id}) for it in snapshot.tickets)
+    tickets = tuple(msgspec.structs.replace(it, campaign_id=campaign_id) for it in snapshot.tickets)
     world.receive(
         decided(order_id, 1),
-        snapshot.model_copy(update={"campaigns": campaigns, "tickets": tickets}),
+        msgspec.structs.replace(snapshot, campaigns=campaigns, tickets=tickets),
     )
 
 

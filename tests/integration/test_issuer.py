@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, get_args
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from psycopg.errors import CheckViolation
 
+from schemas import structs
 from schemas.envelope import NotAnEvent
 from schemas.orders import OrderDecided, TicketsChanged, UnissuedReason
 from services.issuer import cli, worker
@@ -181,7 +182,7 @@ def test_every_ticket_has_its_audit_row_with_actor_time_and_the_event_that_cause
     )
     assert len(rows) == 2
     assert {(row["to_status"], row["from_status"], row["actor"], row["cause"]) for row in rows} == {
-        ("Active", None, "stubline.issuer", decision.event_id)
+        ("Active", None, "stubline.issuer", UUID(decision.event_id))
     }
     assert all(row["at"] == row["issued_at"] for row in rows)
     assert sqlstate_of(stages, "delete from issuer.audit") == "23001"
@@ -333,7 +334,7 @@ def test_a_batch_that_is_worked_again_after_a_crash_gives_the_same_numbers(
     with opened(database_url) as stages:
         stages.apply(raffle(mode=mode, capacity=1_000))
         with stages.session.transaction(force_rollback=True):
-            events = [worker.ReceivedDecision(it, it.model_dump_json()) for it in batch]
+            events = [worker.ReceivedDecision(it, structs.encode(it).decode()) for it in batch]
             lost = stages.tickets_changed(worker.handle(events, stages.session))
     with opened(database_url) as stages:
         repeated = stages.tickets_changed(stages.issue(*batch))
@@ -365,7 +366,7 @@ def test_two_processes_that_meet_a_new_order_at_once_issue_it_once(database_url:
         one.apply(raffle())
         with one.session.transaction():
             worker.handle(
-                [worker.ReceivedDecision(decision, decision.model_dump_json())], one.session
+                [worker.ReceivedDecision(decision, structs.encode(decision).decode())], one.session
             )
             late = pool.submit(other.issue, decision)
             one.await_waiting(1)
@@ -381,7 +382,7 @@ def test_a_batch_of_any_size_takes_the_same_few_round_trips(database_url: str, s
     with connection.connect(database_url, name="counted") as session:
         Stages(session).apply(raffle())
         batch = [decided(str(order), 2) for order in range(size)]
-        events = [worker.ReceivedDecision(it, it.model_dump_json()) for it in batch]
+        events = [worker.ReceivedDecision(it, structs.encode(it).decode()) for it in batch]
         decision: list[str] = []
         original = session.execute
 

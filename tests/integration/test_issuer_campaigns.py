@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from schemas import structs
 from services.issuer import worker
 from services.issuer.errors import CampaignRefused, CampaignUnknown
 from services.issuer.operate import CampaignCommands, IssuerQueries
@@ -79,7 +80,7 @@ def test_no_line_is_lost_between_a_batch_and_an_apply_at_the_same_time(database_
         with one.session.transaction():
             decision = decided("1", 1)
             worker.handle(
-                [worker.ReceivedDecision(decision, decision.model_dump_json())], one.session
+                [worker.ReceivedDecision(decision, structs.encode(decision).decode())], one.session
             )
             applied = pool.submit(other.apply, raffle())
             one.await_waiting(1)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from itertools import permutations
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from schemas.fraud import FraudSignals
@@ -104,8 +105,8 @@ def movements(observed: OrderObserved) -> list[tuple[str, str, str, int | None]]
     return [(it.kind, it.reference, it.state, it.amount_minor) for it in observed.movements]
 
 
-def without_its_position(observed: OrderObserved) -> dict[str, object]:
-    return observed.model_dump(exclude={"sequence", "new"})
+def without_its_position(observed: OrderObserved) -> OrderObserved:
+    return msgspec.structs.replace(observed, sequence=1, new=())
 
 
 def emptied(session: Session) -> None:

@@ -23,6 +23,7 @@ from deploy.local.launch import __file__ as launch_file
 from deploy.local.mail import Mail
 from deploy.local.roles import as_role
 from deploy.local.stack import STATE
+from schemas import structs
 from schemas.orders import CampaignSnapshot, OrderDecided, Person, Ticket, TicketsChanged
 from services.delivery.rules import DeliveryInput
 from services.delivery.worker import handle, tick
@@ -58,7 +59,8 @@ def ticket_id(order_id: str, ordinal: int) -> UUID:
 
 
 def ticket(order_id: str, ordinal: int, status: str = "Active", holder: Person = ADA) -> Ticket:
-    return Ticket.model_validate(
+    return structs.convert(
+        Ticket,
         {
             "ticket_id": ticket_id(order_id, ordinal),
             "line_id": "1",
@@ -72,7 +74,7 @@ def ticket(order_id: str, ordinal: int, status: str = "Active", holder: Person =
             "status": status,
             "holder": holder,
             "issued_at": ISSUED,
-        }
+        },
     )
 
 
@@ -108,7 +110,8 @@ def decided(
     order_id: str, sequence: int, state: str = "released", generation: int = 1
 ) -> OrderDecided:
     source, _, external = order_id.partition(":")
-    return OrderDecided.model_validate(
+    return structs.convert(
+        OrderDecided,
         {
             "key": order_id,
             "generation": generation,
@@ -117,7 +120,7 @@ def decided(
             "external_id": external,
             "state": state,
             "buyer": ADA,
-        }
+        },
     )
 
 

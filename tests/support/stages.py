@@ -14,6 +14,7 @@ from uuid import uuid4
 import psycopg
 from psycopg.rows import dict_row
 
+from schemas import structs
 from schemas.envelope import Output, Snapshot
 from schemas.orders import (
     DecidedLine,
@@ -68,7 +69,7 @@ def observed(
     front = None
     if history:
         content = {"currency": "EUR", "total_minor": 100, "buyer": buyer, "lines": (line,), **more}
-        front = Storefront.model_validate({"status": history[-1], **content})
+        front = structs.convert(Storefront, {"status": history[-1], **content})
     return OrderObserved(
         key=f"shop:{order}",
         generation=1,

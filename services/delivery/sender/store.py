@@ -12,6 +12,7 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
+from schemas import structs
 from schemas.orders import TicketsChanged
 from services.delivery.sender.rules import LeasedJob, SendIntent, SkipReason, SmtpReply, plan_send
 from services.runtime.errors import StublineError
@@ -82,7 +83,7 @@ class JobQueue:
                 if (order := orders.get(row["order_id"])) is None:
                     continue  # the lane has it locked: a later lease finds it
                 lost += row["lease_owner"] is not None
-                snapshot = TicketsChanged.model_validate(order["tickets"])
+                snapshot = structs.convert(TicketsChanged, order["tickets"])
                 planned = plan_send(leased_job(row), order["decision"], snapshot)
                 if isinstance(planned, SkipReason):
                     skipped.append((row["job_id"], planned))

@@ -13,9 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from schemas.callbacks import NATIVE, TOPIC
+from schemas.callbacks import NATIVE, TOPIC, NativeLine, NativePerson
 from schemas.envelope import NotAnEvent
-from schemas.orders import Line, Person
 from schemas.text import did_you_mean, rfc3339
 from schemas.topics import MIB
 from services.ingest import vendors
@@ -222,11 +221,11 @@ def _unread_fields(value: bytes) -> Iterator[str]:
         else []
     )
     checked_parts: list[tuple[str, object, type[BaseModel]]] = [
-        ("buyer", order.get("buyer"), Person)
+        ("buyer", order.get("buyer"), NativePerson)
     ]
-    checked_parts += [(f"lines.{index}", line, Line) for index, line in enumerate(lines)]
+    checked_parts += [(f"lines.{index}", line, NativeLine) for index, line in enumerate(lines)]
     checked_parts += [
-        (f"lines.{index}.recipient", line.get("recipient"), Person)
+        (f"lines.{index}.recipient", line.get("recipient"), NativePerson)
         for index, line in enumerate(lines)
     ]
     for where, part, model in checked_parts:

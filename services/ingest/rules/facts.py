@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement, Storefront
+from schemas.structs import encode_checked
 from schemas.text import rfc3339
 
 STOREFRONT, REACHED, DELETION, MOVED, VERDICT = (
@@ -37,6 +38,7 @@ RANKS = {  # if two statuses have the same second the greater came later: termin
 }
 RANK_OF_OTHERS = 40
 RANK_RESTORED, RANK_DELETED = 0, 90
+IS_DELETED = b"true"  # the content of DELETION
 # Precedes what breaks a tie. Both sort after every hexadecimal digit, so a version of an earlier
 # release, in which the hash follows the rank at once, is the older one of a tie.
 TIE_BY_POSITION, TIE_BY_AMOUNT = "p", "s"
@@ -146,7 +148,7 @@ def storefront_facts(
     """Return the order as its source shows it, and the fact that its status was reached by then.
     See `serialized_storefront_facts`.
     """
-    content = order.__pydantic_serializer__.to_json(order)
+    content = encode_checked(order)
     return serialized_storefront_facts(content, order.status, rfc3339(modified_at), at_position)
 
 
@@ -185,7 +187,7 @@ def deletion_fact(at: str, *, is_deleted: bool) -> Fact:
     """Return the fact that an order was deleted or restored; both are one fact. `at` is the
     source's own time (RFC 3339), or the record's position in the log.
     """
-    rank, content = (RANK_DELETED, b"true") if is_deleted else (RANK_RESTORED, b"false")
+    rank, content = (RANK_DELETED, IS_DELETED) if is_deleted else (RANK_RESTORED, b"false")
     return Fact(DELETION, f"{at}/{rank:02d}/{hashlib.sha256(content).hexdigest()}", content)
 
 
@@ -196,7 +198,7 @@ def movement_fact(movement: Movement, *, rank: int = 50) -> Fact:
     greater amount, because what is captured or refunded so far only grows. The time of reception
     means nothing: gateways send an object as it was at its event, and repeat it for days.
     """
-    content = movement.__pydantic_serializer__.to_json(movement)
+    content = encode_checked(movement)
     amount = f"{TIE_BY_AMOUNT}{max(0, movement.amount_minor or 0):016d}"
     version = f"{rfc3339(movement.at)}/{rank:02d}/{amount}/{hashlib.sha256(content).hexdigest()}"
     return Fact(f"{MOVED}{movement.gateway}:{movement.kind}:{movement.reference}", version, content)
@@ -208,7 +210,7 @@ def verdict_fact(
     """Return the verdict of a fraud checker on an order. `about` names one of several checks.
     `at_position` is as in `serialized_storefront_facts`.
     """
-    content = verdict.__pydantic_serializer__.to_json(verdict)
+    content = encode_checked(verdict)
     tie = f"{TIE_BY_POSITION}{at_position}/" if at_position else ""
     version = f"{rfc3339(verdict.at)}/{rank:02d}/{tie}{hashlib.sha256(content).hexdigest()}"
     return Fact(f"{VERDICT}{verdict.source}{about and ':'}{about}", version, content)

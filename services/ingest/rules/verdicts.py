@@ -15,7 +15,10 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from schemas.fraud import FraudVerdict, Word
+from schemas.structs import encode, encode_checked
 from services.ingest.rules.facts import EPOCH, VERDICT, Fact
 
 SEVERITY: dict[Word, int] = {"unchecked": 10, "approved": 10, "pending": 50, "declined": 90}
@@ -44,10 +47,10 @@ def _first_report(name: str, verdict: FraudVerdict, rank: int) -> Fact:
     """Return the fact with the greatest version for the first report; another reception does not
     change it, and a repeat has the same content.
     """
-    content = verdict.model_dump_json(exclude={"at"}).encode()
+    content = encode(msgspec.structs.replace(verdict, at=EPOCH))
     first = FAR_US - int((verdict.at - EPOCH).total_seconds() * 1_000_000)
     version = f"0/{rank:02d}/{first:016d}/{hashlib.sha256(content).hexdigest()}"
-    return Fact(name, version, verdict.__pydantic_serializer__.to_json(verdict))
+    return Fact(name, version, encode_checked(verdict))
 
 
 def current_verdicts(facts: Mapping[str, Fact]) -> Iterator[tuple[str, bytes]]:

@@ -15,7 +15,7 @@ from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from schemas.orders import Source
+from schemas.orders import SOURCE_PATTERN
 
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
 CAPACITY_MAX = 1_000_000_000
@@ -35,7 +35,9 @@ class CampaignDefinition(BaseModel):
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     name: str = Field(min_length=1, max_length=200)
-    sources: tuple[Source, ...] = Field(min_length=1, max_length=100)
+    sources: tuple[Annotated[str, Field(pattern=SOURCE_PATTERN)], ...] = Field(
+        min_length=1, max_length=100
+    )
     skus: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
         (), max_length=1_000
     )

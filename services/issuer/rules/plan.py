@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-import orjson
+import msgspec
 
-from schemas.orders import DecidedLine, OrderDecided, UnissuedReason
-from schemas.serialized import uuid5_text
+from schemas import structs
+from schemas.orders import CampaignSnapshot, DecidedLine, OrderDecided, UnissuedReason
+from schemas.uuids import uuid5_text
 from services.issuer.rules.campaigns import Product
 from services.issuer.rules.numbers import format_number, permute
 
@@ -58,7 +59,7 @@ class LockedCampaign:
     key: bytes
     next_place: int
     first_place: int = field(init=False)  # next_place before the batch
-    snapshot: orjson.Fragment = field(init=False)  # as every order with a ticket of it publishes it
+    snapshot: bytes = field(init=False)  # JSON, as every order with a ticket of it publishes it
 
     def __post_init__(self) -> None:
         self.first_place = self.next_place
@@ -72,12 +73,9 @@ class LockedCampaign:
             "zone": content["zone"],
             "venue": content["venue"],
             "design": content["design"],
+            "language": content.get("language", ""),
         }
-        # Left out when it is empty: the snapshots of earlier releases have no language, and theirs
-        # must keep their digest.
-        if language := content.get("language"):
-            fields["language"] = language
-        self.snapshot = orjson.Fragment(orjson.dumps(fields))
+        self.snapshot = structs.encode(structs.convert(CampaignSnapshot, fields))
 
     def take(self) -> tuple[int, str] | None:
         """Return the next place and its number, or None if the campaign is sold out."""
@@ -214,7 +212,7 @@ def _lines_by_id(lines: Sequence[DecidedLine]) -> dict[str, DecidedLine]:
         by_id[line.line_id] = (
             line
             if known is None
-            else line.model_copy(update={"quantity": known.quantity + line.quantity})
+            else msgspec.structs.replace(line, quantity=known.quantity + line.quantity)
         )
     return by_id
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from schemas.envelope import Output
@@ -61,7 +62,7 @@ def deltas(patch: Patch) -> None:
             for at, it in enumerate(events):
                 if isinstance(it, FirstSnapshot):
                     new = tuple(sorted({*it.children} - {*before[it.key].children}))
-                    events[at] = it.model_copy(update={"children": new})
+                    events[at] = msgspec.structs.replace(it, children=new)
         return found
 
     replace_rule(patch, rules, rules.add_first_snapshots, only_new)

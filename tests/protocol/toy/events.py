@@ -39,7 +39,7 @@ def read_input(record: Record) -> Input:
     return input_
 
 
-class FirstSnapshot(Snapshot):
+class FirstSnapshot(Snapshot, frozen=True, kw_only=True):
     """All that stage one knows of a key, with the states of release 2."""
 
     topic: ClassVar[str] = NAMES.outputs["first"]
@@ -51,13 +51,13 @@ class FirstSnapshot(Snapshot):
     pad: str = ""
 
 
-class FirstSnapshotOfRelease1(FirstSnapshot):
+class FirstSnapshotOfRelease1(FirstSnapshot, frozen=True, kw_only=True):
     """As release 1 reads it: with one state less."""
 
     state: Literal["new", "released", "cancelled"]
 
 
-class SecondSnapshot(Snapshot):
+class SecondSnapshot(Snapshot, frozen=True, kw_only=True):
     """All that stage two knows of a key."""
 
     topic: ClassVar[str] = NAMES.outputs["second"]

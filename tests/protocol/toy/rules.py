@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
+from schemas import structs
 from tests.protocol.toy.events import FirstSnapshot, Input, SecondSnapshot
 
 
@@ -27,7 +28,8 @@ class First:
     digest: bytes | None = None
 
     def snapshot(self, pad: str = "") -> FirstSnapshot:
-        return FirstSnapshot.model_validate(
+        return structs.convert(
+            FirstSnapshot,
             {
                 "writer": "toy-first",
                 "key": self.key,
@@ -38,7 +40,7 @@ class First:
                 "total": self.total,
                 "confirmed": self.confirmed,
                 "pad": pad,
-            }
+            },
         )
 
 

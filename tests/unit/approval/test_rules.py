@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -241,7 +242,7 @@ def test_a_decision_depends_on_the_set_of_facts_and_not_on_their_order(
 ) -> None:
     items = list(observed.reached.items())
     random.shuffle(items)  # type: ignore[attr-defined]  # hypothesis gives a random.Random
-    shuffled = observed.model_copy(update={"reached": dict(items)})
+    shuffled = msgspec.structs.replace(observed, reached=dict(items))
     prepared = prepare(policy_of(words))
     assert decide(shuffled, prepared) == decide(observed, prepared)
 

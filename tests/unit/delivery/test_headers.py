@@ -12,6 +12,7 @@ from email.parser import BytesParser
 from email.utils import getaddresses, parseaddr
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -60,12 +61,10 @@ NAMES = st.one_of(
 def composed(
     buyer: str, campaign: str = "Spring Draw", sender: str = "Tickets", number: str = "727"
 ) -> bytes:
-    snapshot = issued(
-        "shop:727", 1, "Active", buyer=Person.model_construct(name=buyer, email="ada@example.org")
-    )
+    snapshot = issued("shop:727", 1, "Active", buyer=Person(name=buyer, email="ada@example.org"))
     [draw] = snapshot.campaigns
-    hostile = snapshot.model_copy(
-        update={"number": number, "campaigns": (draw.model_copy(update={"name": campaign}),)}
+    hostile = msgspec.structs.replace(
+        snapshot, number=number, campaigns=(msgspec.structs.replace(draw, name=campaign),)
     )
     return compose(
         summary(document(hostile, hostile.tickets), hostile.campaigns),

@@ -9,8 +9,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from schemas import structs
 from schemas.orders import CampaignSnapshot
 from services.delivery import documents, preflight, printer
 from services.delivery.printing.errors import DesignUnknown, DesignUnusable, PlatesFolderUnusable
@@ -77,8 +79,8 @@ def test_a_design_that_can_be_printed_is_compiled_for_the_tickets_to_come(
     """The very plate that a sender asks for when the first ticket of the campaign comes."""
     ours()
     preflight.campaign(CONTENT)
-    snapshot = issued("shop:1", 1, "Active").model_copy(
-        update={"campaigns": (DRAW.model_copy(update={"design": "door"}),)}
+    snapshot = msgspec.structs.replace(
+        issued("shop:1", 1, "Active"), campaigns=(msgspec.structs.replace(DRAW, design="door"),)
     )
     page = documents.document(snapshot, snapshot.tickets).pages[0]
     renderer: Renderer = printer.renderer(read(DeliverySettings))
@@ -104,8 +106,8 @@ def test_the_plate_is_in_the_campaigns_language(ours: Ours, tmp_path: Path) -> N
     ours(manifest=('languages = ["en"]', 'languages = ["en", "fr"]'))
     preflight.campaign({**CONTENT, "language": "fr"})
     renderer: Renderer = printer.renderer(read(DeliverySettings))
-    campaign = DRAW.model_copy(update={"design": "door", "language": "fr"})
-    snapshot = issued("shop:1", 1, "Active").model_copy(update={"campaigns": (campaign,)})
+    campaign = msgspec.structs.replace(DRAW, design="door", language="fr")
+    snapshot = msgspec.structs.replace(issued("shop:1", 1, "Active"), campaigns=(campaign,))
     page = documents.document(snapshot, snapshot.tickets, renderer.language).pages[0]
     assert plates(tmp_path) == [plate_key(renderer.library.choose("door", "fr"), facts_of(page))]
 
@@ -121,13 +123,13 @@ def test_what_the_issuer_publishes_is_what_orders_will_carry() -> None:
             "time": "19:30",
         }
     )
-    snapshot = CampaignSnapshot.model_validate({"version": 1, **definition.snapshot()})
+    snapshot = structs.convert(CampaignSnapshot, {"version": 1, **definition.snapshot()})
     assert (snapshot.campaign_id, snapshot.starts_on, snapshot.starts_at) == (
         "spring",
         date(2027, 3, 6),
         "19:30",
     )
-    assert definition.snapshot().keys() == CampaignSnapshot.model_fields.keys() - {"version"}
+    assert definition.snapshot().keys() == set(CampaignSnapshot.__struct_fields__) - {"version"}
 
 
 @pytest.mark.parametrize("folder", ["relative/plates", "/proc/plates", "/dev/null/plates"])

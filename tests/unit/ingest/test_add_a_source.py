@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from schemas import structs
 from schemas.orders import Storefront
 from services.ingest import vendors
 from services.ingest.config import sources_file
@@ -73,7 +74,7 @@ def test_the_source_of_the_how_to_works_as_it_stands(vendor: Vendor, tmp_path: P
     config = sources_file.read(file, {"TICKETBOX_SECRET": "a secret of sixteen"})["box"]
     assert config.refusal is None
     assert (callback.key, callback.order_id) == ("box:727 e-1", "box:727")
-    order = Storefront.model_validate_json(callback.facts[0].content)
+    order = structs.decode(Storefront, callback.facts[0].content)
     assert (order.status, order.total_minor, order.buyer.name) == ("completed", 1500, "Ada Example")
 
 

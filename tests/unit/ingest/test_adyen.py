@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from schemas import structs
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement
 from services.ingest import vendors
@@ -46,7 +47,7 @@ def disputed(code: str, **changes: object) -> ParsedCallback:
 
 def only(callback: ParsedCallback) -> Movement:
     (fact,) = callback.movements
-    return Movement.model_validate_json(fact.content)
+    return structs.decode(Movement, fact.content)
 
 
 def movement_fields(movement: Movement) -> tuple[str, str, str, str, int | None]:
@@ -61,7 +62,7 @@ def movement_fields(movement: Movement) -> tuple[str, str, str, str, int | None]
 
 def ending(*callbacks: ParsedCallback) -> list[Movement]:
     known = merge_facts({}, [fact for callback in callbacks for fact in callback.movements])
-    return [Movement.model_validate_json(known[name].content) for name in sorted(known)]
+    return [structs.decode(Movement, known[name].content) for name in sorted(known)]
 
 
 def is_let_in(body: bytes, key: str = KEY) -> bool:
@@ -325,7 +326,7 @@ def test_the_later_stage_wins_however_they_come_and_are_dated(
 def test_a_manual_review_is_a_verdict(code: str, word: str) -> None:
     callback = read(modified(code, "REV1"))
     (fact,) = callback.movements
-    assert FraudVerdict.model_validate_json(fact.content).verdict == word
+    assert structs.decode(FraudVerdict, fact.content).verdict == word
     assert fact.name == f"verdict:vendor:{PAYMENT}"
 
 
@@ -336,7 +337,7 @@ def test_a_rejection_stays_whatever_is_sent_again() -> None:
         (known,) = merge_facts(
             {}, [fact for callback in order for fact in callback.movements]
         ).values()
-        assert FraudVerdict.model_validate_json(known.content).verdict == "declined"
+        assert structs.decode(FraudVerdict, known.content).verdict == "declined"
 
 
 def test_what_is_not_signed_decides_nothing() -> None:

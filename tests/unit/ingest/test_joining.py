@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas import structs
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement, MovementKind, Person, Storefront
 from services.ingest.rules import facts
@@ -73,7 +74,7 @@ def from_gateway(
 
 def checked(verdict: str, second: int, payments: Sequence[str]) -> ParsedCallback:
     at = BEGIN + timedelta(seconds=second)
-    fraud_verdict = FraudVerdict.model_validate({"source": "gate", "verdict": verdict, "at": at})
+    fraud_verdict = structs.convert(FraudVerdict, {"source": "gate", "verdict": verdict, "at": at})
     return from_gateway(facts.verdict_fact(fraud_verdict, about="prv_1"), payments)
 
 
@@ -219,7 +220,7 @@ def test_refunds_in_part_stand_side_by_side_with_their_amounts() -> None:
     ]
     state, _ = worked([[shop], refunds])
     found = [
-        Movement.model_validate_json(it.content)
+        structs.decode(Movement, it.content)
         for it in state.orders["shop:1"].facts.values()
         if it.name.startswith("moved:")
     ]

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import structs
 from schemas.orders import Movement, Storefront
 from services.ingest import vendors
 from services.ingest.rules import facts
@@ -75,7 +76,7 @@ def known(records: Sequence[Record], *, size: int = 1_000) -> dict[str, Fact]:
 
 
 def quantity(facts_: dict[str, Fact]) -> int:
-    return Storefront.model_validate_json(facts_["storefront"].content).lines[0].quantity
+    return structs.decode(Storefront, facts_["storefront"].content).lines[0].quantity
 
 
 sendings = st.lists(
@@ -147,9 +148,7 @@ def test_a_greater_rank_counts_before_the_place_in_the_log() -> None:
         record(woo_order(status=it), offset=at) for at, it in enumerate(("cancelled", "completed"))
     )
     for sent in ((cancelled, again), (again, cancelled)):
-        assert (
-            Storefront.model_validate_json(known(sent)["storefront"].content).status == "cancelled"
-        )
+        assert structs.decode(Storefront, known(sent)["storefront"].content).status == "cancelled"
 
 
 @pytest.mark.parametrize("totals", [(1500, 900), (900, 1500)])
@@ -162,8 +161,7 @@ def test_a_storefronts_own_order_and_one_that_was_read_tie_by_the_log_too(
     ]
     for sent in (own, own[::-1]):
         assert (
-            Storefront.model_validate_json(known(sent)["storefront"].content).total_minor
-            == totals[-1]
+            structs.decode(Storefront, known(sent)["storefront"].content).total_minor == totals[-1]
         )
 
 
@@ -210,7 +208,7 @@ def test_of_two_sums_of_one_second_the_greater_counts_whichever_is_received_last
         for fact in vendors.parse(it).movements
     ]
     (known_,) = facts.merge_facts({}, movements).values()
-    assert Movement.model_validate_json(known_.content).amount_minor == 1500
+    assert structs.decode(Movement, known_.content).amount_minor == 1500
 
 
 def test_positions_sort_as_text_as_the_log_does() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas import structs
 from schemas.callbacks import NATIVE
 from schemas.envelope import NotAnEvent
 from schemas.orders import Line, Person, Storefront
@@ -130,7 +131,7 @@ def line_of(**recipient: str) -> Line:
     (content,) = [
         fact.content for fact in vendors.parse(arguments).facts if fact.name == STOREFRONT
     ]
-    return Storefront.model_validate_json(content).lines[0]
+    return structs.decode(Storefront, content).lines[0]
 
 
 @pytest.mark.feature("SF-035", "SF-037")

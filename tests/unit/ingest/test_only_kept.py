@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import structs
 from schemas.orders import Storefront
 from services.ingest import vendors
 from services.ingest.callbacks import records
@@ -32,8 +33,8 @@ PAYMENTS = ("shop/ch_0000000000000000", "shop/pi_0000000000000000")
 def front(callback: ParsedCallback) -> Storefront:
     """As it was written, which is as the model writes it."""
     (content,) = [fact.content for fact in callback.facts if fact.name == "storefront"]
-    found = Storefront.model_validate_json(content)
-    assert found.model_dump_json().encode() == content
+    found = structs.decode(Storefront, content)
+    assert structs.encode(found) == content
     return found
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from schemas import structs
 from schemas.orders import Movement
 from services.ingest import vendors
 from services.ingest.config import sources_file
@@ -54,7 +55,7 @@ def parsed(body: bytes) -> ParsedCallback:
 
 def movements(body: bytes) -> Movement:
     (fact,) = parsed(body).movements
-    return Movement.model_validate_json(fact.content)
+    return structs.decode(Movement, fact.content)
 
 
 # Signatures.

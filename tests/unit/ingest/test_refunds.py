@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import structs
 from schemas.orders import Movement
 from services.ingest import vendors
 from services.ingest.rules.facts import ParsedCallback, merge_facts
@@ -57,7 +58,7 @@ def summed(
 
 def shown(callbacks: Sequence[ParsedCallback]) -> list[Movement]:
     known = merge_facts({}, [fact for it in callbacks for fact in it.movements])
-    return [Movement.model_validate_json(it) for it in movements(known)]
+    return [structs.decode(Movement, it) for it in movements(known)]
 
 
 def came_back(callbacks: Sequence[ParsedCallback]) -> int:

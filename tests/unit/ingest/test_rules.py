@@ -8,6 +8,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import structs
 from schemas.orders import Movement, Person, Storefront
 from schemas.text import rfc3339
 from services.ingest.rules import facts as rules
@@ -162,7 +163,7 @@ def test_in_the_same_second_a_terminal_status_is_last() -> None:
             (callback(early, 1), callback(late, 1)),
             (callback(late, 1), callback(early, 1)),
         ):
-            content = Storefront.model_validate_json(decided(*sent)[1].facts["storefront"].content)
+            content = structs.decode(Storefront, decided(*sent)[1].facts["storefront"].content)
             assert content.status == late
 
 

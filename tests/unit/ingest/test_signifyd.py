@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas import structs
 from schemas.fraud import FraudVerdict
 from services.ingest import vendors
 from services.ingest.errors import CallbackUnreadable
@@ -35,7 +36,7 @@ def decided(*callbacks: ParsedCallback) -> tuple[list[CallbackOutcome], FraudVer
     )
     ((name, verdict_content),) = current_verdicts(batch.orders["shop:727"].facts)
     assert name == "checker"
-    return batch.outcomes, FraudVerdict.model_validate_json(verdict_content)
+    return batch.outcomes, structs.decode(FraudVerdict, verdict_content)
 
 
 def word(*bodies: bytes) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from schemas import structs
 from schemas.envelope import NotAnEvent
 from schemas.orders import Person, Storefront
 from services.ingest import vendors
@@ -35,7 +36,7 @@ HOOK = {woocommerce.SIGNATURE: b""}
 
 def front(callback: ParsedCallback) -> Storefront:
     found = next(fact.content for fact in callback.facts if fact.name == "storefront")
-    return Storefront.model_validate_json(found)
+    return structs.decode(Storefront, found)
 
 
 # Proof of origin.

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from schemas import structs
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement
 from services.ingest import vendors
@@ -34,7 +35,7 @@ def parse(kind: str, name: str, *, created: int = CREATED, **changes: object) ->
 
 
 def movements(callback: ParsedCallback) -> list[Movement]:
-    return [Movement.model_validate_json(fact.content) for fact in callback.movements]
+    return [structs.decode(Movement, fact.content) for fact in callback.movements]
 
 
 def only(callback: ParsedCallback) -> Movement:
@@ -48,7 +49,7 @@ def movement_fields(it: Movement) -> tuple[str, str, str, str, int | None]:
 
 def verdict(callback: ParsedCallback) -> FraudVerdict:
     (fact,) = callback.movements
-    return FraudVerdict.model_validate_json(fact.content)
+    return structs.decode(FraudVerdict, fact.content)
 
 
 def ending(*callbacks: ParsedCallback) -> list[bytes]:
@@ -248,7 +249,7 @@ def test_refunds_in_part_are_movements_of_their_own() -> None:
     two = parse(
         "refund.created", "refund", id="re_0000000000000002", amount=250, created=CREATED + 5
     )
-    known = [Movement.model_validate_json(content) for content in ending(one, two)]
+    known = [structs.decode(Movement, content) for content in ending(one, two)]
     assert [movement_fields(it) for it in known] == [
         ("refund", "re_0000000000000001", PI, "done", 500),
         ("refund", "re_0000000000000002", PI, "done", 250),

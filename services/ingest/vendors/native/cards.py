@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 
-from schemas.callbacks import NativeOrder
-from schemas.orders import Line, Person
+from schemas.callbacks import NativeLine, NativeOrder, NativePerson
 from services.ingest.vendors.shared import exact_json
 from services.ingest.vendors.shared.cards import (
     KEY_AND_VALUE,
@@ -18,7 +17,9 @@ from services.ingest.vendors.shared.cards import (
     without_card_data,
 )
 
-FIELDS = frozenset([*NativeOrder.model_fields, *Line.model_fields, *Person.model_fields])
+FIELDS = frozenset(
+    [*NativeOrder.model_fields, *NativeLine.model_fields, *NativePerson.model_fields]
+)
 
 
 def without_cards(body: bytes) -> bytes:

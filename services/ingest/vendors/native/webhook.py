@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from schemas.callbacks import NATIVE, NativeOrder
+from schemas.callbacks import NATIVE, NativeLine, NativeOrder, NativePerson
 from schemas.orders import Line, Person, Storefront, order_of
 from schemas.text import rfc3339
 from services.ingest.errors import CallbackMisaddressed, CallbackTypeUnknown, CallbackUnreadable
@@ -163,10 +163,10 @@ def storefront(order: NativeOrder, beside: Mapping[str, str]) -> Storefront:
     """Return the Storefront. `beside` holds what was written in the place of amounts and a
     currency.
     """
-    refuse_duplicate_lines([line.line_id for line in order.lines])
-    for line in order.lines:
-        checked_identifier(line.line_id, "line_id")
-        if not all(number.isprintable() for number in line.numbers):
+    refuse_duplicate_lines([each.line_id for each in order.lines])
+    for each in order.lines:
+        checked_identifier(each.line_id, "line_id")
+        if not all(number.isprintable() for number in each.numbers):
             raise CallbackUnreadable("a chosen number has a character that cannot be printed")
     return Storefront(
         status=normalised_status(order.status),
@@ -177,43 +177,35 @@ def storefront(order: NativeOrder, beside: Mapping[str, str]) -> Storefront:
         placed_at=None if order.placed_at is None else bounded_time(order.placed_at),
         paid_at=None if order.paid_at is None else bounded_time(order.paid_at),
         buyer=person(order.buyer),
-        lines=tuple([cleaned(line) for line in order.lines]),
-        **beside,
+        lines=tuple([line(each) for each in order.lines]),
+        currency_text=beside.get("currency_text"),
+        total_text=beside.get("total_text"),
+        refunded_text=beside.get("refunded_text"),
     )
 
 
-def person(person: Person) -> Person:
-    """Return the person with clean texts; the same object when nothing changes."""
-    name, address = clean(person.name, 200), email(person.email)
-    return (
-        person
-        if name == person.name and address == person.email
-        else Person(name=name, email=address)
-    )
+def person(person: NativePerson) -> Person:
+    """Return the person with clean texts."""
+    return Person(name=clean(person.name, 200), email=email(person.email))
 
 
-def cleaned(line: Line) -> Line:
-    """Return the line with clean texts; the same object when nothing changes."""
-    if line.variation_id or line.total_text:
-        texts = {
-            "variation_id": clean(line.variation_id, 64),
-            "total_text": line.total_text and amount_text(line.total_text),
-        }
-        line = line.model_copy(update=texts)
-    product_id, sku, name = clean(line.product_id, 64), clean(line.sku, 100), clean(line.name, 300)
-    recipient = line.recipient and person(line.recipient)
-    # storefronts fill in every field: a gift without a recipient is the buyer's
-    if recipient == NOBODY:
-        recipient = None
-    if (
-        product_id == line.product_id
-        and sku == line.sku
-        and name == line.name
-        and recipient is line.recipient
-    ):
-        return line
-    return line.model_copy(
-        update={"product_id": product_id, "sku": sku, "name": name, "recipient": recipient}
+def line(line: NativeLine) -> Line:
+    """Return the line with clean texts. Storefronts fill in every field, so a gift without a
+    recipient is the buyer's.
+    """
+    recipient = None if line.recipient is None else person(line.recipient)
+    return Line(
+        line_id=line.line_id,
+        product_id=clean(line.product_id, 64),
+        sku=clean(line.sku, 100),
+        name=clean(line.name, 300),
+        quantity=line.quantity,
+        total_minor=line.total_minor,
+        recipient=None if recipient == NOBODY else recipient,
+        numbers=line.numbers,
+        is_eticket=line.is_eticket,
+        variation_id=clean(line.variation_id, 64),
+        total_text=line.total_text and amount_text(line.total_text),
     )
 
 

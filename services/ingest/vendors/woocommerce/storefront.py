@@ -1,14 +1,14 @@
-"""An order of WooCommerce as a Storefront, byte for byte as the model serializes it, at a fraction
-of its cost.
-"""
+"""An order of WooCommerce as a Storefront."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
-import orjson
+import msgspec
 
+from schemas.orders import Line, Person, Storefront
 from services.ingest.errors import AmountUnreadable, CallbackUnreadable
 from services.ingest.vendors.shared.money import (
     AMOUNT_MAX,
@@ -40,8 +40,8 @@ def storefront(
     extras: Sequence[LineMeta],
     decimals: int | None,
     repairs: list[Repair],
-) -> bytes:
-    """Return the serialized Storefront. `decimals` are the shop's, if they differ from the
+) -> Storefront:
+    """Return the Storefront. `decimals` are the shop's, if they differ from the
     currency's. Amounts that cannot be counted are kept as texts, with a repair.
     """
     billing, refunds = order.billing, order.refunds
@@ -52,24 +52,30 @@ def storefront(
     name = " ".join(filter(None, (billing.first_name, billing.last_name)))
     total = counted(order.total, digits)
     refunded = refunded_minor(refunds, digits) if refunds else 0
-    front: dict[str, object] = {
-        "status": word,
-        "channel": "",
-        "number": unescaped(order.number or order.id, 64),
-        "currency": order.currency,
-        "total_minor": total,
-        "refunded_minor": refunded,
-        "placed_at": within_bounds(order.date_created_gmt) if order.date_created_gmt else None,
-        "paid_at": paid_at(order, repairs),
-        "buyer": {"name": unescaped(name, 200), "email": email(billing.email or "")},
-        "lines": [
-            line(item, beside, digits, repairs)
-            for item, beside in zip(order.line_items, extras, strict=True)
-        ],
-    }
-    if total is None or refunded is None or decimals is not None:
-        front |= uncounted_amount_fields(order, front, digits, decimals, repairs)
-    return orjson.dumps(front, option=orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC)
+    front = Storefront(
+        status=word,
+        number=unescaped(order.number or order.id, 64),
+        currency=order.currency or "",
+        total_minor=total or 0,
+        refunded_minor=refunded or 0,
+        placed_at=utc(within_bounds(order.date_created_gmt)) if order.date_created_gmt else None,
+        paid_at=paid_at(order, repairs),
+        buyer=Person(name=unescaped(name, 200), email=email(billing.email or "")),
+        lines=tuple(
+            [
+                line(item, beside, digits, repairs)
+                for item, beside in zip(order.line_items, extras, strict=True)
+            ]
+        ),
+    )
+    if total is not None and refunded is not None and decimals is None:
+        return front
+    return with_uncounted_amounts(order, front, Amounts(total, refunded, digits, decimals), repairs)
+
+
+def utc(at: datetime | None) -> datetime | None:
+    """Return the time with its offset, which `*_gmt` leaves out."""
+    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
 
 
 def paid_at(order: WooCommerceOrder, repairs: list[Repair]) -> datetime | None:
@@ -77,60 +83,65 @@ def paid_at(order: WooCommerceOrder, repairs: list[Repair]) -> datetime | None:
         return None
     if (at := within_bounds(order.date_paid_gmt)) is None:
         repairs.append(Repair("unreadable-date", "date_paid_gmt"))
-    return at
+    return utc(at)
 
 
 def line(
     item: WooCommerceLineItem, beside: LineMeta, digits: int | None, repairs: list[Repair]
-) -> dict[str, object]:
+) -> Line:
     person, total = beside.recipient, counted(item.total, digits)
-    fields: dict[str, object] = {
-        "line_id": item.id,
-        "product_id": item.product_id or "",
-        "sku": unescaped(item.sku or "", 100),
-        "name": unescaped(item.name or "", 300),
-        "quantity": quantity(item.quantity),
-        "total_minor": total,
-        "recipient": None if person is None else {"name": person[0], "email": person[1]},
-        "numbers": beside.numbers,
-        "is_eticket": None,
-    }
-    if item.variation_id is not None and item.variation_id.strip("0"):
-        fields["variation_id"] = item.variation_id
-    if total is None:
-        fields |= {"total_minor": 0, "total_text": amount_text(item.total)}
-        if digits is not None:
-            repairs.append(amount_repair("line_items.total", item.total))
-    return fields
+    if total is None and digits is not None:
+        repairs.append(amount_repair("line_items.total", item.total))
+    variation_id = item.variation_id
+    return Line(
+        line_id=item.id,
+        product_id=item.product_id or "",
+        sku=unescaped(item.sku or "", 100),
+        name=unescaped(item.name or "", 300),
+        quantity=quantity(item.quantity),
+        total_minor=total or 0,
+        recipient=None if person is None else Person(name=person[0], email=person[1]),
+        numbers=beside.numbers,
+        variation_id=variation_id if variation_id and variation_id.strip("0") else "",
+        total_text=amount_text(item.total) if total is None else None,
+    )
 
 
-def uncounted_amount_fields(
-    order: WooCommerceOrder,
-    front: Mapping[str, object],
-    digits: int | None,
-    decimals: int | None,
-    repairs: list[Repair],
-) -> dict[str, object]:
-    """Return the fields that keep amounts which cannot be counted, and add the repairs."""
-    fields: dict[str, object] = {}
+class Amounts(NamedTuple):
+    """The amounts of an order as they were counted: None where that is impossible."""
+
+    total: int | None
+    refunded: int | None
+    digits: int | None  # of the currency
+    decimals: int | None  # that the shop sends, if it sends them
+
+
+def with_uncounted_amounts(
+    order: WooCommerceOrder, front: Storefront, amounts: Amounts, repairs: list[Repair]
+) -> Storefront:
+    """Return the Storefront with the texts of amounts that cannot be counted, and add the
+    repairs.
+    """
+    changes: dict[str, Any] = {}
+    digits, decimals = amounts.digits, amounts.decimals
     if order.currency is None or CURRENCY.fullmatch(order.currency) is None:
-        fields |= {"currency": NO_CURRENCY, "currency_text": amount_text(order.currency)}
+        changes |= {"currency": NO_CURRENCY, "currency_text": amount_text(order.currency)}
     if decimals is not None and decimals != EXPONENTS.get(order.currency or ""):
-        fields["decimals"] = decimals
+        changes["decimals"] = decimals
     if digits is None:
         repairs.append(
             Repair("unknown-currency", f"the currency {quoted(order.currency or 'none')}")
         )
-    if front["total_minor"] is None:
-        fields |= {"total_minor": 0, "total_text": amount_text(order.total)}
+    if amounts.total is None:
+        changes["total_text"] = amount_text(order.total)
         if digits is not None:
             repairs.append(amount_repair("total", order.total))
-    if front["refunded_minor"] is None:
+    if amounts.refunded is None:
         texts = " ".join(refund.total or "?" for refund in order.refunds or ())
-        fields |= {"refunded_minor": 0, "refunded_text": amount_text(texts)}
+        changes["refunded_text"] = amount_text(texts)
         if digits is not None:
             repairs.append(Repair("unreadable-amount", "refunds.total"))
-    return fields
+    return msgspec.structs.replace(front, **changes)
 
 
 def amount_repair(what: str, text: str | None) -> Repair:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from schemas.callbacks import WOOCOMMERCE
+from schemas.structs import encode
 from services.ingest.errors import CallbackTypeUnknown
 from services.ingest.rules import facts
 from services.ingest.vendors.shared.payment_keys import payment_meta_keys
@@ -109,10 +110,10 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     order, repairs = read_order(received.body)
     extras = [line_meta(item.meta_data) if item.meta_data else NO_META for item in order.line_items]
     word = normalised_status(order.status)
-    written = storefront(order, word, extras, received.decimals, repairs)
+    front = storefront(order, word, extras, received.decimals, repairs)
     at = gmt_text(modified_at(order, repairs))
     known: tuple[facts.Fact, ...] = facts.serialized_storefront_facts(
-        written, word, at, received.position
+        encode(front), word, at, received.position
     )
     if received.topic == RESTORED:
         known += (facts.deletion_fact(restored_at(received, order), is_deleted=False),)

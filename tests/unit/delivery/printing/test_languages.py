@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from services.delivery.documents import document
@@ -17,8 +18,10 @@ from tests.support.rendering import document_of, make_design, renderer, text_of,
 
 
 def french(at: Renderer, language: str = "fr") -> Document:
-    campaign = DRAW.model_copy(update={"language": language})
-    snapshot = issued("shop:727", 1, "Active", "Won").model_copy(update={"campaigns": (campaign,)})
+    campaign = msgspec.structs.replace(DRAW, language=language)
+    snapshot = msgspec.structs.replace(
+        issued("shop:727", 1, "Active", "Won"), campaigns=(campaign,)
+    )
     return document(snapshot, snapshot.tickets, at.language)
 
 

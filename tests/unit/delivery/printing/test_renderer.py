@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 import pypdfium2
 import pytest
 
@@ -79,9 +80,9 @@ class Counts:
 
 def designed(snapshot: TicketsChanged, design: str) -> TicketsChanged:
     campaigns = tuple(
-        campaign.model_copy(update={"design": design}) for campaign in snapshot.campaigns
+        msgspec.structs.replace(campaign, design=design) for campaign in snapshot.campaigns
     )
-    return snapshot.model_copy(update={"campaigns": campaigns})
+    return msgspec.structs.replace(snapshot, campaigns=campaigns)
 
 
 def papers(snapshot: TicketsChanged) -> Document:
@@ -153,7 +154,7 @@ def test_one_page_a_ticket_of_the_right_size_whatever_stands_on_it(
         design=design,
     )
     snapshot = issued("shop:727", 1, *["Active"] * 7, buyer=long)
-    snapshot = snapshot.model_copy(update={"campaigns": (campaign,), "number": "N" * 64})
+    snapshot = msgspec.structs.replace(snapshot, campaigns=(campaign,), number="N" * 64)
     pdf = rendered(plates, papers(snapshot))
     opened = pypdfium2.PdfDocument(pdf)
     assert len(opened) == 7
@@ -212,7 +213,7 @@ def test_rendering_complains_of_nothing(plates: Path, caplog: pytest.LogCaptureF
 
 
 def test_a_ticket_whose_campaign_is_missing_is_printed_by_its_id(plates: Path) -> None:
-    snapshot = issued("shop:727", 1, "Active").model_copy(update={"campaigns": ()})
+    snapshot = msgspec.structs.replace(issued("shop:727", 1, "Active"), campaigns=())
     [text] = words(rendered(plates, papers(snapshot)))
     assert "spring" in text
 
@@ -223,8 +224,8 @@ def test_a_ticket_whose_campaign_is_missing_is_printed_by_its_id(plates: Path) -
 def test_what_is_not_known_of_a_campaign_is_left_out(
     change: dict[str, None], absent: str, plates: Path
 ) -> None:
-    snapshot = issued("shop:727", 1, "Active").model_copy(
-        update={"campaigns": (DRAW.model_copy(update=change),)}
+    snapshot = msgspec.structs.replace(
+        issued("shop:727", 1, "Active"), campaigns=(msgspec.structs.replace(DRAW, **change),)
     )
     [text] = words(rendered(plates, papers(snapshot)))
     assert absent not in text
