@@ -5,7 +5,7 @@ constraints refuse.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -21,21 +21,9 @@ from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Record, Superseded
 from tests.support.callbacks import native, native_order, record, woo_order
+from tests.support.ingest import work
 
 SECOND = "2026-11-20T15:28:{:02d}"
-
-
-@pytest.fixture
-def session(database_url: str) -> Iterator[Session]:
-    with connection.connect(database_url, name="ingest test", autocommit=False) as opened:
-        yield opened
-
-
-def work(session: Session, *records: Record) -> list[Outcome]:
-    """As the lane does: parsed alone, decided together, committed."""
-    outcomes = worker.handle([vendors.parse(it) for it in records], session)
-    session.commit()
-    return outcomes
 
 
 def kinds(outcomes: Sequence[Outcome]) -> list[type[Outcome]]:

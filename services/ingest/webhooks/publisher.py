@@ -78,9 +78,7 @@ class CallbackPublisher:
         self._acknowledged: deque[Acknowledgement] = deque()
         self._wall, self._skew = wall, ClockSkewMonitor(skew_warning_s)
         self._is_woken = self._stopping = False
-        self._needs_probe = (
-            False  # the client lost all connections: probe, even while nobody publishes
-        )
+        self._needs_probe = False  # all connections were lost: probe even if nobody publishes
         self._problem: str | None = "starting: Kafka has not answered yet"
         self._fatal: Fatal | None = None
         self._log, self._repeats = logs.get("webhooks"), RepeatLimiter()
@@ -147,7 +145,7 @@ class CallbackPublisher:
             self._renew_credentials()
 
     def _renew_credentials(self) -> None:
-        """A changed certificate ends the process, once."""
+        """Renew the credentials. A changed certificate ends the process, once."""
         if self._fatal is not None:
             return
         try:
@@ -158,20 +156,19 @@ class CallbackPublisher:
     def _probe(self) -> None:
         """Check whether Kafka answers and has the topic. Called only while that is in doubt."""
         try:
-            found = self._producer.list_topics(self._topic, timeout=PROBE_INTERVAL_S).topics[
-                self._topic
-            ]
+            listed = self._producer.list_topics(self._topic, timeout=PROBE_INTERVAL_S)
         except KafkaException as error:
             fault = self._connections.unavailable(f"Kafka does not answer: {error.args[0].name()}")
             self._problem = f"{fault.code}: {fault.cause}"
             return
         self._connections.clear()
-        if found.error is None:
+        metadata = listed.topics[self._topic]
+        if metadata.error is None:
             self._problem = None
             return
-        is_missing = found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+        is_missing = metadata.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
         code = InputMissing.code if is_missing else BrokerRefused.code
-        self._problem = f"{code}: {self._topic}: {found.error.name()}"
+        self._problem = f"{code}: {self._topic}: {metadata.error.name()}"
 
     def _delivered(
         self,
@@ -207,10 +204,10 @@ class CallbackPublisher:
         oldest: float | None = None
         skew: float | None = None
         while self._acknowledged:
-            since, future, error, found = self._acknowledged.popleft()
+            since, future, error, skew_s = self._acknowledged.popleft()
             if error is None:
                 oldest = since if oldest is None else oldest
-                skew = found
+                skew = skew_s
             if future.done():
                 continue  # it waited too long and was answered with 503
             if error is None:

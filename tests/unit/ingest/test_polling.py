@@ -44,7 +44,7 @@ def test_intervals_are_jittered_and_a_walk_goes_on_at_once(every_s: float, jitte
     assert interval(every_s, is_last=False, jitter=jitter) == 0
 
 
-def test_a_source_that_fails_in_a_row_is_left_alone_longer_and_longer() -> None:
+def test_the_circuit_breaker_of_a_failing_source_stays_open_longer_each_time() -> None:
     rests, failures = list[float](), 0
     for _ in range(FAILURES_TO_OPEN + 8):
         rest = after_failure(PollProblem.UNAVAILABLE, 0, failures)
