@@ -313,6 +313,21 @@ def test_no_service_imports_another() -> None:
     assert not crossing
 
 
+def classes(paths: list[Path]) -> dict[str, list[str]]:
+    """Class names, inner classes too, each with the modules that define it."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(named(path))
+    return found
+
+
+def test_a_class_name_stands_once() -> None:
+    """A reader who searches for a class finds one, and a name in a log or a report means one."""
+    assert {name: paths for name, paths in classes(OURS).items() if len(paths) > 1} == {}
+
+
 def test_every_service_states_its_guarantee() -> None:
     modules = [
         path

@@ -41,7 +41,7 @@ from tests.protocol.toy.service import Release
 from tests.protocol.toy.store import tupled
 from tests.support.logs import read_lanes
 from tests.support.proxy import Proxy
-from tests.support.stack import Servers
+from tests.support.stack import ServersForTests
 
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = ROOT / "tests" / "protocol" / "toy" / "schema.sql"
@@ -73,7 +73,7 @@ class KafkaWorld(KafkaReader):
 
     def __init__(
         self,
-        servers: Servers,
+        servers: ServersForTests,
         database_url: str,
         prefix: str,
         folder: Path,
