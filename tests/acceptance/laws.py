@@ -126,7 +126,7 @@ NAMES = StublineNames("stubline")
 
 @dataclass(frozen=True)
 class PipelineEvidence:
-    """What a pipeline has left behind once nothing moves."""
+    """What a pipeline leaves once nothing moves: its rows, records and mails."""
 
     stubline: Stubline
     lanes: Evidence

@@ -262,7 +262,7 @@ def test_a_ticket_that_was_sent_is_not_sent_again_when_it_comes_back(world: Deli
     assert len(world.mail.mails()) == 2
 
 
-def test_a_pause_of_delivery_holds_the_mails_and_each_goes_once_behind_it(
+def test_a_pause_of_delivery_holds_the_mails_and_each_is_sent_once_after_it(
     world: Deliveries,
 ) -> None:
     commands = AdminCommands(world.connection, OperatorCommand("ada", uuid4()))

@@ -223,7 +223,7 @@ def test_a_skip_never_goes_back_nor_beyond_the_end(
 def test_a_topic_that_was_made_again_begins_at_its_first_record(
     connection: Connection[TupleRow], desk: AdminCommands
 ) -> None:
-    """One lane was ahead of the new topic's first record, the other behind it: both are accounted
+    """One lane was ahead of the new topic's first record, the other below it: both are accounted
     for.
     """
     desk.accept_topic(

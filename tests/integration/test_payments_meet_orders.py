@@ -116,7 +116,7 @@ def emptied(session: Session) -> None:
     session.commit()
 
 
-def test_the_payment_may_come_before_its_order_and_behind_it(session: Session) -> None:
+def test_the_payment_may_come_before_its_order_and_after_it(session: Session) -> None:
     paid, order = stripe("payment_intent.succeeded", "payment_intent"), shop()
     early = work(session, paid)
     assert early.orders == []  # it waits: no order names it yet

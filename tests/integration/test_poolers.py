@@ -119,7 +119,7 @@ def test_a_session_whose_bounds_are_its_own_is_taken(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("is_refusing", [False, True])
-def test_a_service_behind_such_a_pooler_ends_with_the_code(
+def test_a_service_that_connects_through_such_a_pooler_ends_with_the_code(
     database_url: str, bootstrap_servers: str, *, is_refusing: bool
 ) -> None:
     with pooled(database_url, is_refusing=is_refusing) as url:

@@ -18,7 +18,7 @@ TLS_REQUEST = struct.pack("!ii", 8, 80_877_103)
 
 
 class TlsProxy:
-    """Answers a client's request for TLS, and passes on what it says inside."""
+    """Answers a client's request for TLS, and passes on the bytes inside."""
 
     def __init__(self, target: tuple[str, int], certificate: Issued) -> None:
         self._target = target

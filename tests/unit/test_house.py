@@ -218,7 +218,7 @@ def test_every_parameter_of_a_statement_is_cast_where_it_stands() -> None:
 
 
 def attributes_read(path: Path) -> Iterator[str]:
-    """Names behind a dot that are read. In a module of settings, its validators do not count."""
+    """Names after a dot that are read. In a module of settings, its validators do not count."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             is_own = isinstance(node.value, ast.Name) and node.value.id == "self"

@@ -424,9 +424,9 @@ class KafkaWorld(KafkaReader):
             )
         ]
         waits += [f"{it[0]} is due" for it in self.rows("select key from toy.firsts where is_due")]
-        return waits or self._behind(rows)
+        return waits or self._lanes_with_lag(rows)
 
-    def _behind(self, rows: Mapping[tuple[str, LaneKey], LaneFacts]) -> list[str]:
+    def _lanes_with_lag(self, rows: Mapping[tuple[str, LaneKey], LaneFacts]) -> list[str]:
         waits = []
         for lane, (low, high) in self.ends().items():
             for group in (self.names.groups[stage] for stage in self.names.readers[lane.topic]):

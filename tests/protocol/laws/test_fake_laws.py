@@ -14,7 +14,7 @@ from services.runtime.records import LaneKey
 from services.runtime.testing.ledger import ConflictError, FakeTransaction
 from tests.protocol.laws.fake_world import FakeMember, FakeWorld
 from tests.protocol.laws.lane_laws import check
-from tests.protocol.laws.test_lane_laws import MENDED, dead_lettered
+from tests.protocol.laws.test_lane_laws import FIXED, dead_lettered
 from tests.protocol.laws.world import SESSION_S, lane, story, wait_until_owned
 from tests.protocol.seams import replace_rule
 from tests.protocol.toy.events import Input
@@ -282,7 +282,7 @@ def test_a_dead_letter_that_was_discarded_meanwhile_is_not_worked(fake_world: Fa
     """Its copy was on the way when the operator discarded it."""
     world = fake_world
     dead_letters = dead_lettered(world, 4, then=None)
-    wait_until_owned(world, world.start("first", release=MENDED))
+    wait_until_owned(world, world.start("first", release=FIXED))
     world.broker.holds_requests = True
     world.request_replays(dead_letters)
     world.until("they are on their way", lambda: len(world.broker.in_flight) == 4)
@@ -302,9 +302,9 @@ def test_a_replay_survives_the_death_of_the_process_that_publishes_it(
 ) -> None:
     world = fake_world
     world.request_replays(dead_lettered(world, 6, then=None))
-    victim = world.start("first", release=MENDED, at=f"{point}:kill:1")
+    victim = world.start("first", release=FIXED, at=f"{point}:kill:1")
     world.until("its end", lambda: not victim.is_alive)
-    world.start("first", release=MENDED)
+    world.start("first", release=FIXED)
     world.settle()
     evidence = world.evidence()
     check(evidence)

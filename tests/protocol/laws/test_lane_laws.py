@@ -27,7 +27,7 @@ from tests.protocol.laws.world import (
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.service import Release
 
-MENDED = Release(is_fixed=True)
+FIXED = Release(is_fixed=True)
 TICKING = Release(ticks=True)
 
 
@@ -326,7 +326,7 @@ def test_a_bad_release_stops_itself_and_buries_nothing(world: World, kind: str) 
     assert len(world.dead_letters()) < 100
     assert bad.is_alive
     assert bad.stop() == 0
-    world.start("first", release=MENDED)
+    world.start("first", release=FIXED)
     world.control("first", paused=False)
     world.until("effects", lambda: len(world.evidence().inputs) + len(world.dead_letters()) == 400)
     world.settle()
@@ -453,7 +453,7 @@ def stops(world: World, stage: str = "first") -> set[str]:
     return {it.stopped_code for it in world.lanes(stage) if it.stopped_code is not None}
 
 
-def dead_lettered(world: World, number: int, then: Release | None = MENDED) -> list[UUID]:
+def dead_lettered(world: World, number: int, then: Release | None = FIXED) -> list[UUID]:
     """Make dead letters, then start a release that can work them."""
     world.start("second")
     bad = world.start("first")

@@ -20,7 +20,7 @@ from tests.protocol.laws.alongside import alone
 from tests.protocol.laws.kafka_world import ROOT, KafkaWorld
 from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.member import Process
-from tests.protocol.laws.test_lane_laws import MENDED, dead_lettered, stops
+from tests.protocol.laws.test_lane_laws import FIXED, dead_lettered, stops
 from tests.protocol.laws.world import lane, story, wait_until_owned
 from tests.protocol.toy.events import Input
 from tests.support.proxy import Proxy
@@ -322,10 +322,10 @@ def test_a_replay_survives_the_death_of_the_process_that_publishes_it(
     world = kafka_world
     dead_letters = dead_lettered(world, 6, then=None)
     world.request_replays(dead_letters)
-    victim = world.start("first", release=MENDED, at=f"{point}:kill:1")
+    victim = world.start("first", release=FIXED, at=f"{point}:kill:1")
     world.until("its end", lambda: not victim.is_alive)
     assert lane(world, "first", *TIMER).next_offset == (0 if point == "committing" else 1)
-    world.start("first", release=MENDED)
+    world.start("first", release=FIXED)
     world.settle()
     evidence = world.evidence()
     check(evidence)

@@ -133,8 +133,8 @@ def cached_ends(patch: pytest.MonkeyPatch) -> None:
     def request_ends(
         self: FakeBrokerClient, lanes: Collection[LaneKey]
     ) -> Callable[[], Mapping[LaneKey, int]]:
-        heard = {lane: self.ends(lane) for lane in lanes}
-        return lambda: {lane: ends[1] for lane, ends in heard.items() if ends is not None}
+        known = {lane: self.ends(lane) for lane in lanes}
+        return lambda: {lane: ends[1] for lane, ends in known.items() if ends is not None}
 
     replace_rule(patch, FakeBrokerClient, FakeBrokerClient.request_ends, request_ends)
 

@@ -13,15 +13,16 @@ LISTING = frozenset({"limit", "delivery_success", "created[gte]", "starting_afte
 
 
 class FakeStripe(FakeVendor):
-    """`events`: id and second, in the order in which they came. `delivered`: ids of those that an
-    endpoint took. `untold`: of those that came while none was on, which are neither delivered nor
-    not. `kinds`: of those that are no payments.
+    """`events` has the id and the second of each event, in the order in which they came.
+    `delivered` has the ids of the events that an endpoint took, and `unattempted` those of the
+    events that came while no endpoint was enabled, which are neither delivered nor failed. `kinds`
+    has the type of each event by its id.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.events: list[tuple[str, int]] = []
-        self.delivered, self.untold, self.kinds = set[str](), set[str](), dict[str, str]()
+        self.delivered, self.unattempted, self.kinds = set[str](), set[str](), dict[str, str]()
         self.hides_endpoints = False
         self.endpoints: list[dict[str, Any]] = []
 
@@ -30,7 +31,7 @@ class FakeStripe(FakeVendor):
         self.events.append((name, created))
         self.kinds[name] = kind
         if all(it["status"] != "enabled" for it in self.endpoints):
-            self.untold.add(name)
+            self.unattempted.add(name)
         return name
 
     def add_endpoint(self, slug: str, status: str = "enabled") -> None:
@@ -70,16 +71,19 @@ class FakeStripe(FakeVendor):
             parameters.get("delivery_success", "false") != "false"
             or not 1 <= int(parameters["limit"]) <= 100
         ):
-            raise Refused(400, f"asked wrongly: {dict(parameters)}")
+            raise Refused(400, f"malformed request: {dict(parameters)}")
         names = [name for name, _ in self.events]
-        if (behind := parameters.get("starting_after")) is not None and behind not in names:
+        if (last_seen := parameters.get("starting_after")) is not None and last_seen not in names:
             raise Refused(400, "No such event")
-        listed = self.events[: names.index(behind)] if behind is not None else self.events
+        listed = self.events[: names.index(last_seen)] if last_seen is not None else self.events
         left = [
             (name, created)
             for name, created in reversed(listed)
             if created >= int(parameters["created[gte]"])
-            and ("delivery_success" not in parameters or name not in self.delivered | self.untold)
+            and (
+                "delivery_success" not in parameters
+                or name not in self.delivered | self.unattempted
+            )
         ]
         page = [self.body(name, created) for name, created in left[: int(parameters["limit"])]]
         return FakeResponse(

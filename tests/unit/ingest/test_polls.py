@@ -258,7 +258,7 @@ def test_events_of_the_time_in_which_no_endpoint_was_on_are_found(
         if state != "gone":
             vendor.add_endpoint("payments", state)
         names = [vendor.put(at + second) for second in range(1, count + 1)]
-        vendor.delivered |= set(names[::2]) - vendor.untold
+        vendor.delivered |= set(names[::2]) - vendor.unattempted
         wanted |= set(names) - vendor.delivered
     poll(BEGIN + 86_400 * len(times))
     identities = [json.loads(it.body)["id"] for it in found]
