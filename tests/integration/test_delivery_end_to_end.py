@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from deploy.local.launch import __file__ as launch_file
 from deploy.local.servers import named_by_environment
 from deploy.local.stack import Stack
 from schemas.envelope import Snapshot
 from schemas.orders import DeliveriesChanged
 from services.runtime.admin.migrate import migrate
 from tests.support.deliveries import ROOT, Deliveries, decided, deliveries, issued
+from tests.support.processes import module_command
 
 pytestmark = pytest.mark.slow
 ORDER = "shop:727"
@@ -48,19 +48,8 @@ class Whole:
         }
 
     def start_lane(self) -> subprocess.Popen[bytes]:
-        launch = [
-            sys.executable,
-            "-I",
-            "-S",
-            launch_file,
-            "--parent",
-            str(os.getpid()),
-            "--signal",
-            "9",
-            "--",
-        ]
         with (self._folder / f"lane-{len(self._lanes)}.log").open("wb") as log:
-            command = [*launch, sys.executable, "-m", "services.delivery"]
+            command = module_command("services.delivery")
             lane = subprocess.Popen(command, env=self.environment, cwd=ROOT, stdout=log, stderr=log)
         self._lanes.append(lane)
         return lane

@@ -20,6 +20,7 @@ from tests.protocol.laws.world import (
     lane,
     poison,
     poisoned,
+    start_both_stages,
     stormed,
     story,
     wait_until_owned,
@@ -45,9 +46,7 @@ def test_a_process_killed_at_any_point_loses_and_doubles_nothing(world: World, p
 
 
 def test_a_zombie_that_wakes_when_another_took_over_does_no_harm(world: World) -> None:
-    world.start("second")
-    zombie = world.start("first")
-    wait_until_owned(world, zombie)
+    zombie = start_both_stages(world)
     world.send(*story(1, 60))
     zombie.pause()
     world.send(*story(2, 60))
@@ -101,9 +100,7 @@ def test_members_that_come_and_go_lose_and_double_nothing(world: World) -> None:
 
 
 def test_a_process_that_is_stopped_leaves_nothing_unpublished(world: World) -> None:
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    member = start_both_stages(world)
     world.send(*story(1, 200))
     world.run(0.05)
     assert member.stop() == 0
@@ -135,8 +132,7 @@ def test_an_outage_of_the_broker_loses_and_doubles_nothing(world: World) -> None
 
 @alone
 def test_an_outage_of_the_database_loses_nothing_and_dead_letters_nothing(world: World) -> None:
-    world.start("second")
-    wait_until_owned(world, world.start("first"))
+    start_both_stages(world)
     world.send(*story(1, 60))
     with world.database_unavailable():
         world.send(*story(2, 60))
@@ -240,8 +236,7 @@ def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_noth
 
 @alone
 def test_a_paused_service_reads_nothing_and_goes_on_when_it_is_resumed(world: World) -> None:
-    world.start("second")
-    wait_until_owned(world, world.start("first"))
+    start_both_stages(world)
     world.control("first", paused=True)
     world.run(1.0)
     world.send(*story(1, 40))
@@ -256,8 +251,7 @@ def test_a_paused_service_reads_nothing_and_goes_on_when_it_is_resumed(world: Wo
 
 @alone
 def test_a_rate_acts_within_a_second_and_is_kept(world: World) -> None:
-    world.start("second")
-    wait_until_owned(world, world.start("first"))
+    start_both_stages(world)
     world.control("first", paused=False, rate=20.0)
     world.run(1.0)
     world.send(*story(1, 120), topic=world.names.inputs[0])

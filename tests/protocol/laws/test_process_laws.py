@@ -21,7 +21,7 @@ from tests.protocol.laws.kafka_world import ROOT, KafkaWorld
 from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.member import Process
 from tests.protocol.laws.test_lane_laws import FIXED, dead_lettered, stops
-from tests.protocol.laws.world import lane, story, wait_until_owned
+from tests.protocol.laws.world import lane, start_both_stages, story, wait_until_owned
 from tests.protocol.toy.events import Input
 from tests.support.proxy import Proxy
 
@@ -121,9 +121,7 @@ def test_an_output_that_the_broker_refuses_stops_its_lane_and_is_published_once_
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    start_both_stages(world)
     limit(world, world.names.outputs["first"], 3_000)
     world.send(
         *[Input(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)],
@@ -168,9 +166,7 @@ def test_a_topic_that_we_may_not_read_is_reported_until_we_may_and_the_others_go
 ) -> None:
     world = kafka_world
     a, b = world.names.inputs
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    member = start_both_stages(world)
     with world.forbidden(ResourceType.TOPIC, a):
         world.until("it reports it", lambda: member.readyz() == "input-refused")
         world.send(*story(2, 20), topic=b)
@@ -215,9 +211,7 @@ def test_a_member_that_loses_its_right_to_the_group_ends_with_a_code(
 ) -> None:
     """The client calls it fatal: it never fetches again, and reports nothing more."""
     world = kafka_world
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    member = start_both_stages(world)
     world.send(*story(1, 20))
     with world.forbidden(ResourceType.GROUP, world.names.groups["first"]):
         assert member.wait(120) == EX_FATAL
@@ -238,9 +232,7 @@ def test_a_process_stopped_under_load_ends_in_time_with_nothing_left(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    member = start_both_stages(world)
     world.send(*story(1, 3_000, keys=50))
     world.run(0.3)
     began = time.monotonic()
