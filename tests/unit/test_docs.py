@@ -160,7 +160,7 @@ def test_only_prose_has_a_limit(page: str, found: list[int]) -> None:
 def test_the_page_of_the_architecture_names_where_to_begin() -> None:
     """Each change under its last heading names a file or a page to open first."""
     page = ROOT / "docs" / "explanation" / "architecture.md"
-    _, _, changes = page.read_text("utf-8").partition("## To change this, open that")
+    _, _, changes = page.read_text("utf-8").partition("## Which file to open for a change")
     first_lines = re.findall(r"^### .+\n\n(.+)", changes, re.MULTILINE)
     assert len(first_lines) == changes.count("\n### ") >= 6
     assert [line for line in first_lines if not line.startswith("Open ")] == []
