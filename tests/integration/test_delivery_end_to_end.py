@@ -25,7 +25,7 @@ from tests.support.processes import module_command
 
 pytestmark = pytest.mark.slow
 ORDER = "shop:727"
-LETTERS = "select id, state from runtime.dead_letters order by id"
+DEAD_LETTERS = "select id, state from runtime.dead_letters order by id"
 
 
 class Whole:
@@ -116,21 +116,23 @@ def test_from_the_topics_to_the_mailbox_and_back_from_the_dead(whole: Whole) -> 
     assert [dict(copy.headers())["stubline-code"] for copy in copies] == [
         b"delivery-policy-refused"
     ]
-    [first] = world.rows(LETTERS)
+    [first] = world.rows(DEAD_LETTERS)
     whole.stubline("dead", "replay", str(first["id"]))
     # The job is due again, which is all that its replay requests; a job that fails again opens a
     # letter of its own.
     states = ["resolved", "open"]
     world.until(
-        "a second letter is open", lambda: [row["state"] for row in world.rows(LETTERS)] == states
+        "a second letter is open",
+        lambda: [row["state"] for row in world.rows(DEAD_LETTERS)] == states,
     )
-    second = world.rows(LETTERS)[1]
+    second = world.rows(DEAD_LETTERS)[1]
     world.mail.behave("accept")
     whole.stubline("dead", "replay", str(second["id"]))
     world.until_sent()
     states = ["resolved", "resolved"]
     world.until(
-        "both letters are resolved", lambda: [row["state"] for row in world.rows(LETTERS)] == states
+        "both dead letters are resolved",
+        lambda: [row["state"] for row in world.rows(DEAD_LETTERS)] == states,
     )
     assert len(world.mail.mails()) == 1
 
