@@ -80,7 +80,7 @@ class BrokerSecurity:
     a certificate of their own, and may do what an ACL allows and nothing else.
 
     Between the broker and its controller there is neither: both are one process, on loopback.
-    Tokens of OAUTHBEARER are believed without a signature.
+    Tokens of OAUTHBEARER are accepted without a signature.
     """
 
     keystore: Path  # PEM: the broker's key and certificate

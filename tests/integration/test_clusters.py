@@ -356,12 +356,12 @@ def test_a_revoked_right_is_named_and_the_lane_goes_on_once_it_is_given_back(
 def test_a_wrong_password_is_named_and_read_again_when_its_file_changes(
     cluster: Cluster, shop: Stubline
 ) -> None:
-    approval, door = shop.services.programs["approval"], shop.services.programs["webhooks"]
+    approval, webhooks = shop.services.programs["approval"], shop.services.programs["webhooks"]
     for process in ("approval", "webhooks"):
         cluster.secret(process, "not-its-password")
-    with restarted(approval), restarted(door):
+    with restarted(approval), restarted(webhooks):
         wait_for(approval, BrokerLoginRefused.code)
-        wait_for(door, BrokerLoginRefused.code)
+        wait_for(webhooks, BrokerLoginRefused.code)
         for process in ("approval", "webhooks"):
             cluster.secret(process, f"password-of-{process}")
     all_delivered(shop, buy(shop, 3))

@@ -45,7 +45,7 @@ def test_a_process_killed_at_any_point_loses_and_doubles_nothing(world: World, p
     check(world.evidence())
 
 
-def test_a_zombie_that_wakes_when_another_took_over_does_no_harm(world: World) -> None:
+def test_a_zombie_that_resumes_when_another_took_over_does_no_harm(world: World) -> None:
     zombie = start_both_stages(world)
     world.send(*story(1, 60))
     zombie.pause()

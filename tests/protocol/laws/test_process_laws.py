@@ -56,7 +56,7 @@ def test_a_process_stopped_inside_its_transaction_blocks_no_other(kafka_world: K
 
 
 @pytest.mark.parametrize("point", ["committing", "committed", "produced"])
-def test_a_process_that_rested_through_its_session_wakes_and_its_late_outputs_do_no_harm(
+def test_a_process_that_resumes_after_its_session_does_no_harm_with_its_late_outputs(
     kafka_world: KafkaWorld, point: str
 ) -> None:
     world = kafka_world
