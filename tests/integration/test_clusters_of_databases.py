@@ -17,13 +17,13 @@ from services.runtime.errors import DatabaseUnavailable
 from services.runtime.failures import classification
 from services.runtime.failures.classification import FailureKind
 from services.runtime.postgres import connection as database
-from tests.support.certificates import Authority
-from tests.support.tls_proxy import tls_proxy
+from tests.support.certificates import LocalAuthority
+from tests.support.tls_proxy import TlsProxy
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
+def authority(tmp_path: Path) -> LocalAuthority:
+    return LocalAuthority(tmp_path)
 
 
 def place(url: str) -> tuple[str, int]:
@@ -42,9 +42,9 @@ def refusal(url: str) -> str:
 
 
 def test_a_session_is_encrypted_and_the_certificate_checked_as_the_url_says(
-    authority: Authority, database_url: str
+    authority: LocalAuthority, database_url: str
 ) -> None:
-    with tls_proxy(place(database_url), authority.issue("db")) as proxy:
+    with TlsProxy(place(database_url), authority.issue("db")) as proxy:
         url = make_conninfo(
             database_url,
             port=proxy.port,
@@ -58,11 +58,11 @@ def test_a_session_is_encrypted_and_the_certificate_checked_as_the_url_says(
 
 
 def test_a_certificate_of_another_authority_is_not_trusted(
-    authority: Authority, tmp_path: Path, database_url: str
+    authority: LocalAuthority, tmp_path: Path, database_url: str
 ) -> None:
     (tmp_path / "other").mkdir()
-    other = Authority(tmp_path / "other")
-    with tls_proxy(place(database_url), other.issue("db")) as proxy:
+    other = LocalAuthority(tmp_path / "other")
+    with TlsProxy(place(database_url), other.issue("db")) as proxy:
         url = make_conninfo(
             database_url,
             port=proxy.port,
@@ -72,8 +72,8 @@ def test_a_certificate_of_another_authority_is_not_trusted(
         assert "certificate verify failed" in refusal(url)
 
 
-def test_an_expired_certificate_is_named(authority: Authority, database_url: str) -> None:
-    with tls_proxy(place(database_url), authority.issue("db", is_expired=True)) as proxy:
+def test_an_expired_certificate_is_named(authority: LocalAuthority, database_url: str) -> None:
+    with TlsProxy(place(database_url), authority.issue("db", is_expired=True)) as proxy:
         url = make_conninfo(
             database_url,
             port=proxy.port,
@@ -88,9 +88,9 @@ def test_a_server_without_tls_is_refused_where_it_is_required(database_url: str)
 
 
 def test_a_missing_authority_is_named(
-    authority: Authority, tmp_path: Path, database_url: str
+    authority: LocalAuthority, tmp_path: Path, database_url: str
 ) -> None:
-    with tls_proxy(place(database_url), authority.issue("db")) as proxy:
+    with TlsProxy(place(database_url), authority.issue("db")) as proxy:
         url = make_conninfo(
             database_url,
             port=proxy.port,

@@ -207,11 +207,11 @@ def test_every_order_of_arrival_ends_the_same(session: Session) -> None:
         ),
     ]
     ends, rng = set(), Random(7)
-    for telling in [sent, *(rng.sample(sent + sent, 12) for _ in range(20))]:
+    for callbacks_in_order in [sent, *(rng.sample(sent + sent, 12) for _ in range(20))]:
         session.execute(b"truncate ingest.orders, ingest.callbacks")
         size = rng.randint(1, 5)
-        for at in range(0, len(telling), size):
-            work(session, *telling[at : at + size])
+        for at in range(0, len(callbacks_in_order), size):
+            work(session, *callbacks_in_order[at : at + size])
         ends.add(str(rows(session, "select facts, digest from ingest.orders")))
     assert len(ends) == 1
 

@@ -25,13 +25,13 @@ from services.runtime.failures.classification import FailureKind
 from services.runtime.kafka.topics import BrokerAdmin, TopicDifference
 from services.runtime.postgres import connection as database
 from tests.support.sessions import waiting_sessions
-from tests.support.stack import Servers
+from tests.support.stack import ServersForTests
 
 BASE = [migration for migration in migrations.listing() if migration.phase is Phase.PRE]
 
 
 @pytest.fixture
-def new_database(servers: Servers, prefix: str) -> Iterator[Callable[[], str]]:
+def new_database(servers: ServersForTests, prefix: str) -> Iterator[Callable[[], str]]:
     """Return a function that creates databases without any migration."""
     created: list[str] = []
     with psycopg.connect(servers.database_url, autocommit=True) as connection:

@@ -196,11 +196,10 @@ class FakeWorld:
         partition: int | None = None,
         headers: Headers = (),
     ) -> None:
-        for telemetry in inputs:
-            where = topic or self.names.inputs[sum(telemetry.id.encode()) % 2]
+        for input_ in inputs:
+            where = topic or self.names.inputs[sum(input_.id.encode()) % 2]
             self._append(
-                Sent(where, 0, 0, telemetry.key.encode(), telemetry.value(), headers, telemetry),
-                partition,
+                Sent(where, 0, 0, input_.key.encode(), input_.value(), headers, input_), partition
             )
 
     def send_bytes(

@@ -316,7 +316,7 @@ def what_is_replayed_is_the_source_byte_for_byte(evidence: Evidence) -> Iterator
 
 
 def nothing_waits(evidence: Evidence) -> Iterator[str]:
-    """Once settled, outboxes are empty, no lane is behind its log, no replay is on its way, and no
+    """Once settled, outboxes are empty, no lane has lag, no replay is on its way, and no
     work is due.
     """
     rows = {(it.group, it.lane): it for it in evidence.lanes}

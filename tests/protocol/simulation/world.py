@@ -311,14 +311,14 @@ class World:
             quiet = quiet + 1 if self.is_quiet() else 0
             if quiet > 20:
                 return
-        raise AssertionError(f"seed {self.seed} does not settle: {self.behind()}")
+        raise AssertionError(f"seed {self.seed} does not settle: {self.lanes_with_lag()}")
 
     def is_quiet(self) -> bool:
-        return not self.behind() and not any(
+        return not self.lanes_with_lag() and not any(
             row.state in {"requested", "replayed"} for row in self.database.dead_letters.values()
         )
 
-    def behind(self) -> list[str]:
+    def lanes_with_lag(self) -> list[str]:
         found = []
         for service in (FIRST, SECOND):
             for topic in service.input_topics:

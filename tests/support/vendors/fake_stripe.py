@@ -70,7 +70,7 @@ class FakeStripe(FakeVendor):
             parameters.get("delivery_success", "false") != "false"
             or not 1 <= int(parameters["limit"]) <= 100
         ):
-            raise Refused(400, f"asked wrongly: {dict(parameters)}")
+            raise Refused(400, f"malformed request: {dict(parameters)}")
         names = [name for name, _ in self.events]
         if (after := parameters.get("starting_after")) is not None and after not in names:
             raise Refused(400, "No such event")
