@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
 
 T = TypeVar("T")
-FORMAT = 3  # raised by whatever changes the bytes of a page without changing its design
+FORMAT = 4  # raised by whatever changes the bytes of a page without changing its design
 SEAL_BYTES = 32
 PANGO = (
     "libpango-1.0-0",

@@ -261,7 +261,7 @@ def make_spot(
         baseline=placement.baseline,
         height=placement.height,
         align=placement.align,
-        letter=placement.letter,
+        letter_spacing=placement.letter_spacing,
         upper=placement.upper,
         features=placement.features,
         face=kit.digest,

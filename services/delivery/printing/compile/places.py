@@ -36,7 +36,7 @@ class FieldPlacement:
     baseline: float  # of the first line, below y, at full size
     height: float  # of the font's own line, at full size: the rest of the pitch is leading
     align: Align
-    letter: float  # letter spacing in CSS pixels
+    letter_spacing: float  # CSS pixels
     upper: bool
     features: tuple[tuple[str, int], ...]
 
@@ -80,7 +80,7 @@ def field_placement(where: str, box: Any, line: Any) -> FieldPlacement:
         baseline=line.position_y + line.baseline - box.content_box_y(),
         height=line.height,
         align="right" if align in {"right", "end"} else "center" if align == "center" else "left",
-        letter=0.0 if style["letter_spacing"] == "normal" else style["letter_spacing"],
+        letter_spacing=0.0 if style["letter_spacing"] == "normal" else style["letter_spacing"],
         upper=style["text_transform"] == "uppercase",
         features=features(style, where),
     )
