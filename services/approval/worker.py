@@ -11,7 +11,7 @@ import orjson
 
 from schemas.orders import OrderDecided, OrderObserved, Person, order_of
 from schemas.serialized import SerializedSnapshot, content_digest
-from services.approval.lookalikes import order_look
+from services.approval.lookalikes import lookalike_key
 from services.approval.metrics import DECISIONS
 from services.approval.rules import Decision, Gate, PreparedPolicy, decide
 from services.approval.settings import Policies
@@ -77,7 +77,7 @@ def decide_order(
     body = body_of(observed, decision)
     digest = content_digest(body)
     is_new = digest != row.digest
-    look = order_look(observed) if policies.duplicate_window_s else None
+    alike_by = lookalike_key(observed) if policies.duplicate_window_s else None
     sequence = row.sequence + is_new
     saved = DecidedRow(
         order_id=row.order_id,
@@ -91,8 +91,8 @@ def decide_order(
         inputs=inputs_of(observed, prepared),
         policy_version=prepared.version,
         outcome=outcome_of(decision),
-        look=look,
-        duplicate_window_s=policies.duplicate_window_s if look else None,
+        lookalike_key=alike_by,
+        duplicate_window_s=policies.duplicate_window_s if alike_by else None,
     )
     snapshot = (
         SerializedSnapshot(OrderDecided, WRITER, row.order_id, generation, sequence, body)
@@ -132,7 +132,7 @@ def body_of(observed: OrderObserved, decision: Decision) -> bytes:
 
 
 def holder(recipient: Person) -> dict[str, str]:
-    """Return the holder of a gift: its recipient, whoever paid."""
+    """Return the holder of a gift, who is its recipient and not the buyer."""
     return {"name": recipient.name, "email": recipient.email}
 
 

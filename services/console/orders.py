@@ -27,7 +27,7 @@ COLUMNS = (
     "state",
     "reasons",
     "refund_due_tickets",
-    "looks_like",
+    "suspected_duplicates",
     "decided_at",
 )
 PARTS = {  # part -> the columns of its table

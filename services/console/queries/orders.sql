@@ -99,8 +99,8 @@ order by id;
 
 -- name: lookalikes
 -- Suspected duplicates: orders with the same fingerprint, placed within the window of either. The
--- relation is symmetric, whichever came first. An order that is cancelled or refused is a
--- duplicate of none, and still shows which one stands.
+-- order in which they came does not matter. A cancelled or refused order is listed as nobody's
+-- duplicate, and its own list still has the orders that are valid.
 select other.order_id, other.decision ->> 'number' as number, other.state, other.placed_at
 from approval.orders as mine
 join approval.orders as other
@@ -141,7 +141,7 @@ with shown as (
     limit %(orders_max)s::int
 )
 select shown.order_id, shown.decision ->> 'number' as number, shown.state,
-    shown.decision -> 'reasons' as reasons, shown.decided_at, alike.ids as looks_like,
+    shown.decision -> 'reasons' as reasons, shown.decided_at, alike.ids as suspected_duplicates,
     case when shown.state = 'released' then
         coalesce((shown.decision ->> 'refund_due_tickets')::bigint, 0) + (
             select count(*)
@@ -153,7 +153,7 @@ select shown.order_id, shown.decision ->> 'number' as number, shown.state,
     else 0 end as refund_due_tickets
 from shown
 cross join lateral (
-    select coalesce(array_agg(found.order_id order by found.order_id), '{}') as ids
+    select coalesce(array_agg(other.order_id order by other.order_id), '{}') as ids
     from (
         select other.order_id
         from approval.orders as other
@@ -162,6 +162,6 @@ cross join lateral (
                 <= greatest(shown.duplicate_window_s, other.duplicate_window_s)
             and other.state not in ('cancelled', 'refused')
         limit 20
-    ) as found
+    ) as other
 ) as alike
 order by shown.decided_at desc, shown.order_id;

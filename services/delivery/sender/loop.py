@@ -129,7 +129,7 @@ class Sender:
         if not allowed:
             return False
         leased = context.queue.lease_due(allowed, context.lease_s)
-        if leased.found:
+        if leased.due:
             context.telemetry.taken(leased)
         context.lease_renewer.hold([send.intent.job for send in leased.work])
         self._work(deque(leased.work))

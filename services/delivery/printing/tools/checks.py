@@ -172,14 +172,13 @@ class DesignCheck:
         ]
         yield from (DesignFinding("warning", f"{code_at(proof)}: {text}") for text in warnings)
         name = proof.variant.design.name
-        found = details(proof, pictures.text_of(printed))
-        yield from (DesignFinding("warning", f"{name}/{PAGE}: {text}") for text in found)
+        warnings = list(details(proof, pictures.text_of(printed)))
+        yield from (DesignFinding("warning", f"{name}/{PAGE}: {text}") for text in warnings)
         if len(printed) > FILE_BYTES_MAX:
             yield DesignFinding(
                 "warning",
                 f"{name}: a file of one ticket has {len(printed):,} bytes, {FILE_BYTES_MAX:,} are "
-                "good: use smaller images, "
-                "fewer fonts and weights",
+                "good: use smaller images, fewer fonts and weights",
             )
 
 

