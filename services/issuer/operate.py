@@ -1,4 +1,4 @@
-"""What operators do with campaigns and tickets: apply, list and show them.
+"""The commands and queries of operators for campaigns and tickets.
 
 Applying is one command in one transaction with its audit row (services.runtime.admin.commands): all
 campaigns of a file are applied, or none.

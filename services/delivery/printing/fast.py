@@ -1,8 +1,8 @@
 """What this library does for speed and not plainly, in one place.
 
-A function stands here if a ticket would take at least 1 % longer without it; everything else in the
-library is written plainly. Each names what it gains of the 350 us of one core that a stamped ticket
-takes, and tests/unit/delivery/printing/test_fast.py holds it against its plain twin.
+A function belongs here if a ticket would take at least 1 % longer without it; everything else in
+the library is written plainly. Each names what it gains of the 350 us of one core that a stamped
+ticket takes, and tests/unit/delivery/printing/test_fast.py compares it with its plain twin.
 
 The fifth such path, font programs with a few more glyphs, is a module of its own
 (fonts/programs.py); its plain twin is HarfBuzz's subset.

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from services.delivery.printing.compile.layout import PageFont
 
 T = TypeVar("T")
-FORMAT = 4  # raised by whatever changes the bytes of a page without changing its design
+FORMAT = 4  # raised by each change of a page's bytes that is not a change of its design
 SEAL_BYTES = 32
 PANGO = (
     "libpango-1.0-0",
@@ -70,7 +70,7 @@ def libraries() -> str:
 
 
 def pango_version() -> int:
-    """Return the version of the library that WeasyPrint loads, found by the same names."""
+    """Return the version of Pango, looked up by the names by which WeasyPrint loads it."""
     for name in PANGO:
         with suppress(OSError):
             version: int = ctypes.CDLL(name).pango_version()
@@ -197,7 +197,7 @@ class PlateCache:
         try:
             handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".part-")
             with os.fdopen(handle, "wb") as file:
-                # Readable for whoever may read the folder.
+                # Readable for all users that may read the folder.
                 os.fchmod(handle, self.folder.stat().st_mode & 0o666)
                 file.write(seal(name, content) + content)
             Path(temporary).replace(self.folder / name)

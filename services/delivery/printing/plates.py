@@ -229,7 +229,7 @@ def as_tuples(value: Any) -> Any:
 
 
 def join_pieces(texts: Iterable[bytes | Hole]) -> tuple[tuple[bytes, ...], tuple[Hole, ...]]:
-    """Join neighbouring texts; a text stands before, between and after all holes."""
+    """Join neighbouring texts, so that there is a text before, between and after all holes."""
     joined, holes = [b""], list[Hole]()
     for part in texts:
         if isinstance(part, bytes):

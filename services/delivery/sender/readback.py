@@ -120,7 +120,7 @@ def _parts(parsed: Message, body: bytes) -> list[bytes]:
         raise MailUnsound("the body is not multipart/mixed between its boundaries")
     parts = body[len(first) : -len(last)].split(b"\r\n" + first)
     if body.count(mark) != len(parts) + 1:
-        raise MailUnsound("a boundary stands inside a part")
+        raise MailUnsound("a boundary is inside a part")
     return parts
 
 
@@ -134,7 +134,7 @@ def _check_body(parts: Sequence[bytes], expected: ExpectedMail) -> None:
     ]:
         raise MailUnsound("the body has other parts than expected")
     if alternatives[0].preamble or (alternatives[0].epilogue or "").strip():
-        raise MailUnsound("something stands outside the texts of the body")
+        raise MailUnsound("something is outside the texts of the body")
     for part, text in zip(alternatives, (None, *expected.texts), strict=True):
         _check_part(part)
         if text is not None and _content(part).splitlines() != text.encode().splitlines():

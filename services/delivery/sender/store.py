@@ -160,7 +160,7 @@ class JobQueue:
         is_unknown: bool,
         final_error: Callable[[datetime], StublineError | None],
     ) -> StublineError | None:
-        """Make the job due again after a delay. If `final_error` returns an error for the database's
+        """Make the job due again after a delay. If `final_error` has an error for the database's
         time, dead-letter the job instead, and return that error.
         """
         with self.session.transaction():

@@ -30,7 +30,7 @@ PREFIX_OBJECT = -1  # stands for WeasyPrint's number of an object that WeasyPrin
 
 @dataclass(frozen=True, slots=True)
 class OwnAction:
-    """Stands in an annotation for its action: each page has its own."""
+    """Replaces the action of an annotation, because each page has its own."""
 
     index: int  # of the template's links
 

@@ -172,7 +172,7 @@ def field_slots(
                     "visibility, filters, masks and blend modes around it"
                 )
                 if not starts
-                else f"{where} stands at the same place as another text"
+                else f"{where} is at the same place as another text"
             )
         begin = max(index for index in range(starts[0]) if page.operators[index] == b"BT")
         end = next(

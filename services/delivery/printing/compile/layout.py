@@ -120,8 +120,8 @@ class PageTemplate:
         codes = self._code_elements()
         if len(codes) > 1:
             raise DesignUnusable(
-                f"{self.source_at('data-qr', 1)}: data-qr stands {len(codes)} times; a ticket has "
-                "one code"
+                f"{self.source_at('data-qr', 1)}: there are {len(codes)} elements with data-qr; "
+                "a ticket has one code"
             )
         for tag in ("input", "select", "textarea", "button"):
             if next(self._root.iter(tag), None) is not None:

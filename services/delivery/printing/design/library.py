@@ -53,7 +53,7 @@ class FieldDeclaration(ManifestTable):
 
 
 class CampaignSample(ManifestTable):
-    """What previews show where a campaign's own texts will stand."""
+    """The texts that previews show in place of a campaign's own."""
 
     name: str = "Spring Draw"
     when: str = "Saturday, 6 March 2027, 19:30 (Europe/Dublin)"

@@ -21,7 +21,7 @@ SCHEMES = ("https://", "http://", "mailto:", "tel:")
 STAND_IN = "https://link-{}.invalid/"  # while the page is laid out
 HOST = re.compile(r"https?://[^\s{}/?#@]+(/|$)")
 PART = re.compile(r"\{([^{}]*)\}")
-ADDRESS = "%/:?#[]@!$&'()*+,;=-._~"  # stays as it is in an address (RFC 3986)
+ADDRESS = "%/:?#[]@!$&'()*+,;=-._~"  # not escaped in an address (RFC 3986)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def links_of(variant: DesignVariant, root: Element) -> tuple[Link, ...]:
         at = source_line(variant.design, "data-link", len(links))
         where = f"{variant.design.name}/{at}: data-link"
         if element.tag != "a":
-            raise DesignUnusable(f"{where} stands on <{element.tag}>; a link is an <a>")
+            raise DesignUnusable(f"{where} is on <{element.tag}>; a link is an <a>")
         check_address(where, address, variant.design.manifest.fields)
         description = (
             " ".join("".join(element.itertext()).split()) or element.get("title", "") or "Link"
@@ -80,7 +80,7 @@ def check_address(where: str, address: str, known: Iterable[str]) -> None:
             )
     if re.search("[{}]", PART.sub("", address)):
         raise DesignUnusable(
-            f"{where} is `{address[:80]}`; braces stand around the name of a field, once each"
+            f"{where} is `{address[:80]}`; braces are for the name of a field, once each"
         )
 
 
@@ -107,8 +107,8 @@ def check_targets(where: str, links: Sequence[tuple[Any, ...]]) -> None:
 
 
 def filled_address(address: str, texts: Mapping[str, str]) -> bytes:
-    """Return the address with a ticket's texts, in ASCII. A text is one part of the address,
-    whatever it contains: it ends no path and begins no query.
+    """Return the address with a ticket's texts, in ASCII. A text is one part of the address: it can
+    end no path and begin no query.
     """
     filled = PART.sub(lambda part: quote(texts[part[1]], safe="", errors="replace"), address)
     return quote(filled, safe=ADDRESS, errors="replace").encode()

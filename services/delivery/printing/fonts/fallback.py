@@ -47,8 +47,8 @@ TO_EMOJI = "\ufe0f"
 
 @dataclass(frozen=True, slots=True)
 class FallbackFamily:
-    """A variable font file, or a file for each weight. Without `weights` it is the same in bold, and
-    so large that texts get slices of it.
+    """A variable font file, or a file for each weight. Without `weights` the family is the same in
+    bold, and so large that texts get slices of it.
 
     A slice has 256 characters. An embedded font has an entry for each glyph of its file, and 65,535
     of them are more than a ticket should carry.

@@ -163,7 +163,7 @@ def untagged(family: str) -> str:
 def append_fallbacks(pattern: Any, _: Any) -> None:
     """Append the fallback fonts after all families that a text names."""
     if next(families(pattern), b"") == EMOJI:
-        # Pango's own request for emoji, whatever the design names.
+        # Pango's own request for emoji, which replaces the families that the design names.
         fontconfig.FcPatternDel(pattern, FAMILY)
         fontconfig.FcPatternAddString(pattern, FAMILY, fallback.EMOJI.css.encode())
     for family in FALLBACK_FAMILIES:

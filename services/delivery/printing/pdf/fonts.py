@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.fonts.programs import FontProgram
 
-FONT_OBJECTS = 7  # at most, with the stream that the small ones stand in
+FONT_OBJECTS = 7  # at most, with the object stream that holds the small ones
 CMAP_HEAD = (
     b"/CIDInit/ProcSet findresource begin 12 dict begin "
     b"begincmap/CIDSystemInfo<</Registry(Adobe)/Ordering(UCS)/Supplement 0>>def\n"

@@ -21,7 +21,7 @@ def templates_of(plate: Plate, language: str) -> list[Template]:
 
 
 def hole_names(plate: Plate) -> dict[Hole, int]:
-    """Return where the number of each hole stands in the list that add_pages makes for a page."""
+    """Return the place of each hole's number in the list that add_pages makes for a page."""
     names: list[Hole] = [("page", at) for at in range(len(plate.page))]
     names += [("shared", at) for at in range(len(plate.shared))]
     names += [

@@ -36,8 +36,8 @@ ROUNDS, SINGLES, REFERENCE_SINGLES, BATCH = 3, 300, 4, 100
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`seconds` of a core for one ticket: neither way waits for anything, so other programs on the
-    machine do not count.
+    """A measurement. `seconds` are CPU time for one ticket: neither way waits for anything, so
+    other programs on the machine do not count.
     """
 
     what: str
