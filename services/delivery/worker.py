@@ -1,4 +1,4 @@
-"""The lane: it files jobs for the tickets that arrive; its timer publishes what became of them."""
+"""The lane, which files jobs for new tickets; its timer publishes the deliveries of each order."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ FILED = "stubline_delivery_jobs_filed_total"
 
 
 def parse(record: Record) -> DeliveryInput:
-    """Parse a record before any transaction. A replayed job arrives by the replay topic; its origin
-    is `@jobs`.
+    """Parse a record before any transaction. A job that is replayed is a record whose origin is
+    `@jobs`.
     """
     if record.topic == JOBS:
         return parse_replayed_job(record)
@@ -51,8 +51,8 @@ def parse_replayed_job(record: Record) -> ReplayedJob:
 
 
 def handle(batch: Sequence[DeliveryInput], session: Session) -> list[Outcome]:
-    """Return one outcome per input, in their order. Six round trips for a batch of any size; three
-    when nothing in it was new.
+    """Return one outcome per input, in their order. A batch of any size takes six round trips, or
+    three if nothing in it is new.
     """
     store = DeliveryStore(session)
     before = store.load(sorted({received.key for received in batch}))
@@ -92,12 +92,15 @@ class DeadLetteredJob:
     def encode(self, *, time: str, traceparent: str | None) -> Output:  # noqa: ARG002 - it has its own history
         row = self.row
         record = Record(row.topic, row.partition, row.offset, -1, row.key, row.value, ())
-        letter = DeadLetter(record, row.topic_id, "job", row.code, row.text, None, row.key.decode())
-        return dead_letters.dead_output(f"{GROUP}.dead.v1", GROUP, letter, row.id, row.attempts)
+        dead_letter = DeadLetter(
+            record, row.topic_id, "job", row.code, row.text, None, row.key.decode()
+        )
+        topic = f"{GROUP}.dead.v1"
+        return dead_letters.dead_output(topic, GROUP, dead_letter, row.id, row.attempts)
 
 
 def tick(_now: datetime, session: Session, orders_max: int) -> list[Event]:
-    """Publish the deliveries of the orders that changed, and copies of new dead letters. At most
+    """Return the deliveries of the orders that changed, and copies of new dead letters, in at most
     four round trips.
     """
     store = DeliveryStore(session)
@@ -106,7 +109,7 @@ def tick(_now: datetime, session: Session, orders_max: int) -> list[Event]:
         return []
     order_ids = [published.order_id for published in dirty]
     jobs = store.find_job_snapshots(order_ids)
-    dead = [DeadLetteredJob(row) for row in store.take_unpublished_dead_letters(order_ids)]
+    dead = [DeadLetteredJob(row) for row in store.take_new_dead_letters(order_ids)]
     events: list[Event] = []
     published: list[PublishedSnapshot] = []
     for last in dirty:

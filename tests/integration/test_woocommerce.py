@@ -233,7 +233,7 @@ def test_an_order_at_the_checkout_waits(shared: Stages) -> None:
 
 def alike(stages: Stages, *, only_alike: bool = False) -> dict[str, list[str]]:
     found = list_orders(stages.session, None, 50, only_alike=only_alike)
-    return {row["order_id"]: row["looks_like"] for row in found}
+    return {row["order_id"]: row["suspected_duplicates"] for row in found}
 
 
 def twin(order: int, minute: int = 0, status: str = "pending", **changes: Any) -> Record:
