@@ -14,7 +14,7 @@ from schemas.envelope import Position
 from services.approval.lookalikes import LookalikeKey
 from services.runtime.postgres import statements
 from services.runtime.postgres.arrays import blobs, plain, texts
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 
 SQL = statements.load(__package__)
 

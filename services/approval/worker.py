@@ -16,7 +16,7 @@ from services.approval.metrics import DECISIONS
 from services.approval.rules import Decision, Gate, PreparedPolicy, decide
 from services.approval.settings import Policies
 from services.approval.store import ApprovalOrderRow, ApprovalStore, DecidedRow
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Effect, Outcome, Record
 from services.runtime.service import Service
 from services.runtime.snapshots import classify_snapshots

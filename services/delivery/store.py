@@ -18,7 +18,7 @@ from schemas.envelope import Position
 from schemas.orders import JobSnapshot, State, TicketsChanged
 from services.delivery.rules import DeliveryOrder, Job
 from services.runtime.postgres import statements
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 
 SQL = statements.load(__package__)
 Row = dict[str, Any]

@@ -20,7 +20,7 @@ from services.delivery.settings import DeliverySettings
 from services.delivery.store import DeliveryStore, JobDeadLetter, PublishedSnapshot
 from services.runtime.loop import dead_letters
 from services.runtime.loop.ports import DeadLetter
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Effect, Event, Outcome, Record
 from services.runtime.service import Service
 from services.runtime.snapshots import APPLIED

@@ -14,7 +14,7 @@ from services.ingest.rules.decide import KnownOrder, KnownPayment
 from services.ingest.rules.facts import DriftNotice, Fact, ParsedCallback
 from services.runtime.postgres import statements
 from services.runtime.postgres.arrays import blobs, plain, texts
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 
 SQL = statements.load(__package__)
 NOTHING = "[]"

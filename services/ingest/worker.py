@@ -47,7 +47,7 @@ from services.ingest.rules.facts import (
 from services.ingest.rules.refunds import movements
 from services.ingest.rules.verdicts import current_verdicts
 from services.ingest.store import IngestStore
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Superseded
 from services.runtime.service import Service, Tick
 

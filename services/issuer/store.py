@@ -17,7 +17,7 @@ from services.issuer.rules.campaigns import Product
 from services.issuer.rules.plan import LockedCampaign, PlannedTicket, TicketChange, WaitingLine
 from services.runtime.postgres import statements
 from services.runtime.postgres.arrays import plain, texts
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 
 SQL = statements.load(__package__)
 ACTOR = "stubline.issuer"

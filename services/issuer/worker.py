@@ -33,7 +33,7 @@ from services.issuer.store import (
     SavedOrder,
     TransactionStart,
 )
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Effect, Outcome, Record
 from services.runtime.service import Service
 from services.runtime.snapshots import classify_snapshots

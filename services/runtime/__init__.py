@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from services.runtime.errors import Fatal, Fenced, Poison, Stop, StublineError, Transient
-    from services.runtime.postgres.ledger import Session
+    from services.runtime.postgres.lane_store import Session
     from services.runtime.process import run
     from services.runtime.records import (
         Dead,
@@ -77,7 +77,7 @@ __all__ = [
 
 _MODULES = {
     "errors": ("Fatal", "Fenced", "Poison", "Stop", "StublineError", "Transient"),
-    "postgres.ledger": ("Session",),
+    "postgres.lane_store": ("Session",),
     "process": ("run",),
     "records": ("Dead", "Duplicate", "Effect", "Event", "Outcome", "Record", "Superseded"),
     "service": ("Service",),

@@ -28,7 +28,7 @@ from services.runtime.observability.health import Health, HealthServer
 from services.runtime.observability.logging_telemetry import LoggingTelemetry
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.postgres import connection
-from services.runtime.postgres.ledger import PostgresLedger, Session
+from services.runtime.postgres.lane_store import PostgresLaneStore, Session
 from services.runtime.postgres.session import check_role
 from services.runtime.service import Service
 from services.runtime.settings import (
@@ -172,7 +172,7 @@ def build(
     service: Service[Any, Session], servers: Servers, settings: LaneSettings, telemetry: Telemetry
 ) -> Worker[Session]:
     """Build a worker on Kafka and PostgreSQL. Its first iteration connects to the database."""
-    ledger = PostgresLedger(
+    lane_store = PostgresLaneStore(
         service.group,
         owner_name(),
         CODE_VERSION,
@@ -188,7 +188,7 @@ def build(
         WorkerContext(
             service,
             broker,
-            ledger,
+            lane_store,
             settings,
             telemetry,
             classify=classification.classify,

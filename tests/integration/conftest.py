@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.runtime.postgres import connection
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from services.runtime.errors import StublineError
 from services.runtime.failures.backoff import ExponentialDelay
 from services.runtime.failures.circuit_breaker import CircuitBreaker
 from services.runtime.postgres import connection
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from tests.support.deliveries import issued
 from tests.support.sessions import waiting_sessions
 

@@ -12,7 +12,7 @@ from schemas.fraud import FraudSignals
 from schemas.orders import OrderObserved
 from services.ingest.vendors.riskified import webhook as riskified
 from services.ingest.vendors.signifyd import webhook as signifyd
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Record, Superseded
 from tests.support.callbacks import record, woo_order
 from tests.support.ingest import work

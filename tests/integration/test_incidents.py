@@ -31,7 +31,7 @@ from services.ingest.store import IngestStore
 from services.runtime.admin.commands import OperatorCommand
 from services.runtime.loop.dead_letters import pack_headers
 from services.runtime.postgres import connection
-from services.runtime.postgres.ledger import PostgresLedger, Session
+from services.runtime.postgres.lane_store import PostgresLaneStore, Session
 from services.runtime.records import Effect, Outcome, Record
 from tests.support.callbacks import record, woo_order
 from tests.support.cli_output import CliOutput
@@ -361,7 +361,7 @@ def test_kept_callbacks_are_replayed_whole_and_kept_once_more_if_still_unknown(
 
 
 def replayed(session: Session) -> list[Record]:
-    with PostgresLedger(GROUP, "test", "1", lambda: session).transaction() as transaction:
+    with PostgresLaneStore(GROUP, "test", "1", lambda: session).transaction() as transaction:
         replays = transaction.take_replay_requests(1_000, 10**8)
         transaction.commit()
     return sorted((it.record for it in replays), key=lambda it: it.offset)

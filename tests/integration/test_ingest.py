@@ -18,7 +18,7 @@ from services.ingest import vendors, worker
 from services.ingest.store import SQL, IngestStore
 from services.runtime.observability import metrics
 from services.runtime.postgres import connection
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Record, Superseded
 from tests.support.callbacks import native, native_order, record, woo_order
 from tests.support.ingest import work

@@ -18,7 +18,7 @@ from services.ingest.rules import facts
 from services.ingest.rules.facts import DriftNotice, ParsedCallback
 from services.runtime.observability import metrics
 from services.runtime.postgres import connection
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Dead, Effect, Outcome
 from tests.integration.test_ingest import Counting, kinds, published, rows
 from tests.support.callbacks import record, woo_order

@@ -15,7 +15,7 @@ import pytest
 from schemas.fraud import FraudSignals
 from schemas.orders import OrderDecided, OrderObserved
 from services.ingest import vendors, worker
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record
 from tests.support.callbacks import record, woo_order
 from tests.support.stages import Stages, opened, outputs_of

@@ -18,7 +18,7 @@ from services.ingest.store import IngestStore
 from services.ingest.vendors.shared.poll import PollConfig
 from services.runtime.observability import metrics
 from services.runtime.postgres import connection
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record
 from tests.support.callbacks import record
 from tests.support.polling import Poller, stripe_shop, woo_shop

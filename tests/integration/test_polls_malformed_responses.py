@@ -12,7 +12,7 @@ import pytest
 
 from services.ingest.store import IngestStore
 from services.runtime.observability import metrics
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from tests.support.polling import Poller, woo_shop
 from tests.support.vendors.fake_server import FakeResponse, SentRequest
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce

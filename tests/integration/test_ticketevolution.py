@@ -22,7 +22,7 @@ from services.ingest.vendors.shared.poll import FoundObject, PollConfig
 from services.ingest.vendors.ticketevolution import poll
 from services.ingest.worker import SERVICE
 from services.runtime.observability import metrics
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
 from tests.support import callbacks
 from tests.support.ingest import work

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.ingest import vendors, worker
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Outcome, Record
 
 

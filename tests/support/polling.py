@@ -18,7 +18,7 @@ from services.ingest.config.sources_file import SourceConfig
 from services.ingest.poller.scheduler import PollScheduler
 from services.ingest.poller.workers import PollWorkers
 from services.ingest.vendors.shared.poll import PollConfig
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Outcome, Record
 from tests.support.ingest import work
 from tests.support.vendors import fake_stripe, fake_woocommerce

@@ -32,7 +32,7 @@ from services.issuer.operate import CampaignCommands
 from services.issuer.rules.campaigns import CampaignDefinition
 from services.runtime.admin.commands import CommandResult, OperatorCommand
 from services.runtime.postgres import connection
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Effect, Outcome, Record
 
 DAWN = datetime(2027, 3, 20, 8, 0, tzinfo=UTC)

@@ -31,7 +31,7 @@ BUSINESS = frozenset(
 STORES = frozenset(
     {
         "store.py",
-        "ledger.py",
+        "lane_store.py",
         "commands.py",
         "operate.py",
         "incidents.py",

@@ -28,7 +28,7 @@ from services.runtime.testing import (
     FakeBrokerClient,
     FakeClock,
     FakeDatabase,
-    FakeLedger,
+    FakeLaneStore,
     classify,
 )
 
@@ -59,7 +59,7 @@ def subjects_of(service: Service[Any, Any], key: bytes | None) -> list[str | Non
     context = WorkerContext(
         service,
         FakeBrokerClient(broker, service.group),
-        FakeLedger(database, service.group),
+        FakeLaneStore(database, service.group),
         LaneSettings(),
         Telemetry(),
         classify,

@@ -17,7 +17,7 @@ from schemas.orders import TicketsChanged
 from services.delivery.sender.rules import LeasedJob, SendIntent, SkipReason, SmtpReply, plan_send
 from services.runtime.errors import StublineError
 from services.runtime.postgres import statements
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.text import storable
 from services.runtime.version import CODE_VERSION
 

@@ -38,7 +38,7 @@ from services.ingest.store import IngestStore as Inbox
 from services.ingest.vendors.polls import VENDORS
 from services.ingest.vendors.shared.poll import FoundObject, PollConfig, PollPage
 from services.runtime.observability import logs
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Event
 from services.runtime.text import storable
 

@@ -15,7 +15,7 @@ from services.ingest.rules.polling import PollDelay
 from services.ingest.vendors.shared.poll import PollPage
 from services.runtime.postgres import statements
 from services.runtime.postgres.arrays import plain, texts
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from services.runtime.text import storable
 
 SQL = statements.load(__package__)

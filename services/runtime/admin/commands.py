@@ -34,7 +34,7 @@ from services.runtime.kafka.topics import PartitionExtent
 from services.runtime.loop import outbox
 from services.runtime.loop.ports import DeadLetter
 from services.runtime.postgres import statements
-from services.runtime.postgres.ledger import PostgresTransaction
+from services.runtime.postgres.lane_store import PostgresTransaction
 from services.runtime.records import RECORD_BYTES_MAX, TIMER, LaneKey
 from services.runtime.text import storable
 from services.runtime.version import CODE_VERSION

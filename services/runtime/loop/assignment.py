@@ -28,7 +28,11 @@ class Assignment(Generic[S]):
     """
 
     def __init__(self, context: WorkerContext[S], publisher: OutputPublisher) -> None:
-        self._broker, self._ledger, self._publisher = context.broker, context.ledger, publisher
+        self._broker, self._lane_store, self._publisher = (
+            context.broker,
+            context.lane_store,
+            publisher,
+        )
         self._settings, self._telemetry = context.settings, context.telemetry
         self._clock = context.clock
         self._acquire_delay = ExponentialDelay(
@@ -126,7 +130,7 @@ class Assignment(Generic[S]):
         if lane.key != TIMER:
             self._broker.pause([lane.key])
         self._telemetry.stopped(lane.key, error.code, error.cause)
-        self._ledger.stop(expected, error.code, error.cause)
+        self._lane_store.stop(expected, error.code, error.cause)
 
     def reposition(self, lane: Lane, reason: str) -> None:
         """Have the client read again from the lane's tail: its position is in doubt. The prepared
@@ -158,15 +162,15 @@ class Assignment(Generic[S]):
             return
         topic_ids = self._topic_ids(due)
         known = [key for key in due if key.topic in topic_ids]
-        acquisition = self._ledger.acquire(known) if known else Acquisition({}, {}, frozenset())
+        acquisition = self._lane_store.acquire(known) if known else Acquisition({}, {}, frozenset())
         if acquisition.missing:
-            self._ledger.add_lanes(
+            self._lane_store.add_lanes(
                 {
                     key: (topic_ids[key.topic], 0 if key == TIMER else self._broker.bounds(key)[0])
                     for key in acquisition.missing
                 }
             )
-            more = self._ledger.acquire(sorted(acquisition.missing))
+            more = self._lane_store.acquire(sorted(acquisition.missing))
             acquisition = Acquisition(
                 acquisition.acquired | more.acquired,
                 acquisition.stopped | more.stopped,

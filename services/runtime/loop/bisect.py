@@ -23,7 +23,7 @@ class PoisonBisector(Generic[S]):
     """Finds the records that fail by themselves. Its transaction is never committed."""
 
     def __init__(self, context: WorkerContext[S]) -> None:
-        self._service, self._ledger = context.service, context.ledger
+        self._service, self._lane_store = context.service, context.lane_store
         self._classify, self._clock = context.classify, context.clock
         self._telemetry = context.telemetry
         self._deadline_s = context.settings.bisect_deadline_ms / 1_000
@@ -46,7 +46,7 @@ class PoisonBisector(Generic[S]):
             if prepared.position not in known_dead and not isinstance(prepared.event, Dead)
         ]
         dead: dict[RecordPosition, Dead] = {}
-        with self._ledger.transaction() as transaction:
+        with self._lane_store.transaction() as transaction:
             locked = transaction.lock([lane_slice.expected for lane_slice in slices])
             if locked.lost:
                 raise LanesLost(locked.lost)

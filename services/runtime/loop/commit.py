@@ -113,7 +113,7 @@ class BatchCommitter(Generic[S]):
     """Commits the batches of one service. Between two batches it keeps only its breaker's state."""
 
     def __init__(self, context: WorkerContext[S], breaker: FailureRateBreaker) -> None:
-        self._service, self._ledger = context.service, context.ledger
+        self._service, self._lane_store = context.service, context.lane_store
         self._classify, self._clock = context.classify, context.clock
         self._breaker, self._telemetry = breaker, context.telemetry
 
@@ -134,7 +134,7 @@ class BatchCommitter(Generic[S]):
         the commit took place, so the lanes have to be acquired again.
         """
         begun, keys = self._clock(), [lane_slice.lane.key for lane_slice in slices]
-        with self._ledger.transaction() as transaction:
+        with self._lane_store.transaction() as transaction:
             locked = transaction.lock([lane_slice.expected for lane_slice in slices])
             if locked.lost:
                 raise LanesLost(locked.lost)

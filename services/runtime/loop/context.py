@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from services.runtime.failures.classification import FailureKind
-from services.runtime.loop.ports import BrokerClient, Ledger
+from services.runtime.loop.ports import BrokerClient, LaneStore
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
@@ -25,7 +25,7 @@ class WorkerContext(Generic[S]):
 
     service: Service[Any, S]
     broker: BrokerClient
-    ledger: Ledger[S]
+    lane_store: LaneStore[S]
     settings: LaneSettings
     telemetry: Telemetry
     classify: Callable[[BaseException], FailureKind]

@@ -35,7 +35,11 @@ class IdleChecks(Generic[S]):
     """Checks rows, topic ids and partition ends every few seconds (model/: rules 15, 16, 20)."""
 
     def __init__(self, context: WorkerContext[S], assignment: Assignment[S]) -> None:
-        self._assignment, self._broker, self._ledger = assignment, context.broker, context.ledger
+        self._assignment, self._broker, self._lane_store = (
+            assignment,
+            context.broker,
+            context.lane_store,
+        )
         self._telemetry, self._clock = context.telemetry, context.clock
         self._wall_clock = context.wall_clock
         self._interval_s = context.settings.idle_check_ms / 1_000
@@ -58,7 +62,7 @@ class IdleChecks(Generic[S]):
         self._timestamps.observe(fetch)
 
     def run(self, *, is_paused: bool) -> None:
-        """Run all checks, if they are due. Raises what broker client and ledger raise."""
+        """Run all checks, if they are due. Raises what broker client and lane store raise."""
         now = self._clock()
         if now < self._next:
             return
@@ -72,12 +76,14 @@ class IdleChecks(Generic[S]):
         self._step_over(running, now)
         self.clear_idle(running, now)
         if running:
-            self._telemetry.conservation(self._ledger.conservation([lane.key for lane in running]))
+            self._telemetry.conservation(
+                self._lane_store.conservation([lane.key for lane in running])
+            )
         self._gauges(self._wall_clock() * 1_000)
 
     def compare_rows(self, running: list[Lane]) -> None:
         """Forget the lanes whose row is another's or was moved (model/: rule 15)."""
-        if running and (lost := self._ledger.compare([lane.expected for lane in running])):
+        if running and (lost := self._lane_store.compare([lane.expected for lane in running])):
             self._assignment.fenced(lost)
 
     def compare_topics(self, running: list[Lane]) -> None:
@@ -147,7 +153,7 @@ class IdleChecks(Generic[S]):
             LaneAdvance(lane.expected, lane.read_to, None, lane.hole_at_end, 0, 0, 0, 0)
             for lane in at_hole
         ]
-        with self._ledger.transaction() as transaction:
+        with self._lane_store.transaction() as transaction:
             locked = transaction.lock([lane.expected for lane in at_hole])
             if not locked.lost:
                 transaction.advance(rows)
@@ -186,7 +192,7 @@ class IdleChecks(Generic[S]):
     def clear(self, lanes: list[Lane]) -> None:
         """Empty the outbox of rows whose outputs are all acknowledged (model/: rule 8)."""
         if done := [lane for lane in lanes if lane.may_commit and lane.row_holds_outputs]:
-            self._ledger.clear_outbox([lane.expected for lane in done])
+            self._lane_store.clear_outbox([lane.expected for lane in done])
             for lane in done:
                 lane.row_holds_outputs = False
 

@@ -1,4 +1,4 @@
-"""What a process knows of one lane. Pure bookkeeping: the row in the ledger decides.
+"""What a process knows of one lane. Pure bookkeeping: the lane's row decides.
 
 Three numbers matter. `next_offset` is the process's own record of the row's next_offset; a commit
 compares the two. `tail` is the offset of the next record to prepare: next_offset, and as many

@@ -1,4 +1,4 @@
-"""The loop's two dependencies: a broker client (Kafka) and a ledger (PostgreSQL).
+"""The loop's two dependencies: a broker client (Kafka) and a lane store (PostgreSQL).
 
 Each has a second, in-memory implementation in services/runtime/testing, and one suite of laws runs
 over both.
@@ -224,7 +224,7 @@ class Transaction(Protocol[S_co]):
     def commit(self) -> None: ...
 
 
-class Ledger(Protocol[S_co]):
+class LaneStore(Protocol[S_co]):
     """The rows of one consumer group."""
 
     def acquire(self, lanes: Sequence[LaneKey]) -> Acquisition:

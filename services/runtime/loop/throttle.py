@@ -19,7 +19,7 @@ class Throttle(Generic[S]):
     """
 
     def __init__(self, context: WorkerContext[S]) -> None:
-        self._backlog, self._ledger = context.service.backlog, context.ledger
+        self._backlog, self._lane_store = context.service.backlog, context.lane_store
         self._telemetry, self._clock = context.telemetry, context.clock
         self._interval_s = context.settings.controls_interval_ms / 1_000
         self._next = float("-inf")
@@ -37,14 +37,14 @@ class Throttle(Generic[S]):
         return self._reason
 
     def refresh(self) -> None:
-        """Read the controls if they are due. Raises what the ledger raises."""
+        """Read the controls if they are due. Raises what the lane store raises."""
         now = self._clock()
         if now < self._next:
             return
-        controls = self._ledger.controls()
+        controls = self._lane_store.controls()
         reason = "paused" if controls.paused else ""
         if not reason and self._backlog is not None:
-            reason = self._ledger.backlog(self._backlog) or ""
+            reason = self._lane_store.backlog(self._backlog) or ""
         self._next = now + self._interval_s
         self._rate = controls.rate_limit_per_s
         if reason != self._reason:

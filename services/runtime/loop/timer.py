@@ -34,7 +34,7 @@ class Timer(Generic[S]):
     """
 
     def __init__(self, context: WorkerContext[S]) -> None:
-        self._service, self._ledger = context.service, context.ledger
+        self._service, self._lane_store = context.service, context.lane_store
         self._classify, self._clock = context.classify, context.clock
         self._settings, self._telemetry = context.settings, context.telemetry
         self._replay_at = 0.0
@@ -51,7 +51,7 @@ class Timer(Generic[S]):
         """Commit what is due, and return its outputs, which are to be published.
 
         Returns None if there was nothing to commit, so that the row is unchanged. Raises LanesLost,
-        TickFailed, or what the ledger raises.
+        TickFailed, or what the lane store raises.
 
         Crash: a dead letter becomes `replayed` in the commit that puts its bytes into the lane's
         outbox (model/: rule 23); the next owner publishes them.
@@ -68,7 +68,7 @@ class Timer(Generic[S]):
         try:
             outputs = (
                 self._commit(lane, self._take_replays)
-                if self._ledger.has_replay_requests()
+                if self._lane_store.has_replay_requests()
                 else None
             )
         except TickFailed:
@@ -110,7 +110,7 @@ class Timer(Generic[S]):
     def _transact(
         self, lane: Lane, work: Callable[[Transaction[S], datetime], list[Output]]
     ) -> list[Output]:
-        with self._ledger.transaction() as transaction:
+        with self._lane_store.transaction() as transaction:
             locked = transaction.lock([lane.expected])
             if locked.lost:
                 raise LanesLost(locked.lost)

@@ -60,7 +60,11 @@ class Worker(Generic[S]):
 
     def __init__(self, context: WorkerContext[S]) -> None:
         service, settings = context.service, context.settings
-        self._broker, self._ledger, self._settings = context.broker, context.ledger, settings
+        self._broker, self._lane_store, self._settings = (
+            context.broker,
+            context.lane_store,
+            settings,
+        )
         self._classify, self._clock = context.classify, context.clock
         self._telemetry = context.telemetry
         self._publisher = OutputPublisher(context.broker, context.telemetry, context.clock)
@@ -117,7 +121,7 @@ class Worker(Generic[S]):
             self._idle_checks.observe(self._broker.fetch(1, min(BACKOFF_POLL_S, wait_s)))
             return
         if self._must_reconnect:
-            self._ledger.reconnect()
+            self._lane_store.reconnect()
             self._must_reconnect = False
         self._throttle.refresh()
         self._apply_pause()
@@ -289,7 +293,7 @@ class Worker(Generic[S]):
             except RecordsFailed:
                 slices = self._bisect(slices, known_dead)
             except FailureRateExceeded as error:
-                self._ledger.pause_service(error.code, str(error))
+                self._lane_store.pause_service(error.code, str(error))
                 self._throttle.expire()
                 return
             except Exception as error:
@@ -373,5 +377,5 @@ class Worker(Generic[S]):
             self._idle_checks.clear(lanes)
         left = [lane for lane in lanes if lane.pending_acks is not None or lane.in_doubt]
         self._broker.close(max(0.0, deadline - self._clock()))
-        self._ledger.close()
+        self._lane_store.close()
         return not left

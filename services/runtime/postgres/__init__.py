@@ -1,1 +1,1 @@
-"""PostgreSQL: connections, the ledger of lanes, statements and migrations."""
+"""PostgreSQL: connections, the lane store, statements and migrations."""

@@ -1,4 +1,4 @@
-"""A broker and a ledger in memory, with a clock that moves only when a worker waits.
+"""A broker and a lane store in memory, with a clock that moves only when a worker waits.
 
 Everything that Kafka and PostgreSQL do to a worker can be done here between two steps, in any
 order, a thousand times a second: members whose session expires, produce requests that arrive late
@@ -8,10 +8,10 @@ or twice, responses that are lost. One suite of laws runs over this and over the
 
 from services.runtime.testing.broker import FakeBroker, FakeBrokerClient
 from services.runtime.testing.clock import FakeClock
-from services.runtime.testing.ledger import (
+from services.runtime.testing.lane_store import (
     DatabaseLostError,
     FakeDatabase,
-    FakeLedger,
+    FakeLaneStore,
     FakeSession,
     classify,
 )
@@ -22,7 +22,7 @@ __all__ = [
     "FakeBrokerClient",
     "FakeClock",
     "FakeDatabase",
-    "FakeLedger",
+    "FakeLaneStore",
     "FakeSession",
     "classify",
 ]

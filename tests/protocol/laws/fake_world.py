@@ -22,7 +22,7 @@ from services.runtime.testing import (
     FakeBrokerClient,
     FakeClock,
     FakeDatabase,
-    FakeLedger,
+    FakeLaneStore,
     FakeSession,
     classify,
 )
@@ -111,7 +111,7 @@ class FakeWorld:
         context = WorkerContext(
             service=STAGES[stage](MemoryStore, release),
             broker=client,
-            ledger=FakeLedger(self.database, group),
+            lane_store=FakeLaneStore(self.database, group),
             settings=LaneSettings(**known),
             telemetry=telemetry,
             classify=classify,

@@ -11,7 +11,7 @@ from services.runtime.errors import BrokerUnavailable, ConsumerFailed, OutcomesM
 from services.runtime.loop import commit
 from services.runtime.loop.ports import DeliveryCallback, FetchResult
 from services.runtime.records import LaneKey
-from services.runtime.testing.ledger import ConflictError, FakeTransaction
+from services.runtime.testing.lane_store import ConflictError, FakeTransaction
 from tests.protocol.laws.fake_world import FakeMember, FakeWorld
 from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.test_lane_laws import FIXED, dead_lettered

@@ -12,7 +12,7 @@ import pytest
 
 from services.runtime.loop.ports import ExpectedLane
 from services.runtime.postgres import connection
-from services.runtime.postgres.ledger import PostgresLedger, PostgresTransaction
+from services.runtime.postgres.lane_store import PostgresLaneStore, PostgresTransaction
 from services.runtime.records import LaneKey
 
 GROUP = "locks"
@@ -26,16 +26,18 @@ def contend(url: str, lock: Lock, rounds: int) -> int:
 
     def own(expected: Sequence[ExpectedLane]) -> int:
         deadlocks = 0
-        ledger = PostgresLedger(GROUP, "owner", "test", lambda: connection.connect(url, name=GROUP))
+        lane_store = PostgresLaneStore(
+            GROUP, "owner", "test", lambda: connection.connect(url, name=GROUP)
+        )
         for _ in range(rounds):
             try:
-                with ledger.transaction() as transaction:
+                with lane_store.transaction() as transaction:
                     lock(transaction, expected)
                     transaction.commit()
             # Detected by the server as a deadlock, or ended by a time limit before that.
             except psycopg.Error:
                 deadlocks += 1
-        ledger.close()
+        lane_store.close()
         return deadlocks
 
     expected = [ExpectedLane(lane, 0, 0) for lane in LANES]
@@ -61,11 +63,11 @@ def as_they_come() -> Lock:
 
 @pytest.fixture
 def rows(database_url: str) -> str:
-    ledger = PostgresLedger(
+    lane_store = PostgresLaneStore(
         GROUP, "owner", "test", lambda: connection.connect(database_url, name=GROUP)
     )
-    ledger.add_lanes(dict.fromkeys(LANES, ("id", 0)))
-    ledger.close()
+    lane_store.add_lanes(dict.fromkeys(LANES, ("id", 0)))
+    lane_store.close()
     return database_url
 
 

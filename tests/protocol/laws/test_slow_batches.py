@@ -16,7 +16,7 @@ from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.worker import Worker
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.postgres import connection
-from services.runtime.postgres.ledger import PostgresLedger, Session
+from services.runtime.postgres.lane_store import PostgresLaneStore, Session
 from services.runtime.records import Effect, Outcome, Record
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
@@ -55,7 +55,7 @@ def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(
         broker.create_topic(topic, 1)
     for number in range(RECORDS):
         broker.append(Output("slow.in.v1", b"key", b"%d" % number, []))
-    ledger = PostgresLedger(
+    lane_store = PostgresLaneStore(
         service.group,
         "owner",
         "test",
@@ -66,7 +66,7 @@ def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(
         WorkerContext(
             service,
             log,
-            ledger,
+            lane_store,
             TIMES,
             Telemetry(),
             classification.classify,
@@ -82,7 +82,7 @@ def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(
     )
     try:
         while (
-            not (rows := ledger.session.execute(statement.encode()).fetchall())
+            not (rows := lane_store.session.execute(statement.encode()).fetchall())
             or rows[0][0] < RECORDS
         ):
             assert time.monotonic() < end, (rows, sizes)

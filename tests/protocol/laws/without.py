@@ -24,7 +24,7 @@ from services.runtime.loop.timer import Timer
 from services.runtime.loop.worker import Worker
 from services.runtime.records import TIMER, LaneKey, Record
 from services.runtime.testing import FakeBrokerClient
-from services.runtime.testing.ledger import FakeTransaction
+from services.runtime.testing.lane_store import FakeTransaction
 from tests.protocol.laws.fake_world import FakeMember
 from tests.protocol.seams import replace_rule
 from tests.protocol.toy import rules
@@ -157,7 +157,7 @@ def rows_are_emptied_early(patch: Patch) -> None:
 
     def clear(self: IdleChecks[Any], running: list[Lane], _now: float) -> None:
         if running:
-            self._ledger.clear_outbox([lane.expected for lane in running])
+            self._lane_store.clear_outbox([lane.expected for lane in running])
 
     replace_rule(patch, IdleChecks, IdleChecks.clear_idle, clear)
 

@@ -18,7 +18,7 @@ from services.runtime.loop.parsing import RecordParser
 from services.runtime.loop.ports import ExpectedLane
 from services.runtime.records import LaneKey
 from services.runtime.testing.broker import FakeBrokerClient
-from services.runtime.testing.ledger import FakeLedger, FakeTransaction
+from services.runtime.testing.lane_store import FakeLaneStore, FakeTransaction
 from tests.protocol.laws import without
 from tests.protocol.seams import replace_rule
 from tests.protocol.simulation import test_rules
@@ -36,7 +36,7 @@ def no_epoch(patch: pytest.MonkeyPatch) -> None:
         return row is not None and row.next_offset == expected.next_offset
 
     replace_rule(patch, FakeTransaction, FakeTransaction.as_expected, same_offset)
-    replace_rule(patch, FakeLedger, FakeLedger.as_expected, same_offset)
+    replace_rule(patch, FakeLaneStore, FakeLaneStore.as_expected, same_offset)
 
 
 def no_next(patch: pytest.MonkeyPatch) -> None:

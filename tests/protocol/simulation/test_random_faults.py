@@ -1,4 +1,4 @@
-"""Laws that hold under any sequence of faults: random runs on the in-memory broker and ledger."""
+"""Laws that hold under any sequence of faults: random runs on the in-memory broker and lane store."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from services.runtime.testing import (
     FakeBrokerClient,
     FakeClock,
     FakeDatabase,
-    FakeLedger,
+    FakeLaneStore,
     FakeSession,
     classify,
 )
@@ -135,12 +135,12 @@ class World:
 
     def process(self, service: Service[Any, FakeSession]) -> Process:
         client, trap = FakeBrokerClient(self.broker, service.group), Trap()
-        ledger = FakeLedger(self.database, service.group)
+        lane_store = FakeLaneStore(self.database, service.group)
         worker = Worker(
             WorkerContext(
                 service,
                 client,
-                ledger,
+                lane_store,
                 SETTINGS,
                 trap,
                 classify,

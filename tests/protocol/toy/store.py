@@ -10,7 +10,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from services.runtime.postgres import statements
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 from tests.protocol.toy.events import FirstSnapshot, Input
 from tests.protocol.toy.rules import First, Second
 

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from services.ingest import retention
-from services.runtime.postgres.ledger import Session
+from services.runtime.postgres.lane_store import Session
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 

@@ -26,7 +26,7 @@ from services.runtime.testing import (
     FakeBrokerClient,
     FakeClock,
     FakeDatabase,
-    FakeLedger,
+    FakeLaneStore,
     classify,
 )
 
@@ -56,10 +56,18 @@ def test_a_record_with_seventy_thousand_headers_is_a_dead_letter_and_its_neighbo
         broker.create_topic(topic, 1)
     broker.append(Output("in", b"k", b"bad", MANY))
     broker.append(Output("in", b"k", b"good", []))
-    log, ledger = FakeBrokerClient(broker, "g"), FakeLedger(database, "g")
+    log, lane_store = FakeBrokerClient(broker, "g"), FakeLaneStore(database, "g")
     worker = Worker(
         WorkerContext(
-            service, log, ledger, LaneSettings(), Telemetry(), classify, clock, clock, random.random
+            service,
+            log,
+            lane_store,
+            LaneSettings(),
+            Telemetry(),
+            classify,
+            clock,
+            clock,
+            random.random,
         )
     )
     for _ in range(20):
@@ -140,12 +148,12 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
         def backing_off(self, error: BaseException, attempt: int, wait_s: float) -> None:  # noqa: ARG002 - the hook's shape
             waits.append(wait_s)
 
-    log, ledger = FakeBrokerClient(broker, "g"), FakeLedger(database, "g")
+    log, lane_store = FakeBrokerClient(broker, "g"), FakeLaneStore(database, "g")
     worker = Worker(
         WorkerContext(
             service,
             log,
-            ledger,
+            lane_store,
             LaneSettings(),
             RecordingTelemetry(),
             classify,

@@ -1,4 +1,4 @@
-"""A ledger in memory. Rows are copied at the begin of a transaction and put back at its commit, so
+"""A lane store in memory. Rows are copied at the begin of a transaction and put back at its commit, so
 a rollback does nothing.
 """
 
@@ -24,7 +24,7 @@ from services.runtime.loop.ports import (
     LockedLanes,
     ReplayRequest,
 )
-from services.runtime.postgres.ledger import RELEASE_DEPENDENT_STOPS
+from services.runtime.postgres.lane_store import RELEASE_DEPENDENT_STOPS
 from services.runtime.records import LaneKey, record_bytes
 
 
@@ -246,12 +246,12 @@ class FakeTransaction:
             raise DatabaseLostError("the connection broke before the answer")
 
 
-class FakeLedger:
-    """The ledger of one process. See ports.Ledger."""
+class FakeLaneStore:
+    """The lane store of one process. See ports.LaneStore."""
 
     def __init__(self, database: FakeDatabase, group: str) -> None:
         self.database, self._group = database, group
-        self._refused: dict[LaneKey, str] = {}  # as PostgresLedger's
+        self._refused: dict[LaneKey, str] = {}  # as PostgresLaneStore's
 
     def acquire(self, lanes: Sequence[LaneKey]) -> Acquisition:
         self.database.check_available()

@@ -1,4 +1,4 @@
-"""The ledger in PostgreSQL: lanes' rows, dead letters and controls of one consumer group.
+"""The lane store in PostgreSQL: lanes' rows, dead letters and controls of one consumer group.
 
 Each method executes one statement.
 """
@@ -155,7 +155,7 @@ class PostgresTransaction:
         self.session.commit()
 
 
-class PostgresLedger:
+class PostgresLaneStore:
     """One connection, one group. After a lost connection `reconnect` opens the next one."""
 
     def __init__(
