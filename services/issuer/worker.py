@@ -89,8 +89,8 @@ def handle(batch: Sequence[ReceivedDecision], transaction: Session) -> list[Outc
     order_ids = sorted({received.event.key for received in batch})
     known = store.lock_orders(order_ids)
     rows = {order_id: known.get(order_id) or IssuerOrderRow(order_id) for order_id in order_ids}
-    reached = {order_id: row.decided for order_id, row in rows.items()}
-    outcomes, latest = classify_snapshots([received.event for received in batch], reached)
+    last_applied = {order_id: row.decided for order_id, row in rows.items()}
+    outcomes, latest = classify_snapshots([received.event for received in batch], last_applied)
     if not latest:
         return outcomes
     # In the order of the batch: the first to come is the first to be served.

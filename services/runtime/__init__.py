@@ -28,9 +28,10 @@ Crash     A batch's work, its lanes' positions and its outputs commit together o
 Does not  trust the broker with positions, skip a record silently, or hold more than one batch in
           memory.
 
-The protocol is model-checked (model/); docs/explanation/lanes.md explains it. The rooms are loop/
-(what happens to a record), kafka/ and postgres/ (the two dependencies), observability/, admin/ (the
-operators' commands) and testing/ (both dependencies in memory).
+The protocol is model-checked (model/); docs/explanation/lanes.md explains it. The subpackages are
+loop/ (what happens to a record), kafka/ and postgres/ (the two dependencies), failures/ (what an
+exception means, and how long to wait after it), observability/, admin/ (the operators' commands)
+and testing/ (both dependencies in memory).
 
 The names below are the public surface. They are imported on first use, so that importing a single
 module of the runtime does not import the Kafka client.

@@ -23,25 +23,28 @@ class PositionedSnapshot(Protocol):
 APPLIED, DUPLICATE, SUPERSEDED = Effect(), Duplicate(), Superseded()
 
 
-def classify_position(position: Position, reached: Position) -> Effect | Duplicate | Superseded:
-    """Return the outcome of a snapshot, if `reached` was last applied of its key and writer: a copy
-    of that is a Duplicate, an older one is Superseded, and a newer one is an Effect.
+def classify_position(
+    position: Position, last_applied: Position
+) -> Effect | Duplicate | Superseded:
+    """Return the outcome of a snapshot at `position`, compared with the position that was last
+    applied of its key and writer: a copy of that is a Duplicate, an older one is Superseded, and a
+    newer one is an Effect.
     """
-    if position > reached:
+    if position > last_applied:
         return APPLIED
-    return DUPLICATE if position == reached else SUPERSEDED
+    return DUPLICATE if position == last_applied else SUPERSEDED
 
 
 def classify_snapshots(
-    batch: Sequence[PositionedSnapshot], reached: Mapping[str, Position]
+    batch: Sequence[PositionedSnapshot], last_applied: Mapping[str, Position]
 ) -> tuple[list[Outcome], dict[str, int]]:
     """Return each record's outcome, and for each key the index of its newest snapshot.
 
-    Only the newest snapshots have to be applied. `reached` has the position that was last applied
-    for every key in the batch. A snapshot that is newer, but not the newest in the batch, is an
-    Effect without outputs: the newest one contains all that it holds.
+    Only the newest snapshots have to be applied. `last_applied` has a position for every key in
+    the batch. A snapshot that is newer, but not the newest in the batch, is an Effect without
+    outputs: the newest one contains all that it holds.
     """
-    last = dict(reached)
+    last = dict(last_applied)
     latest: dict[str, int] = {}
     outcomes: list[Outcome] = []
     for index, snapshot in enumerate(batch):

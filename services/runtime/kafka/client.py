@@ -70,7 +70,7 @@ def consumer_settings(cluster: KafkaCluster | str, group: str, client_id: str) -
         "group.protocol": "consumer",
         "client.id": client_id,
         "auto.offset.reset": "error",  # a lane never jumps silently
-        # What `hint` stores is committed once a second, for lag tools. Nothing reads it back.
+        # The offsets of `commit_group_offsets` are committed once a second. Nothing reads them back.
         "enable.auto.commit": True,
         "auto.commit.interval.ms": 1_000,
         "enable.auto.offset.store": False,
@@ -339,7 +339,7 @@ class KafkaClient:
     def lanes_total(self) -> int:
         return sum(self._partitions.values())
 
-    def hint(self, positions: Mapping[LaneKey, int]) -> None:
+    def commit_group_offsets(self, positions: Mapping[LaneKey, int]) -> None:
         try:
             self._consumer.store_offsets(
                 offsets=[self._partition(lane, offset) for lane, offset in positions.items()]

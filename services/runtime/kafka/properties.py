@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-POSITION = "the position of a lane is its row in PostgreSQL; offsets in Kafka are only a hint"
+POSITION = (
+    "the position of a lane is its row in PostgreSQL; offsets in Kafka are for lag tools only"
+)
 MEMBERSHIP = "takeover after a crash is proven with groups of the protocol `consumer` (KIP-848)"
 DURABLE = "an output is published only when every in-sync replica has it, once and in order"
 SECURITY = "STUBLINE_KAFKA_SECURITY_PROTOCOL and the settings beside it are for that"

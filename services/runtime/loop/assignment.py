@@ -28,11 +28,8 @@ class Assignment(Generic[S]):
     """
 
     def __init__(self, context: WorkerContext[S], publisher: OutputPublisher) -> None:
-        self._broker, self._lane_store, self._publisher = (
-            context.broker,
-            context.lane_store,
-            publisher,
-        )
+        self._broker, self._lane_store = context.broker, context.lane_store
+        self._publisher = publisher
         self._settings, self._telemetry = context.settings, context.telemetry
         self._clock = context.clock
         self._acquire_delay = ExponentialDelay(
@@ -81,51 +78,56 @@ class Assignment(Generic[S]):
         self._telemetry.lost(lanes)
 
     def with_timer(self, lanes: Collection[LaneKey]) -> list[LaneKey]:
-        """Return the lanes, and the timer's if it goes with one of them (model/: rule 18)."""
+        """Return the lanes, and the timer's if it goes with one of them (model/: rule
+        18, the timer's lane has a named owner).
+        """
         return [*lanes, TIMER] if self._timer_follows in lanes else list(lanes)
 
     def _drop(self, lanes: Collection[LaneKey]) -> None:
         for key in self.with_timer(lanes):
             if lane := self.lanes.pop(key, None):
-                lane.forget()
+                lane.reset()
 
     # Steps of the loop.
 
     def agree_with(self, assigned: Collection[LaneKey]) -> None:
-        """Take the client's own list of lanes, and forget all that is known of each.
+        """Take the client's own list of lanes, and acquire all of them again.
 
-        After an exception out of `fetch` it is unknown which callbacks ran (model/: rule 21).
+        After an exception out of `fetch` it is unknown which callbacks ran (model/: rule 21, an
+        exception out of consume).
         """
         if missing := [key for key in self.with_partition if key not in assigned]:
             self._drop(missing)
         for key in self.with_timer(assigned):
             self.lanes.setdefault(key, Lane(key))
-        self.forget(list(self.lanes))
+        self.reacquire(list(self.lanes))
 
-    def forget(self, lanes: Collection[LaneKey], wait_s: float = 0.0) -> None:
-        """Forget lanes. They are acquired again after the next successful fetch, if the broker
-        still assigns them.
+    def reacquire(self, lanes: Collection[LaneKey], wait_s: float = 0.0) -> None:
+        """Drop all that is known of lanes. They are acquired again after the next successful fetch,
+        though not within `wait_s` seconds, if the broker still assigns them.
         """
         known = [key for key in lanes if key in self.lanes]
         for key in known:
-            self.lanes[key].forget()
+            self.lanes[key].reset()
             self.lanes[key].acquire_at = self._clock() + wait_s
         if paused := [key for key in known if key != TIMER]:
             self._broker.pause(paused)
 
-    def fenced(self, lanes: Collection[LaneKey]) -> None:
-        """Forget lanes whose rows are another's or were moved (model/: rule 13)."""
+    def reacquire_fenced(self, lanes: Collection[LaneKey]) -> None:
+        """Acquire lanes again, with backoff, whose rows are another's or were moved (model/: rule
+        13, a fenced lane is acquired again).
+        """
         for key in lanes:
             if key in self.lanes:
-                self.forget([key], self._next_acquire_delay_s(self.lanes[key]))
+                self.reacquire([key], self._next_acquire_delay_s(self.lanes[key]))
         self._telemetry.fenced(lanes)
 
-    def halt(self, lane: Lane, error: Stop) -> None:
+    def stop(self, lane: Lane, error: Stop) -> None:
         """Stop a lane and write the reason into its row. The row is changed only if it is still as
         expected: a lane that another process owns by now is not ours to stop.
         """
         expected = lane.expected
-        lane.halt(error.code)
+        lane.mark_stopped(error.code)
         lane.acquire_at = self._clock() + self._settings.idle_check_ms / 1_000
         if lane.key != TIMER:
             self._broker.pause([lane.key])
@@ -133,22 +135,24 @@ class Assignment(Generic[S]):
         self._lane_store.stop(expected, error.code, error.cause)
 
     def reposition(self, lane: Lane, reason: str) -> None:
-        """Have the client read again from the lane's tail: its position is in doubt. The prepared
-        records are contiguous, so they stay.
+        """Have the client read again from the lane's fetch position, since its own may be wrong.
+        The prepared records are contiguous, so they stay.
         """
-        self.start_at_tail(lane)
-        self._telemetry.repositioned(lane.key, lane.tail, reason)
+        self.start_at_fetch_position(lane)
+        self._telemetry.repositioned(lane.key, lane.fetch_position, reason)
 
-    def suspect_hole(self, lane: Lane) -> None:
-        """Have the client read again from the lane's tail, because offsets are missing there.
+    def suspect_offset_gap(self, lane: Lane) -> None:
+        """Have the client read again from the lane's fetch position, because offsets are missing
+        there.
 
-        Either the log has a hole or the client skipped records: the next assignment shows which.
+        Either the log has an offset gap or the client skipped records: the next assignment shows
+        which.
         """
-        self.start_at_tail(lane)
-        self._telemetry.hole_suspected(lane.key, lane.tail)
+        self.start_at_fetch_position(lane)
+        self._telemetry.offset_gap_suspected(lane.key, lane.fetch_position)
 
-    def start_at_tail(self, lane: Lane) -> None:
-        self._start(lane, lane.tail)
+    def start_at_fetch_position(self, lane: Lane) -> None:
+        self._start_at(lane, lane.fetch_position)
 
     def acquire_due(self) -> None:
         """Acquire the lanes that are due, stopped ones too: an operator may have resolved them."""
@@ -187,57 +191,62 @@ class Assignment(Generic[S]):
     def _begin(self, lane: Lane, acquisition: Acquisition, topic_ids: Mapping[str, str]) -> None:
         row = acquisition.acquired.get(lane.key)
         if row is not None:
-            self.take_over(lane, row, topic_ids[lane.key.topic])
+            self.run_acquired(lane, row, topic_ids[lane.key.topic])
         elif lane.key in acquisition.stopped:
             if lane.state is not LaneState.STOPPED:
                 code = acquisition.stopped[lane.key]
-                lane.halt(code)
+                lane.mark_stopped(code)
                 self._telemetry.stopped(lane.key, code, "stopped before, and not resolved")
             lane.acquire_at = self._clock() + self._settings.idle_check_ms / 1_000
         else:  # a commit holds the row, or the topic does not exist
             lane.acquire_at = self._clock() + self._next_acquire_delay_s(lane)
 
-    def take_over(self, lane: Lane, row: AcquiredLane, topic_id: str) -> None:
+    def run_acquired(self, lane: Lane, row: AcquiredLane, topic_id: str) -> None:
         """Run a lane from its acquired row, and publish the outputs that the row holds (model/:
-        rules 8 and 12).
+        rule 8, outputs stand in the row until acknowledged; rule 12, lanes start where their row
+        says).
         """
-        lane.take_over(row)
+        lane.run_from(row)
         try:
             outputs = outbox.decode(row.outbox)
         except OutboxUnreadable as error:
-            self.halt(lane, error)
+            self.stop(lane, error)
             return
         if row.topic_id != topic_id:
-            self.halt(
+            self.stop(
                 lane,
                 TopicRecreated(f"{lane.key.topic} had the id {row.topic_id} and has {topic_id}"),
             )
             return
         if lane.key != TIMER:
-            self._start(lane, row.next_offset)
+            self._start_at(lane, row.next_offset)
         self._telemetry.acquired(lane.key, row.epoch, row.next_offset, len(outputs))
         if outputs:
             self._publisher.send(lane, outputs)
 
-    def _start(self, lane: Lane, offset: int) -> None:
+    def _start_at(self, lane: Lane, offset: int) -> None:
         self._broker.start_at(lane.key, offset)
         if self.is_paused:
             self._broker.pause([lane.key])
 
-    def leave_out(self, lane: Lane) -> None:
-        """Take no records for a lane whose acknowledgements are late; the others go on without
+    def pause_for_acks(self, lane: Lane) -> None:
+        """Fetch no records for a lane whose acknowledgements are late; the others go on without
         it.
         """
         lane.drop_prepared()
-        lane.left_out = True
+        lane.paused_for_acks = True
         if lane.key != TIMER:
             self._broker.pause([lane.key])
 
-    def take_back(self) -> None:
-        """Read on in the lanes that were left out and have their acknowledgements now."""
+    def resume_acknowledged(self) -> None:
+        """Read on in the lanes that were paused for their acknowledgements and have them now."""
         for lane in self.lanes.values():
-            if lane.left_out and lane.pending_acks is None and lane.state is LaneState.RUNNING:
-                lane.left_out = False
+            if (
+                lane.paused_for_acks
+                and lane.pending_acks is None
+                and lane.state is LaneState.RUNNING
+            ):
+                lane.paused_for_acks = False
                 self.reposition(lane, "its acknowledgements were late")
 
     def _next_acquire_delay_s(self, lane: Lane) -> float:

@@ -23,7 +23,7 @@ class LaneSlice:
         return self.lane.expected
 
 
-class LanesLost(Exception):
+class LanesFenced(Exception):
     """Rows of these lanes are not as expected. Everything is rolled back; the records of the other
     lanes are decided again.
     """

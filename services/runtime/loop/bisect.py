@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
 from services.runtime.errors import Poison, UnexpectedError
-from services.runtime.loop.batch import LaneSlice, LanesLost, RecordsFailed
+from services.runtime.loop.batch import LanesFenced, LaneSlice, RecordsFailed
 from services.runtime.loop.commit import call_handler, output_too_large, prepared_records
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import PreparedRecord, RecordPosition
@@ -37,7 +37,7 @@ class PoisonBisector(Generic[S]):
         """Return the records that fail by themselves; none if the batch fails only as a whole.
 
         Stops at the deadline, or once it has found `dead_max`: enough to open the breaker. Raises
-        LanesLost.
+        LanesFenced.
         """
         until = self._clock() + self._deadline_s
         suspects = [
@@ -48,8 +48,8 @@ class PoisonBisector(Generic[S]):
         dead: dict[RecordPosition, Dead] = {}
         with self._lane_store.transaction() as transaction:
             locked = transaction.lock([lane_slice.expected for lane_slice in slices])
-            if locked.lost:
-                raise LanesLost(locked.lost)
+            if locked.fenced:
+                raise LanesFenced(locked.fenced)
             untried = [suspects] if len(suspects) == 1 else _halves(suspects)
             while untried and len(dead) < dead_max and (self._clock() < until or not dead):
                 group = untried.pop()

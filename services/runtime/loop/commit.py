@@ -19,7 +19,7 @@ from schemas.envelope import Output
 from services.runtime.errors import Fatal, OutcomesMismatch, OutputTooLarge, Stop, Transient
 from services.runtime.failures.classification import FailureKind
 from services.runtime.loop import dead_letters, outbox
-from services.runtime.loop.batch import LaneSlice, LanesLost, RecordsFailed
+from services.runtime.loop.batch import LanesFenced, LaneSlice, RecordsFailed
 from services.runtime.loop.breaker import FailureRateBreaker
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import PreparedRecord, RecordPosition
@@ -56,7 +56,7 @@ class DecidedRecord:
     outcome: Outcome
 
 
-OUTCOME, EVENT, GAP = attrgetter("outcome"), attrgetter("event"), attrgetter("gap")
+OUTCOME, EVENT, GAP = attrgetter("outcome"), attrgetter("event"), attrgetter("gap_before")
 DEAD_LETTER_ID = attrgetter("record.dead_letter_id")
 
 
@@ -129,15 +129,15 @@ class BatchCommitter(Generic[S]):
            outcomes, and the outputs in the outbox.
         5. Commit. Only now the outcomes count.
 
-        `known_dead`: what bisecting found in an earlier attempt. Raises LanesLost, RecordsFailed or
-        FailureRateExceeded with everything rolled back. After any other error it is unknown whether
-        the commit took place, so the lanes have to be acquired again.
+        `known_dead`: what bisecting found in an earlier attempt. Raises LanesFenced, RecordsFailed
+        or FailureRateExceeded with everything rolled back. After any other error it is unknown
+        whether the commit took place, so the lanes have to be acquired again.
         """
         begun, keys = self._clock(), [lane_slice.lane.key for lane_slice in slices]
         with self._lane_store.transaction() as transaction:
             locked = transaction.lock([lane_slice.expected for lane_slice in slices])
-            if locked.lost:
-                raise LanesLost(locked.lost)
+            if locked.fenced:
+                raise LanesFenced(locked.fenced)
             self._telemetry.transaction_begun(keys)
             records = prepared_records(slices)
             replays = _lock_replays(transaction, records)

@@ -1,5 +1,5 @@
-"""Finds what no record would show: a row that an operator moved, a client that stopped fetching, a
-topic that was re-created.
+"""Finds, every few seconds, what no record would show: a row that an operator moved, a client that
+stopped fetching, a topic that was re-created.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Generic, TypeVar
 from services.runtime.errors import TopicRecreated
 from services.runtime.loop.assignment import Assignment
 from services.runtime.loop.context import WorkerContext
-from services.runtime.loop.input_access import InputAccess
 from services.runtime.loop.lane import Lane, LaneState, unacknowledged
 from services.runtime.loop.ports import FetchResult, LaneAdvance
 from services.runtime.loop.timestamps import TimestampChecks
+from services.runtime.loop.withheld_inputs import WithheldInputs
 from services.runtime.records import TIMER, LaneKey
 
 S = TypeVar("S")
@@ -25,40 +25,41 @@ REASSIGNMENT_WAIT_MIN_S, REASSIGNMENT_WAIT_MAX_S = 30.0, 300.0
 class Reassignment:
     """A lane was assigned again because no record came up to this end of its partition."""
 
-    tail: int
+    fetch_position: int
     end: int
     wait_s: float
     next_at: float
 
 
 class IdleChecks(Generic[S]):
-    """Checks rows, topic ids and partition ends every few seconds (model/: rules 15, 16, 20)."""
+    """Checks lanes every few seconds: their rows (model/: rule 15, idle owners compare rows), their
+    topics' ids (rule 16) and the ends of their partitions (rule 20, no record although there are
+    more).
+    """
 
     def __init__(self, context: WorkerContext[S], assignment: Assignment[S]) -> None:
-        self._assignment, self._broker, self._lane_store = (
-            assignment,
-            context.broker,
-            context.lane_store,
-        )
+        self._assignment = assignment
+        self._broker, self._lane_store = context.broker, context.lane_store
         self._telemetry, self._clock = context.telemetry, context.clock
         self._wall_clock = context.wall_clock
         self._interval_s = context.settings.idle_check_ms / 1_000
         self._next = 0.0
-        self._tails: dict[LaneKey, int] = {}  # of the lanes that were quiet at the last check
+        # Fetch positions of the lanes that were quiet at the last check.
+        self._quiet_at: dict[LaneKey, int] = {}
         self._requested_ends: Callable[[], Mapping[LaneKey, int]] = dict
         self._stable_ends: Mapping[LaneKey, int] = {}
         self._reassignments: dict[LaneKey, Reassignment] = {}
         # Lanes that were at an open transaction at the last check.
         self._waiting_before: frozenset[LaneKey] = frozenset()
         self._input_topics = frozenset(context.service.input_topics)
-        self.input_access = InputAccess(context, assignment)
+        self.withheld_inputs = WithheldInputs(context, assignment)
         self._timestamps = TimestampChecks(
             context.service.broker_stamped, context.telemetry, context.clock
         )
 
     def observe(self, fetch: FetchResult) -> None:
         """Examine a fetch. It is called for every fetch."""
-        self.input_access.observe(fetch)
+        self.withheld_inputs.observe(fetch)
         self._timestamps.observe(fetch)
 
     def run(self, *, is_paused: bool) -> None:
@@ -72,8 +73,8 @@ class IdleChecks(Generic[S]):
         self.compare_topics(running)
         if not is_paused:
             self.compare_ends(running)
-            self.input_access.recheck()
-        self._step_over(running, now)
+            self.withheld_inputs.recheck()
+        self._commit_trailing_gaps(running, now)
         self.clear_idle(running, now)
         if running:
             self._telemetry.conservation(
@@ -82,20 +83,22 @@ class IdleChecks(Generic[S]):
         self._gauges(self._wall_clock() * 1_000)
 
     def compare_rows(self, running: list[Lane]) -> None:
-        """Forget the lanes whose row is another's or was moved (model/: rule 15)."""
-        if running and (lost := self._lane_store.compare([lane.expected for lane in running])):
-            self._assignment.fenced(lost)
+        """Acquire lanes again whose row is another's or was moved (model/: rule 15, idle owners
+        compare rows).
+        """
+        if running and (fenced := self._lane_store.compare([lane.expected for lane in running])):
+            self._assignment.reacquire_fenced(fenced)
 
     def compare_topics(self, running: list[Lane]) -> None:
-        """Stop the lanes whose topic was re-created (model/: rule 16)."""
+        """Stop the lanes whose topic was re-created (model/: rule 16, the topic's id)."""
         lanes = [lane for lane in running if lane.state is LaneState.RUNNING and lane.key != TIMER]
         topic_ids = self._broker.topic_ids(self._input_topics)()
-        self.input_access.compare(topic_ids.keys())
+        self.withheld_inputs.compare(topic_ids.keys())
         for lane in lanes:
             # A topic that is missing has no id to compare: the group revokes its lanes.
             topic_id = topic_ids.get(lane.key.topic, lane.topic_id)
             if topic_id != lane.topic_id:
-                self._assignment.halt(
+                self._assignment.stop(
                     lane,
                     TopicRecreated(
                         f"{lane.key.topic} had the id {lane.topic_id} and has {topic_id}"
@@ -104,7 +107,8 @@ class IdleChecks(Generic[S]):
 
     def compare_ends(self, running: list[Lane]) -> None:
         """Assign a lane again if no record came for a whole interval although its partition goes
-        on; at an unchanged end, ever more rarely (model/: rule 20).
+        on; at an unchanged end, ever more rarely (model/: rule 20, no record although there are
+        more).
 
         The end is requested from the broker. The client knows an end only from fetching, so one
         that stopped fetching sees no lag (seen once with librdkafka 2.16 after its broker had
@@ -121,66 +125,70 @@ class IdleChecks(Generic[S]):
         self._stable_ends = self._requested_ends()
         for key, end in self._stable_ends.items():
             lane = quiet.get(key)
-            if lane is None or self._tails.get(key) != lane.tail or end <= lane.read_to:
+            if lane is None or end <= lane.scanned_to:
                 continue
-            if self._is_due(key, lane.tail, end):
+            if self._quiet_at.get(key) != lane.fetch_position:
+                continue
+            if self._is_due(key, lane.fetch_position, end):
                 self._assignment.reposition(
                     lane, f"no record comes although the partition ends at {end}"
                 )
-        self._tails = {key: lane.tail for key, lane in quiet.items()}
-        self._requested_ends = self._broker.request_ends(self._tails.keys())
+        self._quiet_at = {key: lane.fetch_position for key, lane in quiet.items()}
+        self._requested_ends = self._broker.request_ends(self._quiet_at.keys())
         self._reassignments = {
             key: earlier
             for key, earlier in self._reassignments.items()
-            if self._tails.get(key) == earlier.tail
+            if self._quiet_at.get(key) == earlier.fetch_position
         }
 
-    def _step_over(self, running: list[Lane], now: float) -> None:
-        """Commit holes at the ends of partitions, so that a log that ends in transaction markers
-        shows no lag.
+    def _commit_trailing_gaps(self, running: list[Lane], now: float) -> None:
+        """Commit the offset gaps at the ends of partitions, so that a log that ends in transaction
+        markers shows no lag.
 
         It compares as a commit of records does, and only lanes without pending acknowledgements
         take part.
         """
-        at_hole = [
+        at_gap = [
             lane
             for lane in running
-            if lane.state is LaneState.RUNNING and lane.key != TIMER and lane.hole_at_end
+            if lane.state is LaneState.RUNNING and lane.key != TIMER and lane.trailing_gap_offsets
         ]
-        if not at_hole:
+        if not at_gap:
             return
         rows = [
-            LaneAdvance(lane.expected, lane.read_to, None, lane.hole_at_end, 0, 0, 0, 0)
-            for lane in at_hole
+            LaneAdvance(lane.expected, lane.scanned_to, None, lane.trailing_gap_offsets, 0, 0, 0, 0)
+            for lane in at_gap
         ]
         with self._lane_store.transaction() as transaction:
-            locked = transaction.lock([lane.expected for lane in at_hole])
-            if not locked.lost:
+            locked = transaction.lock([lane.expected for lane in at_gap])
+            if not locked.fenced:
                 transaction.advance(rows)
                 transaction.commit()
-        if locked.lost:
-            self._assignment.fenced(locked.lost)
+        if locked.fenced:
+            self._assignment.reacquire_fenced(locked.fenced)
             return
-        for lane in at_hole:
-            lane.step_over(now)
-        self._broker.hint({lane.key: lane.next_offset for lane in at_hole})
+        for lane in at_gap:
+            lane.advance_over_trailing_gap(now)
+        self._broker.commit_group_offsets({lane.key: lane.next_offset for lane in at_gap})
 
-    def _is_due(self, key: LaneKey, tail: int, end: int) -> bool:
+    def _is_due(self, key: LaneKey, fetch_position: int, end: int) -> bool:
         """Return whether a lane that gets no record may be assigned again now.
 
         A client that is wrong about the end needs it once; one that is right will never bring a
         record, however often it is assigned again. So the wait doubles at an unchanged end.
         """
         earlier, now, wait_s = self._reassignments.get(key), self._clock(), REASSIGNMENT_WAIT_MIN_S
-        if earlier is not None and (earlier.tail, earlier.end) == (tail, end):
+        if earlier is not None and (earlier.fetch_position, earlier.end) == (fetch_position, end):
             if now < earlier.next_at:
                 return False
             wait_s = min(2 * earlier.wait_s, REASSIGNMENT_WAIT_MAX_S)
-        self._reassignments[key] = Reassignment(tail, end, wait_s, now + wait_s)
+        self._reassignments[key] = Reassignment(fetch_position, end, wait_s, now + wait_s)
         return True
 
     def clear_idle(self, running: list[Lane], now: float) -> None:
-        """Clear the rows of lanes that committed nothing for an interval (model/: rule 8)."""
+        """Clear the rows of lanes that committed nothing for an interval (model/: rule 8, outputs
+        stand in the row until acknowledged).
+        """
         self.clear(
             [
                 lane
@@ -190,7 +198,9 @@ class IdleChecks(Generic[S]):
         )
 
     def clear(self, lanes: list[Lane]) -> None:
-        """Empty the outbox of rows whose outputs are all acknowledged (model/: rule 8)."""
+        """Empty the outbox of rows whose outputs are all acknowledged (model/: rule 8, outputs
+        stand in the row until acknowledged).
+        """
         if done := [lane for lane in lanes if lane.may_commit and lane.row_holds_outputs]:
             self._lane_store.clear_outbox([lane.expected for lane in done])
             for lane in done:
@@ -207,7 +217,7 @@ class IdleChecks(Generic[S]):
             ):
                 continue
             stable = self._stable_ends.get(lane.key)
-            at = lane.next_offset if lane.prepared else lane.read_to
+            at = lane.next_offset if lane.prepared else lane.scanned_to
             if stable is not None and stable <= at < ends[1]:
                 open_transactions[lane.key] = ends[1] - at
                 end = at

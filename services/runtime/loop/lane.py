@@ -1,9 +1,12 @@
 """What a process knows of one lane. Pure bookkeeping: the lane's row decides.
 
 Three numbers matter. `next_offset` is the process's own record of the row's next_offset; a commit
-compares the two. `tail` is the offset of the next record to prepare: next_offset, and as many
-records as are prepared. `pending_acks` counts the outputs in the row that the broker has not
-acknowledged; while there are any, the lane commits nothing.
+compares the two. `fetch_position` is the offset of the next record to prepare: the one after the
+last prepared record, or next_offset if none is prepared. `pending_acks` counts the outputs in the
+row that the broker has not acknowledged; while there are any, the lane commits nothing.
+
+An offset gap is a range of offsets that hold no record for a reader: transaction markers, and what
+compaction removed.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from services.runtime.errors import Stop, StublineError
 from services.runtime.loop.ports import AcquiredLane, ExpectedLane
 from services.runtime.records import LaneKey, Record
 
-NO_HOLE = (-1, -1)
+NO_GAP = (-1, -1)
 
 
 class LaneState(Enum):
@@ -40,15 +43,15 @@ class RecordPosition(NamedTuple):
 class PreparedRecord(NamedTuple):
     """A record that was fetched and parsed.
 
-    `lane` and `offset` are where it was fetched, `gap` is the number of offsets without a record
-    just before it, `size` the bytes of key, value and headers as they were fetched.
+    `lane` and `offset` are where it was fetched, `gap_before` is the number of offsets without a
+    record just before it, `size` the bytes of key, value and headers as they were fetched.
     """
 
     lane: LaneKey
     offset: int
     record: Record
-    event: Any  # what parse returned, or a Dead, or the Stop that halts the lane here
-    gap: int
+    event: Any  # what parse returned, or a Dead, or the Stop that stops the lane here
+    gap_before: int
     size: int
 
     @property
@@ -85,18 +88,20 @@ class Lane:
     state: LaneState = LaneState.ACQUIRE
     epoch: int = -1
     next_offset: int = -1
-    tail: int = -1
+    fetch_position: int = -1
     topic_id: str = ""
     prepared: list[PreparedRecord] = field(default_factory=list)
     pending_acks: PendingAcks | None = None
     row_holds_outputs: bool = False  # acknowledged or not: what an idle lane may clear
-    # Holes that an earlier assignment met: the first offset of each -> the first offset after it.
-    holes: dict[int, int] = field(default_factory=dict)
-    # Two assignments met no record from the one offset to the other, which is the partition's end.
-    empty: tuple[int, int] = NO_HOLE
-    unreadable: int = 0  # times in a row that the client could not read what stands at tail
-    in_doubt: bool = False  # it ran here and was forgotten: its row may hold unpublished outputs
-    left_out: bool = False  # its acknowledgements are late: paused, and no records are taken for it
+    # Gaps that an earlier assignment met: the first offset of each -> the first offset after it.
+    offset_gaps: dict[int, int] = field(default_factory=dict)
+    # The gap before the partition's end, once two assignments have met it: its first offset and the
+    # first offset after it.
+    trailing_gap: tuple[int, int] = NO_GAP
+    # How often in a row the client could not read the batch at fetch_position.
+    unreadable: int = 0
+    outbox_uncertain: bool = False  # it ran here and was reset: its row may hold outputs to publish
+    paused_for_acks: bool = False  # its acknowledgements are late: it gets no records meanwhile
     acquire_at: float = 0.0  # not before this time of the loop's clock
     acquire_attempts: int = 0
     stop_code: str | None = None
@@ -112,56 +117,57 @@ class Lane:
     def may_commit(self) -> bool:
         return self.state is LaneState.RUNNING and self.pending_acks is None
 
-    def forget(self) -> None:
-        """Forget batch, position and pending outputs: any of them may be wrong."""
-        self.in_doubt = self.in_doubt or self.state is LaneState.RUNNING
+    def reset(self) -> None:
+        """Drop batch, position and pending outputs, any of which may be wrong."""
+        self.outbox_uncertain = self.outbox_uncertain or self.state is LaneState.RUNNING
         self.state = LaneState.ACQUIRE
-        self.epoch = self.next_offset = self.tail = -1
+        self.epoch = self.next_offset = self.fetch_position = -1
         self.prepared.clear()
         self.pending_acks = None
-        self.row_holds_outputs = self.left_out = False
+        self.row_holds_outputs = self.paused_for_acks = False
         self.stop_code = None
-        self.holes, self.empty, self.unreadable = {}, NO_HOLE, 0
+        self.offset_gaps, self.trailing_gap, self.unreadable = {}, NO_GAP, 0
 
-    def take_over(self, row: AcquiredLane) -> None:
+    def run_from(self, row: AcquiredLane) -> None:
         """Run from the row's next offset on.
 
         The caller publishes the row's outputs before anything is committed.
         """
-        self.forget()
-        self.state, self.in_doubt = LaneState.RUNNING, False
+        self.reset()
+        self.state, self.outbox_uncertain = LaneState.RUNNING, False
         self.epoch, self.topic_id = row.epoch, row.topic_id
-        self.next_offset = self.tail = row.next_offset
+        self.next_offset = self.fetch_position = row.next_offset
         self.row_holds_outputs = row.outbox is not None
         self.acquire_attempts = 0
 
-    def halt(self, code: str) -> None:
-        """Stop until an operator resolves it."""
-        self.forget()
-        self.state, self.stop_code, self.in_doubt = LaneState.STOPPED, code, False
+    def mark_stopped(self, code: str) -> None:
+        """Commit and fetch nothing until an operator resolves the stop."""
+        self.reset()
+        self.state, self.stop_code = LaneState.STOPPED, code
+        self.outbox_uncertain = False
 
     def drop_prepared(self) -> None:
         self.prepared.clear()
-        self.tail = self.next_offset
+        self.fetch_position = self.next_offset
 
     @property
-    def read_to(self) -> int:
-        """The offset below which the partition holds no record that was not prepared: the tail, or
-        the end of a hole at the tail.
+    def scanned_to(self) -> int:
+        """The offset below which the partition holds no record that was not prepared: the fetch
+        position, or the end of a trailing gap that begins there.
         """
-        begin, end = self.empty
-        return end if begin == self.tail else self.tail
+        begin, end = self.trailing_gap
+        return end if begin == self.fetch_position else self.fetch_position
 
     @property
-    def hole_at_end(self) -> int:
-        """The number of offsets without a record from tail to the end of the partition; 0 unless
-        all prepared records are committed.
+    def trailing_gap_offsets(self) -> int:
+        """The number of offsets in the trailing gap, if it can be committed now: all prepared
+        records are committed and their outputs acknowledged. Otherwise 0.
         """
-        return self.read_to - self.tail if self.may_commit and not self.prepared else 0
+        return self.scanned_to - self.fetch_position if self.may_commit and not self.prepared else 0
 
-    def step_over(self, at: float) -> None:
-        """Advance over the hole at the end of the partition, which is committed."""
-        self.next_offset = self.tail = self.read_to
+    def advance_over_trailing_gap(self, at: float) -> None:
+        """Advance to the end of the trailing gap, which is committed."""
+        self.next_offset = self.fetch_position = self.scanned_to
         self.row_holds_outputs = False
         self.commit_at = at
 

@@ -35,7 +35,7 @@ VALUE_BYTES_KEPT, HEADERS_BYTES_KEPT, KEY_BYTES_KEPT = 2**16, 2**14, 2**10
 
 
 class RecordParser:
-    """Turns a record into its event, or into a Dead, or into the Stop that halts its lane."""
+    """Turns a record into its event, or into a Dead, or into the Stop that stops its lane."""
 
     def __init__(
         self, parse: Callable[[Record], Any], replay_topic: str, telemetry: Telemetry
@@ -43,44 +43,44 @@ class RecordParser:
         self._parse, self._replay_topic, self._telemetry = parse, replay_topic, telemetry
 
     def prepare(self, lane: Lane, records: Sequence[Record], end: int | None = None) -> bool:
-        """Prepare records in the order of the log (model/: rule 19).
+        """Prepare records in the order of the log (model/: rule 19, contiguity).
 
         Returns False if an offset is not contiguous: nothing from there on is prepared, and the
         lane must be assigned again. `end` is the partition's end, if the client has met it.
 
-        An offset below the tail was prepared before, and is dropped. A hole is accepted once two
-        assignments in a row meet it alike. One alone may be a jump of the client, as seen with
-        confluent-kafka 2.16 while a broker's response to an older request was on its way. All holes
-        of one fetch are remembered, so that they cost one more assignment together.
+        An offset below the fetch position was prepared before, and is dropped. An offset gap is
+        accepted once two assignments in a row meet it alike. One alone may be a jump of the client,
+        as seen with confluent-kafka 2.16 while a broker's response to an older request was on its
+        way. All gaps of one fetch are remembered, so that they cost one more assignment together.
         """
-        key, prepared, tail, gap = lane.key, lane.prepared, lane.tail, 0
+        key, prepared, position, gap = lane.key, lane.prepared, lane.fetch_position, 0
         read, bytes_max = self._read, RECORD_BYTES_MAX
         if key.topic == self._replay_topic:
             read, bytes_max = self._replay, RECORD_BYTES_MAX + dead_letters.REPLAY_HEADERS_BYTES_MAX
-        lane.unreadable, holes = 0, lane.holes
+        lane.unreadable, known_gaps = 0, lane.offset_gaps
         new: Any = tuple.__new__  # as PreparedRecord(...), at half its cost
         for index, record in enumerate(records):
             offset = record.offset
-            if offset != tail:
-                if offset < tail:
+            if offset != position:
+                if offset < position:
                     continue
-                if holes.get(tail) != offset:
-                    lane.holes = _holes(tail, records[index:], end)
+                if known_gaps.get(position) != offset:
+                    lane.offset_gaps = _offset_gaps(position, records[index:], end)
                     return False
-                gap = offset - tail
-            elif holes and offset in holes:
-                del holes[offset]
+                gap = offset - position
+            elif known_gaps and offset in known_gaps:
+                del known_gaps[offset]
                 self._telemetry.client_skipped_record(key, offset)
             size = record_bytes(record)
             origin, event = read(record) if size <= bytes_max else _truncated(record, size)
             prepared.append(new(PreparedRecord, (key, offset, origin, event, gap, size)))
-            lane.tail = tail = offset + 1
+            lane.fetch_position = position = offset + 1
             gap = 0
-        if end is not None and end > tail:
-            if lane.holes.get(tail) != end:
-                lane.holes = {tail: end}
+        if end is not None and end > position:
+            if lane.offset_gaps.get(position) != end:
+                lane.offset_gaps = {position: end}
                 return False
-            lane.empty = tail, end
+            lane.trailing_gap = position, end
         return True
 
     def _replay(self, record: Record) -> tuple[Record, Any]:
@@ -118,16 +118,18 @@ class RecordParser:
             return Dead(UnexpectedError(describe(error)), unexpected=True)
 
 
-def _holes(tail: int, records: Sequence[Record], end: int | None) -> dict[int, int]:
-    """Return the holes from `tail` on: the first offset of each -> the first offset after it."""
-    holes: dict[int, int] = {}
+def _offset_gaps(position: int, records: Sequence[Record], end: int | None) -> dict[int, int]:
+    """Return the offset gaps from `position` on: the first offset of each -> the first offset after
+    it.
+    """
+    gaps: dict[int, int] = {}
     for record in records:
-        if record.offset > tail:
-            holes[tail] = record.offset
-        tail = max(tail, record.offset + 1)
-    if end is not None and end > tail:
-        holes[tail] = end
-    return holes
+        if record.offset > position:
+            gaps[position] = record.offset
+        position = max(position, record.offset + 1)
+    if end is not None and end > position:
+        gaps[position] = end
+    return gaps
 
 
 def _truncated(record: Record, size: int) -> tuple[Record, Dead]:

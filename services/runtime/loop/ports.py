@@ -113,8 +113,8 @@ class BrokerClient(Protocol):
         """Return the number of partitions of all subscribed topics, from the client's cache."""
         ...
 
-    def hint(self, positions: Mapping[LaneKey, int]) -> None:
-        """Store the group's positions for lag tools. Stubline never reads them back."""
+    def commit_group_offsets(self, positions: Mapping[LaneKey, int]) -> None:
+        """Have the group's offsets committed for lag tools. Stubline never reads them back."""
         ...
 
     def close(self, timeout_s: float) -> None: ...
@@ -139,7 +139,9 @@ class Acquisition(NamedTuple):
 
 
 class ExpectedLane(NamedTuple):
-    """What this process expects to find in a row. A commit compares both (model/: rule 7)."""
+    """What this process expects to find in a row. A commit compares both (model/: rule 7,
+    a commit compares epoch and next offset).
+    """
 
     lane: LaneKey
     epoch: int
@@ -180,9 +182,9 @@ class ReplayRequest(NamedTuple):
 
 
 class LockedLanes(NamedTuple):
-    """The result of locking rows. `lost`: rows that are not as expected."""
+    """The result of locking rows. `fenced`: lanes whose rows are not as expected."""
 
-    lost: frozenset[LaneKey]
+    fenced: frozenset[LaneKey]
     now: datetime
 
 
@@ -198,7 +200,9 @@ class Transaction(Protocol[S_co]):
     def session(self) -> S_co: ...
     def lock(self, expected: Sequence[ExpectedLane]) -> LockedLanes: ...
     def lock_dead_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
-        """Lock and return those that are in state `replayed` (model/: rule 22)."""
+        """Lock and return those that are in state `replayed` (model/: rule 22, a dead letter's
+        state is checked inside the transaction).
+        """
         ...
 
     def resolve_dead_letters(self, ids: Sequence[UUID]) -> None: ...
@@ -225,7 +229,7 @@ class Transaction(Protocol[S_co]):
 
 
 class LaneStore(Protocol[S_co]):
-    """The rows of one consumer group."""
+    """The rows of one consumer group: its lanes, dead letters and controls."""
 
     def acquire(self, lanes: Sequence[LaneKey]) -> Acquisition:
         """Raise the epochs of the free rows. A row that is locked by a commit is left out: try
@@ -247,7 +251,9 @@ class LaneStore(Protocol[S_co]):
         ...
 
     def clear_outbox(self, expected: Sequence[ExpectedLane]) -> None:
-        """Empty the outbox of rows that are still as expected (model/: rule 8)."""
+        """Empty the outbox of rows that are still as expected (model/: rule 8, outputs stand in
+        the row until acknowledged).
+        """
         ...
 
     def stop(self, expected: ExpectedLane, code: str, text: str) -> None:

@@ -29,8 +29,8 @@ class SettledDeliveries:
 class OutputPublisher:
     """Hands outputs to the producer and evaluates their delivery reports.
 
-    A failed delivery is no acknowledgement: its lane is forgotten and acquired again, which
-    publishes the outputs from the row.
+    A failed delivery is no acknowledgement: its lane is acquired again, which publishes the
+    outputs from the row.
     """
 
     def __init__(
@@ -87,4 +87,4 @@ class OutputPublisher:
     def _done(self, lane: Lane) -> None:
         self._telemetry.published(lane.key)
         if lane.key != TIMER:
-            self._broker.hint({lane.key: lane.next_offset})
+            self._broker.commit_group_offsets({lane.key: lane.next_offset})

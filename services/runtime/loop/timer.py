@@ -13,7 +13,7 @@ from schemas.text import rfc3339
 from services.runtime.errors import TickFailed
 from services.runtime.failures.classification import FailureKind
 from services.runtime.loop import dead_letters, outbox
-from services.runtime.loop.batch import LanesLost
+from services.runtime.loop.batch import LanesFenced
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import Lane
 from services.runtime.loop.ports import LaneAdvance, Transaction
@@ -50,11 +50,12 @@ class Timer(Generic[S]):
     def run(self, lane: Lane) -> list[Output] | None:
         """Commit what is due, and return its outputs, which are to be published.
 
-        Returns None if there was nothing to commit, so that the row is unchanged. Raises LanesLost,
-        TickFailed, or what the lane store raises.
+        Returns None if there was nothing to commit, so that the row is unchanged. Raises
+        LanesFenced, TickFailed, or what the lane store raises.
 
         Crash: a dead letter becomes `replayed` in the commit that puts its bytes into the lane's
-        outbox (model/: rule 23); the next owner publishes them.
+        outbox (model/: rule 23, requested becomes replayed with its bytes in the row); the next
+        owner publishes them.
         """
         now = self._clock()
         outputs: list[Output] | None = None
@@ -112,8 +113,8 @@ class Timer(Generic[S]):
     ) -> list[Output]:
         with self._lane_store.transaction() as transaction:
             locked = transaction.lock([lane.expected])
-            if locked.lost:
-                raise LanesLost(locked.lost)
+            if locked.fenced:
+                raise LanesFenced(locked.fenced)
             outputs = self._guarded(work, transaction, locked.now)
             transaction.advance([self.row_after(lane, outputs)])
             self._telemetry.committing([lane.key])
@@ -122,7 +123,7 @@ class Timer(Generic[S]):
 
     def row_after(self, lane: Lane, outputs: list[Output]) -> LaneAdvance:
         """Return the timer's row after this commit: its outputs are in the outbox, also those of
-        replays (model/: rule 23).
+        replays (model/: rule 23, requested becomes replayed with its bytes in the row).
         """
         return LaneAdvance(
             lane.expected, lane.next_offset + 1, outbox.encode(outputs), 0, 1, 0, 0, 0

@@ -24,8 +24,8 @@ from services.runtime.failures.backoff import Backoff
 from services.runtime.failures.classification import FailureKind, code_of
 from services.runtime.loop.assignment import Assignment
 from services.runtime.loop.batch import (
+    LanesFenced,
     LaneSlice,
-    LanesLost,
     RecordsFailed,
     collect,
     first_stop,
@@ -37,8 +37,8 @@ from services.runtime.loop.bisect import PoisonBisector
 from services.runtime.loop.breaker import FailureRateBreaker
 from services.runtime.loop.commit import BatchCommitter, CommittedBatch
 from services.runtime.loop.context import WorkerContext
+from services.runtime.loop.fetch_errors import FetchErrorHandler
 from services.runtime.loop.idle_checks import IdleChecks
-from services.runtime.loop.input_health import InputHealth
 from services.runtime.loop.lane import LaneState, RecordPosition
 from services.runtime.loop.parsing import RecordParser
 from services.runtime.loop.ports import FetchResult
@@ -60,11 +60,8 @@ class Worker(Generic[S]):
 
     def __init__(self, context: WorkerContext[S]) -> None:
         service, settings = context.service, context.settings
-        self._broker, self._lane_store, self._settings = (
-            context.broker,
-            context.lane_store,
-            settings,
-        )
+        self._broker, self._lane_store = context.broker, context.lane_store
+        self._settings = settings
         self._classify, self._clock = context.classify, context.clock
         self._telemetry = context.telemetry
         self._publisher = OutputPublisher(context.broker, context.telemetry, context.clock)
@@ -76,7 +73,7 @@ class Worker(Generic[S]):
         self._throttle = Throttle(context)
         self._timer = Timer(context)
         self._idle_checks = IdleChecks(context, self.assignment)
-        self._input_health = InputHealth(context, self.assignment)
+        self._fetch_errors = FetchErrorHandler(context, self.assignment)
         self._batch_size = AdaptiveBatchSize(settings)
         self._backoff = Backoff(settings.backoff_max_ms / 1_000, context.rng)
         self._was_paused = self._must_reconnect = False
@@ -98,7 +95,7 @@ class Worker(Generic[S]):
         reason = (
             self._backoff.code
             or self._throttle.reason
-            or self._idle_checks.input_access.code
+            or self._idle_checks.withheld_inputs.code
             or self._stop_reason()
         )
         self._telemetry.iteration_done(is_ready=not reason, reason=reason)
@@ -139,8 +136,8 @@ class Worker(Generic[S]):
         self._backoff.record_success(self._clock())
 
     def _back_off(self, error: Exception) -> None:
-        """Forget what is known of every lane, since only the rows are certain, and wait. No record
-        is dead-lettered for it.
+        """Drop what is known of every lane, since only the rows are certain, and wait. No record is
+        dead-lettered for it.
         """
         wait_s = self._backoff.record_failure(code_of(error), self._clock())
         self._telemetry.backing_off(error, self._backoff.failures, wait_s)
@@ -148,7 +145,7 @@ class Worker(Generic[S]):
         try:
             self.assignment.agree_with(self._broker.assigned())
         except BrokerUnavailable:
-            self.assignment.forget(list(self.assignment.lanes))
+            self.assignment.reacquire(list(self.assignment.lanes))
 
     def _stop_reason(self) -> str:
         """Name the first lane that is stopped until an operator decides; the others go on."""
@@ -212,18 +209,18 @@ class Worker(Generic[S]):
         return self._broker.topic_ids(topics - {TIMER.topic}) if topics else dict
 
     def _prepare(self, fetch: FetchResult) -> None:
-        self._input_health.check(fetch)
+        self._fetch_errors.handle(fetch)
         sizes: list[int] = []
         for key in fetch.records | fetch.ends:
             records = fetch.records.get(key, ())
             lane = self.assignment.lanes.get(key)
-            if lane is None or lane.state is not LaneState.RUNNING or lane.left_out:
+            if lane is None or lane.state is not LaneState.RUNNING or lane.paused_for_acks:
                 # Without an epoch the records are dropped: the lane's owner, perhaps this process,
                 # reads them again from the row's next offset.
                 continue
             before = len(lane.prepared)
             if not self._parser.prepare(lane, records, fetch.ends.get(key)):
-                self.assignment.suspect_hole(lane)
+                self.assignment.suspect_offset_gap(lane)
             sizes += [prepared.size for prepared in lane.prepared[before:]]
         self._batch_size.observe_sizes(sizes)
 
@@ -232,12 +229,12 @@ class Worker(Generic[S]):
     def _settle(self) -> None:
         settled = self._publisher.settle(self.assignment)
         if settled.failed:
-            self.assignment.forget(
+            self.assignment.reacquire(
                 [lane.key for lane in settled.failed], self._settings.acquire_backoff_min_ms / 1_000
             )
         for lane, error in settled.refused:
-            self.assignment.halt(lane, error)
-        self.assignment.take_back()
+            self.assignment.stop(lane, error)
+        self.assignment.resume_acknowledged()
 
     def _commit_prepared(self, topic_ids: Callable[[], Mapping[str, str]]) -> None:
         waiting = [lane for lane in self.assignment if lane.prepared and lane.pending_acks]
@@ -246,10 +243,10 @@ class Worker(Generic[S]):
             self._settle()
             for lane in waiting:
                 if lane.pending_acks and lane.state is LaneState.RUNNING:
-                    self.assignment.leave_out(lane)
+                    self.assignment.pause_for_acks(lane)
         for lane in list(self.assignment):
             if isinstance(stop := first_stop(lane), Stop) and lane.may_commit:
-                self.assignment.halt(lane, stop)
+                self.assignment.stop(lane, stop)
         slices = collect(self.assignment, self._batch_size.records, self._settings.batch_bytes_max)
         if slices and (slices := self.without_recreated(slices, topic_ids())):
             self._commit(slices)
@@ -257,7 +254,8 @@ class Worker(Generic[S]):
     def without_recreated(
         self, slices: list[LaneSlice], topic_ids: Mapping[str, str]
     ) -> list[LaneSlice]:
-        """Return the slices whose topic still has the id that the lane knows (model/: rule 16).
+        """Return the slices whose topic still has the id that the lane knows (model/: rule 16,
+        the topic's id).
 
         A fetch goes by the topic's name, so the id counts only if it is read after the fetch and
         before the commit.
@@ -269,14 +267,14 @@ class Worker(Generic[S]):
             if topic_id == lane.topic_id:
                 same.append(lane_slice)
             elif topic_id is not None:
-                self.assignment.halt(
+                self.assignment.stop(
                     lane,
                     TopicRecreated(
                         f"{lane.key.topic} had the id {lane.topic_id} and has {topic_id}"
                     ),
                 )
             else:  # deleted; if it is created again, acquiring the lane compares the ids
-                self.assignment.fenced([lane.key])
+                self.assignment.reacquire_fenced([lane.key])
         return same
 
     def _commit(self, slices: list[LaneSlice]) -> None:
@@ -288,8 +286,8 @@ class Worker(Generic[S]):
                 return
             try:
                 self._publish(slices, self._committer.commit(slices, known_dead))
-            except LanesLost as lost:
-                slices = self._without_lost(slices, lost)
+            except LanesFenced as error:
+                slices = self._without_fenced(slices, error)
             except RecordsFailed:
                 slices = self._bisect(slices, known_dead)
             except FailureRateExceeded as error:
@@ -311,9 +309,9 @@ class Worker(Generic[S]):
                 return
         raise BatchUndecided(f"{records_in(slices)} records, {ATTEMPTS_MAX} attempts")
 
-    def _without_lost(self, slices: list[LaneSlice], lost: LanesLost) -> list[LaneSlice]:
-        self.assignment.fenced(lost.lanes)
-        return [lane_slice for lane_slice in slices if lane_slice.lane.key not in lost.lanes]
+    def _without_fenced(self, slices: list[LaneSlice], error: LanesFenced) -> list[LaneSlice]:
+        self.assignment.reacquire_fenced(error.lanes)
+        return [lane_slice for lane_slice in slices if lane_slice.lane.key not in error.lanes]
 
     def _bisect(
         self, slices: list[LaneSlice], known_dead: dict[RecordPosition, Dead]
@@ -325,8 +323,8 @@ class Worker(Generic[S]):
             dead = self._bisector.find(
                 slices, known_dead, dead_max=self._settings.breaker_window_records
             )
-        except LanesLost as lost:
-            return self._without_lost(slices, lost)
+        except LanesFenced as error:
+            return self._without_fenced(slices, error)
         except Exception as error:
             # Bisecting itself may last too long.
             if self._classify(error) is FailureKind.TOO_SLOW and records_in(slices) > 1:
@@ -351,8 +349,8 @@ class Worker(Generic[S]):
             if (outputs := self._timer.run(lane)) is not None:
                 self._publisher.send(lane, outputs)
                 self._telemetry.produced([TIMER])
-        except LanesLost as lost:
-            self.assignment.fenced(lost.lanes)
+        except LanesFenced as error:
+            self.assignment.reacquire_fenced(error.lanes)
         except TickFailed as error:  # lanes with input go on
             self._telemetry.backing_off(error, 1, self._settings.backoff_max_ms / 1_000)
 
@@ -372,10 +370,10 @@ class Worker(Generic[S]):
             lane.prepared.clear()
         self._publisher.await_acks(lanes, 0.0, until=deadline - 1.0)
         self._publisher.settle(lanes)
-        # A courtesy: without it the next owner publishes again what is acknowledged.
+        # Not required: without it the next owner only publishes again what is acknowledged.
         with suppress(Exception):
             self._idle_checks.clear(lanes)
-        left = [lane for lane in lanes if lane.pending_acks is not None or lane.in_doubt]
+        left = [lane for lane in lanes if lane.pending_acks is not None or lane.outbox_uncertain]
         self._broker.close(max(0.0, deadline - self._clock()))
         self._lane_store.close()
         return not left

@@ -80,10 +80,10 @@ class LoggingTelemetry(PrometheusTelemetry):
         )
 
     @override
-    def hole_suspected(self, lane: LaneKey, offset: int) -> None:
-        super().hole_suspected(lane, offset)
+    def offset_gap_suspected(self, lane: LaneKey, offset: int) -> None:
+        super().offset_gap_suspected(lane, offset)
         self._log.debug(
-            "possible hole in the log", topic=lane.topic, partition=lane.partition, offset=offset
+            "possible offset gap", topic=lane.topic, partition=lane.partition, offset=offset
         )
 
     @override

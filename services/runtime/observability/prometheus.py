@@ -178,7 +178,7 @@ class PrometheusTelemetry(Telemetry):
         REPOSITIONED.add(group=self._group)
 
     @override
-    def hole_suspected(self, lane: LaneKey, offset: int) -> None:
+    def offset_gap_suspected(self, lane: LaneKey, offset: int) -> None:
         REPOSITIONED.add(group=self._group)
 
     @override

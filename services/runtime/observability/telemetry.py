@@ -9,7 +9,7 @@
 | published | all outputs of a lane are acknowledged |
 | assigned, revoked, lost | the group gave or took lanes |
 | acquired, fenced, stopped | this process owns a lane, or no longer does, or may not go on |
-| repositioned, hole_suspected, client_skipped_record | a client's position was in doubt |
+| repositioned, offset_gap_suspected, client_skipped_record | a client may be at a wrong offset |
 | record_failed | a record raised an unexpected exception |
 | backing_off, warning | the loop waits for a dependency, or goes on despite a problem |
 | iteration_done, paused, gauges, conservation | the state of the loop and of its lanes |
@@ -72,10 +72,12 @@ class Telemetry:
         """The lane is stopped until an operator decides."""
 
     def repositioned(self, lane: LaneKey, offset: int, reason: str) -> None:
-        """The client's position was in doubt, so it reads again from the lane's tail."""
+        """The client may be at a wrong offset, so it reads again from the lane's fetch position."""
 
-    def hole_suspected(self, lane: LaneKey, offset: int) -> None:
-        """Offsets are missing, so the client reads again from here. Usual where a log has holes."""
+    def offset_gap_suspected(self, lane: LaneKey, offset: int) -> None:
+        """Offsets are missing, so the client reads again from here. Usual where records came in
+        transactions, or the log is compacted.
+        """
 
     def client_skipped_record(self, lane: LaneKey, offset: int) -> None:
         """The client had skipped a record, and brought it when it read again."""

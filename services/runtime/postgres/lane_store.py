@@ -63,9 +63,11 @@ class PostgresTransaction:
             LaneKey(topic, partition): (epoch, offset)
             for topic, partition, epoch, offset, _ in rows
         }
-        lost = frozenset(c.lane for c in expected if actual.get(c.lane) != (c.epoch, c.next_offset))
+        fenced = frozenset(
+            c.lane for c in expected if actual.get(c.lane) != (c.epoch, c.next_offset)
+        )
         at: datetime = rows[0][4] if rows else datetime.min.replace(tzinfo=UTC)
-        return LockedLanes(lost, at)
+        return LockedLanes(fenced, at)
 
     def lock_dead_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
         return frozenset(

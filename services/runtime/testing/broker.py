@@ -1,5 +1,5 @@
-"""A broker in memory: topics with ids, logs with holes, a group protocol like that of KIP-848, and
-produce requests that can be delayed.
+"""A broker in memory: topics with ids, logs with offset gaps, a group protocol like that of
+KIP-848, and produce requests that can be delayed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class FakeBroker:
         self.refusals: list[StublineError] = []  # one for each of the next deliveries that fail
         self.holds_requests = False  # produce requests stay in `in_flight` until `land`
         self.in_flight: list[tuple[Output, DeliveryCallback]] = []
-        self.hints: dict[tuple[str, LaneKey], int] = {}
+        self.group_offsets: dict[tuple[str, LaneKey], int] = {}
         self._members: dict[str, dict[FakeBrokerClient, _Member]] = {}
 
     # Topics.
@@ -350,8 +350,10 @@ class FakeBrokerClient:
             if name in self.broker.topics
         )
 
-    def hint(self, positions: Mapping[LaneKey, int]) -> None:
-        self.broker.hints |= {(self.group, lane): offset for lane, offset in positions.items()}
+    def commit_group_offsets(self, positions: Mapping[LaneKey, int]) -> None:
+        self.broker.group_offsets |= {
+            (self.group, lane): offset for lane, offset in positions.items()
+        }
 
     def close(self, timeout_s: float) -> None:  # noqa: ARG002 - the port's signature
         self.poll_deliveries(0.0)

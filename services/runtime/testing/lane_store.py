@@ -1,5 +1,5 @@
-"""A lane store in memory. Rows are copied at the begin of a transaction and put back at its commit, so
-a rollback does nothing.
+"""A lane store in memory. Rows are copied at the begin of a transaction and put back at its commit,
+so a rollback does nothing.
 """
 
 from __future__ import annotations

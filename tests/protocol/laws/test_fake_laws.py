@@ -163,7 +163,7 @@ def test_a_lane_whose_acknowledgements_are_late_is_left_out_and_the_others_go_on
     world.send(Input("slow-2", "slow", "add", "c2"), topic=A, partition=0)
     world.send(*story(1, 40), topic=B)
     world.run(2.0)
-    assert member.worker.assignment.lanes[LaneKey(A, 0)].left_out
+    assert member.worker.assignment.lanes[LaneKey(A, 0)].paused_for_acks
     assert len(world.evidence().inputs) == 41
     for output, on_delivery in delayed:
         world.broker.append(output)

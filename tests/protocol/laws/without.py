@@ -120,17 +120,17 @@ def commits_compare_no_offset(patch: Patch) -> None:
         return row is not None and row.epoch == expected.epoch
 
     replace_rule(patch, FakeTransaction, FakeTransaction.as_expected, same_epoch)
-    replace_rule(patch, Assignment, Assignment.forget, lambda *_: None)
+    replace_rule(patch, Assignment, Assignment.reacquire, lambda *_: None)
 
 
 def outputs_are_not_kept(patch: Patch) -> None:
     """8: a new owner does not publish the outputs in the row."""
-    held = Assignment.take_over
+    held = Assignment.run_acquired
 
     def hold(self: Assignment[Any], lane: Lane, row: AcquiredLane, topic_id: str) -> None:
         held(self, lane, AcquiredLane(row.epoch, row.next_offset, row.topic_id, None), topic_id)
 
-    replace_rule(patch, Assignment, Assignment.take_over, hold)
+    replace_rule(patch, Assignment, Assignment.run_acquired, hold)
 
 
 def commits_do_not_wait(patch: Patch) -> None:
@@ -138,18 +138,18 @@ def commits_do_not_wait(patch: Patch) -> None:
     replace_rule(
         patch, Lane, Lane.may_commit, property(lambda self: self.state is LaneState.RUNNING)
     )
-    replace_rule(patch, Assignment, Assignment.leave_out, lambda *_: None)
+    replace_rule(patch, Assignment, Assignment.pause_for_acks, lambda *_: None)
 
 
 def new_owners_do_not_wait(patch: Patch) -> None:
     """8: a new owner commits before the row's outputs are acknowledged."""
-    held = Assignment.take_over
+    held = Assignment.run_acquired
 
     def hold(self: Assignment[Any], lane: Lane, row: AcquiredLane, topic_id: str) -> None:
         held(self, lane, row, topic_id)
         lane.pending_acks = None
 
-    replace_rule(patch, Assignment, Assignment.take_over, hold)
+    replace_rule(patch, Assignment, Assignment.run_acquired, hold)
 
 
 def rows_are_emptied_early(patch: Patch) -> None:
@@ -223,10 +223,10 @@ def fenced_lanes_are_not_acquired_again(patch: Patch) -> None:
     def fenced(self: Assignment[Any], of: Any) -> None:
         for key in of:
             if key in self.lanes:
-                self.lanes[key].halt("fenced for good")
+                self.lanes[key].mark_stopped("fenced for good")
                 self.lanes[key].acquire_at = float("inf")
 
-    replace_rule(patch, Assignment, Assignment.fenced, fenced)
+    replace_rule(patch, Assignment, Assignment.reacquire_fenced, fenced)
 
 
 def prepared_records_outlive_their_epoch(patch: Patch) -> None:
@@ -234,7 +234,7 @@ def prepared_records_outlive_their_epoch(patch: Patch) -> None:
     process.
     """
     kept: dict[tuple[int, LaneKey], list[PreparedRecord]] = {}
-    revoked, hold = Assignment.revoked, Assignment.take_over
+    revoked, hold = Assignment.revoked, Assignment.run_acquired
 
     def dropping(self: Assignment[Any], of: Any) -> None:
         for key in of:
@@ -245,13 +245,13 @@ def prepared_records_outlive_their_epoch(patch: Patch) -> None:
     def holding(self: Assignment[Any], lane: Lane, held: AcquiredLane, topic_id: str) -> None:
         hold(self, lane, held, topic_id)
         if prepared := kept.pop((id(self), lane.key), None):
-            lane.prepared, lane.tail = prepared, prepared[-1].offset + 1
+            lane.prepared, lane.fetch_position = prepared, prepared[-1].offset + 1
 
     replace_rule(patch, Assignment, Assignment.revoked, dropping)
     replace_rule(
         patch, Worker, Worker.without_recreated, lambda _self, slices, _ids: slices
     )  # its ids are requested for the topics of a fetch
-    replace_rule(patch, Assignment, Assignment.take_over, holding)
+    replace_rule(patch, Assignment, Assignment.run_acquired, holding)
 
 
 def idle_owners_do_not_compare_rows(patch: Patch) -> None:
@@ -295,7 +295,7 @@ def offsets_are_believed(patch: Patch) -> None:
         self: RecordParser, lane: Lane, records: Sequence[Record], end: int | None = None
     ) -> bool:
         for record in records:
-            lane.holes = {lane.tail: record.offset}
+            lane.offset_gaps = {lane.fetch_position: record.offset}
             prepare(self, lane, [record])
         return prepare(self, lane, [], end)
 
@@ -312,7 +312,7 @@ def smaller_offsets_are_worked(patch: Patch) -> None:
             lane.prepared.append(
                 PreparedRecord(lane.key, record.offset, record, self.event_of(record), 0, 0)
             )
-            lane.tail = record.offset + 1
+            lane.fetch_position = record.offset + 1
         return True
 
     replace_rule(patch, RecordParser, RecordParser.prepare, anything)
@@ -325,7 +325,7 @@ def holes_are_not_counted(patch: Patch) -> None:
     def silently(self: RecordParser, lane: Lane, records: Any, end: int | None = None) -> bool:
         before = len(lane.prepared)
         done = prepare(self, lane, records, end)
-        lane.prepared[before:] = [it._replace(gap=0) for it in lane.prepared[before:]]
+        lane.prepared[before:] = [it._replace(gap_before=0) for it in lane.prepared[before:]]
         return done
 
     replace_rule(patch, RecordParser, RecordParser.prepare, silently)
@@ -338,8 +338,8 @@ def holes_are_believed_once(patch: Patch) -> None:
     def trusting(
         self: RecordParser, lane: Lane, records: Sequence[Record], end: int | None = None
     ) -> bool:
-        if records and records[0].offset > lane.tail:
-            lane.holes = {lane.tail: records[0].offset}
+        if records and records[0].offset > lane.fetch_position:
+            lane.offset_gaps = {lane.fetch_position: records[0].offset}
         return prepare(self, lane, records, end)
 
     replace_rule(patch, RecordParser, RecordParser.prepare, trusting)
@@ -353,7 +353,7 @@ def ends_are_believed_once(patch: Patch) -> None:
         self: RecordParser, lane: Lane, records: Sequence[Record], end: int | None = None
     ) -> bool:
         if end is not None and not records:
-            lane.holes = {lane.tail: end}
+            lane.offset_gaps = {lane.fetch_position: end}
         return prepare(self, lane, records, end)
 
     replace_rule(patch, RecordParser, RecordParser.prepare, trusting)

@@ -46,7 +46,7 @@ def no_next(patch: pytest.MonkeyPatch) -> None:
 
     replace_rule(patch, FakeTransaction, FakeTransaction.as_expected, same_epoch)
     replace_rule(
-        patch, Assignment, Assignment.forget, lambda *_: None
+        patch, Assignment, Assignment.reacquire, lambda *_: None
     )  # the response to a commit is lost, and the process tries again
 
 
@@ -61,7 +61,7 @@ def no_contiguity(patch: pytest.MonkeyPatch) -> None:
 
     def believing(self: RecordParser, lane: Lane, records: Any, end: int | None = None) -> bool:
         if records:
-            lane.holes = {lane.tail: records[0].offset}
+            lane.offset_gaps = {lane.fetch_position: records[0].offset}
         return prepare(self, lane, records, end)
 
     replace_rule(patch, RecordParser, RecordParser.prepare, believing)
@@ -83,7 +83,7 @@ def exceptions_ignored(patch: pytest.MonkeyPatch) -> None:
     def agree(self: Assignment[Any], _named: Any) -> None:
         for lane in self:
             lane.prepared.clear()  # what that fetch brought is lost, and the position is believed
-            lane.tail = max(lane.tail, lane.next_offset)
+            lane.fetch_position = max(lane.fetch_position, lane.next_offset)
 
     replace_rule(patch, Assignment, Assignment.agree_with, agree)
 

@@ -1,4 +1,4 @@
-"""Laws that hold under any sequence of faults: random runs on the in-memory broker and lane store."""
+"""Laws that hold under any sequence of faults: random runs on the in-memory broker and database."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def lanes_of(sizes: Mapping[int, list[int]]) -> dict[int, Lane]:
 
 def lane_of(number: int, sizes: list[int]) -> Lane:
     key = LaneKey("in", number)
-    lane = Lane(key, LaneState.RUNNING, next_offset=0, tail=len(sizes))
+    lane = Lane(key, LaneState.RUNNING, next_offset=0, fetch_position=len(sizes))
     for offset, size in enumerate(sizes):
         record = Record("in", number, offset, 0, None, b"", ())
         lane.prepared.append(PreparedRecord(key, offset, record, None, 0, size))

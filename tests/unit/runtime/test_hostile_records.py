@@ -119,7 +119,7 @@ class Unreadable:
 def test_headers_that_the_client_cannot_read_make_their_record_a_dead_letter() -> None:
     (records,) = fetch_result([Unreadable()]).records.values()
     lane = Lane(LaneKey("in", 0))
-    lane.tail = lane.next_offset = 0
+    lane.fetch_position = lane.next_offset = 0
     assert RecordParser(lambda record: record, "g.replay.v1", Telemetry()).prepare(lane, records)
     event = lane.prepared[0].event
     assert isinstance(event, Dead)

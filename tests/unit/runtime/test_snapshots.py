@@ -23,25 +23,25 @@ REACHED = some.fixed_dictionaries({"a": POSITIONS, "b": POSITIONS})
 
 
 @given(BATCHES, REACHED)
-def test_the_newest_of_each_key_is_worked_if_it_is_newer_than_what_was_reached(
-    batch: list[KeyedSnapshot], reached: dict[str, Position]
+def test_the_newest_of_each_key_is_worked_if_it_is_newer_than_what_was_last_applied(
+    batch: list[KeyedSnapshot], last_applied: dict[str, Position]
 ) -> None:
-    _, latest = classify_snapshots(batch, reached)
+    _, latest = classify_snapshots(batch, last_applied)
     newest = {
         key: max((snapshot.position for snapshot in batch if snapshot.key == key), default=at)
-        for key, at in reached.items()
+        for key, at in last_applied.items()
     }
     assert {key: batch[place].position for key, place in latest.items()} == {
-        key: position for key, position in newest.items() if position > reached[key]
+        key: position for key, position in newest.items() if position > last_applied[key]
     }
 
 
 @given(BATCHES, REACHED)
 def test_a_copy_is_a_duplicate_and_an_older_one_is_superseded(
-    batch: list[KeyedSnapshot], reached: dict[str, Position]
+    batch: list[KeyedSnapshot], last_applied: dict[str, Position]
 ) -> None:
-    outcomes, _ = classify_snapshots(batch, reached)
-    last = dict(reached)
+    outcomes, _ = classify_snapshots(batch, last_applied)
+    last = dict(last_applied)
     for snapshot, outcome in zip(batch, outcomes, strict=True):
         expected = (
             Effect
@@ -56,8 +56,8 @@ def test_a_copy_is_a_duplicate_and_an_older_one_is_superseded(
 
 @given(BATCHES, REACHED)
 def test_a_batch_classified_twice_has_nothing_new(
-    batch: list[KeyedSnapshot], reached: dict[str, Position]
+    batch: list[KeyedSnapshot], last_applied: dict[str, Position]
 ) -> None:
-    _, latest = classify_snapshots(batch, reached)
-    after = reached | {key: batch[place].position for key, place in latest.items()}
+    _, latest = classify_snapshots(batch, last_applied)
+    after = last_applied | {key: batch[place].position for key, place in latest.items()}
     assert classify_snapshots(batch, after)[1] == {}

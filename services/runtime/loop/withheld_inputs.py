@@ -1,5 +1,6 @@
-"""Detects inputs that the broker withholds although it answers. The process is then not
-ready, with that reason, and works the inputs that it gets.
+"""Detects inputs that the broker withholds although it answers: topics that do not exist, lanes
+and memberships that it refuses. The process is then not ready, with that reason, and works the
+inputs that it gets.
 
 The client reports once that a lane is refused. Afterwards it is silent, whether the lane is still
 refused or allowed again, and it never reports a topic that does not exist (seen with
@@ -21,7 +22,7 @@ from services.runtime.records import LaneKey
 S = TypeVar("S")
 
 
-class InputAccess(Generic[S]):
+class WithheldInputs(Generic[S]):
     """Remembers what is withheld, until it is known to be given.
 
     A lane is given when it brings records, or is not refused again after it was assigned again. The
@@ -68,7 +69,7 @@ class InputAccess(Generic[S]):
         }
         self._rechecked = set(self._lanes)
         for key in self._lanes:
-            self._assignment.start_at_tail(self._assignment.lanes[key])
+            self._assignment.start_at_fetch_position(self._assignment.lanes[key])
         self._report()
 
     def compare(self, existing: Collection[str]) -> None:

@@ -1,5 +1,5 @@
-"""Stops lanes whose input the client cannot read on: the partition lacks the offset, or a batch
-cannot be unpacked. The other lanes go on.
+"""Stops lanes whose fetches fail until an operator decides: the partition lacks the offset, or a
+batch cannot be unpacked. The other lanes go on. What the broker withholds is withheld_inputs.py's.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ S = TypeVar("S")
 UNREADABLE_REPORTS_MIN = 3
 
 
-class InputHealth(Generic[S]):
+class FetchErrorHandler(Generic[S]):
     """Acts on the errors that a fetch reports for lanes; see ports.FetchResult."""
 
     def __init__(self, context: WorkerContext[S], assignment: Assignment[S]) -> None:
         self._broker, self._assignment = context.broker, assignment
 
-    def check(self, fetch: FetchResult) -> None:
-        """Raises what the broker client raises."""
+    def handle(self, fetch: FetchResult) -> None:
+        """Stop or reposition the lanes of a fetch that it could not read. Raises what the broker
+        client raises.
+        """
         for key, text in fetch.out_of_range.items():
             if lane := self._running(key):
                 self._out_of_range(lane, text)
@@ -46,11 +48,13 @@ class InputHealth(Generic[S]):
             f"{lane.next_offset}: {text}"
         )
         if topic_id is not None and topic_id != lane.topic_id:
-            self._assignment.halt(lane, TopicRecreated(where))
+            self._assignment.stop(lane, TopicRecreated(where))
         elif low <= lane.next_offset <= high:
-            self._assignment.reposition(lane, f"the client took {lane.tail} for out of range")
+            self._assignment.reposition(
+                lane, f"the client took {lane.fetch_position} for out of range"
+            )
         else:
-            self._assignment.halt(lane, OffsetOutOfRange(where))
+            self._assignment.stop(lane, OffsetOutOfRange(where))
 
     def _unreadable(self, lane: Lane, text: str) -> None:
         """Stop the lane exactly at the batch: the records before it are committed first."""
@@ -59,15 +63,15 @@ class InputHealth(Generic[S]):
         lane.unreadable += 1
         if lane.unreadable < UNREADABLE_REPORTS_MIN:
             return
-        next_offset = self._broker.unreadable_to(lane.key, lane.tail)
+        next_offset = self._broker.unreadable_to(lane.key, lane.fetch_position)
         how_far = (
             "where the batch ends was not found"
             if next_offset is None
             else f"go on at {next_offset}"
         )
-        self._assignment.halt(
+        self._assignment.stop(
             lane,
             RecordUnreadable(
-                f"{lane.key.topic} {lane.key.partition} at {lane.tail}, {how_far}: {text}"
+                f"{lane.key.topic} {lane.key.partition} at {lane.fetch_position}, {how_far}: {text}"
             ),
         )
