@@ -70,7 +70,7 @@ def consumer_settings(cluster: KafkaCluster | str, group: str, client_id: str) -
         "group.protocol": "consumer",
         "client.id": client_id,
         "auto.offset.reset": "error",  # a lane never jumps silently
-        # The offsets of `commit_group_offsets` are committed once a second. Nothing reads them back.
+        # `commit_group_offsets` stores offsets; they are committed once a second, and never read.
         "enable.auto.commit": True,
         "auto.commit.interval.ms": 1_000,
         "enable.auto.offset.store": False,
