@@ -27,7 +27,7 @@ class Stage:
     dead: int = 0
     lag: int = 0
     gap: int = 0
-    gaps: int = 0  # holes of the log that were stepped over; nothing here makes any
+    gaps: int = 0  # offset gaps of the log, which were skipped; nothing here makes any
     stopped: list[str] = field(default_factory=list)
 
     @property

@@ -88,7 +88,7 @@ def text(value: str | bytes | None) -> str:
 
 
 def lag(cluster: KafkaCluster, database_url: str) -> None:
-    """Print each lane's lag by its row in `runtime.lanes`; the offsets in Kafka are only a hint."""
+    """Print each lane's lag by its row in `runtime.lanes`; the offsets in Kafka may be older."""
     with psycopg.connect(database_url, connect_timeout=5) as connection:
         try:
             lanes = connection.cursor(row_factory=class_row(LaneProgress)).execute(LANES).fetchall()

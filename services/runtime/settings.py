@@ -57,7 +57,7 @@ class LaneSettings(BaseSettings):
         500,
         ge=50,
         le=5_000,
-        description="A lane that waits longer for acknowledgements is left out of the batch.",
+        description="A lane that waits longer for acknowledgements is paused; the others go on.",
     )
     revoke_deadline_ms: int = Field(
         150,

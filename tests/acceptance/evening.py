@@ -41,7 +41,7 @@ def more(stubline: Stubline, wanted: Wanted) -> Callable[[], None]:
 def expect(
     stubline: Stubline,
     wanted: Sequence[tuple[Order, int]],
-    disturbed: Collection[str] = (),
+    incomplete_topics: Collection[str] = (),
     holes: int = 0,
 ) -> None:
     """Wait until nothing moves. Then these orders have their tickets and mails, and all laws
@@ -67,4 +67,4 @@ def expect(
     assert set(mails.values()) <= {1}, (
         f"one deliberate mail an order, however often it had to be tried: {mails}"
     )
-    check(stubline, disturbed, holes)
+    check(stubline, incomplete_topics, holes)

@@ -21,8 +21,8 @@ from schemas.topics import GROUPS, all_topics
 from services.runtime.loop.dead_letters import unpack_headers
 from services.runtime.records import LaneKey, Record
 from tests.protocol.laws import lane_laws
-from tests.protocol.laws.evidence import DeadLetterFacts, Evidence, LaneFacts
 from tests.protocol.laws.kafka_reader import DEAD_LETTERS, LANES
+from tests.protocol.laws.system_state import DeadLetterFacts, LaneFacts, SystemState
 from tests.protocol.toy.names import Names
 from tests.support.logs import read_logs
 from tests.support.stubline import Stubline
@@ -125,25 +125,25 @@ NAMES = StublineNames("stubline")
 
 
 @dataclass(frozen=True)
-class PipelineEvidence:
+class PipelineState:
     """What a pipeline leaves once nothing moves: its rows, records and mails."""
 
     stubline: Stubline
-    lanes: Evidence
+    lanes: SystemState
     holes: int  # offsets that were stepped over on purpose
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
         return self.stubline.rows(statement)
 
 
-def evidence_of(
-    stubline: Stubline, disturbed: Collection[str] = (), holes: int = 0
-) -> PipelineEvidence:
-    """Read it. `disturbed` are the topics whose log no longer holds everything."""
+def state_of(
+    stubline: Stubline, incomplete_topics: Collection[str] = (), holes: int = 0
+) -> PipelineState:
+    """Read it. `incomplete_topics` are the topics whose log no longer holds everything."""
     groups = list(NAMES.groups.values())
     lanes = stubline.rows(LANES.replace("%s", "%(groups)s"), groups=groups)
     dead_letters = stubline.rows(DEAD_LETTERS.replace("%s", "%(groups)s"), groups=groups)
-    evidence = Evidence(
+    state = SystemState(
         names=NAMES,
         sent=(),
         logs=read_logs(stubline.store.bootstrap_servers, [topic.name for topic in all_topics()]),
@@ -158,16 +158,16 @@ def evidence_of(
         firsts={},
         snapshots=(),
         seconds={},
-        disturbed=frozenset(disturbed),
+        incomplete_topics=frozenset(incomplete_topics),
     )
-    return PipelineEvidence(stubline, evidence, holes)
+    return PipelineState(stubline, state, holes)
 
 
-def check(stubline: Stubline, disturbed: Collection[str] = (), holes: int = 0) -> None:
+def check(stubline: Stubline, incomplete_topics: Collection[str] = (), holes: int = 0) -> None:
     """Check all laws over all that this pipeline ever did. A failure names each broken one, with
     its first cases.
     """
-    pipeline = evidence_of(stubline, disturbed, holes)
+    pipeline = state_of(stubline, incomplete_topics, holes)
     if broken := {name: cases for name, law in LAWS.items() if (cases := list(law(pipeline)))}:
         lines = [
             f"{name} ({len(cases)}):\n    " + "\n    ".join(cases[:8])
@@ -176,25 +176,25 @@ def check(stubline: Stubline, disturbed: Collection[str] = (), holes: int = 0) -
         raise AssertionError("broken laws\n" + "\n".join(lines))
 
 
-def no_number_is_given_twice(pipeline: PipelineEvidence) -> Iterator[str]:
+def no_number_is_given_twice(pipeline: PipelineState) -> Iterator[str]:
     yield from map(str, pipeline.rows(REPEATED))
 
 
 def no_paid_line_is_without_its_tickets_or_a_stated_reason(
-    pipeline: PipelineEvidence,
+    pipeline: PipelineState,
 ) -> Iterator[str]:
     yield from map(str, pipeline.rows(UNEXPLAINED))
 
 
-def no_ticket_is_active_without_its_trigger(pipeline: PipelineEvidence) -> Iterator[str]:
+def no_ticket_is_active_without_its_trigger(pipeline: PipelineState) -> Iterator[str]:
     yield from map(str, pipeline.rows(ORPHANS))
 
 
-def each_active_ticket_is_in_one_initial_job(pipeline: PipelineEvidence) -> Iterator[str]:
+def each_active_ticket_is_in_one_initial_job(pipeline: PipelineState) -> Iterator[str]:
     yield from map(str, pipeline.rows(MISFILED))
 
 
-def each_job_has_one_mail(pipeline: PipelineEvidence) -> Iterator[str]:
+def each_job_has_one_mail(pipeline: PipelineState) -> Iterator[str]:
     """A repeat has the same Message-ID, and the job's row counts that there may be one."""
     mails = Counter(
         name.strip("<>").partition("@")[0]
@@ -208,13 +208,13 @@ def each_job_has_one_mail(pipeline: PipelineEvidence) -> Iterator[str]:
     yield from (f"{count} mails of no job: {name}" for name, count in mails.items())
 
 
-def each_reader_is_the_fold_of_what_was_committed(pipeline: PipelineEvidence) -> Iterator[str]:
+def each_reader_is_the_fold_of_what_was_committed(pipeline: PipelineState) -> Iterator[str]:
     """Checked of it: state, active tickets, last sequence."""
     for name, statement in FOLDS.items():
         yield from (f"{name}: {row}" for row in pipeline.rows(statement))
 
 
-def what_was_committed_is_in_the_log(pipeline: PipelineEvidence) -> Iterator[str]:
+def what_was_committed_is_in_the_log(pipeline: PipelineState) -> Iterator[str]:
     """The log has all sequences of each order and writer, from the first to its row's; copies of
     one are the same bytes.
     """
@@ -235,12 +235,12 @@ def what_was_committed_is_in_the_log(pipeline: PipelineEvidence) -> Iterator[str
         for order_id in rows.keys() | published.keys():
             places, last = sorted(published.get(order_id, ())), rows.get(order_id, 0)
             if places != list(range(1, last + 1)) and (
-                kind.topic not in pipeline.lanes.disturbed or places[-1:] > [last]
+                kind.topic not in pipeline.lanes.incomplete_topics or places[-1:] > [last]
             ):
                 yield f"{schema} is at {last} with {order_id}, the log has {places}"
 
 
-def dead_letters_are_the_source_byte_for_byte(pipeline: PipelineEvidence) -> Iterator[str]:
+def dead_letters_are_the_source_byte_for_byte(pipeline: PipelineState) -> Iterator[str]:
     """The row, and its copies in the dead topic."""
     records = {
         (it.topic, it.partition, it.offset): it
@@ -252,7 +252,7 @@ def dead_letters_are_the_source_byte_for_byte(pipeline: PipelineEvidence) -> Ite
         if source is None:
             if (
                 dead_letter.topic
-                in {lane.topic for lane in pipeline.lanes.logs} - pipeline.lanes.disturbed
+                in {lane.topic for lane in pipeline.lanes.logs} - pipeline.lanes.incomplete_topics
             ):
                 yield f"{dead_letter} has no record"
         elif (dead_letter.key, dead_letter.value, list(dead_letter.headers)) != (
@@ -265,11 +265,11 @@ def dead_letters_are_the_source_byte_for_byte(pipeline: PipelineEvidence) -> Ite
         yield from lane_laws._copies(pipeline.lanes, stage)
 
 
-def no_record_is_dead_lettered_for_what_a_server_did(pipeline: PipelineEvidence) -> Iterator[str]:
+def no_record_is_dead_lettered_for_what_a_server_did(pipeline: PipelineState) -> Iterator[str]:
     yield from map(str, pipeline.rows(UNEXPECTED_DEAD_LETTERS))
 
 
-def conservation_reads_zero(pipeline: PipelineEvidence) -> Iterator[str]:
+def conservation_reads_zero(pipeline: PipelineState) -> Iterator[str]:
     """By the rows, and by a count of the log itself."""
     yield from lane_laws.conservation_reads_zero(pipeline.lanes)
     yield from lane_laws.every_record_has_one_outcome(pipeline.lanes)
@@ -277,11 +277,11 @@ def conservation_reads_zero(pipeline: PipelineEvidence) -> Iterator[str]:
         yield f"{gaps} offsets were stepped over, and should be {pipeline.holes}"
 
 
-def what_is_replayed_is_the_source_byte_for_byte(pipeline: PipelineEvidence) -> Iterator[str]:
+def what_is_replayed_is_the_source_byte_for_byte(pipeline: PipelineState) -> Iterator[str]:
     yield from lane_laws.what_is_replayed_is_the_source_byte_for_byte(pipeline.lanes)
 
 
-def nothing_waits_or_is_stopped(pipeline: PipelineEvidence) -> Iterator[str]:
+def nothing_waits_or_is_stopped(pipeline: PipelineState) -> Iterator[str]:
     yield from (
         f"{it.group} {it.lane}: {it.stopped_code}" for it in pipeline.lanes.lanes if it.stopped_code
     )
@@ -296,7 +296,7 @@ def nothing_waits_or_is_stopped(pipeline: PipelineEvidence) -> Iterator[str]:
             yield f"{it.group} {it.lane} is at {it.next_offset}, its log ends with {log[-1].offset}"
 
 
-LAWS: Mapping[str, Callable[[PipelineEvidence], Iterator[str]]] = {
+LAWS: Mapping[str, Callable[[PipelineState], Iterator[str]]] = {
     law.__name__.replace("_", " "): law
     for law in (
         nothing_waits_or_is_stopped,

@@ -115,7 +115,7 @@ def test_topics_that_were_deleted_and_created_again_stop_their_lanes_until_an_op
         until_stopped(stubline, group, topic, "lane-topic-recreated")
         accepted = stubline.command("lanes", "accept-topic", group, topic)
         assert accepted.returncode == 0, accepted.stderr
-    expect(stubline, before + wanted, disturbed=FLOW)
+    expect(stubline, before + wanted, incomplete_topics=FLOW)
 
 
 def test_what_retention_took_and_a_later_snapshot_repeats_is_not_missed_once_an_operator_skips_it(
@@ -146,7 +146,7 @@ def test_what_retention_took_and_a_later_snapshot_repeats_is_not_missed_once_an_
         holes += broker.extents(it["topic"])[it["partition"]].low - it["next_offset"]
         done = stubline.command("lanes", "skip", *lane, "--reason", "retention took them")
         assert done.returncode == 0, done.stderr
-    expect(stubline, [(order, 2)], disturbed=FLOW, holes=holes)
+    expect(stubline, [(order, 2)], incomplete_topics=FLOW, holes=holes)
     assert holes > skipped["offsets"]
 
 

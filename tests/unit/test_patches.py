@@ -24,7 +24,7 @@ PATCHES: dict[str, tuple[int, int, str]] = {
     "tests/integration/test_issuer.py": (0, 1, COUNTED),
     "tests/integration/test_polls_malformed_responses.py": (1, 0, COUNTED),
     "tests/protocol/laws/test_fake_laws.py": (0, 1, KILLED_THERE),
-    "tests/protocol/seams.py": (0, 1, COUNTED),
+    "tests/protocol/patching.py": (0, 1, COUNTED),
     "tests/protocol/toy/mutate.py": (0, 1, TAKEN_OUT),
     "tests/unit/delivery/printing/test_design_checks.py": (0, 3, SHORTENED),
     "tests/unit/delivery/printing/test_design_commands.py": (1, 0, SHORTENED),

@@ -78,8 +78,8 @@ class Assignment(Generic[S]):
         self._telemetry.lost(lanes)
 
     def with_timer(self, lanes: Collection[LaneKey]) -> list[LaneKey]:
-        """Return the lanes, and the timer's if it goes with one of them (model/: rule
-        18, the timer's lane has a named owner).
+        """Return the lanes, and the timer's if it goes with one of them (model/: rule 18, the
+        timer's owner).
         """
         return [*lanes, TIMER] if self._timer_follows in lanes else list(lanes)
 
@@ -93,8 +93,8 @@ class Assignment(Generic[S]):
     def agree_with(self, assigned: Collection[LaneKey]) -> None:
         """Take the client's own list of lanes, and acquire all of them again.
 
-        After an exception out of `fetch` it is unknown which callbacks ran (model/: rule 21, an
-        exception out of consume).
+        After an exception out of `fetch` it is unknown which callbacks ran (model/: rule 21,
+        exception out of fetch).
         """
         if missing := [key for key in self.with_partition if key not in assigned]:
             self._drop(missing)
@@ -115,7 +115,7 @@ class Assignment(Generic[S]):
 
     def reacquire_fenced(self, lanes: Collection[LaneKey]) -> None:
         """Acquire lanes again, with backoff, whose rows are another's or were moved (model/: rule
-        13, a fenced lane is acquired again).
+        13, fenced, acquire again).
         """
         for key in lanes:
             if key in self.lanes:
@@ -203,8 +203,7 @@ class Assignment(Generic[S]):
 
     def run_acquired(self, lane: Lane, row: AcquiredLane, topic_id: str) -> None:
         """Run a lane from its acquired row, and publish the outputs that the row holds (model/:
-        rule 8, outputs stand in the row until acknowledged; rule 12, lanes start where their row
-        says).
+        rule 8, outbox until acknowledged; rule 12, acquire in the loop).
         """
         lane.run_from(row)
         try:

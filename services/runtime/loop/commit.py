@@ -187,7 +187,7 @@ class BatchCommitter(Generic[S]):
         outputs: dict[LaneKey, list[Output]],
     ) -> None:
         """Store dead letters, and add their copies for the dead topic to the outputs (model/: rule
-        17).
+        17, dead letters are outputs).
         """
         topic_ids = {lane_slice.lane.key: lane_slice.lane.topic_id for lane_slice in slices}
         subject = self._service.subject
@@ -216,7 +216,7 @@ def _lock_replays(
     transaction: Transaction[Any], records: Sequence[PreparedRecord]
 ) -> dict[UUID, bool]:
     """Lock the dead letters that the batch replays, before any work is done for them (model/: rule
-    22). Returns which of them are still wanted.
+    22, replay state is locked). Returns which of them are still wanted.
     """
     ids = sorted(filter(None, set(map(DEAD_LETTER_ID, records))))
     if not ids:

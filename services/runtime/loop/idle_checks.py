@@ -32,9 +32,8 @@ class Reassignment:
 
 
 class IdleChecks(Generic[S]):
-    """Checks lanes every few seconds: their rows (model/: rule 15, idle owners compare rows), their
-    topics' ids (rule 16) and the ends of their partitions (rule 20, no record although there are
-    more).
+    """Checks lanes every few seconds: their rows (model/: rule 15, idle owners compare), their
+    topics' ids (rule 16, topic id) and the ends of their partitions (rule 20, silence is checked).
     """
 
     def __init__(self, context: WorkerContext[S], assignment: Assignment[S]) -> None:
@@ -84,13 +83,13 @@ class IdleChecks(Generic[S]):
 
     def compare_rows(self, running: list[Lane]) -> None:
         """Acquire lanes again whose row is another's or was moved (model/: rule 15, idle owners
-        compare rows).
+        compare).
         """
         if running and (fenced := self._lane_store.compare([lane.expected for lane in running])):
             self._assignment.reacquire_fenced(fenced)
 
     def compare_topics(self, running: list[Lane]) -> None:
-        """Stop the lanes whose topic was re-created (model/: rule 16, the topic's id)."""
+        """Stop the lanes whose topic was re-created (model/: rule 16, topic id)."""
         lanes = [lane for lane in running if lane.state is LaneState.RUNNING and lane.key != TIMER]
         topic_ids = self._broker.topic_ids(self._input_topics)()
         self.withheld_inputs.compare(topic_ids.keys())
@@ -107,8 +106,7 @@ class IdleChecks(Generic[S]):
 
     def compare_ends(self, running: list[Lane]) -> None:
         """Assign a lane again if no record came for a whole interval although its partition goes
-        on; at an unchanged end, ever more rarely (model/: rule 20, no record although there are
-        more).
+        on; at an unchanged end, ever more rarely (model/: rule 20, silence is checked).
 
         The end is requested from the broker. The client knows an end only from fetching, so one
         that stopped fetching sees no lag (seen once with librdkafka 2.16 after its broker had
@@ -186,8 +184,8 @@ class IdleChecks(Generic[S]):
         return True
 
     def clear_idle(self, running: list[Lane], now: float) -> None:
-        """Clear the rows of lanes that committed nothing for an interval (model/: rule 8, outputs
-        stand in the row until acknowledged).
+        """Clear the rows of lanes that committed nothing for an interval (model/: rule 8, outbox
+        until acknowledged).
         """
         self.clear(
             [
@@ -198,8 +196,8 @@ class IdleChecks(Generic[S]):
         )
 
     def clear(self, lanes: list[Lane]) -> None:
-        """Empty the outbox of rows whose outputs are all acknowledged (model/: rule 8, outputs
-        stand in the row until acknowledged).
+        """Empty the outbox of rows whose outputs are all acknowledged (model/: rule 8, outbox until
+        acknowledged).
         """
         if done := [lane for lane in lanes if lane.may_commit and lane.row_holds_outputs]:
             self._lane_store.clear_outbox([lane.expected for lane in done])

@@ -139,8 +139,8 @@ class Acquisition(NamedTuple):
 
 
 class ExpectedLane(NamedTuple):
-    """What this process expects to find in a row. A commit compares both (model/: rule 7,
-    a commit compares epoch and next offset).
+    """What this process expects to find in a row. A commit compares both (model/: rule 7, compare
+    and advance).
     """
 
     lane: LaneKey
@@ -200,8 +200,8 @@ class Transaction(Protocol[S_co]):
     def session(self) -> S_co: ...
     def lock(self, expected: Sequence[ExpectedLane]) -> LockedLanes: ...
     def lock_dead_letters(self, ids: Sequence[UUID]) -> frozenset[UUID]:
-        """Lock and return those that are in state `replayed` (model/: rule 22, a dead letter's
-        state is checked inside the transaction).
+        """Lock and return those that are in state `replayed` (model/: rule 22, replay state is
+        locked).
         """
         ...
 
@@ -251,8 +251,8 @@ class LaneStore(Protocol[S_co]):
         ...
 
     def clear_outbox(self, expected: Sequence[ExpectedLane]) -> None:
-        """Empty the outbox of rows that are still as expected (model/: rule 8, outputs stand in
-        the row until acknowledged).
+        """Empty the outbox of rows that are still as expected (model/: rule 8, outbox until
+        acknowledged).
         """
         ...
 

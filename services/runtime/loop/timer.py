@@ -54,8 +54,7 @@ class Timer(Generic[S]):
         LanesFenced, TickFailed, or what the lane store raises.
 
         Crash: a dead letter becomes `replayed` in the commit that puts its bytes into the lane's
-        outbox (model/: rule 23, requested becomes replayed with its bytes in the row); the next
-        owner publishes them.
+        outbox (model/: rule 23, replay with its bytes); the next owner publishes them.
         """
         now = self._clock()
         outputs: list[Output] | None = None
@@ -123,7 +122,7 @@ class Timer(Generic[S]):
 
     def row_after(self, lane: Lane, outputs: list[Output]) -> LaneAdvance:
         """Return the timer's row after this commit: its outputs are in the outbox, also those of
-        replays (model/: rule 23, requested becomes replayed with its bytes in the row).
+        replays (model/: rule 23, replay with its bytes).
         """
         return LaneAdvance(
             lane.expected, lane.next_offset + 1, outbox.encode(outputs), 0, 1, 0, 0, 0

@@ -255,7 +255,7 @@ class Worker(Generic[S]):
         self, slices: list[LaneSlice], topic_ids: Mapping[str, str]
     ) -> list[LaneSlice]:
         """Return the slices whose topic still has the id that the lane knows (model/: rule 16,
-        the topic's id).
+        topic id).
 
         A fetch goes by the topic's name, so the id counts only if it is read after the fetch and
         before the commit.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tests.protocol.laws.world import poisoned, stormed, story
+from tests.protocol.laws.system import poisoned, stormed, story
 from tests.protocol.toy.service import Release
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def answers_lost(run: Run) -> None:
 
 
 def database_fell_over(run: Run) -> None:
-    with run.world.database_unavailable():
+    with run.system.database_unavailable():
         run.feed(run.rng.uniform(0.2, 3.0))
 
 
@@ -96,7 +96,7 @@ def broker_killed(run: Run) -> None:
 
 
 def broker_paused(run: Run) -> None:
-    """Deliveries fail, lanes are left out, sessions may end."""
+    """Deliveries fail, lanes are paused for their acknowledgements, sessions may end."""
     broker = run.rng.choice(run.stack.kafka)
     run.feed(0.3)
     broker.pause()
@@ -112,55 +112,55 @@ def rewound(run: Run) -> None:
         stage = run.rng.choice(run.stages)
         lanes = [
             it
-            for it in run.world.lanes(stage)
-            if it.lane.topic in run.world.names.own_inputs[stage]
+            for it in run.system.lanes(stage)
+            if it.lane.topic in run.system.names.own_inputs[stage]
         ]
         if lanes:
             it = run.rng.choice(lanes)
-            run.world.rewind(stage, it.lane, run.rng.randint(it.first_offset, it.next_offset))
+            run.system.rewind(stage, it.lane, run.rng.randint(it.first_offset, it.next_offset))
         run.feed(0.3)
 
 
 def duplicates_stormed(run: Run) -> None:
-    run.world.send(
+    run.system.send(
         *stormed(story(run.number, 100, 20, name=f"dup{run.number}"), run.number, copies=4)
     )
 
 
 def poison_stormed(run: Run) -> None:
-    run.world.send(*poisoned(story(run.number, 300, 20, name=f"poison{run.number}"), run.number))
+    run.system.send(*poisoned(story(run.number, 300, 20, name=f"poison{run.number}"), run.number))
 
 
 def paused_and_resumed(run: Run) -> None:
     stage = run.rng.choice(run.stages)
-    run.world.control(stage, paused=True)
+    run.system.control(stage, paused=True)
     run.feed(run.rng.uniform(0.2, 2.0))
-    run.world.control(stage, paused=False)
+    run.system.control(stage, paused=False)
 
 
 def partitions_added(run: Run) -> None:
-    if run.world.partitions < PARTITIONS_MAX:
-        run.world.add_partitions(run.world.partitions + 3)
+    if run.system.partitions < PARTITIONS_MAX:
+        run.system.add_partitions(run.system.partitions + 3)
     run.feed(1.0)
 
 
 def letters_replayed(run: Run) -> None:
     """Replays, with a release that can work some of them."""
-    run.world.send(
+    run.system.send(
         *poisoned(story(run.number, 60, 20, name=f"letter{run.number}"), run.number, share=0.2)
     )
-    run.world.settle(60)
+    run.system.settle(60)
     for member in run.members("first"):
         member.stop()
     run.start("first", release=Release(is_fixed=True))
-    run.world.request_replays([it.id for it in run.world.dead_letters() if it.state == "open"])
+    run.system.request_replays([it.id for it in run.system.dead_letters() if it.state == "open"])
     run.feed(1.0)
 
 
 def two_at_once(run: Run) -> None:
     """A process is killed while its server is unavailable."""
     member = run.any_member()
-    with run.world.database_unavailable():
+    with run.system.database_unavailable():
         run.feed(0.5)
         run.end(member)
 

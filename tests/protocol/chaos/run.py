@@ -17,17 +17,17 @@ from pathlib import Path
 from deploy.local.process import StackError
 from deploy.local.stack import Stack
 from tests.protocol.chaos.faults import FAULTS, Fault
-from tests.protocol.laws.kafka_world import KafkaWorld
+from tests.protocol.laws.kafka_system import KafkaSystem
 from tests.protocol.laws.lane_laws import broken
-from tests.protocol.laws.member import Process
-from tests.protocol.laws.world import NotSettledError, story
+from tests.protocol.laws.stage_process import StageProcess
+from tests.protocol.laws.system import NotSettledError, story
 from tests.protocol.toy.service import Release
 from tests.support.proxy import Proxy
 from tests.support.stack import Databases, ServersForTests
 
 RELEASE = Release(ticks=True)
 SETTLE_S = 90.0
-ROUNDS_OF_A_WORLD = 12  # then the next one begins: reading its whole log again would take too long
+ROUNDS_OF_A_SYSTEM = 12  # then the next one begins: reading its whole log again would take too long
 MEMBERS = 2  # of each stage
 
 
@@ -45,22 +45,22 @@ class Run:
 
     stages = ("first", "second")
 
-    def __init__(self, world: KafkaWorld, stack: Stack, proxy: Proxy, rng: random.Random) -> None:
-        self.world, self.stack, self.proxy, self.rng = world, stack, proxy, rng
+    def __init__(self, system: KafkaSystem, stack: Stack, proxy: Proxy, rng: random.Random) -> None:
+        self.system, self.stack, self.proxy, self.rng = system, stack, proxy, rng
         self.number = 0
         self._fed = 0
-        world.proxy = proxy
+        system.proxy = proxy
 
-    def members(self, stage: str) -> list[Process]:
-        return [it for it in self.world.members if it.stage == stage and it.is_alive]
+    def members(self, stage: str) -> list[StageProcess]:
+        return [it for it in self.system.members if it.stage == stage and it.is_alive]
 
-    def any_member(self) -> Process:
+    def any_member(self) -> StageProcess:
         return self.rng.choice(self.members(self.rng.choice(self.stages)))
 
-    def start(self, stage: str, *, at: str = "", release: Release = RELEASE) -> Process:
-        return self.world.start(stage, at=at, release=release, delivery_timeout_ms=2_000)
+    def start(self, stage: str, *, at: str = "", release: Release = RELEASE) -> StageProcess:
+        return self.system.start(stage, at=at, release=release, delivery_timeout_ms=2_000)
 
-    def end(self, member: Process) -> None:
+    def end(self, member: StageProcess) -> None:
         if member.is_alive:
             member.kill()
 
@@ -79,7 +79,7 @@ class Run:
         while time.monotonic() < end and not until():
             self._fed += 1
             inputs = story(self.rng.randrange(1_000), 40, 50, name=f"feed{self._fed}")
-            self.world.send(*inputs, *inputs[:5])
+            self.system.send(*inputs, *inputs[:5])
             time.sleep(0.05)
 
     def let_run(self, seconds: float) -> None:
@@ -95,28 +95,26 @@ class Run:
         self.make_whole()
         began = time.monotonic()
         try:
-            self.world.settle(SETTLE_S)
+            self.system.settle(SETTLE_S)
         except NotSettledError as error:
             return time.monotonic() - began, [f"not settled: {str(error)[:3_000]}"]
         recovery_s = time.monotonic() - began
         return recovery_s, [
-            f"{law}: {case}"
-            for law, cases in broken(self.world.evidence()).items()
-            for case in cases
+            f"{law}: {case}" for law, cases in broken(self.system.state()).items() for case in cases
         ]
 
 
 @contextmanager
-def one_world(stack: Stack, databases: Databases, rng: random.Random) -> Iterator[Run]:
+def one_system(stack: Stack, databases: Databases, rng: random.Random) -> Iterator[Run]:
     servers = ServersForTests(stack.bootstrap_servers, stack.database_url, stack)
     prefix = f"c{secrets.token_hex(4)}"
     with (
         databases.new() as url,
         tempfile.TemporaryDirectory() as folder,
         Proxy(url) as proxy,
-        KafkaWorld(servers, url, prefix, Path(folder), partitions=6) as world,
+        KafkaSystem(servers, url, prefix, Path(folder), partitions=6) as system,
     ):
-        yield Run(world, stack, proxy, rng)
+        yield Run(system, stack, proxy, rng)
 
 
 def run(seed: int, seconds: float, brokers: int, report: Callable[[str], None]) -> dict[str, Tally]:
@@ -129,7 +127,7 @@ def run(seed: int, seconds: float, brokers: int, report: Callable[[str], None]) 
             databases = Databases(stack.database_url)
             try:
                 while time.monotonic() < end:
-                    with one_world(stack, databases, rng) as current:
+                    with one_system(stack, databases, rng) as current:
                         play_rounds(current, waiting, tallies, end, report)
             except StackError as error:  # servers failed on a busy machine, which proves nothing
                 report(f"new servers, for the old ones did not come back: {str(error)[:200]}")
@@ -148,7 +146,7 @@ def play_rounds(
     """Play some faults in one environment. The first broken law ends it, since all later checks
     would fail too.
     """
-    for _ in range(ROUNDS_OF_A_WORLD):
+    for _ in range(ROUNDS_OF_A_SYSTEM):
         if time.monotonic() > end:
             return
         if not waiting:

@@ -1,4 +1,4 @@
-"""The test environments of the laws, as fixtures."""
+"""Fixtures of the laws: the systems under test, in memory and on real servers."""
 
 from __future__ import annotations
 
@@ -7,53 +7,53 @@ from pathlib import Path
 
 import pytest
 
-from tests.protocol.laws.alongside import Alongside, is_real, runs_alongside
-from tests.protocol.laws.fake_world import FakeWorld
-from tests.protocol.laws.kafka_world import KafkaWorld
-from tests.protocol.laws.world import World
+from tests.protocol.laws.concurrent_laws import ConcurrentLaws, is_real, runs_concurrently
+from tests.protocol.laws.fake_system import FakeSystem
+from tests.protocol.laws.kafka_system import KafkaSystem
+from tests.protocol.laws.system import System
 from tests.support.stack import Databases, ServersForTests
 
 
 @pytest.fixture(scope="session")
-def alongside(
+def concurrent_laws(
     request: pytest.FixtureRequest, servers: ServersForTests, databases: Databases
-) -> Iterator[Alongside]:
-    found = Alongside(request.session.items, servers, databases)
+) -> Iterator[ConcurrentLaws]:
+    found = ConcurrentLaws(request.session.items, servers, databases)
     yield found
     found.close()
 
 
 @pytest.fixture
-def kafka_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KafkaWorld | None]:
+def kafka_system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KafkaSystem | None]:
     """A real environment for one law. A law that runs alongside others has its own."""
-    others: Alongside = request.getfixturevalue("alongside")
-    if runs_alongside(request.node):
+    others: ConcurrentLaws = request.getfixturevalue("concurrent_laws")
+    if runs_concurrently(request.node):
         yield None
         return
     others.wait_for_all()
     servers, url, prefix = (
         request.getfixturevalue(name) for name in ("servers", "database_url", "prefix")
     )
-    with KafkaWorld(servers, url, prefix, tmp_path) as world:
-        yield world
+    with KafkaSystem(servers, url, prefix, tmp_path) as system:
+        yield system
 
 
 @pytest.fixture
-def fake_world() -> FakeWorld:
-    return FakeWorld()
+def fake_system() -> FakeSystem:
+    return FakeSystem()
 
 
 @pytest.fixture(params=["fake", "kafka"])
-def world(request: pytest.FixtureRequest) -> World:
+def system(request: pytest.FixtureRequest) -> System:
     """Both environments: each law holds in both."""
-    found: World = request.getfixturevalue(f"{request.param}_world")
+    found: System = request.getfixturevalue(f"{request.param}_system")
     return found
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    if not (is_real(pyfuncitem) and runs_alongside(pyfuncitem)):
+    if not (is_real(pyfuncitem) and runs_concurrently(pyfuncitem)):
         return None
-    others: Alongside = pyfuncitem._request.getfixturevalue("alongside")
+    others: ConcurrentLaws = pyfuncitem._request.getfixturevalue("concurrent_laws")
     others.result_of(pyfuncitem).result()
     return True

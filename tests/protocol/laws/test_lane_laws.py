@@ -11,11 +11,11 @@ import pytest
 
 from services.runtime.admin.refusals import DeadLetterStateRefused
 from services.runtime.records import LaneKey
-from tests.protocol.laws.alongside import alone
+from tests.protocol.laws.concurrent_laws import alone
 from tests.protocol.laws.lane_laws import check
-from tests.protocol.laws.world import (
+from tests.protocol.laws.system import (
     SESSION_S,
-    World,
+    System,
     feed_until_dead,
     lane,
     poison,
@@ -36,429 +36,433 @@ TICKING = Release(ticks=True)
 
 
 @pytest.mark.parametrize("point", ["committing", "committed", "produced", "published"])
-def test_a_process_killed_at_any_point_loses_and_doubles_nothing(world: World, point: str) -> None:
-    world.start("second")
-    victim = world.start("first", at=f"{point}:kill:5")
-    feed_until_dead(world, victim)
-    world.start("first")
-    world.settle()
-    check(world.evidence())
+def test_a_process_killed_at_any_point_loses_and_doubles_nothing(
+    system: System, point: str
+) -> None:
+    system.start("second")
+    victim = system.start("first", at=f"{point}:kill:5")
+    feed_until_dead(system, victim)
+    system.start("first")
+    system.settle()
+    check(system.state())
 
 
-def test_a_zombie_that_resumes_when_another_took_over_does_no_harm(world: World) -> None:
-    zombie = start_both_stages(world)
-    world.send(*story(1, 60))
+def test_a_zombie_that_resumes_when_another_took_over_does_no_harm(system: System) -> None:
+    zombie = start_both_stages(system)
+    system.send(*story(1, 60))
     zombie.pause()
-    world.send(*story(2, 60))
-    next_owner = world.start("first")
-    wait_until_owned(world, next_owner)
-    world.send(*story(3, 60))
-    world.run(0.5)
+    system.send(*story(2, 60))
+    next_owner = system.start("first")
+    wait_until_owned(system, next_owner)
+    system.send(*story(3, 60))
+    system.run(0.5)
     zombie.resume()
-    world.send(*story(4, 60))
-    world.run(SESSION_S / 6)
-    world.settle()
+    system.send(*story(4, 60))
+    system.run(SESSION_S / 6)
+    system.settle()
     assert zombie.is_alive
-    check(world.evidence())
+    check(system.state())
 
 
 @pytest.mark.parametrize("point", ["assigned", "revoked", "lost"])
-def test_an_exception_in_a_callback_changes_nothing(world: World, point: str) -> None:
+def test_an_exception_in_a_callback_changes_nothing(system: System, point: str) -> None:
     """Unguarded, the client would go on at the group's offset and drop what it had fetched."""
-    world.start("second")
-    member = world.start("first", at=f"{point}:raise:1")
-    world.send(*story(1, 40))
+    system.start("second")
+    member = system.start("first", at=f"{point}:raise:1")
+    system.send(*story(1, 40))
     if point == "revoked":
-        wait_until_owned(world, member)
-        wait_until_owned(world, member, world.start("first"))
+        wait_until_owned(system, member)
+        wait_until_owned(system, member, system.start("first"))
     if point == "lost":
-        wait_until_owned(world, member)
+        wait_until_owned(system, member)
         member.pause()
-        wait_until_owned(world, world.start("first"))
+        wait_until_owned(system, system.start("first"))
         member.resume()
-    world.send(*story(2, 40))
-    world.settle()
+    system.send(*story(2, 40))
+    system.settle()
     assert member.is_alive
-    check(world.evidence())
+    check(system.state())
 
 
-def test_members_that_come_and_go_lose_and_double_nothing(world: World) -> None:
-    world.start("second")
-    members = [world.start("first")]
-    wait_until_owned(world, *members)
+def test_members_that_come_and_go_lose_and_double_nothing(system: System) -> None:
+    system.start("second")
+    members = [system.start("first")]
+    wait_until_owned(system, *members)
     for number in range(2):
-        members.append(world.start("first"))
-        world.send(*story(number, 60))
-        wait_until_owned(world, *members)
-        world.send(*story(10 + number, 60))
+        members.append(system.start("first"))
+        system.send(*story(number, 60))
+        wait_until_owned(system, *members)
+        system.send(*story(10 + number, 60))
     for number in range(2):
         assert members.pop(0).stop() == 0
-        world.send(*story(20 + number, 60))
-        wait_until_owned(world, *members)
-    world.settle()
-    check(world.evidence())
+        system.send(*story(20 + number, 60))
+        wait_until_owned(system, *members)
+    system.settle()
+    check(system.state())
 
 
-def test_a_process_that_is_stopped_leaves_nothing_unpublished(world: World) -> None:
-    member = start_both_stages(world)
-    world.send(*story(1, 200))
-    world.run(0.05)
+def test_a_process_that_is_stopped_leaves_nothing_unpublished(system: System) -> None:
+    member = start_both_stages(system)
+    system.send(*story(1, 200))
+    system.run(0.05)
     assert member.stop() == 0
-    evidence = world.evidence()
-    published = {
-        (it.key, it.header("ce_id")) for it in evidence.log_of(world.names.outputs["first"])
-    }
-    assert len(published) == len(evidence.snapshots)
-    world.start("first")
-    world.settle()
-    check(world.evidence())
+    state = system.state()
+    published = {(it.key, it.header("ce_id")) for it in state.log_of(system.names.outputs["first"])}
+    assert len(published) == len(state.snapshots)
+    system.start("first")
+    system.settle()
+    check(system.state())
 
 
 # Outages of the broker and the database.
 
 
 @alone
-def test_an_outage_of_the_broker_loses_and_doubles_nothing(world: World) -> None:
-    world.start("second")
-    world.start("first")
-    world.send(*story(1, 60))
-    with world.broker_unavailable():
-        world.run(0.5)
-    world.send(*story(2, 60))
-    world.settle()
-    assert not world.dead_letters()
-    check(world.evidence())
+def test_an_outage_of_the_broker_loses_and_doubles_nothing(system: System) -> None:
+    system.start("second")
+    system.start("first")
+    system.send(*story(1, 60))
+    with system.broker_unavailable():
+        system.run(0.5)
+    system.send(*story(2, 60))
+    system.settle()
+    assert not system.dead_letters()
+    check(system.state())
 
 
 @alone
-def test_an_outage_of_the_database_loses_nothing_and_dead_letters_nothing(world: World) -> None:
-    start_both_stages(world)
-    world.send(*story(1, 60))
-    with world.database_unavailable():
-        world.send(*story(2, 60))
-        world.run(0.5)
-    world.settle()
-    assert not world.dead_letters()
-    check(world.evidence())
+def test_an_outage_of_the_database_loses_nothing_and_dead_letters_nothing(system: System) -> None:
+    start_both_stages(system)
+    system.send(*story(1, 60))
+    with system.database_unavailable():
+        system.send(*story(2, 60))
+        system.run(0.5)
+    system.settle()
+    assert not system.dead_letters()
+    check(system.state())
 
 
 # The log changes under the lane.
 
 
 def test_a_recreated_topic_stops_its_lanes_until_an_operator_accepts_it(
-    world: World,
+    system: System,
 ) -> None:
-    topic, other = world.names.inputs
-    world.start("second")
-    world.start("first")
-    world.send(*story(1, 40), topic=topic)
-    world.settle()
-    world.recreate_topic(topic)
-    world.send(
+    topic, other = system.names.inputs
+    system.start("second")
+    system.start("first")
+    system.send(*story(1, 40), topic=topic)
+    system.settle()
+    system.recreate_topic(topic)
+    system.send(
         *story(2, 100), topic=topic
     )  # the offsets that the lanes have are in the new topic too
-    world.send(*story(3, 40), topic=other)
-    world.until("a stopped lane", lambda: stops(world) == {"lane-topic-recreated"})
-    world.settle()
-    world.accept_topic("first", topic)
-    world.until("no stopped lane", lambda: not stops(world))
-    world.settle()
-    check(world.evidence())
-    assert len(world.evidence().inputs) == 180
+    system.send(*story(3, 40), topic=other)
+    system.until("a stopped lane", lambda: stops(system) == {"lane-topic-recreated"})
+    system.settle()
+    system.accept_topic("first", topic)
+    system.until("no stopped lane", lambda: not stops(system))
+    system.settle()
+    check(system.state())
+    assert len(system.state().inputs) == 180
 
 
 def test_records_that_retention_deleted_stop_their_lane_until_an_operator_skips_them(
-    world: World,
+    system: System,
 ) -> None:
-    topic, _ = world.names.inputs
-    world.start("second")
-    member = world.start("first")
-    world.send(*story(1, 10), topic=topic, partition=0)
-    world.settle()
+    topic, _ = system.names.inputs
+    system.start("second")
+    member = system.start("first")
+    system.send(*story(1, 10), topic=topic, partition=0)
+    system.settle()
     assert member.stop() == 0
-    world.send(*story(2, 10), topic=topic, partition=0)
-    world.delete_records(LaneKey(topic, 0), 15)
-    world.start("first")
-    world.until("a stopped lane", lambda: stops(world) == {"lane-offset-out-of-range"})
-    assert lane(world, "first", topic).next_offset == 10
-    world.skip("first", LaneKey(topic, 0))
-    world.until("no stopped lane", lambda: not stops(world))
-    world.settle()
-    found = lane(world, "first", topic)
+    system.send(*story(2, 10), topic=topic, partition=0)
+    system.delete_records(LaneKey(topic, 0), 15)
+    system.start("first")
+    system.until("a stopped lane", lambda: stops(system) == {"lane-offset-out-of-range"})
+    assert lane(system, "first", topic).next_offset == 10
+    system.skip("first", LaneKey(topic, 0))
+    system.until("no stopped lane", lambda: not stops(system))
+    system.settle()
+    found = lane(system, "first", topic)
     assert (found.next_offset, found.gaps, found.effects, found.conservation_gap) == (20, 5, 15, 0)
 
 
 def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_record(
-    world: World,
+    system: System,
 ) -> None:
-    world.start("second")
-    member = world.start("first")
-    world.send(*story(1, 60))
-    wait_until_owned(world, member)
-    world.add_partitions(4)
+    system.start("second")
+    member = system.start("first")
+    system.send(*story(1, 60))
+    wait_until_owned(system, member)
+    system.add_partitions(4)
     for number in range(8):
-        world.send(*story(10 + number, 20, keys=40))
-        world.run(0.1)
-    world.settle(45)
-    assert len([it for it in world.lanes("first") if it.lane.topic in world.names.inputs]) == 8
+        system.send(*story(10 + number, 20, keys=40))
+        system.run(0.1)
+    system.settle(45)
+    assert len([it for it in system.lanes("first") if it.lane.topic in system.names.inputs]) == 8
     assert (
-        sum(it.effects > 0 for it in world.lanes("first") if it.lane.topic in world.names.inputs)
+        sum(it.effects > 0 for it in system.lanes("first") if it.lane.topic in system.names.inputs)
         > 4
     )
-    check(world.evidence())
+    check(system.state())
 
 
 # Commands of operators.
 
 
 def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_nothing(
-    world: World,
+    system: System,
 ) -> None:
-    topic, _ = world.names.inputs
-    world.start("second")
-    world.start("first")
-    world.send(*story(1, 60))
-    world.settle()
-    before = world.evidence()
-    world.rewind("first", LaneKey(topic, 0), 0)
-    world.rewind("second", LaneKey(world.names.outputs["first"], 0), 0)
-    world.until(
+    topic, _ = system.names.inputs
+    system.start("second")
+    system.start("first")
+    system.send(*story(1, 60))
+    system.settle()
+    before = system.state()
+    system.rewind("first", LaneKey(topic, 0), 0)
+    system.rewind("second", LaneKey(system.names.outputs["first"], 0), 0)
+    system.until(
         "rewound",
-        lambda: lane(world, "first", topic).rewound == lane(world, "first", topic).duplicates > 0,
+        lambda: lane(system, "first", topic).rewound == lane(system, "first", topic).duplicates > 0,
     )
-    world.settle()
-    after = world.evidence()
+    system.settle()
+    after = system.state()
     check(after)
     assert (after.snapshots, after.inputs) == (before.snapshots, before.inputs)
-    again = lane(world, "second", world.names.outputs["first"])
+    again = lane(system, "second", system.names.outputs["first"])
     assert again.duplicates + again.superseded == again.rewound > 0
 
 
 @alone
-def test_a_paused_service_reads_nothing_and_goes_on_when_it_is_resumed(world: World) -> None:
-    start_both_stages(world)
-    world.control("first", paused=True)
-    world.run(1.0)
-    world.send(*story(1, 40))
-    world.run(1.0)
-    assert not world.evidence().inputs
-    world.control("first", paused=False)
-    world.run(1.0)
-    world.settle()
-    assert len(world.evidence().inputs) == 40
-    check(world.evidence())
+def test_a_paused_service_reads_nothing_and_goes_on_when_it_is_resumed(system: System) -> None:
+    start_both_stages(system)
+    system.control("first", paused=True)
+    system.run(1.0)
+    system.send(*story(1, 40))
+    system.run(1.0)
+    assert not system.state().inputs
+    system.control("first", paused=False)
+    system.run(1.0)
+    system.settle()
+    assert len(system.state().inputs) == 40
+    check(system.state())
 
 
 @alone
-def test_a_rate_acts_within_a_second_and_is_kept(world: World) -> None:
-    start_both_stages(world)
-    world.control("first", paused=False, rate=20.0)
-    world.run(1.0)
-    world.send(*story(1, 120), topic=world.names.inputs[0])
-    world.run(2.0)
-    assert 10 <= len(world.evidence().inputs) <= 80
-    world.control("first", paused=False, rate=0)
-    world.run(1.0)
-    world.settle()
-    check(world.evidence())
+def test_a_rate_acts_within_a_second_and_is_kept(system: System) -> None:
+    start_both_stages(system)
+    system.control("first", paused=False, rate=20.0)
+    system.run(1.0)
+    system.send(*story(1, 120), topic=system.names.inputs[0])
+    system.run(2.0)
+    assert 10 <= len(system.state().inputs) <= 80
+    system.control("first", paused=False, rate=0)
+    system.run(1.0)
+    system.settle()
+    check(system.state())
 
 
 # Storms of input.
 
 
-def test_a_storm_of_duplicates_has_each_effect_once(world: World) -> None:
-    world.start("second")
-    world.start("first")
-    world.start("first")
+def test_a_storm_of_duplicates_has_each_effect_once(system: System) -> None:
+    system.start("second")
+    system.start("first")
+    system.start("first")
     inputs = story(1, 150)
-    world.send(*stormed(inputs, 1, copies=4))
-    world.send(*stormed(inputs, 2, copies=2))
-    world.settle()
-    check(world.evidence())
+    system.send(*stormed(inputs, 1, copies=4))
+    system.send(*stormed(inputs, 2, copies=2))
+    system.settle()
+    check(system.state())
     counts = Counter[str]()
-    for it in world.lanes("first"):
-        if it.lane.topic in world.names.inputs:
+    for it in system.lanes("first"):
+        if it.lane.topic in system.names.inputs:
             counts += Counter(effects=it.effects, duplicates=it.duplicates)
     assert counts == {"effects": 150, "duplicates": 750}
 
 
-def test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte(world: World) -> None:
-    world.start("second")
-    world.start("first")
-    world.send(
+def test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte(system: System) -> None:
+    system.start("second")
+    system.start("first")
+    system.send(
         *poisoned(story(1, 200), 1), headers=[("from", b"\x00\xff"), ("from", None), ("ü", b"2")]
     )
-    world.send_bytes(world.names.inputs[0], b"\xff\x00 no json", key=b"\x80", headers=[("h", b"")])
-    world.send_bytes(world.names.inputs[1], None, key=None)
-    world.send(*poisoned(story(2, 200), 2))
-    world.settle()
-    evidence = world.evidence()
-    check(evidence)
-    assert {it.code for it in evidence.dead_letters} == {
+    system.send_bytes(
+        system.names.inputs[0], b"\xff\x00 no json", key=b"\x80", headers=[("h", b"")]
+    )
+    system.send_bytes(system.names.inputs[1], None, key=None)
+    system.send(*poisoned(story(2, 200), 2))
+    system.settle()
+    state = system.state()
+    check(state)
+    assert {it.code for it in state.dead_letters} == {
         "record-unexpected-error",
         "record-not-an-event",
     }
-    assert len(evidence.dead_letters) > 30
+    assert len(state.dead_letters) > 30
 
 
-def test_records_that_fail_only_together_are_worked_apart(world: World) -> None:
-    world.start("second")
-    world.send(*[poison(each, "together") for each in story(1, 7)], *story(2, 30))
-    world.start("first")
-    world.settle()
-    assert not world.dead_letters()
-    check(world.evidence())
+def test_records_that_fail_only_together_are_worked_apart(system: System) -> None:
+    system.start("second")
+    system.send(*[poison(each, "together") for each in story(1, 7)], *story(2, 30))
+    system.start("first")
+    system.settle()
+    assert not system.dead_letters()
+    check(system.state())
 
 
 @pytest.mark.parametrize("kind", ["parse", "handle"])
-def test_a_bad_release_stops_itself_and_buries_nothing(world: World, kind: str) -> None:
-    world.start("second")
-    bad = world.start("first")
-    world.send(*[poison(each, kind) for each in story(1, 400)])
-    world.until("the failure rate breaker opens", lambda: world.is_paused("first"))
-    world.run(1.0)
-    assert len(world.dead_letters()) < 100
+def test_a_bad_release_stops_itself_and_buries_nothing(system: System, kind: str) -> None:
+    system.start("second")
+    bad = system.start("first")
+    system.send(*[poison(each, kind) for each in story(1, 400)])
+    system.until("the failure rate breaker opens", lambda: system.is_paused("first"))
+    system.run(1.0)
+    assert len(system.dead_letters()) < 100
     assert bad.is_alive
     assert bad.stop() == 0
-    world.start("first", release=FIXED)
-    world.control("first", paused=False)
-    world.until("effects", lambda: len(world.evidence().inputs) + len(world.dead_letters()) == 400)
-    world.settle()
-    check(world.evidence())
+    system.start("first", release=FIXED)
+    system.control("first", paused=False)
+    system.until("effects", lambda: len(system.state().inputs) + len(system.dead_letters()) == 400)
+    system.settle()
+    check(system.state())
 
 
-def test_an_output_that_no_topic_takes_is_a_dead_letter(world: World) -> None:
-    world.start("second")
-    world.start("first")
+def test_an_output_that_no_topic_takes_is_a_dead_letter(system: System) -> None:
+    system.start("second")
+    system.start("first")
     large = Input("large", "key-large", "release", amount=3, poison="large")
     neighbours = [Input(f"{n}", "key-large", "add", f"c{n}", amount=1) for n in range(2)]
-    world.send(*story(1, 30))
-    world.send(
-        neighbours[0], large, neighbours[1], topic=world.names.inputs[0]
+    system.send(*story(1, 30))
+    system.send(
+        neighbours[0], large, neighbours[1], topic=system.names.inputs[0]
     )  # together, and of one key
-    world.send(*story(2, 30))
-    world.settle()
-    assert [(it.code, it.value) for it in world.dead_letters()] == [
+    system.send(*story(2, 30))
+    system.settle()
+    assert [(it.code, it.value) for it in system.dead_letters()] == [
         ("record-output-too-large", large.value())
     ]
-    check(world.evidence())
+    check(system.state())
 
 
-def test_a_word_of_a_newer_release_stops_the_lane_until_that_release_is_here(world: World) -> None:
-    old = world.start("second")
-    world.start("first")
-    world.send(*story(1, 30), Input("held", "key-held", "hold"), *story(2, 30))
-    world.until("a stopped lane", lambda: stops(world, "second") == {"lane-newer-release"})
-    assert not world.dead_letters("second")
+def test_a_word_of_a_newer_release_stops_the_lane_until_that_release_is_here(
+    system: System,
+) -> None:
+    old = system.start("second")
+    system.start("first")
+    system.send(*story(1, 30), Input("held", "key-held", "hold"), *story(2, 30))
+    system.until("a stopped lane", lambda: stops(system, "second") == {"lane-newer-release"})
+    assert not system.dead_letters("second")
     assert old.stop() == 0
-    world.start("second", release=Release(number=2))
-    world.until("no stopped lane", lambda: not stops(world, "second"))
-    world.settle()
-    assert world.evidence().seconds["key-held"].state == "held"
-    check(world.evidence())
+    system.start("second", release=Release(number=2))
+    system.until("no stopped lane", lambda: not stops(system, "second"))
+    system.settle()
+    assert system.state().seconds["key-held"].state == "held"
+    check(system.state())
 
 
 # Work without a record, and replays.
 
 
-def test_the_timer_lane_works_each_due_key_once(world: World) -> None:
-    world.start("second")
-    victim = world.start("first", release=TICKING)
-    world.send(*[Input(f"later-{n}", f"key-{n}", "later") for n in range(20)])
-    world.settle()
+def test_the_timer_lane_works_each_due_key_once(system: System) -> None:
+    system.start("second")
+    victim = system.start("first", release=TICKING)
+    system.send(*[Input(f"later-{n}", f"key-{n}", "later") for n in range(20)])
+    system.settle()
     victim.kill()
-    world.send(*[Input(f"again-{n}", f"more-{n}", "later") for n in range(20)])
-    world.start("first", release=TICKING)
-    world.settle()
-    evidence = world.evidence()
-    check(evidence)
-    assert {row.state for row in evidence.firsts.values()} == {"released"}
+    system.send(*[Input(f"again-{n}", f"more-{n}", "later") for n in range(20)])
+    system.start("first", release=TICKING)
+    system.settle()
+    state = system.state()
+    check(state)
+    assert {row.state for row in state.firsts.values()} == {"released"}
 
 
-def test_a_dead_letter_replayed_twice_has_its_effect_once(world: World) -> None:
-    dead_letters = dead_lettered(world, 12)
-    world.request_replays(dead_letters)
-    world.settle()
+def test_a_dead_letter_replayed_twice_has_its_effect_once(system: System) -> None:
+    dead_letters = dead_lettered(system, 12)
+    system.request_replays(dead_letters)
+    system.settle()
     with pytest.raises((DeadLetterStateRefused, AssertionError)):
-        world.request_replays(dead_letters)
-    world.settle()
-    evidence = world.evidence()
-    check(evidence)
-    assert {it.state for it in evidence.dead_letters} == {"resolved"}
-    assert len(evidence.inputs) == 12
+        system.request_replays(dead_letters)
+    system.settle()
+    state = system.state()
+    check(state)
+    assert {it.state for it in state.dead_letters} == {"resolved"}
+    assert len(state.inputs) == 12
 
 
-def test_a_replay_that_fails_opens_its_dead_letter_again(world: World) -> None:
-    dead_letters = dead_lettered(world, 6, then=Release())
-    world.request_replays(dead_letters)
-    world.until(
+def test_a_replay_that_fails_opens_its_dead_letter_again(system: System) -> None:
+    dead_letters = dead_lettered(system, 6, then=Release())
+    system.request_replays(dead_letters)
+    system.until(
         "tried again",
-        lambda: {(it.state, it.attempts) for it in world.dead_letters()} == {("open", 2)},
+        lambda: {(it.state, it.attempts) for it in system.dead_letters()} == {("open", 2)},
     )
-    world.request_replays(dead_letters)
-    world.until(
+    system.request_replays(dead_letters)
+    system.until(
         "and again",
-        lambda: {(it.state, it.attempts) for it in world.dead_letters()} == {("open", 3)},
+        lambda: {(it.state, it.attempts) for it in system.dead_letters()} == {("open", 3)},
     )
-    world.settle()
-    check(world.evidence())
+    system.settle()
+    check(system.state())
 
 
-def test_copies_in_the_replay_topic_do_nothing(world: World) -> None:
+def test_copies_in_the_replay_topic_do_nothing(system: System) -> None:
     """It is requested twice, the timer's outputs arrive twice, the replay lane is rewound."""
-    dead_letters = dead_lettered(world, 8)
-    world.request_replays(dead_letters)
-    world.settle()
-    replay = LaneKey(world.names.replay["first"], 0)
-    world.rewind("first", replay, 0)
-    world.until("rewound", lambda: lane(world, "first", replay.topic).duplicates >= 8)
-    world.settle()
-    evidence = world.evidence()
-    check(evidence)
-    assert len(evidence.inputs) == 8
+    dead_letters = dead_lettered(system, 8)
+    system.request_replays(dead_letters)
+    system.settle()
+    replay = LaneKey(system.names.replay["first"], 0)
+    system.rewind("first", replay, 0)
+    system.until("rewound", lambda: lane(system, "first", replay.topic).duplicates >= 8)
+    system.settle()
+    state = system.state()
+    check(state)
+    assert len(state.inputs) == 8
 
 
-def test_a_restored_database_outranks_what_was_published_before(world: World) -> None:
-    world.start("second")
-    world.start("first")
-    world.send(*story(1, 30))
-    world.settle()
-    world.restored()
-    world.send(*story(2, 30))
-    world.settle()
-    check(world.evidence())
-    assert {it.first_generation for it in world.evidence().seconds.values()} <= {1, 2}
+def test_a_restored_database_outranks_what_was_published_before(system: System) -> None:
+    system.start("second")
+    system.start("first")
+    system.send(*story(1, 30))
+    system.settle()
+    system.restored()
+    system.send(*story(2, 30))
+    system.settle()
+    check(system.state())
+    assert {it.first_generation for it in system.state().seconds.values()} <= {1, 2}
 
 
-def test_two_services_that_read_each_other_settle(world: World) -> None:
-    world.start("second")
-    world.start("first")
-    world.send(
+def test_two_services_that_read_each_other_settle(system: System) -> None:
+    system.start("second")
+    system.start("first")
+    system.send(
         Input("1", "k", "release"), Input("2", "k", "add", "c1"), Input("3", "k", "add", "c2")
     )
-    world.settle()
-    before = len(world.evidence().snapshots)
-    world.run(2.0)
-    assert len(world.evidence().snapshots) == before < 8
-    check(world.evidence())
+    system.settle()
+    before = len(system.state().snapshots)
+    system.run(2.0)
+    assert len(system.state().snapshots) == before < 8
+    check(system.state())
 
 
-def stops(world: World, stage: str = "first") -> set[str]:
-    return {it.stopped_code for it in world.lanes(stage) if it.stopped_code is not None}
+def stops(system: System, stage: str = "first") -> set[str]:
+    return {it.stopped_code for it in system.lanes(stage) if it.stopped_code is not None}
 
 
-def dead_lettered(world: World, number: int, then: Release | None = FIXED) -> list[UUID]:
+def dead_lettered(system: System, number: int, then: Release | None = FIXED) -> list[UUID]:
     """Make dead letters, then start a release that can work them."""
-    world.start("second")
-    bad = world.start("first")
+    system.start("second")
+    bad = system.start("first")
     for n, each in enumerate(story(7, number)):
-        world.send(
+        system.send(
             poison(each, "handle" if n % 2 else "parse"),
             headers=[("n", b"%d" % n), ("n", b"\xff"), ("none", None)],
         )
-    world.settle()
+    system.settle()
     assert bad.stop() == 0
     if then is not None:
-        world.start("first", release=then)
-    assert len(world.dead_letters()) == number
-    return [it.id for it in world.dead_letters()]
+        system.start("first", release=then)
+    assert len(system.dead_letters()) == number
+    return [it.id for it in system.dead_letters()]

@@ -1,4 +1,4 @@
-"""Each law was seen to fail: without its rule it must fail."""
+"""Mutation tests: without its rule, each law must fail."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 
 from tests.protocol.laws import test_lane_laws as lanes
 from tests.protocol.laws import test_process_laws as processes
-from tests.protocol.laws.alongside import alone
-from tests.protocol.laws.kafka_world import KafkaWorld
+from tests.protocol.laws.concurrent_laws import alone
+from tests.protocol.laws.kafka_system import KafkaSystem
 from tests.protocol.laws.mutations import MUTATIONS, Mutation, seen_to_fail
 from tests.protocol.toy import mutate
 
-IN_PROCESSES: dict[str, Callable[[KafkaWorld], None]] = {
+IN_PROCESSES: dict[str, Callable[[KafkaSystem], None]] = {
     "transactions_may_idle": (
         processes.test_a_process_stopped_inside_its_transaction_blocks_no_other
     ),
@@ -33,7 +33,9 @@ def test_without_a_rule_its_law_fails(mutation: Mutation) -> None:
 @alone
 @pytest.mark.chaos
 @pytest.mark.parametrize("name", mutate.MUTATIONS)
-def test_without_a_rule_in_the_processes_its_law_fails(kafka_world: KafkaWorld, name: str) -> None:
-    kafka_world.mutation = name
+def test_without_a_rule_in_the_processes_its_law_fails(
+    kafka_system: KafkaSystem, name: str
+) -> None:
+    kafka_system.mutation = name
     with pytest.raises(Exception):  # noqa: B017 - however it shows: a broken law, a run without rest, a crash
-        IN_PROCESSES[name](kafka_world)
+        IN_PROCESSES[name](kafka_system)

@@ -1,4 +1,4 @@
-"""Rule 9: joint transactions lock lanes in one fixed order, so two of them never deadlock."""
+"""Rule 9 (one lock order): joint transactions lock lanes in one order, so two never deadlock."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""A law that cannot fail proves nothing: each rule of the protocol is taken out once, and some
-random run must fail.
+"""Mutation tests: each rule of the protocol is taken out once, and some random run must fail.
 
 The names are those of the runs in model/README.md that leave the same rule out. What a rule of the
-laws on the fake leaves out in the same way stands in tests/protocol/laws/without.py.
+laws on the fake leaves out in the same way stands in tests/protocol/laws/mutants.py.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from services.runtime.loop.ports import ExpectedLane
 from services.runtime.records import LaneKey
 from services.runtime.testing.broker import FakeBrokerClient
 from services.runtime.testing.lane_store import FakeLaneStore, FakeTransaction
-from tests.protocol.laws import without
-from tests.protocol.seams import replace_rule
+from tests.protocol.laws import mutants
+from tests.protocol.patching import replace_rule
 from tests.protocol.simulation import test_rules
 from tests.protocol.simulation.test_random_faults import check, run
 
@@ -98,14 +97,14 @@ MUTATIONS: tuple[tuple[str, Patch, Law], ...] = (
     ("no_epoch", no_epoch, test_rules.an_old_owner_may_not_overwrite_what_a_rewind_brought_back),
     ("no_next", no_next, random_runs),
     ("no_ack_wait", no_ack_wait, random_runs),
-    ("no_assign_wait", without.new_owners_do_not_wait, random_runs),
-    ("no_outbox", without.outputs_are_not_kept, random_runs),
-    ("no_resend", without.failed_deliveries_count_as_done, random_runs),
-    ("no_reacquire", without.fenced_lanes_are_not_acquired_again, random_runs),
+    ("no_assign_wait", mutants.new_owners_do_not_wait, random_runs),
+    ("no_outbox", mutants.outputs_are_not_kept, random_runs),
+    ("no_resend", mutants.failed_deliveries_count_as_done, random_runs),
+    ("no_reacquire", mutants.fenced_lanes_are_not_acquired_again, random_runs),
     ("no_contiguity", no_contiguity, random_runs),
     (
         "no_lag_check",
-        without.silence_is_believed,
+        mutants.silence_is_believed,
         test_rules.a_client_that_stopped_fetching_is_detected_though_it_sees_no_lag,
     ),
     (
@@ -115,17 +114,17 @@ MUTATIONS: tuple[tuple[str, Patch, Law], ...] = (
     ),
     (
         "no_idle_check",
-        without.idle_owners_do_not_compare_rows,
+        mutants.idle_owners_do_not_compare_rows,
         test_rules.an_idle_owner_detects_a_rewind,
     ),
-    ("clear_early", without.rows_are_emptied_early, random_runs),
+    ("clear_early", mutants.rows_are_emptied_early, random_runs),
     ("exceptions_ignored", exceptions_ignored, random_runs),
     (
         "replay_no_guard",
-        without.copies_of_replays_are_worked,
+        mutants.copies_of_replays_are_worked,
         test_rules.a_replayed_dead_letter_has_one_effect_however_many_copies_arrive,
     ),
-    ("timer_of_nobody", without.the_timer_has_no_owner, random_runs),
+    ("timer_of_nobody", mutants.the_timer_has_no_owner, random_runs),
 )
 
 

@@ -22,7 +22,9 @@ def replace(owner: object, name: str, by: object) -> None:
 
 
 def transactions_may_idle() -> None:
-    """11: neither the idle time inside a transaction nor the transaction is limited."""
+    """Without rule 11 (time limits): neither the idle time inside a transaction nor the transaction
+    is limited.
+    """
     connect = connection.connect
 
     def patient(url: str, **bounds: Any) -> Any:
@@ -32,7 +34,9 @@ def transactions_may_idle() -> None:
 
 
 def the_groups_offset_is_believed() -> None:
-    """12: a lane starts at the offset that the broker keeps, and not at its row's."""
+    """Without rule 12 (acquire in the loop): a lane starts at the offset that the broker keeps, and
+    not at its row's.
+    """
     start_at = KafkaClient.start_at
 
     def start(self: KafkaClient, lane: LaneKey, offset: int) -> None:

@@ -1,6 +1,6 @@
-"""The test environment of the laws: a broker, a database, and members of the toy's two groups.
+"""The system under test: a broker, a database, and members of the toy's two groups.
 
-FakeWorld has all of it in memory, KafkaWorld has real servers and processes.
+FakeSystem has all of it in memory, KafkaSystem has real servers and processes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from services.runtime.records import LaneKey
-from tests.protocol.laws.evidence import DeadLetterFacts, Evidence, LaneFacts
+from tests.protocol.laws.system_state import DeadLetterFacts, LaneFacts, SystemState
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.names import Names
 from tests.protocol.toy.service import Release
@@ -55,7 +55,7 @@ class Member(Protocol):
 Member_co = TypeVar("Member_co", bound=Member, covariant=True)
 
 
-class World(Protocol):
+class System(Protocol):
     """What laws do to the environment. Seconds are those of its own clock."""
 
     names: Names
@@ -82,7 +82,7 @@ class World(Protocol):
         """
         ...
 
-    def evidence(self) -> Evidence: ...
+    def state(self) -> SystemState: ...
     def lanes(self, stage: str) -> list[LaneFacts]: ...
     def dead_letters(self, stage: str = "first") -> list[DeadLetterFacts]: ...
 
@@ -135,46 +135,46 @@ class World(Protocol):
         ...
 
 
-class WorldOf(World, Protocol[Member_co]):
-    """A world whose members have a type of their own, with more than all members have."""
+class SystemOf(System, Protocol[Member_co]):
+    """A system whose members have a type of their own, with more than all members have."""
 
     def start(
         self, stage: str, *, at: str = "", release: Release = RELEASE, **settings: object
     ) -> Member_co: ...
 
 
-def lane(world: World, stage: str, topic: str, partition: int = 0) -> LaneFacts:
-    return next(it for it in world.lanes(stage) if it.lane == (topic, partition))
+def lane(system: System, stage: str, topic: str, partition: int = 0) -> LaneFacts:
+    return next(it for it in system.lanes(stage) if it.lane == (topic, partition))
 
 
-def wait_until_owned(world: World, *members: Member, seconds: float = 120.0) -> None:
+def wait_until_owned(system: System, *members: Member, seconds: float = 120.0) -> None:
     """Wait until these members, and no others, own all lanes of their stage."""
     wanted = {member.name for member in members}
 
     def done() -> bool:
-        owners = [it.owner for it in world.lanes(members[0].stage) if it.lane.topic != "@timer"]
+        owners = [it.owner for it in system.lanes(members[0].stage) if it.lane.topic != "@timer"]
         return len(owners) > 0 and set(owners) == wanted
 
-    world.until(f"lanes of {members[0].stage} owned by {wanted}", done, seconds)
+    system.until(f"lanes of {members[0].stage} owned by {wanted}", done, seconds)
 
 
-def start_both_stages(world: WorldOf[Member_co], **settings: Any) -> Member_co:
+def start_both_stages(system: SystemOf[Member_co], **settings: Any) -> Member_co:
     """Start a member of each stage. Return that of the first stage, once it owns all of its lanes;
     `settings` are its own.
     """
-    world.start("second")
-    member = world.start("first", **settings)
-    wait_until_owned(world, member)
+    system.start("second")
+    member = system.start("first", **settings)
+    wait_until_owned(system, member)
     return member
 
 
-def feed_until_dead(world: World, victim: Member, *, seed: int = 0) -> None:
+def feed_until_dead(system: System, victim: Member, *, seed: int = 0) -> None:
     """Send inputs until a sabotage ends the process that works them."""
     for number in range(400):
         if not victim.is_alive:
             return
-        world.send(*story(seed, 8, name=f"feed{number}"))
-        world.run(0.05)
+        system.send(*story(seed, 8, name=f"feed{number}"))
+        system.run(0.05)
     raise NotSettledError(f"{victim.name} lives on")
 
 

@@ -1,4 +1,4 @@
-"""The real test environment: Kafka, PostgreSQL, and the toy's stages as processes."""
+"""The system under test on real servers: Kafka, PostgreSQL, and the toy's stages as processes."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from schemas.topics import Topic
 from services.runtime.admin.commands import AdminCommands, DeadLetterSelection, OperatorCommand
 from services.runtime.errors import BrokerUnavailable
 from services.runtime.records import LaneKey
-from tests.protocol.laws.evidence import Evidence, LaneFacts, Sent, SnapshotFacts
 from tests.protocol.laws.kafka_reader import KafkaReader
-from tests.protocol.laws.member import Process
-from tests.protocol.laws.world import RELEASE, Headers, NotSettledError
+from tests.protocol.laws.stage_process import StageProcess
+from tests.protocol.laws.system import RELEASE, Headers, NotSettledError
+from tests.protocol.laws.system_state import LaneFacts, Sent, SnapshotFacts, SystemState
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.names import Names
 from tests.protocol.toy.rules import First, Second
@@ -68,8 +68,8 @@ SECONDS = """
 """
 
 
-class KafkaWorld(KafkaReader):
-    """See world.World. It has its own migrated database, and topics with its own prefix."""
+class KafkaSystem(KafkaReader):
+    """See system.System. It has its own migrated database, and topics with its own prefix."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class KafkaWorld(KafkaReader):
         self.proxy: Proxy | None = None
         # Of members that are started from now on: a name in tests/protocol/toy/mutate.py.
         self.mutation = ""
-        self.members: list[Process] = []
+        self.members: list[StageProcess] = []
         self._sent: list[Sent] = []
         self._disturbed: set[str] = set()
         self._was_fixed = False
@@ -147,7 +147,7 @@ class KafkaWorld(KafkaReader):
         at: str = "",
         release: Release = RELEASE,
         **settings: object,
-    ) -> Process:
+    ) -> StageProcess:
         environment = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
@@ -164,7 +164,7 @@ class KafkaWorld(KafkaReader):
             },
         }
         self._was_fixed |= release.is_fixed
-        member = Process(stage, environment, self._folder / f"{stage}-{len(self.members)}.log")
+        member = StageProcess(stage, environment, self._folder / f"{stage}-{len(self.members)}.log")
         self.members.append(member)
         return member
 
@@ -436,7 +436,7 @@ class KafkaWorld(KafkaReader):
                     waits.append(f"{group} {lane} is at {at} of {high}")
         return waits
 
-    def evidence(self) -> Evidence:
+    def state(self) -> SystemState:
         firsts = (
             self.database.cursor(row_factory=class_row(First)).execute(FIRSTS.encode()).fetchall()
         )
@@ -446,7 +446,7 @@ class KafkaWorld(KafkaReader):
         snapshots = self.rows(
             "select key, generation, sequence, state, children, total, confirmed from toy.snapshots"
         )
-        return Evidence(
+        return SystemState(
             names=self.names,
             sent=self._sent,
             logs=read_lanes(self.bootstrap_servers, self.ends()),
@@ -459,7 +459,7 @@ class KafkaWorld(KafkaReader):
                 for key, generation, sequence, state, children, total, confirmed in snapshots
             ],
             seconds={row.key: tupled(row) for row in seconds},
-            disturbed=frozenset(self._disturbed),
+            incomplete_topics=frozenset(self._disturbed),
             was_fixed=self._was_fixed,
         )
 

@@ -1,4 +1,4 @@
-"""Runs several laws at once, since most of their time they wait for a group session to end.
+"""Runs several laws concurrently, since most of their time they wait for a group session to end.
 
 These are the laws on real servers that stop none of them. pytest still names and reports each law;
 its item only waits for the result. A law that stops a server, or measures seconds, is `alone`.
@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.protocol.laws.kafka_world import KafkaWorld
+from tests.protocol.laws.kafka_system import KafkaSystem
 from tests.support.stack import Databases, ServersForTests
 
 AT_ONCE = 4
@@ -35,14 +35,14 @@ def is_real(item: pytest.Item) -> bool:
     if (
         not isinstance(item, pytest.Function)
         or item.path.parent != LAWS
-        or "kafka_world" not in item.fixturenames
+        or "kafka_system" not in item.fixturenames
     ):
         callspec = getattr(item, "callspec", None)
-        return callspec is not None and callspec.params.get("world") == "kafka"
+        return callspec is not None and callspec.params.get("system") == "kafka"
     return True
 
 
-def runs_alongside(item: pytest.Item) -> bool:
+def runs_concurrently(item: pytest.Item) -> bool:
     return (
         isinstance(item, pytest.Function)
         and is_real(item)
@@ -50,7 +50,7 @@ def runs_alongside(item: pytest.Item) -> bool:
     )
 
 
-class Alongside:
+class ConcurrentLaws:
     """The laws of this session that run at once. They start when it is created."""
 
     def __init__(
@@ -62,14 +62,14 @@ class Alongside:
         self._results = {
             item.nodeid: self._pool.submit(self._play, item)
             for item in items
-            if runs_alongside(item)
+            if runs_concurrently(item)
         }
 
     def _play(self, item: pytest.Item) -> None:
         assert isinstance(item, pytest.Function)
         callspec = getattr(item, "callspec", None)
         arguments = (
-            {name: it for name, it in callspec.params.items() if name != "world"}
+            {name: it for name, it in callspec.params.items() if name != "system"}
             if callspec
             else {}
         )
@@ -79,8 +79,8 @@ class Alongside:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 prefix = f"t{secrets.token_hex(4)}"
-                with KafkaWorld(self._servers, url, prefix, Path(folder)) as world:
-                    item.function(world, **arguments)
+                with KafkaSystem(self._servers, url, prefix, Path(folder)) as system:
+                    item.function(system, **arguments)
         finally:
             with self._lock:
                 database.__exit__(None, None, None)

@@ -1,4 +1,4 @@
-"""One process of a stage, which a test starts, stops and kills."""
+"""One member of a stage's group as a process, which a test starts, pauses and kills."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support.processes import module_command
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class Process:
-    """One member. See world.Member."""
+class StageProcess:
+    """One member. See system.Member."""
 
     def __init__(self, stage: str, environment: Mapping[str, str], log: Path) -> None:
         self.stage, self.log_file = stage, log

@@ -1,4 +1,4 @@
-"""The test environment in memory: members take steps one after the other, and the clock moves only
+"""The system under test in memory: members take steps one after the other, and the clock moves only
 when one waits.
 """
 
@@ -26,8 +26,14 @@ from services.runtime.testing import (
     FakeSession,
     classify,
 )
-from tests.protocol.laws.evidence import DeadLetterFacts, Evidence, LaneFacts, Sent, SnapshotFacts
-from tests.protocol.laws.world import RELEASE, Headers, NotSettledError
+from tests.protocol.laws.system import RELEASE, Headers, NotSettledError
+from tests.protocol.laws.system_state import (
+    DeadLetterFacts,
+    LaneFacts,
+    Sent,
+    SnapshotFacts,
+    SystemState,
+)
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.memory import MemoryStore
 from tests.protocol.toy.names import NAMES
@@ -47,7 +53,7 @@ class KilledError(BaseException):
 
 
 class FakeMember:
-    """See world.Member."""
+    """See system.Member."""
 
     def __init__(
         self,
@@ -85,8 +91,8 @@ class FakeMember:
         return 0 if self.worker.stop() else 75
 
 
-class FakeWorld:
-    """See world.World. `broker` and `database` may be broken in more ways than a real one."""
+class FakeSystem:
+    """See system.System. `broker` and `database` may be broken in more ways than a real one."""
 
     def __init__(self, *, partitions: int = 2) -> None:
         self.names = NAMES
@@ -280,7 +286,7 @@ class FakeWorld:
     def restored(self) -> None:
         self.database.generation += 1
 
-    # Evidence.
+    # SystemState.
 
     def lanes(self, stage: str) -> list[LaneFacts]:
         return [it for it in self._lanes() if it.group == NAMES.groups[stage]]
@@ -335,10 +341,10 @@ class FakeWorld:
             for key, row in self.database.dead_letters.items()
         ]
 
-    def evidence(self) -> Evidence:
+    def state(self) -> SystemState:
         tables = self.database.tables
         generation = self.database.generation
-        return Evidence(
+        return SystemState(
             names=self.names,
             sent=self._sent,
             logs={
@@ -358,7 +364,7 @@ class FakeWorld:
                 key: replace(row, generation=generation)
                 for key, row in tables.get("seconds", {}).items()
             },
-            disturbed=frozenset(self._disturbed),
+            incomplete_topics=frozenset(self._disturbed),
             was_fixed=self._was_fixed,
         )
 

@@ -1,5 +1,5 @@
-"""What is found after a test, whichever processes were killed in it: the logs, the rows, and what
-the test sent.
+"""The state of the system under test, against which the laws are checked, whichever processes were
+killed before: the logs, the rows, and what the test sent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.protocol.toy.events import Input
 from tests.protocol.toy.names import Names
 from tests.protocol.toy.rules import First, Second
 
-SOUND = frozenset({"", "together"})  # the last harms only in company
+HARMLESS_ALONE = frozenset({"", "together"})  # the last harms only in company
 RAISING = frozenset({"parse", "handle"})
 
 
@@ -86,7 +86,7 @@ class SnapshotFacts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Evidence:
+class SystemState:
     """Everything that the laws are checked against."""
 
     names: Names
@@ -98,7 +98,7 @@ class Evidence:
     firsts: Mapping[str, First]
     snapshots: Sequence[SnapshotFacts]
     seconds: Mapping[str, Second]
-    disturbed: frozenset[str] = frozenset()  # topics whose log is no longer complete
+    incomplete_topics: frozenset[str] = frozenset()  # topics whose log is no longer complete
     was_fixed: bool = False  # a release ran that works poison which raises
 
     def log_of(self, topic: str) -> Iterator[Record]:
@@ -117,7 +117,7 @@ class Evidence:
         """A fixed release works what raised before: then a dead letter shows that the record came
         before that release.
         """
-        if sent.input is None or sent.input.poison in SOUND:
+        if sent.input is None or sent.input.poison in HARMLESS_ALONE:
             return sent.input is None
         if self.was_fixed and sent.input.poison in RAISING:
             return (sent.topic, sent.partition, sent.offset) in self.dead_lettered

@@ -1,4 +1,4 @@
-"""A run of two stages under faults, from one seed: each step, fault and late arrival is random, and
+"""Simulates two stages under faults, from one seed: each step, fault and late arrival is random, and
 nothing depends on real time.
 """
 
@@ -29,7 +29,7 @@ from services.runtime.testing import (
     FakeSession,
     classify,
 )
-from tests.protocol.simulation.pair import FIRST, FIRST_TOPICS, LAST, MIDDLE, SECOND
+from tests.protocol.simulation.two_stages import FIRST, FIRST_TOPICS, LAST, MIDDLE, SECOND
 
 SETTINGS = LaneSettings(
     batch_records_max=7, idle_check_ms=1_000, tick_interval_ms=200, breaker_window_records=10_000
@@ -108,7 +108,7 @@ class Process:
 
 
 @dataclass
-class World:
+class Simulation:
     """Two stages with their broker and database, in memory."""
 
     seed: int
@@ -336,26 +336,26 @@ class World:
 
 
 # Weighted by repetition.
-FAULTS: tuple[Callable[[World, Service[Any, FakeSession], Process], None], ...] = (
-    World.kill_at_a_point,
-    World.kill_at_a_point,
-    World.pause,
-    World.pause,
-    World.join,
-    World.lose_a_commits_response,
-    World.refuse_a_commit,
-    World.conflict,
-    World.toggle_database,
-    World.toggle_broker,
-    World.fail_a_delivery,
-    World.toggle_delayed_requests,
-    World.land_requests,
-    World.jump,
-    World.stop_fetching,
-    World.rewind,
-    World.raise_in_a_callback,
-    World.lock_rows,
-    World.add_partitions,
-    World.replay,
-    World.clear_locks,
+FAULTS: tuple[Callable[[Simulation, Service[Any, FakeSession], Process], None], ...] = (
+    Simulation.kill_at_a_point,
+    Simulation.kill_at_a_point,
+    Simulation.pause,
+    Simulation.pause,
+    Simulation.join,
+    Simulation.lose_a_commits_response,
+    Simulation.refuse_a_commit,
+    Simulation.conflict,
+    Simulation.toggle_database,
+    Simulation.toggle_broker,
+    Simulation.fail_a_delivery,
+    Simulation.toggle_delayed_requests,
+    Simulation.land_requests,
+    Simulation.jump,
+    Simulation.stop_fetching,
+    Simulation.rewind,
+    Simulation.raise_in_a_callback,
+    Simulation.lock_rows,
+    Simulation.add_partitions,
+    Simulation.replay,
+    Simulation.clear_locks,
 )

@@ -1,4 +1,6 @@
-"""The rules of model/README.md, each taken out by one function (see mutations.py)."""
+"""Mutants of the protocol: each function takes one rule of model/README.md out of the code by a
+patch. mutations.py has the table of which law must then fail.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,8 @@ from services.runtime.loop.worker import Worker
 from services.runtime.records import TIMER, LaneKey, Record
 from services.runtime.testing import FakeBrokerClient
 from services.runtime.testing.lane_store import FakeTransaction
-from tests.protocol.laws.fake_world import FakeMember
-from tests.protocol.seams import replace_rule
+from tests.protocol.laws.fake_system import FakeMember
+from tests.protocol.patching import replace_rule
 from tests.protocol.toy import rules
 from tests.protocol.toy.events import FirstSnapshot, SecondSnapshot
 from tests.protocol.toy.memory import MemoryStore
@@ -39,7 +41,9 @@ Patch = pytest.MonkeyPatch
 
 
 def sequence_of_the_process(patch: Patch) -> None:
-    """1: counted in the process, not in the key's locked row."""
+    """Without rule 1 (sequence from the key's row): a sequence is counted in the process, not in the
+    key's locked row.
+    """
     counters: dict[int, dict[str, int]] = {}
     lock = MemoryStore.lock_firsts
 
@@ -54,7 +58,7 @@ def sequence_of_the_process(patch: Patch) -> None:
 
 
 def deltas(patch: Patch) -> None:
-    """2: an event has what is new, and not all that is known."""
+    """Without rule 2 (full snapshots): an event has what is new, and not all that is known."""
     add_snapshots = rules.add_first_snapshots
 
     def only_new(found: BatchResult, before: Any, brought: Any, pads: Any) -> BatchResult:
@@ -69,12 +73,14 @@ def deltas(patch: Patch) -> None:
 
 
 def everything_is_newer(patch: Patch) -> None:
-    """3: a reader applies every snapshot, however old."""
+    """Without rule 3 (only greater is applied): a reader applies every snapshot, however old."""
     replace_rule(patch, rules, rules.classify, lambda _position, _last: Classification.NEWER)
 
 
 def an_end_without_a_beginning_is_ignored(patch: Patch) -> None:
-    """4: the cancellation of a key that is not known yet is dropped."""
+    """Without rule 4 (states may be skipped): the cancellation of a key that is not known yet is
+    dropped.
+    """
     decide = rules.decide_second
 
     def decided(batch: Sequence[FirstSnapshot], rows: Any) -> BatchResult:
@@ -88,7 +94,7 @@ def an_end_without_a_beginning_is_ignored(patch: Patch) -> None:
 
 
 def equal_is_older(patch: Patch) -> None:
-    """5: a copy is counted as superseded."""
+    """Without rule 5 (equal is a duplicate): a copy is counted as superseded."""
 
     def newer(position: tuple[int, int], last: tuple[int, int]) -> Classification:
         return Classification.NEWER if position > last else Classification.OLDER
@@ -100,7 +106,7 @@ def equal_is_older(patch: Patch) -> None:
 
 
 def rows_begin_at_the_end(patch: Patch) -> None:
-    """6: the row of a new partition is created where its log ends."""
+    """Without rule 6 (one row per lane): the row of a new partition is created where its log ends."""
     bounds = FakeBrokerClient.bounds
     replace_rule(
         patch,
@@ -111,8 +117,8 @@ def rows_begin_at_the_end(patch: Patch) -> None:
 
 
 def commits_compare_no_offset(patch: Patch) -> None:
-    """7: the epoch alone, and a process that lost the response to its commit commits the same batch
-    again.
+    """Without rule 7 (compare and advance): a commit compares the epoch alone, and a process that
+    lost the response to its commit commits the same batch again.
     """
 
     def same_epoch(self: FakeTransaction, expected: ExpectedLane) -> bool:
@@ -124,7 +130,9 @@ def commits_compare_no_offset(patch: Patch) -> None:
 
 
 def outputs_are_not_kept(patch: Patch) -> None:
-    """8: a new owner does not publish the outputs in the row."""
+    """Without rule 8 (outbox until acknowledged): a new owner does not publish the outputs in the
+    row.
+    """
     held = Assignment.run_acquired
 
     def hold(self: Assignment[Any], lane: Lane, row: AcquiredLane, topic_id: str) -> None:
@@ -134,7 +142,9 @@ def outputs_are_not_kept(patch: Patch) -> None:
 
 
 def commits_do_not_wait(patch: Patch) -> None:
-    """8: the next batch is committed over outputs that are not acknowledged."""
+    """Without rule 8 (outbox until acknowledged): the next batch is committed over outputs that are
+    not acknowledged.
+    """
     replace_rule(
         patch, Lane, Lane.may_commit, property(lambda self: self.state is LaneState.RUNNING)
     )
@@ -142,7 +152,9 @@ def commits_do_not_wait(patch: Patch) -> None:
 
 
 def new_owners_do_not_wait(patch: Patch) -> None:
-    """8: a new owner commits before the row's outputs are acknowledged."""
+    """Without rule 8 (outbox until acknowledged): a new owner commits before the row's outputs are
+    acknowledged.
+    """
     held = Assignment.run_acquired
 
     def hold(self: Assignment[Any], lane: Lane, row: AcquiredLane, topic_id: str) -> None:
@@ -153,7 +165,9 @@ def new_owners_do_not_wait(patch: Patch) -> None:
 
 
 def rows_are_emptied_early(patch: Patch) -> None:
-    """8: the outbox is cleared before everything in it is acknowledged."""
+    """Without rule 8 (outbox until acknowledged): the outbox is cleared before everything in it is
+    acknowledged.
+    """
 
     def clear(self: IdleChecks[Any], running: list[Lane], _now: float) -> None:
         if running:
@@ -163,7 +177,7 @@ def rows_are_emptied_early(patch: Patch) -> None:
 
 
 def failed_deliveries_count_as_done(patch: Patch) -> None:
-    """8: a failed delivery counts as an acknowledgement."""
+    """Without rule 8 (outbox until acknowledged): a failed delivery counts as an acknowledgement."""
     settle = OutputPublisher.settle
 
     def forgiving(self: OutputPublisher, of: Any) -> SettledDeliveries:
@@ -176,8 +190,10 @@ def failed_deliveries_count_as_done(patch: Patch) -> None:
     replace_rule(patch, OutputPublisher, OutputPublisher.settle, forgiving)
 
 
-def work_of_lost_lanes_is_kept(patch: Patch) -> None:
-    """9: a joint transaction advances the other rows only, and keeps all work."""
+def work_of_fenced_lanes_is_kept(patch: Patch) -> None:
+    """Without rule 9 (one lock order): a joint transaction advances the other rows only, and keeps
+    all work.
+    """
     advance = FakeTransaction.advance
 
     def some(self: FakeTransaction, rows: Sequence[LaneAdvance]) -> None:
@@ -193,7 +209,9 @@ def work_of_lost_lanes_is_kept(patch: Patch) -> None:
 
 
 def decisions_are_taken_early(patch: Patch) -> None:
-    """10: on the rows of a key as this process itself left them, before it locked them."""
+    """Without rule 10 (decide on locked rows): a decision is made on the rows of a key as this
+    process itself left them, before it locked them.
+    """
     left: dict[tuple[int, str], First] = {}
     lock, save, step = MemoryStore.lock_firsts, MemoryStore.save_firsts, FakeMember.step
     at_work: list[FakeMember] = []
@@ -218,7 +236,9 @@ def decisions_are_taken_early(patch: Patch) -> None:
 
 
 def fenced_lanes_are_not_acquired_again(patch: Patch) -> None:
-    """13: although the broker still assigns them."""
+    """Without rule 13 (fenced, acquire again): a fenced lane is never acquired again, although the
+    broker still assigns it.
+    """
 
     def fenced(self: Assignment[Any], of: Any) -> None:
         for key in of:
@@ -230,8 +250,8 @@ def fenced_lanes_are_not_acquired_again(patch: Patch) -> None:
 
 
 def prepared_records_outlive_their_epoch(patch: Patch) -> None:
-    """14: what was fetched before the lane was lost is committed after it came back to the same
-    process.
+    """Without rule 14 (revoked and lost): what was fetched before the lane was lost is committed
+    after it came back to the same process.
     """
     kept: dict[tuple[int, LaneKey], list[PreparedRecord]] = {}
     revoked, hold = Assignment.revoked, Assignment.run_acquired
@@ -255,18 +275,18 @@ def prepared_records_outlive_their_epoch(patch: Patch) -> None:
 
 
 def idle_owners_do_not_compare_rows(patch: Patch) -> None:
-    """15: only a commit detects a row that was moved."""
+    """Without rule 15 (idle owners compare): only a commit detects a row that was moved."""
     replace_rule(patch, IdleChecks, IdleChecks.compare_rows, lambda *_: None)
 
 
 def topic_ids_are_believed(patch: Patch) -> None:
-    """16: the id of a topic is compared only when its lane is acquired."""
+    """Without rule 16 (topic id): the id of a topic is compared only when its lane is acquired."""
     replace_rule(patch, Worker, Worker.without_recreated, lambda _self, slices, _ids: slices)
     replace_rule(patch, IdleChecks, IdleChecks.compare_topics, lambda *_: None)
 
 
 def dead_letters_have_no_copies(patch: Patch) -> None:
-    """17: a dead letter is a row and no output."""
+    """Without rule 17 (dead letters are outputs): a dead letter is a row and no output."""
     add = BatchCommitter.add_dead_letters
 
     def without_copies(
@@ -278,7 +298,7 @@ def dead_letters_have_no_copies(patch: Patch) -> None:
 
 
 def the_timer_has_no_owner(patch: Patch) -> None:
-    """18: no process owns the timer's lane."""
+    """Without rule 18 (the timer's owner): no process owns the timer's lane."""
     replace_rule(
         patch,
         Assignment,
@@ -288,7 +308,7 @@ def the_timer_has_no_owner(patch: Patch) -> None:
 
 
 def offsets_are_believed(patch: Patch) -> None:
-    """19: the expected offset follows what is fetched."""
+    """Without rule 19 (contiguity): the expected offset follows what is fetched."""
     prepare = RecordParser.prepare
 
     def believing(
@@ -303,7 +323,7 @@ def offsets_are_believed(patch: Patch) -> None:
 
 
 def smaller_offsets_are_worked(patch: Patch) -> None:
-    """19: records below the tail are worked again."""
+    """Without rule 19 (contiguity): records below the fetch position are worked again."""
 
     def anything(
         self: RecordParser, lane: Lane, records: Sequence[Record], _end: int | None = None
@@ -318,8 +338,8 @@ def smaller_offsets_are_worked(patch: Patch) -> None:
     replace_rule(patch, RecordParser, RecordParser.prepare, anything)
 
 
-def holes_are_not_counted(patch: Patch) -> None:
-    """19: offsets without a record are not counted."""
+def offset_gaps_are_not_counted(patch: Patch) -> None:
+    """Without rule 19 (contiguity): offsets without a record are not counted."""
     prepare = RecordParser.prepare
 
     def silently(self: RecordParser, lane: Lane, records: Any, end: int | None = None) -> bool:
@@ -331,8 +351,8 @@ def holes_are_not_counted(patch: Patch) -> None:
     replace_rule(patch, RecordParser, RecordParser.prepare, silently)
 
 
-def holes_are_believed_once(patch: Patch) -> None:
-    """19: a hole that one assignment meets is accepted at once."""
+def offset_gaps_are_believed_once(patch: Patch) -> None:
+    """Without rule 19 (contiguity): an offset gap that one assignment meets is accepted at once."""
     prepare = RecordParser.prepare
 
     def trusting(
@@ -346,7 +366,7 @@ def holes_are_believed_once(patch: Patch) -> None:
 
 
 def ends_are_believed_once(patch: Patch) -> None:
-    """19: an end that one assignment reports is accepted at once."""
+    """Without rule 19 (contiguity): an end that one assignment reports is accepted at once."""
     prepare = RecordParser.prepare
 
     def trusting(
@@ -360,7 +380,9 @@ def ends_are_believed_once(patch: Patch) -> None:
 
 
 def silence_is_believed(patch: Patch) -> None:
-    """20: a partition from which no record comes is taken for empty."""
+    """Without rule 20 (silence is checked): a partition from which no record comes is taken for
+    empty.
+    """
     replace_rule(patch, IdleChecks, IdleChecks.compare_ends, lambda *_: None)
 
 
@@ -368,7 +390,7 @@ def silence_is_believed(patch: Patch) -> None:
 
 
 def copies_of_replays_are_worked(patch: Patch) -> None:
-    """22: the dead letter's state is not checked."""
+    """Without rule 22 (replay state is locked): the dead letter's state is not checked."""
 
     def all_of_them(_self: FakeTransaction, ids: Sequence[UUID]) -> frozenset[UUID]:
         return frozenset(ids)
@@ -377,7 +399,9 @@ def copies_of_replays_are_worked(patch: Patch) -> None:
 
 
 def failures_open_any_dead_letter(patch: Patch) -> None:
-    """22: a copy that fails opens a dead letter that another copy has resolved."""
+    """Without rule 22 (replay state is locked): a copy that fails opens a dead letter that another
+    copy has resolved.
+    """
 
     def reopen(self: FakeTransaction, failures: Sequence[tuple[UUID, str, str]]) -> None:
         for dead_letter_id, _, _ in failures:
@@ -388,7 +412,9 @@ def failures_open_any_dead_letter(patch: Patch) -> None:
 
 
 def replays_are_in_memory_only(patch: Patch) -> None:
-    """23: the bytes of a replayed dead letter are not in the timer's row."""
+    """Without rule 23 (replay with its bytes): the bytes of a replayed dead letter are not in the
+    timer's row.
+    """
     row_after = Timer.row_after
 
     def without_outbox(self: Timer[Any], lane: Lane, outputs: list[Output]) -> LaneAdvance:
@@ -398,7 +424,7 @@ def replays_are_in_memory_only(patch: Patch) -> None:
 
 
 def everything_is_published_again(patch: Patch) -> None:
-    """24: a snapshot after every effect."""
+    """Without rule 24 (publish what differs): a snapshot is published after every effect."""
     replace_rule(
         patch,
         FirstSnapshot,

@@ -1,4 +1,4 @@
-"""Takes rules of the protocol out, so that a law can be seen to fail.
+"""Patches that take a rule of the protocol out, so that a law can be seen to fail.
 
 A rule is named by the function or property that implements it, never by a string: a rule that was
 renamed or removed is found by the type checker.

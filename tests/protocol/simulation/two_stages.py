@@ -1,4 +1,6 @@
-"""Two stages in memory, as small as possible: ids count once, and snapshots have sequences."""
+"""The two services that are simulated, as small as possible: ids count once, and snapshots have
+sequences.
+"""
 
 from __future__ import annotations
 
