@@ -230,7 +230,7 @@ class Stubline:
         )
 
     def conservation_gap(self) -> int:
-        """Return the records without an outcome, and the log's offset gaps, of which it has none."""
+        """Return the records without an outcome plus the offset gaps, of which there are none."""
         return sum(stage.gap + stage.gaps for stage in self.store.stages().values())
 
 

@@ -25,7 +25,7 @@ def concurrent_laws(
 
 @pytest.fixture
 def kafka_system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KafkaSystem | None]:
-    """A real environment for one law. A law that runs alongside others has its own."""
+    """A real system for one law. A law that runs concurrently with others has its own."""
     others: ConcurrentLaws = request.getfixturevalue("concurrent_laws")
     if runs_concurrently(request.node):
         yield None
@@ -45,7 +45,7 @@ def fake_system() -> FakeSystem:
 
 @pytest.fixture(params=["fake", "kafka"])
 def system(request: pytest.FixtureRequest) -> System:
-    """Both environments: each law holds in both."""
+    """Both systems: each law holds in both."""
     found: System = request.getfixturevalue(f"{request.param}_system")
     return found
 

@@ -96,7 +96,7 @@ class KafkaSystem(KafkaReader):
     @property
     def _stack(self) -> Stack:
         if self._servers.stack is None:
-            pytest.skip("stops servers, and servers of the environment must not be stopped")
+            pytest.skip("stops servers, and servers that the environment names must not be stopped")
         return self._servers.stack
 
     def __enter__(self) -> Self:

@@ -1,5 +1,5 @@
-"""The laws: what must be true after any fault. Each is a function over the system's state and yields
-the ways in which it is broken.
+"""The laws: what must be true after any fault. Each is a function over the system's state that
+yields the ways in which it is broken.
 """
 
 from __future__ import annotations

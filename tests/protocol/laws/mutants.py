@@ -41,8 +41,8 @@ Patch = pytest.MonkeyPatch
 
 
 def sequence_of_the_process(patch: Patch) -> None:
-    """Without rule 1 (sequence from the key's row): a sequence is counted in the process, not in the
-    key's locked row.
+    """Without rule 1 (sequence from the key's row): a sequence is counted in the process, not in
+    the key's locked row.
     """
     counters: dict[int, dict[str, int]] = {}
     lock = MemoryStore.lock_firsts

@@ -1,4 +1,4 @@
-"""The mutation table: each rule of model/README.md, the mutant without it, and the law that must fail.
+"""The mutation table: each rule of model/README.md, its mutant, and the law that must fail for it.
 
 A law that was never seen to fail proves nothing. `python -m tests.protocol.laws.mutations` takes
 the rules out of the system in memory, one after the other, and prints how each law failed. Rules

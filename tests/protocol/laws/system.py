@@ -56,7 +56,7 @@ Member_co = TypeVar("Member_co", bound=Member, covariant=True)
 
 
 class System(Protocol):
-    """What laws do to the environment. Seconds are those of its own clock."""
+    """What laws do to the system. Seconds are those of its own clock."""
 
     names: Names
 

@@ -1,5 +1,5 @@
-"""Laws of the client's input, in memory: clients that jump, offset gaps, ends of partitions, batches
-that cannot be unpacked.
+"""Laws of the client's input, in memory: clients that jump, offset gaps, ends of partitions,
+batches that cannot be unpacked.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def test_a_client_that_reads_on_elsewhere_skips_and_repeats_nothing(
 def test_a_client_that_begins_elsewhere_after_one_assignment_skips_nothing(
     fake_system: FakeSystem,
 ) -> None:
-    """As seen on Kafka under load: an offset gap is accepted when two assignments in a row meet it."""
+    """An offset gap is accepted only when two assignments in a row meet it: seen under load."""
     system = fake_system
     system.start("second")
     system.send(*story(1, 20), topic=A, partition=0)
@@ -115,7 +115,7 @@ def watched_starts(member: FakeMember, key: LaneKey) -> list[int]:
 def test_a_lane_that_is_paused_for_acks_after_it_met_the_end_skips_no_record(
     fake_system: FakeSystem,
 ) -> None:
-    """An offset gap at the end of the partition proves nothing about records that are read again."""
+    """A trailing gap proves nothing about records that are read again."""
     system = fake_system
     system.start("second")
     member = system.start("first", acknowledgement_wait_ms=50)

@@ -1,5 +1,5 @@
-"""Simulates two stages under faults, from one seed: each step, fault and late arrival is random, and
-nothing depends on real time.
+"""Simulates two stages under faults, from one seed: each step, fault and late arrival is random,
+and nothing depends on real time.
 """
 
 from __future__ import annotations
