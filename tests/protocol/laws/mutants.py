@@ -106,7 +106,7 @@ def equal_is_older(patch: Patch) -> None:
 
 
 def rows_begin_at_the_end(patch: Patch) -> None:
-    """Without rule 6 (one row per lane): the row of a new partition is created where its log ends."""
+    """Without rule 6 (one row per lane): a new partition's row is created where its log ends."""
     bounds = FakeBrokerClient.bounds
     replace_rule(
         patch,
@@ -177,7 +177,7 @@ def rows_are_emptied_early(patch: Patch) -> None:
 
 
 def failed_deliveries_count_as_done(patch: Patch) -> None:
-    """Without rule 8 (outbox until acknowledged): a failed delivery counts as an acknowledgement."""
+    """Without rule 8 (outbox until acknowledged): a failed delivery counts as acknowledged."""
     settle = OutputPublisher.settle
 
     def forgiving(self: OutputPublisher, of: Any) -> SettledDeliveries:
