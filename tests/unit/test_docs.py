@@ -1,9 +1,10 @@
 """Documentation cannot lie: pages are generated from the code, every error has a section, and the
-commands and paths that a page names exist.
+commands, paths, anchors, log lines and codes that a page names exist.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -21,7 +22,7 @@ from deploy.docs.pages import import_everything
 from services.console.cli import application
 from services.runtime.errors import catalogue
 from services.runtime.records import Effect, Record
-from tests.support.sources import ROOT, tracked
+from tests.support.sources import ROOT, called, named, tracked
 
 TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
 HEADINGS = ("Meaning", "Impact", "Diagnosis", "Mitigation", "Proof that it is over")
@@ -107,8 +108,115 @@ PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").rglob("*.md"))]
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_path_that_a_page_names_exists(page: Path) -> None:
-    named = [path for path in paths_in(page) if "NNNN" not in path]  # a number to be given
-    assert [path for path in named if not (ROOT / path).exists()] == []
+    paths = [path for path in paths_in(page) if "NNNN" not in path]  # a number to be given
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+RUNBOOKS = sorted((ROOT / "deploy" / "runbooks").glob("*.md"))
+LINKED = [*PAGES, *RUNBOOKS, ROOT / "model" / "README.md"]
+LEVELS = frozenset({"debug", "info", "warning", "error", "exception", "critical"})
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors that GitHub gives to a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    titles = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def broken_anchors(page: Path, text: str) -> list[str]:
+    """The anchors, on the page itself or on another, that no heading has."""
+    linked = [
+        (page.parent / path if path else page, anchor)
+        for path, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text)
+    ]
+    texts = {path: text if path == page else path.read_text("utf-8") for path, _ in linked}
+    return [anchor for path, anchor in linked if anchor not in anchors(texts[path])]
+
+
+@pytest.mark.parametrize("page", LINKED, ids=named)
+def test_every_anchor_that_a_page_links_to_exists(page: Path) -> None:
+    assert broken_anchors(page, page.read_text("utf-8")) == []
+
+
+def texts_of(node: ast.AST) -> Iterator[str]:
+    for part in ast.walk(node):
+        if isinstance(part, ast.Constant) and isinstance(part.value, str):
+            yield part.value
+
+
+def log_lines() -> Iterator[str]:
+    """Each text that a service may log: the first argument of a logger's method (or of `log`, which
+    is one), and what a function is given, or takes by default, as its `event`.
+    """
+    for path in tracked("services/*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                if called(node) in LEVELS | {"log"} and node.args:
+                    yield from texts_of(node.args[0])
+                for keyword in node.keywords:
+                    if keyword.arg == "event":
+                        yield from texts_of(keyword.value)
+            elif isinstance(node, ast.arguments):
+                for argument, default in zip(node.kwonlyargs, node.kw_defaults, strict=True):
+                    if argument.arg == "event" and default is not None:
+                        yield from texts_of(default)
+
+
+def quoted_log_lines(text: str) -> list[str]:
+    """The log lines that a page quotes: in backticks after "line" or "lines"."""
+    quoted = re.findall(r"\blog\b[^.`]*\blines?\s+`([^`]+)`", text)
+    return [" ".join(line.split()) for line in quoted]
+
+
+LOG_LINES = frozenset(log_lines())
+
+
+@pytest.mark.parametrize("page", [*PAGES, *RUNBOOKS], ids=named)
+def test_every_log_line_that_a_page_quotes_is_logged(page: Path) -> None:
+    assert set(quoted_log_lines(page.read_text("utf-8"))) - LOG_LINES == set()
+
+
+# Words of vendors, HTTP and PostgreSQL that no code of ours holds.
+FOREIGN_WORDS = frozenset({"deposit-paid", "verify-full"})
+
+
+def words_of_the_code() -> frozenset[str]:
+    """Each word with a hyphen in the files that are no documentation and in their paths."""
+    files = [
+        path
+        for folder in ("services", "schemas", "deploy")
+        for path in tracked(f"{folder}/*")
+        if path.suffix in {".py", ".sql", ".css", ".html", ".toml", ".yml", ".yaml"}
+    ]
+    found = set(CODES)
+    for path in files:
+        found |= set(re.findall(r"[a-z]+(?:-[a-z]+)+", named(path) + path.read_text("utf-8")))
+    return frozenset(found)
+
+
+def quoted_codes(text: str) -> set[str]:
+    """The words in backticks that have the form of an error code."""
+    return set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", text))
+
+
+WORDS = words_of_the_code()
+
+
+@pytest.mark.parametrize("page", [*PAGES, *RUNBOOKS], ids=named)
+def test_every_code_that_a_page_quotes_exists(page: Path) -> None:
+    assert quoted_codes(page.read_text("utf-8")) - WORDS - FOREIGN_WORDS == set()
+
+
+def test_a_wrong_anchor_log_line_or_code_is_seen() -> None:
+    page = ROOT / "docs" / "tutorial.md"
+    text = "# A\n## B c\n[x](#b-c) [y](#b-d) [z](reference/glossary.md#terms) [z](../README.md#no)"
+    assert broken_anchors(page, text) == ["b-d", "no"]
+    text = "The log lines `retrying after\nerror` of a code end; the log has the line `no such`."
+    assert quoted_log_lines(text) == ["retrying after error", "no such"]
+    assert set(quoted_log_lines(text)) - LOG_LINES == {"no such"}
+    assert quoted_codes("`lane-fenced`, `lane-fensed`") - WORDS == {"lane-fensed"}
 
 
 COLUMNS_MAX = 100
