@@ -9,8 +9,39 @@ import re
 import pytest
 
 from model.check import HERE, HOLDS, check, expectations, states, verdict
+from tests.support.sources import named, tracked
 
 RUNS = {run.name: run for run in expectations()}
+README = (HERE / "README.md").read_text("utf-8")
+_, _, REQUIRED = README.partition("## What this requires of the implementation")
+RULES = {
+    number: name.lower()
+    for number, name in re.findall(r"^(\d+)\. \*\*(.+?)\.\*\*", REQUIRED, re.MULTILINE)
+}
+
+
+def rules_without_a_name(text: str) -> list[str]:
+    """The numbers of the rules that a text quotes without their names beside them."""
+    line = " ".join(text.lower().split())
+    return [
+        quoted[1]
+        for quoted in re.finditer(r"\brule (\d+)", line)
+        if not re.match(rf",? \(?{re.escape(RULES[quoted[1]])}\b", line[quoted.end() :])
+    ]
+
+
+def test_a_quoted_rule_has_its_name_beside_its_number() -> None:
+    assert list(RULES) == [str(number) for number in range(1, 25)]
+    unnamed = {
+        named(path): numbers
+        for path in tracked("services/*.py", "tests/protocol/*.py")
+        if (numbers := rules_without_a_name(path.read_text("utf-8")))
+    }
+    assert unnamed == {}
+    assert rules_without_a_name("rule 19 (contiguity), rule 22, rule 7,\n compare and lock") == [
+        "22",
+        "7",
+    ]
 
 
 def test_every_configuration_has_an_expectation() -> None:
@@ -20,7 +51,7 @@ def test_every_configuration_has_an_expectation() -> None:
 def test_the_states_in_the_readme_are_those_that_are_expected() -> None:
     rows = re.findall(
         r"^\| ((?:`[\w-]+`(?:, )?)+) \| ([\d, ]+) \|",
-        (HERE / "README.md").read_text("utf-8"),
+        README,
         re.MULTILINE,
     )
     documented: dict[str, int | None] = {}
