@@ -42,7 +42,7 @@ def expect(
     stubline: Stubline,
     wanted: Sequence[tuple[Order, int]],
     incomplete_topics: Collection[str] = (),
-    holes: int = 0,
+    skipped_offsets: int = 0,
 ) -> None:
     """Wait until nothing moves. Then these orders have their tickets and mails, and all laws
     hold.
@@ -67,4 +67,4 @@ def expect(
     assert set(mails.values()) <= {1}, (
         f"one deliberate mail an order, however often it had to be tried: {mails}"
     )
-    check(stubline, incomplete_topics, holes)
+    check(stubline, incomplete_topics, skipped_offsets)

@@ -130,14 +130,14 @@ class PipelineState:
 
     stubline: Stubline
     lanes: SystemState
-    holes: int  # offsets that were stepped over on purpose
+    skipped_offsets: int  # offsets that were stepped over on purpose
 
     def rows(self, statement: str) -> list[dict[str, Any]]:
         return self.stubline.rows(statement)
 
 
 def state_of(
-    stubline: Stubline, incomplete_topics: Collection[str] = (), holes: int = 0
+    stubline: Stubline, incomplete_topics: Collection[str] = (), skipped_offsets: int = 0
 ) -> PipelineState:
     """Read it. `incomplete_topics` are the topics whose log no longer holds everything."""
     groups = list(NAMES.groups.values())
@@ -160,14 +160,16 @@ def state_of(
         seconds={},
         incomplete_topics=frozenset(incomplete_topics),
     )
-    return PipelineState(stubline, state, holes)
+    return PipelineState(stubline, state, skipped_offsets)
 
 
-def check(stubline: Stubline, incomplete_topics: Collection[str] = (), holes: int = 0) -> None:
+def check(
+    stubline: Stubline, incomplete_topics: Collection[str] = (), skipped_offsets: int = 0
+) -> None:
     """Check all laws over all that this pipeline ever did. A failure names each broken one, with
     its first cases.
     """
-    pipeline = state_of(stubline, incomplete_topics, holes)
+    pipeline = state_of(stubline, incomplete_topics, skipped_offsets)
     if broken := {name: cases for name, law in LAWS.items() if (cases := list(law(pipeline)))}:
         lines = [
             f"{name} ({len(cases)}):\n    " + "\n    ".join(cases[:8])
@@ -273,8 +275,8 @@ def conservation_reads_zero(pipeline: PipelineState) -> Iterator[str]:
     """By the rows, and by a count of the log itself."""
     yield from lane_laws.conservation_reads_zero(pipeline.lanes)
     yield from lane_laws.every_record_has_one_outcome(pipeline.lanes)
-    if (gaps := sum(it.gaps for it in pipeline.lanes.lanes)) != pipeline.holes:
-        yield f"{gaps} offsets were stepped over, and should be {pipeline.holes}"
+    if (gaps := sum(it.gaps for it in pipeline.lanes.lanes)) != pipeline.skipped_offsets:
+        yield f"{gaps} offsets were stepped over, and should be {pipeline.skipped_offsets}"
 
 
 def what_is_replayed_is_the_source_byte_for_byte(pipeline: PipelineState) -> Iterator[str]:

@@ -139,15 +139,15 @@ def test_what_retention_took_and_a_later_snapshot_repeats_is_not_missed_once_an_
         stubline.services.programs[stage].start_soon()
     for group, topic in READERS:
         until_stopped(stubline, group, topic, "lane-offset-out-of-range")
-    lanes, holes = stubline.rows(STOPPED), skipped["offsets"]
+    lanes, skipped_offsets = stubline.rows(STOPPED), skipped["offsets"]
     assert len(lanes) == len(READERS)
     for it in lanes:
         lane = it["consumer_group"], it["topic"], it["partition"]
-        holes += broker.extents(it["topic"])[it["partition"]].low - it["next_offset"]
+        skipped_offsets += broker.extents(it["topic"])[it["partition"]].low - it["next_offset"]
         done = stubline.command("lanes", "skip", *lane, "--reason", "retention took them")
         assert done.returncode == 0, done.stderr
-    expect(stubline, [(order, 2)], incomplete_topics=FLOW, holes=holes)
-    assert holes > skipped["offsets"]
+    expect(stubline, [(order, 2)], incomplete_topics=FLOW, skipped_offsets=skipped_offsets)
+    assert skipped_offsets > skipped["offsets"]
 
 
 def until_stopped(stubline: Stubline, group: str, topic: str, code: str) -> None:
