@@ -117,7 +117,7 @@ def stream(store: Store) -> list[Row]:
             dead == len(MALFORMED),
         ),
         Row("records without an outcome", f"{gap}", "0", gap == 0),
-        Row("offsets stepped over", f"{gaps}", "0", gaps == 0),
+        Row("offset gaps skipped", f"{gaps}", "0", gaps == 0),
         Row("records not yet worked", f"{lag}", "0", lag == 0),
         Row("lanes stopped", f"{len(stopped)} {' '.join(stopped)}", "0", not stopped),
     ]

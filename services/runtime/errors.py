@@ -58,7 +58,7 @@ class Transient(StublineError):
 
 
 class Fenced(StublineError):
-    """Another process may own the lane: forget batch, position and outputs, and acquire again."""
+    """Another process may own the lane: drop batch, position and outputs, and acquire it again."""
 
 
 class Stop(StublineError):
