@@ -100,7 +100,7 @@ class FakeSystem:
         self.broker, self.database = FakeBroker(self.clock), FakeDatabase()
         self.members: list[FakeMember] = []
         self._sent: list[Sent] = []
-        self._disturbed: set[str] = set()
+        self._incomplete_topics: set[str] = set()
         self._was_fixed = False
         single = (*NAMES.dead.values(), *NAMES.replay.values())
         for topic in NAMES.topics:
@@ -240,7 +240,7 @@ class FakeSystem:
         self._forget(topic)
 
     def _forget(self, topic: str) -> None:
-        self._disturbed.add(topic)
+        self._incomplete_topics.add(topic)
 
     def delete_records(self, lane: LaneKey, before: int) -> None:
         self.broker.delete_records(lane, before)
@@ -364,7 +364,7 @@ class FakeSystem:
                 key: replace(row, generation=generation)
                 for key, row in tables.get("seconds", {}).items()
             },
-            incomplete_topics=frozenset(self._disturbed),
+            incomplete_topics=frozenset(self._incomplete_topics),
             was_fixed=self._was_fixed,
         )
 

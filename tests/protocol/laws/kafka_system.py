@@ -89,7 +89,7 @@ class KafkaSystem(KafkaReader):
         self.mutation = ""
         self.members: list[StageProcess] = []
         self._sent: list[Sent] = []
-        self._disturbed: set[str] = set()
+        self._incomplete_topics: set[str] = set()
         self._was_fixed = False
         self._producer = self._new_producer()
 
@@ -323,12 +323,12 @@ class KafkaSystem(KafkaReader):
         self.admin.delete_topics([topic])[topic].result(60)
         self.until(f"{topic} is deleted", lambda: not self.broker.existing([topic]))
         self.broker.repair([self._topic(topic)])
-        self._disturbed.add(topic)
+        self._incomplete_topics.add(topic)
 
     def delete_records(self, lane: LaneKey, before: int) -> None:
         place = TopicPartition(*lane, before)
         self.admin.delete_records([place])[TopicPartition(*lane)].result(60)
-        self._disturbed.add(lane.topic)
+        self._incomplete_topics.add(lane.topic)
 
     def add_partitions(self, total: int) -> None:
         grown = [
@@ -459,7 +459,7 @@ class KafkaSystem(KafkaReader):
                 for key, generation, sequence, state, children, total, confirmed in snapshots
             ],
             seconds={row.key: tupled(row) for row in seconds},
-            incomplete_topics=frozenset(self._disturbed),
+            incomplete_topics=frozenset(self._incomplete_topics),
             was_fixed=self._was_fixed,
         )
 
