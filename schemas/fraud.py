@@ -14,8 +14,9 @@ Word = Literal["approved", "declined", "pending", "unchecked"]
 
 
 class FraudVerdict(SnapshotPart, frozen=True, kw_only=True):
-    """The last verdict of one checker. Only `approved` and `unchecked` (the shop does not have it
-    check the order) let an order be released.
+    """The last verdict of one checker. `unchecked`: the shop does not have it check the order.
+
+    Approval does not read verdicts yet.
     """
 
     source: Source

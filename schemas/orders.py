@@ -282,8 +282,8 @@ class OrderDecided(Snapshot, frozen=True, kw_only=True):
 
 # SF-038. Set by what happens to the order or in a draw.
 TicketStatus = Literal["Active", "Won", "Cancelled"]
-# Why a paid ordinal has no ticket. The one enumeration of these reasons: the issuer's rules give
-# them, its tables store them, and snapshots publish them.
+# Why a paid ordinal has no ticket, at the issuer: its rules give these reasons, its tables store
+# them, and snapshots publish them. Ordinals beyond the limit of an order never reach it.
 UnissuedReason = Literal["no_campaign", "sold_out", "campaign_closed"]
 
 

@@ -50,11 +50,11 @@ def handle(
         batch, {order_id: row.observed for order_id, row in rows.items()}
     )
     decided = []
-    for order_id, place in latest.items():
-        observed, row = batch[place], rows[order_id]
+    for order_id, index in latest.items():
+        observed, row = batch[index], rows[order_id]
         saved, snapshot = decide_order(observed, row, generation, policies, gates)
         decided.append(saved)
-        outcomes[place] = Effect([snapshot] if snapshot else (), {DECISIONS.name: 1})
+        outcomes[index] = Effect([snapshot] if snapshot else (), {DECISIONS.name: 1})
     if new := [saved for saved in decided if saved.order_id not in known]:
         store.add_orders(new)
     if changed := [saved for saved in decided if saved.order_id in known]:

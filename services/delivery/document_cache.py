@@ -43,10 +43,10 @@ class DocumentRenderer(Protocol):
 class CacheTelemetry(Protocol):
     """Receives what happens to files."""
 
-    def named(self, order_id: str) -> None:
+    def files_indexed(self, order_id: str) -> None:
         """Rows name the files; their contents are not in the store yet."""
 
-    def file_trouble(self, order_id: str, error: StublineError) -> None:
+    def file_failed(self, order_id: str, error: StublineError) -> None:
         """The store or a file in it failed. The document was delivered all the same."""
 
 
@@ -95,9 +95,9 @@ class DocumentCache:
         try:
             return CachedDocument(self.files.get(sha256), sha256, "found")
         except BlobStoreUnavailable as error:
-            self.telemetry.file_trouble(order_id, error)
+            self.telemetry.file_failed(order_id, error)
         except (FileMissing, FileDamaged) as error:
-            self.telemetry.file_trouble(order_id, error)
+            self.telemetry.file_failed(order_id, error)
             lost.add(sha256)
         return None
 
@@ -114,14 +114,14 @@ class DocumentCache:
             IndexedFile(key, hashes[key], len(pdf), len(missing[key].pages))
             for key, pdf in rendered.items()
         ]
-        indexed = self.index().name(order_id, rows, lost)
-        self.telemetry.named(order_id)
+        indexed = self.index().record(order_id, rows, lost)
+        self.telemetry.files_indexed(order_id)
         files = {}
         for key, pdf in rendered.items():
             others = {indexed[key], known.get(key, indexed[key])} - {hashes[key]}
             if others:
                 difference = describe_difference(hashes[key], others)
-                self.telemetry.file_trouble(order_id, FilesDiffer(difference))
+                self.telemetry.file_failed(order_id, FilesDiffer(difference))
             is_stored = indexed[key] == hashes[key] and self._store(order_id, pdf, others)
             outcome: Outcome = (
                 "unstored" if not is_stored else "repaired" if key in known else "rendered"
@@ -157,7 +157,7 @@ class DocumentCache:
                 self.files.delete(sha256)
             self.files.put(pdf)
         except BlobStoreUnavailable as error:
-            self.telemetry.file_trouble(order_id, error)
+            self.telemetry.file_failed(order_id, error)
             return False
         return True
 

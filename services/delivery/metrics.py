@@ -122,9 +122,9 @@ DEAD_LETTERED = declare(
 )
 BREAKER = declare(
     Gauge(
-        "stubline_delivery_breaker_open",
-        "1 while the circuit breaker of a mail server is open, 0.5 half-open (one mail is tried), "
-        "0 closed.",
+        "stubline_delivery_breaker_state",
+        "State of the circuit breaker of a mail server: 0 closed, 1 half-open (one mail is tried), "
+        "2 open.",
         ("destination",),
     )
 )

@@ -208,7 +208,7 @@ class FileIndex:
             self.session.execute(SQL["find_files"], {"document_keys": list(keys)}).fetchall()
         )
 
-    def name(
+    def record(
         self, order_id: str, files: Sequence[IndexedFile], lost: Iterable[bytes]
     ) -> dict[bytes, bytes]:
         """Record the files, and return the SHA-256 of each document. A file that another sender

@@ -24,8 +24,8 @@ def records(config: SourceConfig, topic: str, body: bytes, event_id: str = "") -
     """
     source = config.source
     # a piece that a body holds twice is published once
-    for piece in dict.fromkeys(source.pieces(body)):
-        order = next(iter(source.orders(piece)), None)
+    for piece in dict.fromkeys(source.split_events(body)):
+        order = next(iter(source.order_ids(piece)), None)
         yield record(
             config, topic, piece, order, kind=source.type, media=source.media, event_id=event_id
         )

@@ -30,7 +30,7 @@ DRIFT_NOTICES = declare(
 )
 PAYMENTS_WAITING = declare(
     Counter(
-        "stubline_ingest_payments_waiting_total",
+        "stubline_ingest_unmatched_payments_total",
         (
             "Payments that a gateway reported before any order named them. They wait for it, "
             "however long."
@@ -97,8 +97,8 @@ WEBHOOK_SOURCES = declare(
 )
 POLL_REQUESTS = declare(
     Counter(
-        "stubline_ingest_poll_answers_total",
-        "Results of poll requests by source: answered, unavailable (no response, or an error "
+        "stubline_ingest_poll_requests_total",
+        "Poll requests of a source by outcome: ok, unavailable (no response, or an error "
         "of the server), rate_limited (429), denied (the credentials), missing, malformed.",
         ("source", "outcome"),
     )
@@ -137,8 +137,8 @@ POLL_AGE = declare(
     Gauge(
         "stubline_ingest_poll_age_seconds",
         (
-            "Seconds since the last response of that poll of a source which waits for longest. "
-            "Far above its interval: it finds nothing."
+            "Seconds since the last successful response of the poll of a source whose last one "
+            "is oldest. Far above its interval: it finds nothing."
         ),
         ("source",),
     )

@@ -94,11 +94,11 @@ def handle(batch: Sequence[ReceivedDecision], transaction: Session) -> list[Outc
     if not latest:
         return outcomes
     # In the order of the batch: the first to come is the first to be served.
-    decisions = [batch[place] for place in sorted(latest.values())]
+    decisions = [batch[index] for index in sorted(latest.values())]
     causes = {event.key: event.event_id for event, _ in decisions}
     snapshots, counts = apply_decisions(store, start, decisions, rows, AuditReason(ACTOR, causes))
-    for order_id, place in latest.items():
-        outcomes[place] = Effect(snapshots.get(order_id, ()))
+    for order_id, index in latest.items():
+        outcomes[index] = Effect(snapshots.get(order_id, ()))
     # The counts are sums of the batch, so one outcome carries them.
     first = min(latest.values())
     outcomes[first] = Effect(snapshots.get(batch[first].event.key, ()), counts)

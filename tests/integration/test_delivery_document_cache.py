@@ -69,7 +69,7 @@ class RecordingTelemetry(SenderTelemetry):
         self.removed = 0
 
     @override
-    def file_trouble(self, order_id: str, error: StublineError) -> None:
+    def file_failed(self, order_id: str, error: StublineError) -> None:
         self.codes.append(error.code)
 
     @override
@@ -187,7 +187,7 @@ def test_senders_that_name_the_same_documents_in_another_order_never_deadlock(
     first would wait for that.
     """
     low, high = (IndexedFile(bytes([digit] * 32), bytes(32), 1, 1) for digit in (1, 2))
-    FileIndex(world.session).name(ORDER, [low, high], [])
+    FileIndex(world.session).record(ORDER, [low, high], [])
     holder, watcher = world.connect(), world.connect()
     with ThreadPoolExecutor(2) as pool:
         with holder.transaction():
@@ -196,7 +196,7 @@ def test_senders_that_name_the_same_documents_in_another_order_never_deadlock(
             )
             named = []
             for sequence in ([low, high], [high, low]):
-                named.append(pool.submit(FileIndex(world.connect()).name, ORDER, sequence, []))
+                named.append(pool.submit(FileIndex(world.connect()).record, ORDER, sequence, []))
                 while waiting_sessions(watcher) < len(named):
                     assert not named[-1].done()
         assert [len(file.result(60)) for file in named] == [2, 2]

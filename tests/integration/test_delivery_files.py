@@ -167,7 +167,7 @@ def test_a_file_that_is_lost_or_damaged_is_never_sent_and_is_repaired_with_the_s
     assert len(world.rendered()) == 2  # it is well again
 
 
-@pytest.mark.parametrize("point", ["named", "rendered"])
+@pytest.mark.parametrize("point", ["files_indexed", "rendered"])
 def test_a_sender_killed_around_the_store_leaves_no_file_that_no_row_names_and_the_next_one_goes_on(
     world: Deliveries, point: str
 ) -> None:
@@ -176,14 +176,14 @@ def test_a_sender_killed_around_the_store_leaves_no_file_that_no_row_names_and_t
     sender = world.start(at=f"{point}:kill")
     assert sender.wait(300) == -signal.SIGKILL
     [row] = rows(world)
-    assert len(stored(world)) == (0 if point == "named" else 1)
+    assert len(stored(world)) == (0 if point == "files_indexed" else 1)
     world.start()
     world.until_sent()
     assert rows(world) == [row]
     [(_, content)] = attached(world)
     assert row["sha256"] == hashlib.sha256(content).digest()
     assert stored(world) == {blob_path(hashlib.sha256(content).digest()): content}
-    assert len(world.rendered()) == (2 if point == "named" else 1)
+    assert len(world.rendered()) == (2 if point == "files_indexed" else 1)
 
 
 def test_an_unavailable_store_holds_up_no_mail_and_stores_again_when_it_is_back(

@@ -63,7 +63,9 @@ def test_a_released_order_is_delivered_without_another_word(world: Deliveries) -
     )
 
 
-@pytest.mark.parametrize("point", ["taken", "rendered", "handed_over", "answered", "recorded"])
+@pytest.mark.parametrize(
+    "point", ["leased", "rendered", "handed_over", "reply_received", "recorded"]
+)
 def test_a_sender_killed_at_any_point_loses_no_mail_and_repeats_only_with_the_same_name(
     world: Deliveries, point: str
 ) -> None:
@@ -76,7 +78,7 @@ def test_a_sender_killed_at_any_point_loses_no_mail_and_repeats_only_with_the_sa
     jobs = world.jobs()
     ids = world.message_ids()
     assert set(ids) == {f"<{job['job_id']}@localhost.localdomain>" for job in jobs}
-    lived_through = point in {"handed_over", "answered"}
+    lived_through = point in {"handed_over", "reply_received"}
     assert len(ids) in (
         {2, 3} if lived_through else {2}
     )  # the mail in hand, and no other, may come twice

@@ -280,7 +280,7 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
     )
     assert metrics.value_of("stubline_ingest_poll_found_total", source=slug) == 2
     assert (
-        metrics.value_of("stubline_ingest_poll_answers_total", source=slug, outcome="answered") == 3
+        metrics.value_of("stubline_ingest_poll_requests_total", source=slug, outcome="ok") == 3
     )  # one is a reading
     assert vendor.refusals == []
 

@@ -26,7 +26,7 @@ from services.runtime.observability.health import Health
 from services.runtime.settings import load
 from tests.protocol.toy.sabotage import Switches
 
-POINTS = ("taken", "named", "rendered", "handed_over", "answered", "recorded")
+POINTS = ("leased", "files_indexed", "rendered", "handed_over", "reply_received", "recorded")
 
 
 class SabotagedTelemetry(SenderLoggingTelemetry):

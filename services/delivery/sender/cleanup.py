@@ -66,7 +66,7 @@ class FileCleanup:
                     self.files.delete(file.sha256)
                 removed.append(file)
         except BlobStoreUnavailable as error:
-            self.telemetry.file_trouble("", error)
+            self.telemetry.file_failed("", error)
         if removed:
             index.forget(removed)
             self.telemetry.files_removed(len(removed))

@@ -33,7 +33,7 @@ from services.delivery.sender.smtp import OutgoingMail, SmtpChannel
 from services.delivery.sender.store import JobQueue, PlannedSend
 from services.delivery.sender.telemetry import SenderTelemetry
 from services.runtime.errors import Poison, StublineError, Transient
-from services.runtime.failures.circuit_breaker import CircuitBreaker
+from services.runtime.failures.circuit_breaker import BreakerState, CircuitBreaker
 from services.runtime.observability import logs
 
 COUNT_INTERVAL_S = 5.0
@@ -119,20 +119,21 @@ class Sender:
         context = self._context
         self.write_results()
         self._check_controls()
-        context.telemetry.server(context.channel.server.name, context.breaker.openness)
+        context.telemetry.breaker_state(context.channel.server.name, context.breaker.state)
         allowed = (
             0
             if self._is_paused or self._is_ending()
             else context.breaker.allows(context.lease_jobs_max)
         )
-        context.telemetry.stepped(
-            is_ready=context.breaker.openness < 1, reason="" if allowed else self._idle_reason()
+        context.telemetry.iteration_done(
+            is_ready=context.breaker.state is not BreakerState.OPEN,
+            reason="" if allowed else self._idle_reason(),
         )
         if not allowed:
             return False
         leased = context.queue.lease_due(allowed, context.lease_s)
         if leased.due:
-            context.telemetry.taken(leased)
+            context.telemetry.leased(leased)
         context.lease_renewer.hold([send.intent.job for send in leased.work])
         self._work(deque(leased.work))
         return bool(leased.work) or bool(leased.skipped)
@@ -221,7 +222,7 @@ class Sender:
         begun = context.clock()
         reply = context.channel.send(mail, at_final_dot=lambda: context.telemetry.handed_over(job))
         verdict = classify_reply(reply)
-        context.telemetry.answered(job, reply, verdict, context.clock() - begun)
+        context.telemetry.reply_received(job, reply, verdict, context.clock() - begun)
         if counts_against_server(reply, verdict):
             context.breaker.failed(at_once=verdict is SendVerdict.LOGIN_REFUSED)
         else:

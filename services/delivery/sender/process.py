@@ -49,7 +49,7 @@ MakeRenderer = Callable[[DeliverySettings, SenderTelemetry], DocumentRenderer]
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class ExternalServices:
     """What a sender reaches besides the database. It is opened before anything runs, so a wrong
     setting ends the process at once.
     """
@@ -70,8 +70,8 @@ def run(
 
     def work(process: RunningProcess) -> bool:
         telemetry = make_telemetry(process.health)
-        outside = open_outside(settings, make_renderer, telemetry)
-        return serve(settings, outside, telemetry, process)
+        external = open_external(settings, make_renderer, telemetry)
+        return serve(settings, external, telemetry, process)
 
     return run_process(
         f"{GROUP}.sender",
@@ -81,12 +81,12 @@ def run(
     )
 
 
-def open_outside(
+def open_external(
     settings: DeliverySettings, make_renderer: MakeRenderer, telemetry: SenderTelemetry
-) -> Outside:
+) -> ExternalServices:
     """Raises ConfigurationError if a setting cannot be used."""
     try:
-        return Outside(
+        return ExternalServices(
             parse_smtp_url(settings.smtp_url),
             BlobStore(settings.files_url),
             make_renderer(settings, telemetry),
@@ -98,7 +98,7 @@ def open_outside(
 
 def serve(
     settings: DeliverySettings,
-    outside: Outside,
+    external: ExternalServices,
     telemetry: SenderTelemetry,
     process: RunningProcess,
 ) -> bool:
@@ -107,9 +107,9 @@ def serve(
         settings.health_host,
         settings.sender_health_port,
         variable(DeliverySettings, "sender_health_port"),
-        destination=outside.server.name,
+        destination=external.server.name,
     ):
-        context = sender_context(settings, load(Servers), outside, telemetry)
+        context = sender_context(settings, load(Servers), external, telemetry)
         stop_request = process.stop_request
         sender = Sender(context, lambda: stop_request.is_set)
         context.lease_renewer.start()
@@ -136,8 +136,8 @@ def send_until_stopped(
         except psycopg.Error as error:
             code = classification.code_of(error)
             wait_s = backoff.record_failure(code, context.clock())
-            context.telemetry.trouble(error, wait_s)
-            context.telemetry.stepped(is_ready=False, reason=code)
+            context.telemetry.database_unavailable(error, wait_s)
+            context.telemetry.iteration_done(is_ready=False, reason=code)
             context.queue.close()
             stop_request.wait(wait_s)
 
@@ -156,15 +156,18 @@ def write_remaining(sender: Sender, seconds: float) -> bool:
 
 
 def sender_context(
-    settings: DeliverySettings, servers: Servers, outside: Outside, telemetry: SenderTelemetry
+    settings: DeliverySettings,
+    servers: Servers,
+    external: ExternalServices,
+    telemetry: SenderTelemetry,
 ) -> SenderContext:
     """Return a sender's context on real servers. The first step opens the connections."""
-    owner, lease_s = owner_name(), settings.lease_ms / SECOND
+    lease_s = settings.lease_ms / SECOND
 
     def job_queue(name: str) -> JobQueue:
         return JobQueue(
             lambda: open_session(servers, settings, f"{GROUP}.{name}", group=GROUP),
-            owner,
+            owner_name(),
             GROUP,
         )
 
@@ -173,9 +176,12 @@ def sender_context(
     def file_index() -> FileIndex:
         return FileIndex(queue.session)
 
+    documents = DocumentCache(
+        file_index, external.files, external.renderer, telemetry, time.monotonic
+    )
     return SenderContext(
         queue=queue,
-        channel=smtp_channel(settings, outside.server),
+        channel=smtp_channel(settings, external.server),
         breaker=circuit_breaker(settings),
         lease_renewer=LeaseRenewer(
             job_queue("leases"), lease_s=lease_s, work_s_max=settings.render_deadline_ms / SECOND
@@ -183,10 +189,8 @@ def sender_context(
         retry_policy=retry_policy(settings),
         identity=sender_identity(settings.sender_address, settings.reply_to),
         telemetry=telemetry,
-        documents=DocumentCache(
-            file_index, outside.files, outside.renderer, telemetry, time.monotonic
-        ),
-        cleanup=file_cleanup(settings, file_index, outside.files, telemetry),
+        documents=documents,
+        cleanup=file_cleanup(settings, file_index, external.files, telemetry),
         document_scope=settings.document,
         clock=time.monotonic,
         rng=random.random,

@@ -16,6 +16,7 @@ from services.delivery.sender.rules import LeasedJob, SendVerdict, SmtpReply
 from services.delivery.sender.store import JobCounts, LeasedBatch
 from services.runtime.errors import StublineError
 from services.runtime.failures import classification
+from services.runtime.failures.circuit_breaker import BreakerState
 from services.runtime.observability import logs
 from services.runtime.observability.health import Health
 from services.runtime.observability.log_limits import RepeatLimiter
@@ -34,7 +35,7 @@ JOB_STATES = ("due", "waiting", "held", "dead")
 class SenderTelemetry:
     """The points in their order. Between any two the process may die."""
 
-    def taken(self, batch: LeasedBatch) -> None:
+    def leased(self, batch: LeasedBatch) -> None:
         """Intents are recorded. Nothing is rendered yet."""
 
     def stamped(self, pages: int) -> None: ...
@@ -47,7 +48,7 @@ class SenderTelemetry:
     def compiled(self, seconds: float) -> None:
         """A design was compiled for a campaign."""
 
-    def named(self, order_id: str) -> None:
+    def files_indexed(self, order_id: str) -> None:
         """Rows name the files that were rendered; their contents are not in the store yet."""
 
     def rendered(self, job: LeasedJob, files: Sequence[CachedDocument], seconds: float) -> None:
@@ -56,7 +57,7 @@ class SenderTelemetry:
     def handed_over(self, job: LeasedJob) -> None:
         """The final dot is sent; its reply has not been read."""
 
-    def answered(
+    def reply_received(
         self, job: LeasedJob, reply: SmtpReply, verdict: SendVerdict, seconds: float
     ) -> None:
         """The reply is known here, and not yet in the database."""
@@ -67,19 +68,19 @@ class SenderTelemetry:
     def accepted(self, mails: int, waited_s: float) -> None: ...
     def dead_lettered(self, job: LeasedJob, error: StublineError) -> None: ...
     def released(self, jobs: Sequence[LeasedJob]) -> None: ...
-    def server(self, destination: str, openness: float) -> None:
-        """The state of the mail server's circuit breaker: 0 closed, 0.5 half-open, 1 open."""
+    def breaker_state(self, destination: str, state: BreakerState) -> None:
+        """The state of the mail server's circuit breaker, after each iteration."""
 
     def jobs_counted(self, state: JobCounts) -> None: ...
-    def stepped(self, *, is_ready: bool, reason: str) -> None: ...
-    def trouble(self, error: BaseException, wait_s: float) -> None:
+    def iteration_done(self, *, is_ready: bool, reason: str) -> None: ...
+    def database_unavailable(self, error: BaseException, wait_s: float) -> None:
         """The database is unavailable: the sender backs off for so many seconds."""
 
     def unexpected(self, job: LeasedJob, error: BaseException) -> None: ...
     def unprintable(self, job: LeasedJob, error: StublineError) -> None:
         """The job's design cannot be printed. The job is tried again later."""
 
-    def file_trouble(self, order_id: str, error: StublineError) -> None:
+    def file_failed(self, order_id: str, error: StublineError) -> None:
         """The blob store or a file in it failed. The mail is sent all the same."""
 
     def files_removed(self, files: int) -> None: ...
@@ -93,13 +94,13 @@ class SenderLoggingTelemetry(SenderTelemetry):
 
     def __init__(self, health: Health) -> None:
         self._log, self._health = logs.get("sender"), health
-        self._openness, self._repeats = 0.0, RepeatLimiter()
+        self._breaker, self._repeats = BreakerState.CLOSED, RepeatLimiter()
         self._was_ready: tuple[bool, str] | None = None
         # Logged once each: a design's fields are few, its texts are not.
         self._missing = set[tuple[str, str]]()
 
     @override
-    def taken(self, batch: LeasedBatch) -> None:
+    def leased(self, batch: LeasedBatch) -> None:
         self._health.beat()
         if batch.lost_leases:
             metrics.LOST_LEASES.add(batch.lost_leases)
@@ -141,7 +142,7 @@ class SenderLoggingTelemetry(SenderTelemetry):
             metrics.RENDER_SECONDS.observe(seconds)
 
     @override
-    def answered(
+    def reply_received(
         self, job: LeasedJob, reply: SmtpReply, verdict: SendVerdict, seconds: float
     ) -> None:
         self._health.beat()
@@ -181,14 +182,15 @@ class SenderLoggingTelemetry(SenderTelemetry):
         metrics.ATTEMPTS.add(len(jobs), outcome="released")
 
     @override
-    def server(self, destination: str, openness: float) -> None:
-        metrics.BREAKER.set(openness, destination=destination)
-        if (openness == 1) != (self._openness == 1):
+    def breaker_state(self, destination: str, state: BreakerState) -> None:
+        metrics.BREAKER.set(state, destination=destination)
+        is_open = state is BreakerState.OPEN
+        if is_open != (self._breaker is BreakerState.OPEN):
             self._log.warning(
-                "circuit breaker opened" if openness == 1 else "circuit breaker no longer open",
+                "circuit breaker opened" if is_open else "circuit breaker no longer open",
                 destination=destination,
             )
-        self._openness = openness
+        self._breaker = state
 
     @override
     def jobs_counted(self, state: JobCounts) -> None:
@@ -196,7 +198,7 @@ class SenderLoggingTelemetry(SenderTelemetry):
         metrics.OLDEST_DUE.set(state.oldest_due_s)
 
     @override
-    def stepped(self, *, is_ready: bool, reason: str) -> None:
+    def iteration_done(self, *, is_ready: bool, reason: str) -> None:
         self._health.beat()
         if (is_ready, reason) != self._was_ready:
             self._health.ready(is_ready, reason)
@@ -204,7 +206,7 @@ class SenderLoggingTelemetry(SenderTelemetry):
             self._was_ready = (is_ready, reason)
 
     @override
-    def trouble(self, error: BaseException, wait_s: float) -> None:
+    def database_unavailable(self, error: BaseException, wait_s: float) -> None:
         code = classification.code_of(error)
         suppressed = self._repeats.due(code)
         if suppressed is not None:
@@ -223,7 +225,7 @@ class SenderLoggingTelemetry(SenderTelemetry):
         )
 
     @override
-    def file_trouble(self, order_id: str, error: StublineError) -> None:
+    def file_failed(self, order_id: str, error: StublineError) -> None:
         metrics.FILE_TROUBLES.add(code=error.code)
         self._log.warning("stored file failed", key=order_id, code=error.code, error=error.cause)
 

@@ -178,7 +178,7 @@ def _secrets(
             problems.append(str(error.args[0]))
             continue
         try:
-            secrets.append(source.key_of(secret))
+            secrets.append(source.signing_key(secret))
         except ValueError as error:  # whose text does not quote the secret
             problems.append(f"{reference} {error}")
             continue

@@ -199,7 +199,7 @@ class PollWorkers:
                 self._sizes[slug] = page_size(size, is_too_much=True)
             return self._failure(request, error)
         self._sizes[slug] = page_size(size, is_too_much=False)
-        POLL_REQUESTS.add(1, source=slug, outcome="answered")
+        POLL_REQUESTS.add(1, source=slug, outcome="ok")
         POLL_FOUND.add(len(page.objects), source=slug)
         return page
 
@@ -214,7 +214,7 @@ class PollWorkers:
                     if read
                     else PollFailure(PollProblem.MISSING, "")
                 )
-                POLL_REQUESTS.add(1, source=request.config.slug, outcome="answered")
+                POLL_REQUESTS.add(1, source=request.config.slug, outcome="ok")
             except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as error:
                 outcome = self._failure(request, error)
             order_reads.append(OrderRead(order, requests, failures, outcome))

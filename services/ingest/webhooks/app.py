@@ -201,7 +201,7 @@ class WebhookHandler:
         """
         at = rfc3339(datetime.fromtimestamp(self._wall(), UTC))
         hop = str(tracing.child(tracing.parse(request.headers.get(b"traceparent"))))
-        body = config.source.without_cards(config.source.unwrapped(request.body))
+        body = config.source.without_cards(config.source.unwrap(request.body))
         event_id = config.source.event_id(request)
         try:
             awaited = [

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import IntEnum
 
 from services.runtime.failures.backoff import ExponentialDelay
+
+
+class BreakerState(IntEnum):
+    """The numbers are what a gauge shows."""
+
+    CLOSED, HALF_OPEN, OPEN = 0, 1, 2
 
 
 @dataclass(slots=True)
@@ -31,11 +38,10 @@ class CircuitBreaker:
         return self._trips > 0 and self.clock() < self._until
 
     @property
-    def openness(self) -> float:
-        """Return 0 when closed, 0.5 when half-open, 1 when open: for the gauge."""
+    def state(self) -> BreakerState:
         if self._trips == 0:
-            return 0.0
-        return 1.0 if self.is_open else 0.5
+            return BreakerState.CLOSED
+        return BreakerState.OPEN if self.is_open else BreakerState.HALF_OPEN
 
     @property
     def wait_s(self) -> float:

@@ -25,13 +25,13 @@ EVENT = {
 }
 
 
-def key_of(secret: str) -> bytes:
+def signing_key(secret: str) -> bytes:
     return base64.b64decode(secret[6:]) if secret.startswith("whsec_") else secret.encode()
 
 
 def sign(sample: Sample, secret: str, at: float) -> Mapping[bytes, bytes]:
     signed = b"e-1.%d.%b" % (int(at), sample.body)
-    made = base64.b64encode(hmac.digest(key_of(secret), signed, "sha256"))
+    made = base64.b64encode(hmac.digest(signing_key(secret), signed, "sha256"))
     is_structured = b'"specversion"' in sample.body
     media = b"application/cloudevents+json" if is_structured else b"application/json"
     return {

@@ -53,7 +53,7 @@ class Vendor:
         self, sample: Sample, secret: str | None = None, *, at: float = NOW, now: float = NOW
     ) -> WebhookRequest:
         """Return the request as the endpoint, which knows both secrets, receives it."""
-        known = [self.source.key_of(it) for it in (self.secret, self.other_secret)]
+        known = [self.source.signing_key(it) for it in (self.secret, self.other_secret)]
         headers = self.sign(sample, self.secret if secret is None else secret, at)
         body = (
             sample.body if self.seal is None or secret is None else self.seal(sample.body, secret)
@@ -71,15 +71,15 @@ class Vendor:
     def record(self, sample: Sample, *, slug: str = "vendor", reception_id: str = "a-1") -> Record:
         """Return the record that the endpoint publishes; of several pieces the first."""
         body = self.source.without_cards(
-            self.source.unwrapped(self.body_for_source(sample.body, slug))
+            self.source.unwrap(self.body_for_source(sample.body, slug))
         )
-        piece = self.source.pieces(body)[0]
+        piece = self.source.split_events(body)[0]
         return callbacks.record(
             piece,
             topic=sample.topic,
             kind=self.source.type,
             source=slug,
-            order=next(iter(self.source.orders(piece)), None) or "?0123456789abcdef",
+            order=next(iter(self.source.order_ids(piece)), None) or "?0123456789abcdef",
             reception_id=self.source.event_id(self.request(sample)) or reception_id,
             orders_of="shop" if self.source.needs_orders_of else "",
             content_type=self.source.media.decode(),

@@ -17,7 +17,7 @@ from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import ParsedCallback, merge_facts
 from services.ingest.vendors.adyen import webhook as adyen
-from services.ingest.vendors.adyen.items import pieces
+from services.ingest.vendors.adyen.items import split_events
 from services.ingest.vendors.shared.source import WebhookRequest
 from tests.support import callbacks
 from tests.support.vendors import VENDORS, Sample
@@ -66,7 +66,7 @@ def ending(*callbacks: ParsedCallback) -> list[Movement]:
 
 
 def is_let_in(body: bytes, key: str = KEY) -> bool:
-    return adyen.verify(WebhookRequest({}, body, [adyen.key_of(key)]))
+    return adyen.verify(WebhookRequest({}, body, [adyen.signing_key(key)]))
 
 
 # Proof of origin.
@@ -212,7 +212,7 @@ def test_a_field_that_stands_twice_is_read_as_it_was_signed() -> None:
 )
 def test_a_malformed_key_is_refused_and_not_quoted(secret: str) -> None:
     with pytest.raises(ValueError, match="is not a hexadecimal key") as caught:
-        adyen.key_of(secret)
+        adyen.signing_key(secret)
     assert not secret or secret not in str(caught.value)
 
 
@@ -382,7 +382,7 @@ def test_other_event_codes_are_kept_and_only_unknown_ones_are_reported(
 @pytest.mark.parametrize("reference", ["", "7 27", "7\u202e27", "?727", "7" * 201])
 def test_a_reference_that_names_no_order_leaves_the_payment(reference: str) -> None:
     fields = item(merchantReference=reference)
-    assert adyen.orders(sample(fields).body) == [None]
+    assert adyen.order_ids(sample(fields).body) == [None]
     callback = read(fields)
     assert callback.order_id is None
     assert callback.payments == (f"shop/{PAYMENT}",)
@@ -400,7 +400,8 @@ def test_one_item_repeated_by_the_thousand_is_one_record_and_a_dead_letter() -> 
     with pytest.raises(CallbackUnreadable, match="101 items"):
         vendors.parse(callbacks.record(many.body, kind=ADYEN.source.type, orders_of="shop"))
     assert (
-        len(pieces(sample(*(item(pspReference=f"P{number}") for number in range(100))).body)) == 100
+        len(split_events(sample(*(item(pspReference=f"P{number}") for number in range(100))).body))
+        == 100
     )
 
 
@@ -410,7 +411,7 @@ def test_each_item_is_a_record_of_its_order() -> None:
         item(merchantReference="728", pspReference="B1"),
         item(merchantReference="", pspReference="C1"),
     )
-    assert adyen.orders(several.body) == ["727", "728", None]
+    assert adyen.order_ids(several.body) == ["727", "728", None]
     published = list(
         records(SourceConfig("adyen", adyen.SOURCE, (), orders_of="shop"), "", several.body)
     )

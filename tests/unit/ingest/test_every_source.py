@@ -99,12 +99,12 @@ def test_only_a_request_signed_with_a_secret_is_accepted(vendor: Vendor, sample:
     unsigned = request.body if vendor.seal is None else vendor.seal(request.body, "")
     assert not vendor.source.verify(request._replace(headers={}, path_suffix="", body=unsigned))
     other_secrets = [
-        vendor.source.key_of(vendor.secret.swapcase()),
-        vendor.source.key_of(vendor.other_secret[::-1]),
+        vendor.source.signing_key(vendor.secret.swapcase()),
+        vendor.source.signing_key(vendor.other_secret[::-1]),
     ]
     if (
         vendor.secret.swapcase() != vendor.secret
-        and vendor.source.key_of(vendor.secret) not in other_secrets
+        and vendor.source.signing_key(vendor.secret) not in other_secrets
     ):
         assert not vendor.source.verify(request._replace(secrets=other_secrets))
 
@@ -158,7 +158,7 @@ def test_no_headers_make_the_endpoint_fail(vendor: Vendor, sample: Sample) -> No
 
 @every_sample
 def test_a_sample_is_read_and_its_repeat_is_known(vendor: Vendor, sample: Sample) -> None:
-    for piece in vendor.source.pieces(sample.body):
+    for piece in vendor.source.split_events(sample.body):
         alone = sample._replace(body=piece)
         once, again = (
             vendors.parse(vendor.record(alone, reception_id=it)) for it in ("a-1", "b-2")
@@ -226,13 +226,13 @@ def ends_whatever_is_sent(vendor: Vendor, seed: int) -> None:
             vendor.source.is_ping(vendor.request(sample)._replace(body=body))
         except CertificateNeededError:
             pass
-        pieces = vendor.source.pieces(body)
+        pieces = vendor.source.split_events(body)
         assert pieces
         assert sum(map(len, pieces)) <= 2 * len(body) + 1_000
         assert all(
             it is None or 0 < len(it) <= 200
             for piece in pieces
-            for it in vendor.source.orders(piece)
+            for it in vendor.source.order_ids(piece)
         )
         vendor.source.without_cards(body)
         if parsed := ends(vendor, changed):
@@ -260,7 +260,7 @@ def test_no_bytes_raise_an_unexpected_error(vendor: Vendor, body: bytes) -> None
     assert (
         not vendor.source.verify(vendor.request(first)._replace(body=body)) or not vendor.signs_body
     )
-    assert vendor.source.orders(body)
+    assert vendor.source.order_ids(body)
     vendor.source.without_cards(body)
     if parsed := ends(vendor, first._replace(body=body)):
         is_publishable(parsed)

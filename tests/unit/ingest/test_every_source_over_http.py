@@ -56,7 +56,7 @@ class Taken:
 
 def opened(vendor: Vendor, taken: Taken) -> WebhookHandler:
     orders_of = "shop" if vendor.source.needs_orders_of else ""
-    key = vendor.source.key_of(vendor.secret)
+    key = vendor.source.signing_key(vendor.secret)
     shop = SourceConfig(
         "vendor", vendor.source, (key,), rate_max=1e6, orders_of=orders_of, options=vendor.options
     )
@@ -100,8 +100,8 @@ def test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(kin
     for sample in vendor.samples.values():
         answer, outputs = sent(kind, sample)
         assert (answer.status_code, answer.content) == (200, vendor.source.response_body)
-        pieces = vendor.source.pieces(vendor.source.unwrapped(sample.body))
-        named = [vendor.source.orders(piece)[0] for piece in pieces]
+        pieces = vendor.source.split_events(vendor.source.unwrap(sample.body))
+        named = [vendor.source.order_ids(piece)[0] for piece in pieces]
         shop = b"shop:" if vendor.source.needs_orders_of else b"vendor:"
         for output, order in zip(outputs, named, strict=True):
             assert (output.key or b"").startswith(shop + order.encode() if order else b"vendor:?")

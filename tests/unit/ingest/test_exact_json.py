@@ -36,9 +36,7 @@ def test_what_is_no_json_raises_the_errors_that_are_named(text: bytes) -> None:
 
 def test_a_storefronts_order_keeps_its_digits_out_of_an_event_and_beside_card_data() -> None:
     order = native_order(strange=LONG, card_number="4111111111111111")
-    kept = native.SOURCE.without_cards(
-        native.unwrapped(json.dumps(EVENT | {"data": order}).encode())
-    )
+    kept = native.SOURCE.without_cards(native.unwrap(json.dumps(EVENT | {"data": order}).encode()))
     assert json.loads(kept) == order | {"card_number": ""}
 
 
@@ -52,7 +50,7 @@ def test_a_payments_event_keeps_its_digits_beside_card_data() -> None:
 
 
 def test_items_keep_their_digits_when_they_are_taken_apart() -> None:
-    pieces = adyen_items.pieces(notified(item(strange=LONG), item(strange=-LONG)))
+    pieces = adyen_items.split_events(notified(item(strange=LONG), item(strange=-LONG)))
     numbers = [
         json.loads(piece)["notificationItems"][0]["NotificationRequestItem"]["strange"]
         for piece in pieces

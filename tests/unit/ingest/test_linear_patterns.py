@@ -51,8 +51,8 @@ def test_the_endpoint_takes_time_in_proportion_to_a_bodys_length(kind: str, patt
         small, large = (wrap % (pattern * (size // len(pattern))) for size in SIZES)
         for work in (
             source.without_cards,
-            source.orders,
-            source.unwrapped,
+            source.order_ids,
+            source.unwrap,
             lambda body: source.verify(request._replace(body=body)),
         ):
             took = least_s(lambda: work(large))  # noqa: B023 - called at once

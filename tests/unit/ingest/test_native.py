@@ -64,18 +64,18 @@ def test_the_lines_that_sign_for_the_endpoint_are_accepted(tmp_path: Path) -> No
     assert native.verify(request)
     assert not native.verify(request._replace(secrets=[b"another secret of it"]))
     assert native.event_id(request) == "0193f1a0-0000-7000-8000-000000000001"
-    assert native.orders(native.unwrapped(body)) == ("727",)
+    assert native.order_ids(native.unwrap(body)) == ("727",)
 
 
 def test_a_secret_as_the_libraries_of_standard_webhooks_write_it() -> None:
     """Their specification's own example of a secret, and a signature made by its steps here."""
-    key = native.key_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    key = native.signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     assert key == base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     body = b'{"test": 2432232314}'
     made = native.signature(key, b"msg_p5jXN8AQM9LWM0D4loKWxJek", b"1614265330", body)
     assert made == b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     with pytest.raises(ValueError, match="is not base64 after it"):
-        native.key_of("whsec_***")
+        native.signing_key("whsec_***")
 
 
 # An event in structured mode has its own attributes, by whichever way it comes.

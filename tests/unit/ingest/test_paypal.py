@@ -364,7 +364,7 @@ def test_the_order_is_what_the_shop_gave_paypal_to_keep(
     ],
 )
 def test_the_endpoint_reads_the_same_order_from_the_bytes(body: bytes, found: str | None) -> None:
-    assert paypal.orders(body) == (found,)
+    assert paypal.order_ids(body) == (found,)
     order = parsed(body).order_id
     assert order == (f"shop:{found}" if found else None)
 

@@ -86,7 +86,7 @@ def test_a_decision_has_its_order_and_its_reason() -> None:
     callback = parse(VENDOR.samples["approved"].body)
     assert callback.order_id == "shop:727"
     assert callback.key == "checker:727 submitted>approved DC-1"
-    assert riskified.orders(VENDOR.samples["approved"].body) == ("727",)
+    assert riskified.order_ids(VENDOR.samples["approved"].body) == ("727",)
     (verdict,) = published_verdicts(decided([callback])[1]).values()
     assert (verdict.source, verdict.verdict, verdict.score) == ("checker", "approved", 12.0)
     assert verdict.detail == "approved DC-1: Reviewed and approved by Riskified"
@@ -248,5 +248,5 @@ def test_an_order_cannot_be_filled_with_transitions() -> None:
     steps = [(f"w{n}", f"v{n}") for n in range(500)]
     _, order = decided(transitions(*steps))
     assert len(order.facts) == 1
-    callback = VENDOR.source.orders(Sample(b'{"order":{"id":"??"}}').body)
+    callback = VENDOR.source.order_ids(Sample(b'{"order":{"id":"??"}}').body)
     assert callback == (None,)

@@ -165,7 +165,7 @@ def test_a_decision_has_its_order_and_its_reason() -> None:
         812.5,
         "ACCEPT: SIGNIFYD_APPROVED",
     )
-    assert signifyd.orders(decision("ACCEPT")) == ("727",)
+    assert signifyd.order_ids(decision("ACCEPT")) == ("727",)
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def front(callback: ParsedCallback) -> Storefront:
 )
 def test_the_signature_is_the_vendors(shown: str, expected: str) -> None:
     headers = {woocommerce.SIGNATURE: expected.encode()}
-    secret = woocommerce.key_of(shown)
+    secret = woocommerce.signing_key(shown)
     assert woocommerce.verify(WebhookRequest(headers, b'{"id":727}', [secret]))
     assert not woocommerce.verify(WebhookRequest(headers, b'{"id":728}', [secret]))
     assert not woocommerce.verify(WebhookRequest(headers, b'{"id":727}', [b"other"]))
@@ -83,7 +83,7 @@ def test_a_malformed_signature_does_not_fit(given: bytes) -> None:
 
 def test_only_wordpress_own_entities_are_decoded_in_a_secret() -> None:
     shown = "&amp;&lt;&gt;&quot;&#039;&#x27;&#038;&amp;lt;&copy;&copy"
-    assert woocommerce.key_of(shown) == b"&<>\"''&&lt;&copy;&copy"
+    assert woocommerce.signing_key(shown) == b"&<>\"''&&lt;&copy;&copy"
 
 
 def test_a_ping_is_unsigned_and_nothing_but_a_number() -> None:
@@ -281,7 +281,7 @@ def test_what_is_wrong_is_reported_without_what_was_sent() -> None:
     ],
 )
 def test_the_endpoint_reads_an_id_only_where_it_is_cheap(body: bytes, found: str | None) -> None:
-    assert woocommerce.orders(body) == (found,)
+    assert woocommerce.order_ids(body) == (found,)
 
 
 def test_an_order_that_was_placed_beyond_all_reason_is_an_order_all_the_same() -> None:

@@ -236,9 +236,9 @@ def test_a_checkout_joins_order_and_payment_and_moves_nothing() -> None:
 
 def test_the_partition_is_that_of_the_order() -> None:
     for sample in ("paid", "charged", "checked out"):
-        assert stripe.orders(STRIPE.samples[sample].body) == ("727",)
-    assert stripe.orders(STRIPE.samples["disputed"].body) == (None,)
-    assert stripe.orders(b'{"metadata":{"order_id":727}}') == ("727",)
+        assert stripe.order_ids(STRIPE.samples[sample].body) == ("727",)
+    assert stripe.order_ids(STRIPE.samples["disputed"].body) == (None,)
+    assert stripe.order_ids(b'{"metadata":{"order_id":727}}') == ("727",)
 
 
 # Refunds, disputes, warnings.

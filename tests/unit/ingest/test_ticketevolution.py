@@ -132,7 +132,7 @@ def test_the_order_is_found_in_items_and_numbers_and_never_taken_from_the_group(
         {"id": "190823"},
     ):
         assert read(form(body)).reads == ("tevo:190823",), body
-        assert SOURCE.orders(form(body)) == ("190823",)
+        assert SOURCE.order_ids(form(body)) == ("190823",)
     for silent in (
         {},
         {"oid": "4606857"},
@@ -187,7 +187,7 @@ def test_changes_of_the_catalogue_are_kept_and_not_reported(name: str) -> None:
     ):
         body = urlencode(fields).encode()
         callback = read(body)
-        assert (callback.facts, callback.reads, SOURCE.orders(body)) == ((), (), (None,))
+        assert (callback.facts, callback.reads, SOURCE.order_ids(body)) == ((), (), (None,))
         (notice,) = callback.drift
         assert (notice.is_kept, notice.is_reported) == (True, False)
 
@@ -210,7 +210,7 @@ def test_changes_of_the_catalogue_are_kept_and_not_reported(name: str) -> None:
     ],
 )
 def test_a_broken_form_is_a_dead_letter_with_its_reason(body: bytes, reason: str) -> None:
-    assert SOURCE.orders(body) == (None,)
+    assert SOURCE.order_ids(body) == (None,)
     assert reason in unread(body)
 
 

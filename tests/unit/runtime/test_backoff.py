@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as some
 
 from services.runtime.failures.backoff import FIRST_S, SUCCESS_S, Backoff, ExponentialDelay
-from services.runtime.failures.circuit_breaker import CircuitBreaker
+from services.runtime.failures.circuit_breaker import BreakerState, CircuitBreaker
 from services.runtime.testing.clock import FakeClock
 
 DELAYS = some.builds(
@@ -69,17 +69,17 @@ def test_a_server_that_fails_is_called_again_by_one_after_a_growing_delay_until_
     breaker = CircuitBreaker(3, ExponentialDelay(1.0, 8.0), clock, lambda: 0.0)
     for _ in range(2):
         breaker.failed()
-    assert (breaker.allows(4), breaker.openness) == (4, 0.0)
+    assert (breaker.allows(4), breaker.state) == (4, BreakerState.CLOSED)
     delays_s = []
     for _ in range(5):
         breaker.failed()
-        assert (breaker.allows(4), breaker.openness) == (0, 1.0)
+        assert (breaker.allows(4), breaker.state) == (0, BreakerState.OPEN)
         delays_s.append(breaker.wait_s)
         clock.now += breaker.wait_s
-        assert (breaker.allows(4), breaker.openness) == (1, 0.5)
+        assert (breaker.allows(4), breaker.state) == (1, BreakerState.HALF_OPEN)
     assert delays_s == [1.0, 2.0, 4.0, 8.0, 8.0]
     breaker.succeeded()
-    assert (breaker.allows(4), breaker.openness) == (4, 0.0)
+    assert (breaker.allows(4), breaker.state) == (4, BreakerState.CLOSED)
 
 
 def test_a_failure_that_no_other_try_can_end_opens_the_breaker_at_once() -> None:

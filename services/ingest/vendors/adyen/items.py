@@ -19,7 +19,7 @@ KEY = re.compile(r"(?:[0-9A-Fa-f]{2})+", re.ASCII)
 SIGNED = ("pspReference", "originalReference", "merchantAccountCode", "merchantReference")
 
 
-def key_of(secret: str) -> bytes:
+def signing_key(secret: str) -> bytes:
     """Return the key from the hexadecimal digits that Adyen's page shows."""
     if not KEY.fullmatch(digits := secret.strip()):
         raise ValueError("is not a hexadecimal key")
@@ -110,7 +110,7 @@ def verify(request: WebhookRequest) -> bool:
     return bool(signed_items) and all(is_genuine(request, item) for item in signed_items)
 
 
-def pieces(body: bytes) -> Sequence[bytes]:
+def split_events(body: bytes) -> Sequence[bytes]:
     """Return one body per item. Adyen sends one item at a time and documents that it may send more;
     an item alone has the same signature.
     """

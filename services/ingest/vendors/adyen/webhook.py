@@ -20,7 +20,7 @@ from schemas.fraud import FraudVerdict, Word
 from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
-from services.ingest.vendors.adyen.items import as_signed, items, key_of, pieces, verify
+from services.ingest.vendors.adyen.items import as_signed, items, signing_key, split_events, verify
 from services.ingest.vendors.shared.gateway import (
     CountedAmount,
     Minor,
@@ -40,9 +40,9 @@ __all__ = [
     "SOURCE",
     "identify",
     "items",
-    "key_of",
     "normalise",
-    "orders",
+    "order_ids",
+    "signing_key",
     "verify",
     "without_cards",
 ]
@@ -159,7 +159,7 @@ IRRELEVANT_CODES = frozenset(
 )
 
 
-def orders(body: bytes) -> Sequence[str | None]:
+def order_ids(body: bytes) -> Sequence[str | None]:
     return [order_reference(item.get("merchantReference")) for item in items(body)] or (None,)
 
 
@@ -275,9 +275,9 @@ SOURCE = Source(
     type=ADYEN,
     verify=verify,
     normalise=normalise,
-    pieces=pieces,
-    orders=orders,
-    key_of=key_of,
+    split_events=split_events,
+    order_ids=order_ids,
+    signing_key=signing_key,
     without_cards=without_cards,
     response_body=b"[accepted]",
     needs_orders_of=True,

@@ -44,7 +44,7 @@ SIGNATURES_MAX = 10
 NOBODY = Person()
 
 
-def key_of(secret: str) -> bytes:
+def signing_key(secret: str) -> bytes:
     """Return the key: `whsec_` and base64, as that specification writes secrets; any other text is
     the key itself.
     """
@@ -81,7 +81,7 @@ def event_id(request: WebhookRequest) -> str:
     return request.headers.get(b"webhook-id", b"").decode("ascii", "replace")
 
 
-def unwrapped(body: bytes) -> bytes:
+def unwrap(body: bytes) -> bytes:
     """Return the order from an event in structured mode. Anything else stays as it is, for the
     worker to refuse.
     """
@@ -101,7 +101,7 @@ def unwrapped(body: bytes) -> bytes:
         return body
 
 
-def orders(body: bytes) -> tuple[str | None]:
+def order_ids(body: bytes) -> tuple[str | None]:
     try:
         order_id = orjson.loads(body)["order_id"]
         is_one = isinstance(order_id, str) and order_of(f"shop:{order_id}".encode()) is not None
@@ -148,7 +148,7 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
 
 
 def refuse_structured_event(body: bytes) -> None:
-    """Raise the reason why `unwrapped` found no order in an event in structured mode."""
+    """Raise the reason why `unwrap` found no order in an event in structured mode."""
     event = orjson.loads(body)
     if not isinstance(event, dict) or "specversion" not in event:
         return
@@ -214,10 +214,10 @@ SOURCE = Source(
     type=NATIVE,
     verify=verify,
     normalise=normalise,
-    orders=orders,
-    key_of=key_of,
+    order_ids=order_ids,
+    signing_key=signing_key,
     event_id=event_id,
-    unwrapped=unwrapped,
+    unwrap=unwrap,
     without_cards=without_cards,
     other_media=b"application/cloudevents+json",
 )

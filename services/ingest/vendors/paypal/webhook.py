@@ -43,7 +43,7 @@ from services.ingest.vendors.shared.source import (
 )
 from services.ingest.vendors.shared.text import clean
 
-__all__ = ["SOURCE", "identify", "normalise", "orders", "verify", "without_cards"]
+__all__ = ["SOURCE", "identify", "normalise", "order_ids", "verify", "without_cards"]
 
 RANKS: dict[MovementState, int] = {"open": 20, "done": 50, "failed": 60, "undone": 80}
 REFUND_STATES: dict[str, MovementState] = {
@@ -105,7 +105,7 @@ MOVED = {
 }
 
 
-def orders(body: bytes) -> tuple[str | None]:
+def order_ids(body: bytes) -> tuple[str | None]:
     """Return the order's id that the shop gave PayPal to keep, if it is there as plain text."""
     match = CUSTOM.search(body) or INVOICE.search(body)
     return ((match[1] or match[match.lastindex or 1]).decode() if match else None,)
@@ -300,7 +300,7 @@ SOURCE = Source(
     type=PAYPAL,
     verify=verify,
     normalise=normalise,
-    orders=orders,
+    order_ids=order_ids,
     without_cards=without_cards,
     needs_orders_of=True,
     options={"roots": "a PEM file with the certificates to trust instead of the usual authorities"},

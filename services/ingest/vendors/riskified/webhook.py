@@ -63,7 +63,7 @@ def verify(request: WebhookRequest) -> bool:
     return is_hmac_of_body(request, request.headers.get(SIGNATURE, b""), is_hex=True)
 
 
-def orders(body: bytes) -> tuple[str | None]:
+def order_ids(body: bytes) -> tuple[str | None]:
     """Return the order's id, which Riskified writes first."""
     match = ORDER.search(body)
     return ((match[1] or match[2]).decode() if match else None,)
@@ -139,6 +139,6 @@ SOURCE = Source(
     type=RISKIFIED,
     verify=verify,
     normalise=normalise,
-    orders=orders,
+    order_ids=order_ids,
     needs_orders_of=True,
 )

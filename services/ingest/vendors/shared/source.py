@@ -63,7 +63,7 @@ class ReceivedCallback(NamedTuple):
         return self.orders_of or self.source
 
 
-def _never(_delivery: WebhookRequest) -> bool:
+def _never(_request: WebhookRequest) -> bool:
     return False
 
 
@@ -75,7 +75,7 @@ def _order_unknown(_body: bytes) -> Sequence[str | None]:
     return (None,)
 
 
-def _no_event_id(_delivery: WebhookRequest) -> str:
+def _no_event_id(_request: WebhookRequest) -> str:
     return ""
 
 
@@ -109,12 +109,12 @@ class Source:
     CertificateNeededError.
     """
 
-    pieces: Callable[[bytes], Sequence[bytes]] = _single_piece
+    split_events: Callable[[bytes], Sequence[bytes]] = _single_piece
     """Split a body with several events into bodies with one; each becomes a record. Never
     raises.
     """
 
-    orders: Callable[[bytes], Sequence[str | None]] = _order_unknown
+    order_ids: Callable[[bytes], Sequence[str | None]] = _order_unknown
     """Return the order's id for each piece, where it can be read cheaply: it only chooses the
     partition, and the worker reads for itself. Never raises.
     """
@@ -130,7 +130,7 @@ class Source:
     nowhere.
     """
 
-    key_of: Callable[[str], bytes] = str.encode
+    signing_key: Callable[[str], bytes] = str.encode
     """Return the vendor's signing key from the secret as its page shows it. Raises ValueError if it
     cannot be one.
     """
@@ -145,7 +145,7 @@ class Source:
     reception has its own id.
     """
 
-    unwrapped: Callable[[bytes], bytes] = _unchanged
+    unwrap: Callable[[bytes], bytes] = _unchanged
     """Return the part of a verified body that is kept, if it has an envelope of its own. Never
     raises.
     """

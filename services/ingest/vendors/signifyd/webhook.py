@@ -117,7 +117,7 @@ def first(headers: Mapping[bytes, bytes], names: tuple[bytes, ...]) -> bytes:
     return next((headers[name] for name in names if name in headers), b"")
 
 
-def orders(body: bytes) -> tuple[str | None]:
+def order_ids(body: bytes) -> tuple[str | None]:
     match = ORDER.search(body)
     return ((match[1] or match[2]).decode() if match else None,)
 
@@ -196,7 +196,7 @@ SOURCE = Source(
     type=SIGNIFYD,
     verify=verify,
     normalise=normalise,
-    orders=orders,
+    order_ids=order_ids,
     topic=topic,
     needs_orders_of=True,
     options={"signature_header": "the header of the signature, if Signifyd gives it another name"},

@@ -66,7 +66,7 @@ def verify(request: WebhookRequest) -> bool:
     return fits
 
 
-def orders(body: bytes) -> tuple[str | None]:
+def order_ids(body: bytes) -> tuple[str | None]:
     """Return the order's id of the first metadata that has one."""
     match = ORDER.search(body)
     return (order_reference(match[1].decode()) if match else None,)
@@ -151,7 +151,7 @@ SOURCE = Source(
     type=STRIPE,
     verify=verify,
     normalise=normalise,
-    orders=orders,
+    order_ids=order_ids,
     without_cards=without_cards,
     needs_orders_of=True,
 )

@@ -77,7 +77,7 @@ def _password(header: bytes) -> bytes:
         return b""
 
 
-def key_of(secret: str) -> bytes:
+def signing_key(secret: str) -> bytes:
     if not SECRET.fullmatch(secret):
         raise ValueError(
             "has a character that an address changes: use letters, digits, - and _ (openssl rand "
@@ -86,7 +86,7 @@ def key_of(secret: str) -> bytes:
     return secret.encode()
 
 
-def orders(body: bytes) -> tuple[str | None]:
+def order_ids(body: bytes) -> tuple[str | None]:
     try:
         return (order_id(parsed(body)),)
     except CallbackUnreadable:
@@ -222,8 +222,8 @@ SOURCE = Source(
     verify=verify,
     uses_path_suffix=True,
     normalise=normalise,
-    orders=orders,
-    key_of=key_of,
+    order_ids=order_ids,
+    signing_key=signing_key,
     media=FORM,
     options={
         "direct_buyer_type": (

@@ -63,7 +63,7 @@ def verify(request: WebhookRequest) -> bool:
     return is_hmac_of_body(request, request.headers.get(SIGNATURE, b""))
 
 
-def key_of(secret: str) -> bytes:
+def signing_key(secret: str) -> bytes:
     """Return the key as WordPress signs: with its five special characters decoded, once."""
     return ENTITY.sub(lambda match: ENTITY_CHARACTERS[(match.lastindex or 1) - 1], secret).encode()
 
@@ -72,7 +72,7 @@ def topic(headers: Mapping[bytes, bytes]) -> str:
     return headers.get(TOPIC, b"").decode("ascii", "replace")
 
 
-def orders(body: bytes) -> tuple[str | None]:
+def order_ids(body: bytes) -> tuple[str | None]:
     """Return the order's id, which WordPress writes first."""
     match = LEADING_ID.match(body)
     return (match[1].decode() if match else None,)
@@ -202,10 +202,10 @@ SOURCE = Source(
     type=WOOCOMMERCE,
     verify=verify,
     normalise=normalise,
-    orders=orders,
+    order_ids=order_ids,
     topic=topic,
     is_ping=is_ping,
-    key_of=key_of,
+    signing_key=signing_key,
     has_decimal_amounts=True,
     without_cards=without_cards,
 )
