@@ -28,7 +28,7 @@ DRIFT_NOTICES = declare(
         ),
     )
 )
-PAYMENTS_WAITING = declare(
+UNMATCHED_PAYMENTS = declare(
     Counter(
         "stubline_ingest_unmatched_payments_total",
         (
@@ -137,8 +137,8 @@ POLL_AGE = declare(
     Gauge(
         "stubline_ingest_poll_age_seconds",
         (
-            "Seconds since the last successful response of the poll of a source whose last one "
-            "is oldest. Far above its interval: it finds nothing."
+            "Seconds since the last successful response, of the poll of a source that has gone "
+            "longest without one. Far above its interval: the poll fails."
         ),
         ("source",),
     )

@@ -22,7 +22,7 @@ from services.ingest.metrics import (
     CONTENT_CONFLICTS,
     DRIFT_NOTICES,
     OBSERVATIONS,
-    PAYMENTS_WAITING,
+    UNMATCHED_PAYMENTS,
 )
 from services.ingest.rules.decide import (
     FACTS_MAX,
@@ -121,7 +121,7 @@ def counted(
         CONTENT_CONFLICTS.name: sum(
             len(order.incidents) - len(orders[order.order_id].incidents) for order in changed
         ),
-        PAYMENTS_WAITING.name: sum(
+        UNMATCHED_PAYMENTS.name: sum(
             not payment.orders
             for payment in decided.payments.values()
             if not payments[payment.name].facts and payment.facts
@@ -281,7 +281,7 @@ def _outcomes(
                 yield Superseded()
             case CallbackOutcome.FORGED:
                 yield Dead(
-                    ProofReused("its proof has proven another body before"),
+                    ProofReused("its signature has proven another body before, so it was copied"),
                     subject_key=callback.order_id,
                 )
             case CallbackOutcome.TOO_MANY_FACTS:

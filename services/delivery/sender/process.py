@@ -176,9 +176,6 @@ def sender_context(
     def file_index() -> FileIndex:
         return FileIndex(queue.session)
 
-    documents = DocumentCache(
-        file_index, external.files, external.renderer, telemetry, time.monotonic
-    )
     return SenderContext(
         queue=queue,
         channel=smtp_channel(settings, external.server),
@@ -189,7 +186,7 @@ def sender_context(
         retry_policy=retry_policy(settings),
         identity=sender_identity(settings.sender_address, settings.reply_to),
         telemetry=telemetry,
-        documents=documents,
+        documents=document_cache(file_index, external, telemetry),
         cleanup=file_cleanup(settings, file_index, external.files, telemetry),
         document_scope=settings.document,
         clock=time.monotonic,
@@ -197,6 +194,12 @@ def sender_context(
         lease_jobs_max=settings.lease_jobs_max,
         lease_s=lease_s,
     )
+
+
+def document_cache(
+    file_index: Callable[[], FileIndex], external: ExternalServices, telemetry: SenderTelemetry
+) -> DocumentCache:
+    return DocumentCache(file_index, external.files, external.renderer, telemetry, time.monotonic)
 
 
 def file_cleanup(

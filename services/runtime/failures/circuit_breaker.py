@@ -39,6 +39,7 @@ class CircuitBreaker:
 
     @property
     def state(self) -> BreakerState:
+        """Return the state now; an open breaker becomes half-open as time passes."""
         if self._trips == 0:
             return BreakerState.CLOSED
         return BreakerState.OPEN if self.is_open else BreakerState.HALF_OPEN
