@@ -49,15 +49,14 @@ def migrate(environment: dict[str, str]) -> None:
 
 
 def measured(part: str, options: argparse.Namespace) -> list[Figure]:
-    match part:
-        case "rendering":
-            return rendering.figures(
-                runs=options.runs, tickets=options.tickets, odd_names=options.odd_names
-            )
-        case "normalising":
-            return normalising.figures(runs=options.runs)
-        case "delivered":
-            return delivered.figures(orders=options.paid_orders, backlog_mails=options.backlog)
+    if part == "rendering":
+        return rendering.figures(
+            runs=options.runs, tickets=options.tickets, odd_names=options.odd_names
+        )
+    if part == "normalising":
+        return normalising.figures(runs=options.runs)
+    if part == "delivered":
+        return delivered.figures(orders=options.paid_orders, backlog_mails=options.backlog)
     with servers() as (broker, database_url):
         return measured_on_servers(part, options, broker, database_url)
 
@@ -65,16 +64,14 @@ def measured(part: str, options: argparse.Namespace) -> list[Figure]:
 def measured_on_servers(
     part: str, options: argparse.Namespace, broker: str, database_url: str
 ) -> list[Figure]:
-    match part:
-        case "lanes":
-            bench = lanes.open_bench(broker, database_url)
-            return lanes.figures(bench, records=options.records, runs=options.runs)
-        case "webhooks":
-            return webhooks.figures(broker, runs=options.runs)
-        case "storm":
-            return storm.figures(broker, database_url, runs=options.runs)
-        case _:
-            return pipeline.figures(broker, database_url, orders=options.orders)
+    if part == "lanes":
+        bench = lanes.open_bench(broker, database_url)
+        return lanes.figures(bench, records=options.records, runs=options.runs)
+    if part == "webhooks":
+        return webhooks.figures(broker, runs=options.runs)
+    if part == "storm":
+        return storm.figures(broker, database_url, runs=options.runs)
+    return pipeline.figures(broker, database_url, orders=options.orders)
 
 
 def main() -> int:
