@@ -47,7 +47,7 @@ psql: $(READY)  ## the database; Q="select 1" asks one question
 	@$(LOCAL) psql $(if $(Q),-c "$(Q)")
 tail: $(READY)  ## TOPIC=orders.decided.v1 prints records as they come
 	@$(if $(TOPIC),$(LOCAL) tail "$(TOPIC)",echo "name a topic: make tail TOPIC=orders.decided.v1"; exit 2)
-lag: $(READY)  ## how far each lane is behind
+lag: $(READY)  ## the lag of each lane: its records that are not consumed yet
 	@$(LOCAL) lag
 status: $(READY)  ## what runs, and where
 	@$(LOCAL) status

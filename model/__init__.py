@@ -1,3 +1,3 @@
-"""The protocol of the lanes in TLA+, and what runs it: README.md tells what was asked, found and
-learned.
+"""The protocol of the lanes in TLA+, and what runs it. README.md lists the questions, the results
+and what follows from them.
 """

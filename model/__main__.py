@@ -1,8 +1,8 @@
-"""`python -m model [--quick] [--list] [NAME ...]`: runs the questions and compares the answers with
+"""`python -m model [--quick] [--list] [NAME ...]`: runs the questions and compares the results with
 expected.toml.
 
-What must hold must hold in as many states as it did, and what leaves a rule out must be noticed, by
-the same law.
+A law that holds must hold in the expected number of states. A run that leaves out a rule must
+break the expected law.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUICK_STATES_MAX = 20_000
 
 
 def chosen(names: Sequence[str], *, quick: bool) -> list[Expectation]:
-    """All, or those that the patterns name; quick ones are small or fail early."""
+    """Return all runs, or those that the patterns name; quick ones are small or fail early."""
     everything = expectations()
     for pattern in names:
         if not fnmatch.filter([it.name for it in everything], pattern):
@@ -37,7 +37,7 @@ def chosen(names: Sequence[str], *, quick: bool) -> list[Expectation]:
 
 
 def answers(runs: Sequence[Expectation], jobs: int) -> Iterator[tuple[Expectation, Seen]]:
-    """In the order in which they were asked, each as soon as it and those before it are known."""
+    """Yield each result in the order of the runs, as soon as it and those before it are known."""
     with ThreadPoolExecutor(jobs) as pool:
         yield from zip(runs, pool.map(check, runs), strict=True)
 
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--quick", action="store_true", help=f"only runs of up to {QUICK_STATES_MAX:,} states"
     )
-    parser.add_argument("--list", action="store_true", help="what there is, and what each asks")
+    parser.add_argument("--list", action="store_true", help="list the runs, each with its question")
     parser.add_argument(
         "--jobs", type=int, default=1, help="runs at once, 2 GB and one core each (default 1)"
     )
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     wrong = 0
     console.print(
-        f"{'run':<26} {'must':<24} {'said':<24} {'states':>10} {'seconds':>8}", style="bold"
+        f"{'run':<26} {'must':<24} {'result':<24} {'states':>10} {'seconds':>8}", style="bold"
     )
     for run, seen in answers(runs, wish.jobs):
         fits = seen.fits(run)

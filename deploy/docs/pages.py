@@ -70,9 +70,9 @@ TOPICS = """# Topics
 An installation may have more partitions, larger records and more replicas than these. A record of
 more than 8,257,536 bytes of key, value and headers, uncompressed, becomes a dead letter
 (`record-too-large`) all the same, because its copy and its replay must fit into a topic. The client
-decompresses a fetched batch whole and bounds that for zstd alone (100 MB): whoever may write
-compressed batches can make a worker need their uncompressed size in memory. Replicas: three, or as
-many as there are brokers; with three, `min.insync.replicas` is 2.
+decompresses a fetched batch whole and bounds that for zstd alone (100 MB): a client that may
+write compressed batches can make a worker need their uncompressed size in memory. Replicas: three,
+or as many as there are brokers; with three, `min.insync.replicas` is 2.
 
 """
 ERRORS = """# Errors

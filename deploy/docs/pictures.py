@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 PICTURES = HERE.parents[1] / "docs" / "pictures"
 MADE_FROM = "made-from.txt"
 DPI, PROOF_DPI, FITS_DPI = 60, 50, 100
-FITS_MM = 136  # behind it stands the code, which is not the point there
+FITS_MM = 136  # the picture is cut here: the QR code to the right is not its subject
 GAP, GROUND = 18, (229, 231, 235)
 
 

@@ -95,7 +95,7 @@ def tail(topic: str, state: State = STATE, last: Annotated[int, typer.Option(min
 
 @app.command()
 def lag(state: State = STATE) -> None:
-    """Show how far each lane is behind."""
+    """Show the lag of each lane."""
     variables = servers.environment(state)
     inspection.lag(
         configured(variables[servers.KAFKA]), environment_of(variables, "console")[servers.DATABASE]

@@ -1,4 +1,4 @@
-"""What a person wants to see of the servers: records as they come, and each lane's lag."""
+"""`make tail` and `make lag`: the records of a topic as they come, and the lag of each lane."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from runtime.lanes order by consumer_group, topic, partition
 
 
 @dataclass(frozen=True)
-class Lane:
+class LaneProgress:
     consumer_group: str
     topic: str
     partition: int
@@ -91,28 +91,28 @@ def lag(cluster: KafkaCluster, database_url: str) -> None:
     """Print each lane's lag by its row in `runtime.lanes`; the offsets in Kafka are only a hint."""
     with psycopg.connect(database_url, connect_timeout=5) as connection:
         try:
-            lanes = connection.cursor(row_factory=class_row(Lane)).execute(LANES).fetchall()
+            lanes = connection.cursor(row_factory=class_row(LaneProgress)).execute(LANES).fetchall()
         except psycopg.errors.UndefinedTable:
             raise StackError("this database has no lanes yet; run: make migrate") from None
     keys = {LaneKey(lane.topic, lane.partition) for lane in lanes}
     Console().print(lag_table(lanes, BrokerAdmin(cluster).ends(keys - {TIMER})))
 
 
-def lag_table(lanes: list[Lane], ends: Mapping[LaneKey, PartitionExtent]) -> Table:
+def lag_table(lanes: list[LaneProgress], ends: Mapping[LaneKey, PartitionExtent]) -> Table:
     columns = ("group", "topic", "partition", "epoch", "next offset", "lag", "state")
     table = Table(*columns, title=time.strftime("%H:%M:%S"))
     for lane in lanes:
         extent = ends.get(LaneKey(lane.topic, lane.partition))
         numbers = (lane.partition, lane.epoch, lane.next_offset)
-        behind = "no such partition"
+        unread = "no such partition"
         if extent is not None:
-            behind = str(max(0, extent.readable - lane.next_offset))
-        cells = (*map(str, numbers), behind, state(lane, extent))
+            unread = str(max(0, extent.readable - lane.next_offset))
+        cells = (*map(str, numbers), unread, state(lane, extent))
         table.add_row(lane.consumer_group, lane.topic, *cells)
     return table
 
 
-def state(lane: Lane, extent: PartitionExtent | None) -> str:
+def state(lane: LaneProgress, extent: PartitionExtent | None) -> str:
     words = [lane.stopped_code or ("outputs to publish" if lane.has_outbox else "")]
     if extent is not None and extent.readable < extent.high:
         words.append(f"waits for an open transaction ({extent.high - extent.readable})")

@@ -41,7 +41,7 @@ SETTINGS = {
     "num.partitions": "8",
     "message.max.bytes": str(8 * 1024 * 1024),
     "replica.fetch.max.bytes": str(9 * 1024 * 1024),
-    # The group notices a dead owner in 6 s rather than in 45.
+    # The group detects a dead owner in 6 s rather than in 45.
     "group.consumer.session.timeout.ms": "6000",
     "group.consumer.min.session.timeout.ms": "6000",
     "group.consumer.heartbeat.interval.ms": "1000",
@@ -80,7 +80,7 @@ class BrokerSecurity:
     a certificate of their own, and may do what an ACL allows and nothing else.
 
     Between the broker and its controller there is neither: both are one process, on loopback.
-    Tokens of OAUTHBEARER are believed without a signature.
+    Tokens of OAUTHBEARER are accepted without a signature.
     """
 
     keystore: Path  # PEM: the broker's key and certificate
@@ -90,7 +90,7 @@ class BrokerSecurity:
 
     @property
     def client_settings(self) -> dict[str, str]:
-        """Of the administrator."""
+        """The settings of a client that logs in as the administrator."""
         return {
             "security.protocol": "SASL_SSL",
             "sasl.mechanism": "SCRAM-SHA-512",
@@ -100,8 +100,8 @@ class BrokerSecurity:
         }
 
     def settings(self, clients: str, own: str, mutual: str) -> dict[str, str]:
-        """The broker's. Each argument: the address of a listener."""
-        users = "".join(f' user_{name}="{it}"' for name, it in self.plain_users.items())
+        """Return the broker's settings. Each argument is the address of a listener."""
+        users = "".join(f' user_{name}="{password}"' for name, password in self.plain_users.items())
         plain = f"org.apache.kafka.common.security.plain.PlainLoginModule required{users};"
         listeners = {"CLIENTS": clients, "MUTUAL": mutual, "BROKER": own}
         modules = {"scram-sha-256": SCRAM, "scram-sha-512": SCRAM, "oauthbearer": OAUTH}
@@ -111,8 +111,10 @@ class BrokerSecurity:
             "listener.security.protocol.map": (
                 "CLIENTS:SASL_SSL,MUTUAL:SSL,BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT"
             ),
-            "listeners": ",".join(f"{name}://{it}" for name, it in listeners.items()),
-            "advertised.listeners": ",".join(f"{name}://{it}" for name, it in listeners.items()),
+            "listeners": ",".join(f"{name}://{address}" for name, address in listeners.items()),
+            "advertised.listeners": ",".join(
+                f"{name}://{address}" for name, address in listeners.items()
+            ),
             "sasl.enabled.mechanisms": ",".join(MECHANISMS),
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": str(self.keystore),
@@ -219,7 +221,7 @@ class Broker(Server):
             "transaction.state.log",
             "share.coordinator.state.topic",
         )
-        found = {
+        settings = {
             **SETTINGS,
             **(RIGHTS_OF_ONE if self._brokers == 1 and self._security is None else {}),
             "node.id": str(self.number),
@@ -241,12 +243,12 @@ class Broker(Server):
                 self.mutual_address,
             )
             own["listeners"] += f",CONTROLLER://{HOST}:{controllers[self.number]}"
-            found |= own
-        return found
+            settings |= own
+        return settings
 
 
 def find_java() -> str:
-    """The machine's own, if it is new enough; else the one of the locked packages."""
+    """Return the machine's own Java if it is new enough, or the one of the locked packages."""
     home = os.environ.get("JAVA_HOME")
     candidates = [str(Path(home) / "bin" / "java")] if home else []
     for java in [*candidates, shutil.which("java")]:
@@ -262,5 +264,5 @@ def java_major(java: str) -> int | None:
         )
     except OSError:
         return None
-    found = re.search(r'version "(\d+)', done.stderr)
-    return int(found[1]) if found else None
+    version = re.search(r'version "(\d+)', done.stderr)
+    return int(version[1]) if version else None

@@ -210,7 +210,7 @@ class Server(ABC):
                 env=dict(plan.environment),
                 cwd=plan.folder,
                 umask=UMASK,
-                # Ctrl-C is for whoever owns the stack, and then it stops us in order
+                # Ctrl-C is for the owner of the stack, which then stops the servers in order
                 start_new_session=True,
             )
 

@@ -1,5 +1,5 @@
-"""Which orders look alike. Pure. Suspected duplicates are shown to people; no decision depends on
-them.
+"""Finds orders that look alike: suspected duplicates, which are shown to operators. No decision
+depends on them. Pure.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ import orjson
 from schemas.orders import OrderObserved
 
 
-class OrderLook(NamedTuple):
-    """What an order looks like, and when it was placed.
-
-    Two orders with one fingerprint, placed within one window, look alike.
+class LookalikeKey(NamedTuple):
+    """What orders are compared by: two with one fingerprint, placed within one window, look
+    alike.
     """
 
     fingerprint: bytes
     placed_at: datetime
 
 
-def order_look(observed: OrderObserved) -> OrderLook | None:
-    """Return what an order looks like, or None for an order without a buyer, lines or a known time.
+def lookalike_key(observed: OrderObserved) -> LookalikeKey | None:
+    """Return an order's key, or None for an order without a buyer, lines or a known time.
 
-    It is a function of the facts alone, so it is the same in whatever order they came. The times of
-    statuses are those at which they were last reported; the earliest of all known times counts, so
+    The key depends on the facts alone, and not on the order in which they came. The times of
+    statuses are those at which they were last reported. The earliest of all known times counts, so
     an order with a reported time of placement keeps it when the shop saves the order again.
 
     A buyer is an address in lower case, or a name if there is none. A fingerprint does not reveal
@@ -48,4 +47,4 @@ def order_look(observed: OrderObserved) -> OrderLook | None:
     currency = storefront.currency_text or storefront.currency
     total = storefront.total_minor if storefront.total_text is None else storefront.total_text
     features = orjson.dumps([observed.source, buyer, currency, total, lines])
-    return OrderLook(hashlib.sha256(features).digest(), min(times))
+    return LookalikeKey(hashlib.sha256(features).digest(), min(times))

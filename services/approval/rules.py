@@ -200,7 +200,7 @@ def trigger_problems(words: Sequence[str], custom: frozenset[str]) -> Iterator[s
         yield f"is empty: write {PAYMENT_COMPLETE}, or statuses such as completed"
         return
     if PAYMENT_COMPLETE in names and len(names) > 1:
-        yield f"names {PAYMENT_COMPLETE}, which stands alone: statuses beside it have no effect"
+        yield f"names {PAYMENT_COMPLETE}, which is used alone: statuses beside it have no effect"
     for name in names:
         if name in CANCELLING:
             yield f"names {name}, which cancels an order, so it cannot release one"

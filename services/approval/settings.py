@@ -65,7 +65,7 @@ class Policies:
     default: PreparedPolicy
     by_source: Mapping[str, PreparedPolicy]
     duplicate_window_s: int = 3_600
-    warnings: tuple[str, ...] = ()  # what may be intended, and may be a mistake
+    warnings: tuple[str, ...] = ()  # of what may be a mistake
 
     def of(self, source: str) -> PreparedPolicy:
         return self.by_source.get(source, self.default)

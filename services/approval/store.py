@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from psycopg.errors import SerializationFailure
 
 from schemas.envelope import Position
-from services.approval.lookalikes import OrderLook
+from services.approval.lookalikes import LookalikeKey
 from services.runtime.postgres import statements
 from services.runtime.postgres.arrays import blobs, plain, texts
 from services.runtime.postgres.ledger import Session
@@ -48,7 +48,7 @@ class DecidedRow(NamedTuple):
     inputs: str
     policy_version: str
     outcome: str
-    look: OrderLook | None
+    lookalike_key: LookalikeKey | None
     duplicate_window_s: int | None
 
 
@@ -93,6 +93,7 @@ class ApprovalStore:
 
 
 def _orders(rows: Sequence[DecidedRow]) -> dict[str, Any]:
+    keys = [row.lookalike_key for row in rows]
     return {
         "order_ids": texts([row.order_id for row in rows]),
         "sequences": plain([row.sequence for row in rows]),
@@ -102,7 +103,7 @@ def _orders(rows: Sequence[DecidedRow]) -> dict[str, Any]:
         "observed_generations": plain([row.observed_generation for row in rows]),
         "observed_sequences": plain([row.observed_sequence for row in rows]),
         "decisions": texts([row.decision for row in rows]),
-        "fingerprints": blobs([row.look.fingerprint if row.look else None for row in rows]),
-        "placed": texts([row.look.placed_at.isoformat() if row.look else None for row in rows]),
+        "fingerprints": blobs([key.fingerprint if key else None for key in keys]),
+        "placed": texts([key.placed_at.isoformat() if key else None for key in keys]),
         "duplicate_windows_s": plain([row.duplicate_window_s for row in rows]),
     }

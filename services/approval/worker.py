@@ -11,7 +11,7 @@ import orjson
 
 from schemas.envelope import SerializedSnapshot
 from schemas.orders import DecidedLine, OrderDecided, OrderObserved, order_of
-from services.approval.lookalikes import order_look
+from services.approval.lookalikes import lookalike_key
 from services.approval.metrics import DECISIONS
 from services.approval.rules import Decision, Gate, PreparedPolicy, decide
 from services.approval.settings import Policies
@@ -79,7 +79,7 @@ def decide_order(
     )
     digest = snapshot.digest
     is_new = digest != row.digest
-    look = order_look(observed) if policies.duplicate_window_s else None
+    alike_by = lookalike_key(observed) if policies.duplicate_window_s else None
     sequence = row.sequence + is_new
     saved = DecidedRow(
         order_id=row.order_id,
@@ -93,8 +93,8 @@ def decide_order(
         inputs=inputs_of(observed, prepared),
         policy_version=prepared.version,
         outcome=outcome_of(decision),
-        look=look,
-        duplicate_window_s=policies.duplicate_window_s if look else None,
+        lookalike_key=alike_by,
+        duplicate_window_s=policies.duplicate_window_s if alike_by else None,
     )
     return saved, snapshot if is_new else None
 

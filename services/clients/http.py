@@ -145,8 +145,8 @@ class BoundedHttpClient(httpx.Client):
         self.tags: dict[str, str] = {}
 
     def begin_page(self, tags: Mapping[str, str]) -> None:
-        """Begin a page with the ETags (by address) of the last time. `tags` then collects those of
-        this time.
+        """Begin a page. Its requests carry these ETags, which the last responses had, by address;
+        `tags` collects those of the new responses.
         """
         self._known, self.tags, self._answers = tags, {}, 0
 
@@ -183,9 +183,10 @@ class BoundedHttpClient(httpx.Client):
                     raise httpx.ReadTimeout("the response takes too long", request=response.request)
         finally:
             response.close()
+        # Headers are copied as bytes, since decoding could change them.
         headers = [
             header for header in response.headers.raw if header[0].lower() != b"transfer-encoding"
-        ]  # header bytes stay as they are
+        ]
         return httpx.Response(
             response.status_code, headers=headers, content=bytes(body), request=response.request
         )

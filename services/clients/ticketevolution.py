@@ -21,11 +21,11 @@ ORDER_ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 def signature(method: str, host: str, path: str, *, query: str, body: bytes, secret: str) -> str:
-    """Return the base64 of the HMAC-SHA256 over method, host, path, a question mark that is always
-    there, and the query of a GET or the body of anything else.
+    """Return the base64 of an HMAC-SHA256 over method, host, path, a question mark (even without a
+    query), and the query of a GET or the body of any other method.
 
-    The vendor's page shows `ohGcFIHF...` for a path with /v9; that is the value without it. The
-    values in our tests are right.
+    The vendor's page shows `ohGcFIHF...` for a path with /v9, but that is the value for the path
+    without /v9. The values in our tests are right.
     """
     signed = f"{method} {host}{path}?".encode() + (query.encode() if method == "GET" else body)
     return base64.b64encode(hmac.digest(secret.encode(), signed, "sha256")).decode()
@@ -74,8 +74,8 @@ class TicketEvolution:
         return orders
 
     def order(self, order_id: str) -> bytes:
-        """Return one order, byte for byte. The id is the right part of the number that
-        people see.
+        """Return one order, byte for byte. The id is the right part of the number that people
+        see.
         """
         if not ORDER_ID.fullmatch(order_id):
             raise ValueError("an order's id is a number")
@@ -115,7 +115,7 @@ def _parsed_json(body: bytes) -> object:
         return orjson.loads(body)
     except ValueError:
         pass
-    try:  # a lone surrogate costs only the order in which it is
+    try:  # a lone surrogate, which orjson refuses, must not cost the other orders of the page
         return json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise ValueError("the response is not JSON") from None
@@ -127,5 +127,5 @@ def _refuse_constant(_constant: str) -> NoReturn:
 
 def order_id_of(order: object) -> str:
     """Return the order's id as text; empty when it has none."""
-    found = str(order.get("id", "")) if isinstance(order, dict) else ""
-    return found if ORDER_ID.fullmatch(found) else ""
+    order_id = str(order.get("id", "")) if isinstance(order, dict) else ""
+    return order_id if ORDER_ID.fullmatch(order_id) else ""

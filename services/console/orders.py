@@ -27,7 +27,7 @@ COLUMNS = (
     "state",
     "reasons",
     "refund_due_tickets",
-    "looks_like",
+    "suspected_duplicates",
     "decided_at",
 )
 PARTS = {  # part -> the columns of its table
@@ -119,7 +119,7 @@ def show(
 
 
 def _refund_due(rows: list[dict[str, Any]]) -> str:
-    """Return a sentence with the number of tickets and the amount, as far as it is known."""
+    """Return a sentence with the number of tickets and the amount, if it is known."""
     tickets, known = (
         sum(row["tickets"] for row in rows),
         [row for row in rows if row["amount_minor"] is not None],

@@ -1,5 +1,5 @@
-"""E-mail addresses as SMTP takes them: a mailbox as a setting writes it, an address as a buyer
-typed it. Pure.
+"""E-mail addresses as SMTP takes them, from a mailbox in a setting and from an address that a buyer
+typed. Pure.
 """
 
 from __future__ import annotations

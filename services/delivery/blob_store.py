@@ -1,6 +1,6 @@
 """The blob store: files by the SHA-256 of their content, in a folder or in a bucket.
 
-Crash: a file stands complete under its name, or not at all. A file that is lost, truncated or
+Crash: a file is complete under its name, or it does not exist. A file that is lost, truncated or
 changed is detected by its hash when it is read, and rendered again; so the store needs no backup,
 and it is never the only copy of anything.
 """
@@ -22,23 +22,26 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 from fsspec.asyn import AsyncFileSystem
 
-from services.delivery.breaker import CircuitBreaker
 from services.delivery.errors import (
     BlobStoreUnavailable,
     FileDamaged,
     FileMissing,
     FilesUrlUnusable,
 )
+from services.runtime.failures.backoff import ExponentialDelay
+from services.runtime.failures.circuit_breaker import CircuitBreaker
 
 FILE_BYTES_MAX = 256 * 2**20  # the largest order has 2,000 pages of some 20 KB
 SHA256_BYTES = 32
 PART_AGE_S = 3_600.0
 RESPONSE_S_MAX = 10.0  # of a bucket; a folder responds as fast as its disk
-RETRY_MIN_S, RETRY_MAX_S = 1.0, 60.0
+RETRY_DELAY = ExponentialDelay(first_s=1.0, longest_s=60.0)
 
 
 class BlobBackend(Protocol):
-    """Where bytes are stored by name. An error but FileNotFoundError means unavailable."""
+    """Stores bytes by name. An error other than FileNotFoundError means that the store is
+    unavailable.
+    """
 
     def read(self, name: str, bytes_max: int) -> bytes:
         """Return the first bytes of the file. Raises FileNotFoundError."""
@@ -47,7 +50,7 @@ class BlobBackend(Protocol):
         """Write all of the content, or nothing, under that name; an existing file is replaced."""
 
     def remove(self, name: str) -> None:
-        """Remove the file, and whatever an interrupted write left of it. A missing file is no
+        """Remove the file, and the parts that an interrupted write left of it. A missing file is no
         error.
         """
 
@@ -57,13 +60,11 @@ class BlobStore:
 
     def __init__(self, url: str, breaker: CircuitBreaker | None = None) -> None:
         self._backend = backend_of(url)
-        self._breaker = breaker or CircuitBreaker(
-            1, RETRY_MIN_S, RETRY_MAX_S, time.monotonic, random.random
-        )
+        self._breaker = breaker or CircuitBreaker(1, RETRY_DELAY, time.monotonic, random.random)
 
     def put(self, content: bytes) -> bytes:
-        """Return the content's SHA-256, which is its name. A file that exists is not written again,
-        unless it is damaged.
+        """Store the content, and return its SHA-256, which is its name. A file that exists is
+        written again only if it is damaged.
         """
         sha256 = hashlib.sha256(content).digest()
         with suppress(FileMissing, FileDamaged):
@@ -85,7 +86,7 @@ class BlobStore:
         if content is None:
             raise FileMissing(sha256.hex())
         if hashlib.sha256(content).digest() != sha256:
-            raise FileDamaged(f"{sha256.hex()}: {len(content)} other bytes stand there")
+            raise FileDamaged(f"{sha256.hex()}: {len(content)} other bytes are there")
         return content
 
     def delete(self, sha256: bytes) -> None:
@@ -97,8 +98,8 @@ class BlobStore:
     @contextmanager
     def _reached(self) -> Iterator[None]:
         """Translate the errors of a store's library to BlobStoreUnavailable, and count them. A
-        store that fails is not asked again before a delay that doubles: mails do not wait for its
-        time limit one by one.
+        store that fails is not called again before a delay that doubles, so that mails do not wait
+        for its time limit one by one.
         """
         if not self._breaker.allows(1):
             raise BlobStoreUnavailable("circuit breaker open, because the store failed")
@@ -111,8 +112,8 @@ class BlobStore:
 
 
 def blob_path(sha256: bytes) -> str:
-    """Return a path with a folder for each first byte: none grows too large for people and their
-    tools.
+    """Return the path of a file. Each first byte has a folder of its own, so that no folder grows
+    too large for people and their tools.
     """
     if len(sha256) != SHA256_BYTES:
         raise ValueError("a file's name is a SHA-256")
@@ -121,7 +122,9 @@ def blob_path(sha256: bytes) -> str:
 
 
 class FolderBackend:
-    """A folder that only this user can read: tickets hold names, and codes that open doors."""
+    """A folder that only this user can read, because tickets hold names and codes that admit
+    people.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -140,7 +143,9 @@ class FolderBackend:
             with os.fdopen(handle, "wb") as out:
                 out.write(content)
                 out.flush()
-                os.fsync(handle)  # a name without its content would be found only at its next read
+                os.fsync(
+                    handle
+                )  # a name without its content would be noticed only at its next read
             part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)
@@ -148,7 +153,7 @@ class FolderBackend:
 
     def remove(self, name: str) -> None:
         path = self._root / name
-        # Parts of a process that was killed; a young one is being written.
+        # Parts that a killed process left; a young part is still being written.
         for part in path.parent.glob(f".{path.name}.*"):
             with suppress(FileNotFoundError):
                 if part.stat().st_mtime < time.time() - PART_AGE_S:
@@ -157,7 +162,9 @@ class FolderBackend:
 
 
 class BucketBackend:
-    """Whatever fsspec reaches. An object is written completely or not at all, as S3 promises."""
+    """A bucket that fsspec can reach. An object is written completely or not at all, as S3
+    promises.
+    """
 
     def __init__(self, url: str) -> None:
         self._system, root = fsspec.url_to_fs(url)
@@ -207,7 +214,7 @@ def backend_of(url: str) -> BlobBackend:
         return folder_backend(Path(unquote(parts.path)))
     if "@" in parts.netloc or "::" in url or not (parts.netloc or parts.scheme == "memory"):
         raise FilesUrlUnusable(
-            "it may only name a bucket and a prefix; credentials stand where its library reads them"
+            "it may only name a bucket and a prefix; credentials are for its library to read"
         )
     try:
         return BucketBackend(url)
@@ -222,8 +229,8 @@ def backend_of(url: str) -> BlobBackend:
 
 
 def folder_backend(root: Path) -> FolderBackend:
-    """Create the folder if need be, readable only by this user. One that exists keeps its
-    permissions: somebody chose them.
+    """Create the folder if it is missing, readable only by this user. A folder that exists keeps
+    its permissions, which somebody may have set on purpose.
     """
     if not root.is_absolute():
         raise FilesUrlUnusable(

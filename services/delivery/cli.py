@@ -1,5 +1,5 @@
-"""`stubline deliveries`: what was sent to whom, what waits, what is a dead letter. It changes
-nothing. Mounts `stubline design`.
+"""`stubline deliveries`: the jobs of orders, sent, waiting or dead-lettered. It changes nothing.
+Mounts `stubline design`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`stubline design`: what authors of ticket designs work with. It needs no database and no broker.
+"""`stubline design`: the tools for authors of ticket designs. It needs no database and no broker.
 
-What lays out is imported where it is needed: it takes a second to load, and most commands of
-`stubline` lay out nothing.
+The modules that lay out are imported where they are needed: they take a second to load, and most
+commands of `stubline` lay out nothing.
 """
 
 from __future__ import annotations
@@ -290,8 +290,8 @@ def _show(rows: Iterable[FindingRow]) -> None:
 
 
 def _out(target: DesignTarget, out: Path | None) -> Path:
-    """Return where pictures are written. In the design's folder they would be part of the design,
-    but for those in `preview`.
+    """Return the folder of the pictures. In the design's folder they would be part of the design,
+    except in `preview`.
     """
     if out is None:
         return (
@@ -347,5 +347,5 @@ def _print(text: str) -> None:
 
 
 def _console() -> Console:
-    """Return a console that keeps a line in one piece, to be copied."""
+    """Return a console that does not break lines, so that they can be copied."""
     return Console(highlight=False, soft_wrap=True)

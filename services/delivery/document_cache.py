@@ -1,9 +1,9 @@
-"""An order's files: found, or rendered once and stored. Every later request, for a mail, a retry or
+"""An order's files, which are rendered once and stored. Every later request, for a mail, a retry or
 a download, gets the same bytes.
 
 Crash: a document's row is written before its content, so every file in the store has a row. If the
 process dies between the two, the next request finds the row and no content, and renders the file
-again: the same bytes, by the renderer's promise. No transaction is open meanwhile.
+again, which gives the same bytes. No transaction is open meanwhile.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ FAILED_DESIGNS_MAX = 1_000
 
 
 class DocumentRenderer(Protocol):
-    """What renders documents. An error that it raises is the document's or its design's fault."""
+    """Renders documents. Its errors are faults of the document or of its design."""
 
     def key(self, document: Document) -> bytes:
-        """Return 32 bytes that name all that the file depends on. Cheap: nothing is laid out."""
+        """Return 32 bytes that name all that the file depends on. Nothing is laid out for it."""
 
     def language(self, design: str, requested: str) -> str:
-        """Return the language of a page of this design, when its campaign requests this language,
-        or none.
+        """Return the language of a page of this design for the language that its campaign requests,
+        which may be empty.
         """
 
     def render(self, document: Document) -> bytes:
@@ -47,12 +47,12 @@ class CacheTelemetry(Protocol):
         """Rows name the files; their contents are not in the store yet."""
 
     def file_trouble(self, order_id: str, error: StublineError) -> None:
-        """The store or a file in it failed, and the document was delivered all the same."""
+        """The store or a file in it failed. The document was delivered all the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedDocument:
-    """A file, and where it came from. `unstored`: rendered, and the store did not take it."""
+    """A file, and whether it was rendered now. `unstored`: the store did not take it."""
 
     pdf: bytes
     sha256: bytes
@@ -61,8 +61,8 @@ class CachedDocument:
 
 @dataclass(frozen=True, slots=True)
 class DocumentCache:
-    """The store saves work and is no condition: while it is unavailable, files are rendered, used,
-    and not stored.
+    """Finds documents in the store, or renders them. While the store is unavailable, files are
+    rendered and used, and not stored.
     """
 
     index: Callable[[], FileIndex]
@@ -74,8 +74,8 @@ class DocumentCache:
     _failed: dict[DesignUse, tuple[DesignUnusable, float]] = field(default_factory=dict)
 
     def fetch(self, order_id: str, documents: Sequence[Document]) -> list[CachedDocument]:
-        """Return a file per document, in their order. Two round trips for any number; one, when all
-        have been rendered before.
+        """Return a file per document, in their order. Any number takes two round trips, or one if
+        all have been rendered before.
         """
         keys = [self.renderer.key(document) for document in documents]
         known = self.index().find(keys)
@@ -131,7 +131,8 @@ class DocumentCache:
 
     def _render(self, document: Document) -> bytes:
         """Render one document. A design that cannot be printed may take a minute to fail, for each
-        order of its campaign: it gets a tenth of the time, so that other campaigns are printed.
+        order of its campaign. So it gets a tenth of the time, and other campaigns are printed
+        meanwhile.
         """
         begun = self.clock()
         use = frozenset((page.design, page.language, page.campaign_id) for page in document.pages)
@@ -148,8 +149,8 @@ class DocumentCache:
             raise
 
     def _store(self, order_id: str, pdf: bytes, replaced: set[bytes]) -> bool:
-        """Return whether the store has the file now. Contents that no row names any more are
-        removed first.
+        """Store a file, and return whether the store has it now. Contents that no row names any
+        more are removed first.
         """
         try:
             for sha256 in replaced:

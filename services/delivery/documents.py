@@ -15,7 +15,7 @@ from services.delivery.printing.documents import SCHEME, Document, TicketPage, d
 from services.delivery.printing.wording import ENGLISH, PageLanguage, english
 
 DESIGN_DEFAULT = "plain"
-INVISIBLE_BUT_NEEDED = "\u200c\u200d"  # joiners: scripts and emoji are spelled with them
+INVISIBLE_BUT_NEEDED = "\u200c\u200d"  # joiners, which some scripts and emoji need
 ATTACHMENTS_MAX = 100
 DocumentScope = Literal["order", "ticket"]  # what one PDF holds
 
@@ -33,7 +33,9 @@ class MailedTicket:
 
 @dataclass(frozen=True, slots=True)
 class OrderSummary:
-    """An order as its mail lists it: in English, whatever language its tickets are in."""
+    """An order as its mail lists it, which is in English, also if its tickets are in another
+    language.
+    """
 
     order: str
     purchaser: str
@@ -77,8 +79,9 @@ def document(
 
 
 def split_document(document: Document, scope: DocumentScope) -> list[Document]:
-    """Return one document of all tickets, or one each. More than ATTACHMENTS_MAX tickets are one
-    document all the same: no mail server takes a thousand attachments.
+    """Return one document of all tickets, or one for each ticket. An order of more than
+    ATTACHMENTS_MAX tickets gets one document in either case, because no mail server takes a
+    thousand attachments.
     """
     if scope == "ticket" and len(document.pages) <= ATTACHMENTS_MAX:
         return [replace(document, pages=(page,)) for page in document.pages]
@@ -112,7 +115,9 @@ def page(
     position: tuple[int, int],
     language: str,
 ) -> TicketPage:
-    """Return one ticket's page. `position`: which of how many it is."""
+    """Return one ticket's page. `position` is its place among the order's tickets, and their
+    number.
+    """
     words, (at, count) = wording.words(language), position
     zone = zone_of(campaign.zone if campaign else "UTC")
     return TicketPage(
@@ -132,8 +137,8 @@ def page(
 
 
 def holder_name(holder: Person, buyer: Person) -> str:
-    """Return the name to print; for a gift whose recipient left no name, the recipient's address,
-    unless it is the buyer's.
+    """Return the name to print. If the recipient of a gift left no name, it is the recipient's
+    address, unless that is the buyer's.
     """
     return holder.name or (holder.email if holder.email != buyer.email else "") or buyer.name
 
@@ -155,7 +160,7 @@ def zone_of(name: str) -> tzinfo:
 
 def printable_character(character: str) -> str:
     """Return a space for a control character, which separates words, and nothing for a format
-    character such as a soft hyphen, which stands inside a word.
+    character such as a soft hyphen, which belongs to a word.
     """
     category = unicodedata.category(character)
     if not category.startswith("C") or character in INVISIBLE_BUT_NEEDED:

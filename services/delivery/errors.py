@@ -1,13 +1,13 @@
-"""The errors of filing and sending; those of printing stand in `printing.errors`.
+"""The errors of filing and sending; those of printing are in `printing.errors`.
 
     Poison
         Undeliverable               the job becomes a dead letter
             RecipientUnusable       no mail can be addressed
             AddressRefused          the mail server knows no such mailbox
-            PolicyRefused           it refuses us, or what we write, by policy
+            PolicyRefused           it refuses this sender or its mails by policy
             MailRefused             it refuses this mail for another reason
-            DialogueRefused         it did not understand us
-            MailUnsound             our bytes are not the mail that was composed
+            DialogueRefused         it did not understand a command
+            MailUnsound             the bytes are not the mail that was composed
             RetriesExhausted        too many failures, or too old
             RenderFailed            no mail could be made of this order
     Transient
@@ -33,7 +33,7 @@ REPLAY = "then `stubline dead replay ID`: the job is due again, with the same Me
 
 
 class Undeliverable(Poison):
-    """The mail of this job cannot be delivered as things stand: the job becomes a dead letter."""
+    """The mail of this job cannot be delivered, and the job becomes a dead letter."""
 
 
 class RecipientUnusable(Undeliverable):
@@ -57,8 +57,8 @@ class AddressRefused(Undeliverable):
 
 
 class PolicyRefused(Undeliverable):
-    """The mail server refuses us, or what we write, by policy (5.7): a blocklist, a missing
-    signature, a mail taken for spam.
+    """The mail server refuses this sender or its mails by policy (5.7): a blocklist, a missing
+    signature, a mail that it takes for spam.
     """
 
     code = "delivery-policy-refused"
@@ -88,8 +88,8 @@ class MailUnsound(Undeliverable):
 
 
 class DialogueRefused(Undeliverable):
-    """The mail server did not understand us (500 to 504, 555): a defect of ours, or a server of
-    another protocol.
+    """The mail server did not understand a command (500 to 504, 555): a defect of Stubline, or a
+    server of another protocol.
     """
 
     code = "delivery-dialogue-refused"
@@ -128,8 +128,8 @@ class MailServerUnavailable(Transient):
 
 
 class MailServerLoginRefused(Transient):
-    """The mail server wants another login than ours (530, 534, 535, 538), or encryption that it
-    does not offer.
+    """The mail server requires another login than the configured one (530, 534, 535, 538), or
+    encryption that it does not offer.
     """
 
     code = "delivery-server-refuses-us"

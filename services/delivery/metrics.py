@@ -1,5 +1,5 @@
-"""What delivery counts. The lane adds its sums after its commits; a sender adds each of its own
-once per mail.
+"""Delivery's metrics. The lane adds its sums after its commits; a sender adds to its counters once
+per mail.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OLDEST_DUE = declare(
 ATTEMPTS = declare(
     Counter(
         "stubline_delivery_attempts_total",
-        "Attempts by outcome: accepted, retry, refused, unknown (nobody knows whether it "
+        "Attempts by outcome: accepted, retry, refused, unknown (it is not known whether it "
         "arrived), unavailable (the server, not the mail), released (its order changed, or the "
         "process stopped).",
         ("outcome",),

@@ -1,5 +1,5 @@
-"""Before a campaign is applied: can its design be printed? The entry point `campaign` of
-`stubline.preflight`.
+"""Checks that a campaign's design can be printed, before the campaign is applied. The entry point
+`campaign` of `stubline.preflight`.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def campaign(content: Mapping[str, Any]) -> None:
     """Raise DesignUnusable or DesignUnknown, with the campaign's id, unless its tickets can be
     printed. Its plate is in this machine's plate cache afterwards.
 
-    `content`: campaign_id, name, starts_on, starts_at, zone, venue, design and language, as orders
-    will carry them.
+    `content` has campaign_id, name, starts_on, starts_at, zone, venue, design and language, as
+    orders will carry them.
     """
     snapshot = structs.convert(CampaignSnapshot, {"version": 1, **content})
     ticket = msgspec.structs.replace(SAMPLE_TICKET, campaign_id=snapshot.campaign_id)

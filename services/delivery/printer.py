@@ -1,4 +1,4 @@
-"""What this installation prints with: its designs and its plate cache, where the settings point."""
+"""The renderer of this installation, with the designs and plate cache that the settings name."""
 
 from __future__ import annotations
 

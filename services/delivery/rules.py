@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
 from typing import Literal
 from uuid import UUID, uuid5
 
 from schemas.envelope import Position
 from schemas.orders import OrderDecided, State, TicketsChanged
+from services.runtime.records import Outcome
+from services.runtime.snapshots import APPLIED, DUPLICATE, classify_position
 
 JobState = Literal["due", "sent", "cancelled", "dead"]
 JOB_IDS = UUID("0d5a8f0e-4a53-5b0e-9b8e-6f2f6d2f4c11")  # the namespace of job ids; never changes
@@ -60,26 +61,14 @@ class ReplayedJob:
 DeliveryInput = TicketsChanged | OrderDecided | ReplayedJob
 
 
-class SnapshotVerdict(Enum):
-    APPLIED = auto()  # the newest of its writer so far, or a dead job that is due again
-    DUPLICATE = auto()  # received before; or the job is not dead any more
-    SUPERSEDED = auto()  # a newer one of the same writer was received before
-
-
 @dataclass(slots=True)
 class FilingResult:
-    """A verdict per input, in their order, and the orders after all of them."""
+    """An outcome per input, in their order, and the orders after all of them."""
 
-    verdicts: list[SnapshotVerdict]
+    outcomes: list[Outcome]
     orders: dict[str, DeliveryOrder]
     # By order: the tickets' latest snapshot, where this batch brought a newer one.
     snapshots: dict[str, TicketsChanged] = field(default_factory=dict)
-
-
-def classify_position(position: Position, last: Position) -> SnapshotVerdict:
-    if position == last:
-        return SnapshotVerdict.DUPLICATE
-    return SnapshotVerdict.APPLIED if position > last else SnapshotVerdict.SUPERSEDED
 
 
 def active_ticket_ids(snapshot: TicketsChanged) -> frozenset[UUID]:
@@ -89,28 +78,27 @@ def active_ticket_ids(snapshot: TicketsChanged) -> frozenset[UUID]:
     )
 
 
-def apply_input(
-    order: DeliveryOrder, received: DeliveryInput
-) -> tuple[DeliveryOrder, SnapshotVerdict]:
+def apply_input(order: DeliveryOrder, received: DeliveryInput) -> tuple[DeliveryOrder, Outcome]:
     """Return the order after one input. Positions of the two writers are never compared."""
     match received:
         case TicketsChanged():
-            verdict = classify_position(received.position, order.tickets)
+            outcome = classify_position(received.position, order.tickets)
             newer = replace(order, tickets=received.position, active=active_ticket_ids(received))
-            return newer if verdict is SnapshotVerdict.APPLIED else order, verdict
+            return newer if outcome is APPLIED else order, outcome
         case OrderDecided():
-            verdict = classify_position(received.position, order.decided)
+            outcome = classify_position(received.position, order.decided)
             newer = replace(order, decided=received.position, decision=received.state)
-            return newer if verdict is SnapshotVerdict.APPLIED else order, verdict
+            return newer if outcome is APPLIED else order, outcome
         case ReplayedJob():
             return replay_job(order, received.job_id)
 
 
-def replay_job(order: DeliveryOrder, job_id: UUID) -> tuple[DeliveryOrder, SnapshotVerdict]:
+def replay_job(order: DeliveryOrder, job_id: UUID) -> tuple[DeliveryOrder, Outcome]:
+    """Make a dead job due again. If it is not dead any more, the replay is a duplicate."""
     if not any(job.job_id == job_id and job.state == "dead" for job in order.jobs):
-        return order, SnapshotVerdict.DUPLICATE
+        return order, DUPLICATE
     jobs = (replace(job, state="due") if job.job_id == job_id else job for job in order.jobs)
-    return replace(order, jobs=tuple(jobs)), SnapshotVerdict.APPLIED
+    return replace(order, jobs=tuple(jobs)), APPLIED
 
 
 def apply_batch(
@@ -119,9 +107,9 @@ def apply_batch(
     """Apply the inputs one after another; jobs follow from what is known after the last."""
     result = FilingResult([], dict(orders))
     for received in batch:
-        result.orders[received.key], verdict = apply_input(result.orders[received.key], received)
-        result.verdicts.append(verdict)
-        if verdict is SnapshotVerdict.APPLIED and isinstance(received, TicketsChanged):
+        result.orders[received.key], outcome = apply_input(result.orders[received.key], received)
+        result.outcomes.append(outcome)
+        if outcome is APPLIED and isinstance(received, TicketsChanged):
             result.snapshots[received.key] = received
     result.orders = {
         key: file_jobs(order) if order != orders[key] else order

@@ -1,5 +1,5 @@
-"""Delivery's tables in SQL. One method is one statement and one round trip, whatever the size of
-the batch.
+"""Delivery's tables in SQL. Each method is one statement and one round trip, however large the
+batch is.
 """
 
 from __future__ import annotations
@@ -150,14 +150,15 @@ class DeliveryStore:
 
     def find_job_snapshots(self, order_ids: Sequence[str]) -> dict[str, list[JobSnapshot]]:
         cursor = self.session.cursor(row_factory=dict_row)
-        found: dict[str, list[JobSnapshot]] = {}
+        snapshots: dict[str, list[JobSnapshot]] = {}
         for row in cursor.execute(SQL["find_job_snapshots"], {"order_ids": order_ids}):
-            found.setdefault(row.pop("order_id"), []).append(structs.convert(JobSnapshot, row))
-        return found
+            order_id = row.pop("order_id")
+            snapshots.setdefault(order_id, []).append(structs.convert(JobSnapshot, row))
+        return snapshots
 
-    def take_unpublished_dead_letters(self, order_ids: Sequence[str]) -> list[JobDeadLetter]:
+    def take_new_dead_letters(self, order_ids: Sequence[str]) -> list[JobDeadLetter]:
         rows = self.session.execute(
-            SQL["take_unpublished_dead_letters"], {"order_ids": order_ids}
+            SQL["take_new_dead_letters"], {"order_ids": order_ids}
         ).fetchall()
         return [JobDeadLetter(*row) for row in rows]
 
@@ -176,7 +177,7 @@ class DeliveryStore:
 
 
 class IndexedFile(NamedTuple):
-    """A document and the file that it is."""
+    """A document and its file."""
 
     document_key: bytes
     sha256: bytes
@@ -185,24 +186,24 @@ class IndexedFile(NamedTuple):
 
 
 class UnusedFile(NamedTuple):
-    """A file that has not been used for long. `is_last`: no other document needs its content."""
+    """A file that has not been used for long."""
 
     document_key: bytes
     sha256: bytes
     used_at: datetime
-    is_last: bool
+    is_last: bool  # no other document has used its content lately
 
 
 @dataclass(frozen=True, slots=True)
 class FileIndex:
-    """Which document is which file. Each method is one statement and, outside a transaction, one
+    """The file of each document. Each method is one statement and, outside a transaction, one
     transaction.
     """
 
     session: Session
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return document_key -> SHA-256, of documents that were rendered before."""
+        """Return the SHA-256 of each document that was rendered before, by its key."""
         return dict(
             self.session.execute(SQL["find_files"], {"document_keys": list(keys)}).fetchall()
         )
@@ -210,8 +211,8 @@ class FileIndex:
     def name(
         self, order_id: str, files: Sequence[IndexedFile], lost: Iterable[bytes]
     ) -> dict[bytes, bytes]:
-        """Return what each document is now: what another sender recorded first stays, unless its
-        content is lost.
+        """Record the files, and return the SHA-256 of each document. A file that another sender
+        recorded first stays, unless its content is lost.
         """
         columns = {
             "order_id": order_id,
@@ -243,15 +244,15 @@ class FileIndex:
 
     def forget(self, files: Sequence[UnusedFile]) -> None:
         columns = {
-            "document_keys": [it.document_key for it in files],
-            "used": [it.used_at for it in files],
+            "document_keys": [file.document_key for file in files],
+            "used": [file.used_at for file in files],
         }
         self.session.execute(SQL["delete_files"], columns)
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryQueries:
-    """What operators look at. Changes nothing."""
+    """The queries of operators. They change nothing."""
 
     session: Session
 

@@ -1,4 +1,4 @@
-"""The lane: it files jobs for the tickets that arrive; its timer publishes what became of them."""
+"""The lane, which files jobs for new tickets; its timer publishes the deliveries of each order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from schemas.orders import DeliveriesChanged, JobSnapshot, OrderDecided, Tickets
 from services.delivery.rules import (
     DeliveryInput,
     ReplayedJob,
-    SnapshotVerdict,
     apply_batch,
     changed_jobs,
 )
@@ -22,8 +21,9 @@ from services.delivery.store import DeliveryStore, JobDeadLetter, PublishedSnaps
 from services.runtime.loop import dead_letters
 from services.runtime.loop.ports import DeadLetter
 from services.runtime.postgres.ledger import Session
-from services.runtime.records import Duplicate, Effect, Event, Outcome, Record, Superseded
+from services.runtime.records import Effect, Event, Outcome, Record
 from services.runtime.service import Service
+from services.runtime.snapshots import APPLIED
 
 GROUP = "stubline.delivery"
 # Partition 0 of the first topic owns the timer: never reorder.
@@ -33,8 +33,8 @@ FILED = "stubline_delivery_jobs_filed_total"
 
 
 def parse(record: Record) -> DeliveryInput:
-    """Parse a record before any transaction. A replayed job arrives by the replay topic; its origin
-    is `@jobs`.
+    """Parse a record before any transaction. A job that is replayed is a record whose origin is
+    `@jobs`.
     """
     if record.topic == JOBS:
         return parse_replayed_job(record)
@@ -51,8 +51,8 @@ def parse_replayed_job(record: Record) -> ReplayedJob:
 
 
 def handle(batch: Sequence[DeliveryInput], session: Session) -> list[Outcome]:
-    """Return one outcome per input, in their order. Six round trips for a batch of any size; three
-    when nothing in it was new.
+    """Return one outcome per input, in their order. A batch of any size takes six round trips, or
+    three if nothing in it is new.
     """
     store = DeliveryStore(session)
     before = store.load(sorted({received.key for received in batch}))
@@ -68,24 +68,17 @@ def handle(batch: Sequence[DeliveryInput], session: Session) -> list[Outcome]:
             if new:
                 store.add_job_tickets(new)
             filed = len(new)
-    return outcomes(result.verdicts, filed)
+    return with_filed_count(result.outcomes, filed)
 
 
-def outcomes(verdicts: Sequence[SnapshotVerdict], filed: int) -> list[Outcome]:
-    """Return the outcomes without outputs, for the timer publishes. The first effect carries the
-    batch's count of filed jobs.
+def with_filed_count(outcomes: Sequence[Outcome], filed: int) -> list[Outcome]:
+    """Return the outcomes; the first effect carries the batch's count of filed jobs. None has
+    outputs, for the timer publishes.
     """
-    found: list[Outcome] = []
-    for verdict in verdicts:
-        match verdict:
-            case SnapshotVerdict.APPLIED:
-                found.append(Effect(counts={FILED: filed} if filed else None))
-                filed = 0
-            case SnapshotVerdict.DUPLICATE:
-                found.append(Duplicate())
-            case SnapshotVerdict.SUPERSEDED:
-                found.append(Superseded())
-    return found
+    counted = list(outcomes)
+    if filed:
+        counted[counted.index(APPLIED)] = Effect(counts={FILED: filed})
+    return counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +92,15 @@ class DeadLetteredJob:
     def encode(self, *, time: str, traceparent: str | None) -> Output:  # noqa: ARG002 - it has its own history
         row = self.row
         record = Record(row.topic, row.partition, row.offset, -1, row.key, row.value, ())
-        letter = DeadLetter(record, row.topic_id, "job", row.code, row.text, None, row.key.decode())
-        return dead_letters.dead_output(f"{GROUP}.dead.v1", GROUP, letter, row.id, row.attempts)
+        dead_letter = DeadLetter(
+            record, row.topic_id, "job", row.code, row.text, None, row.key.decode()
+        )
+        topic = f"{GROUP}.dead.v1"
+        return dead_letters.dead_output(topic, GROUP, dead_letter, row.id, row.attempts)
 
 
 def tick(_now: datetime, session: Session, orders_max: int) -> list[Event]:
-    """Publish the deliveries of the orders that changed, and copies of new dead letters. At most
+    """Return the deliveries of the orders that changed, and copies of new dead letters, in at most
     four round trips.
     """
     store = DeliveryStore(session)
@@ -113,7 +109,7 @@ def tick(_now: datetime, session: Session, orders_max: int) -> list[Event]:
         return []
     order_ids = [published.order_id for published in dirty]
     jobs = store.find_job_snapshots(order_ids)
-    dead = [DeadLetteredJob(row) for row in store.take_unpublished_dead_letters(order_ids)]
+    dead = [DeadLetteredJob(row) for row in store.take_new_dead_letters(order_ids)]
     events: list[Event] = []
     published: list[PublishedSnapshot] = []
     for last in dirty:

@@ -31,13 +31,20 @@ def records(config: SourceConfig, topic: str, body: bytes, event_id: str = "") -
         )
 
 
-def poll_records(config: SourceConfig, found: FoundObject) -> Iterator[Input]:
+def poll_records(config: SourceConfig, found_object: FoundObject) -> Iterator[Input]:
     """Yield the records of an object that a poll found, as if the vendor had sent it."""
-    body = config.source.without_cards(found.body)
-    if found.external_id is None and found.type == config.source.type:
-        yield from records(config, found.topic, body)
+    body = config.source.without_cards(found_object.body)
+    if found_object.external_id is None and found_object.type == config.source.type:
+        yield from records(config, found_object.topic, body)
     else:
-        yield record(config, found.topic, body, found.external_id, kind=found.type, media=JSON)
+        yield record(
+            config,
+            found_object.topic,
+            body,
+            found_object.external_id,
+            kind=found_object.type,
+            media=JSON,
+        )
 
 
 def record(

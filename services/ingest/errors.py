@@ -38,13 +38,13 @@ class CallbackMisaddressed(Poison):
     code = "ingest-callback-misaddressed"
     next_step = (
         "Have the storefront publish with the record key `source:order_id` and the ce_source "
-        "`/sources/source`. Then let it "
-        "publish the order again, and `stubline dead discard ID --reason ...`."
+        "`/sources/source`. Then let it publish the order again, and "
+        "`stubline dead discard ID --reason ...`."
     )
 
     def __init__(self, cause: str = "", wanted: str = "") -> None:
-        """Keep `wanted`, the key that the record must have. It is not part of the cause, which is
-        the same for all orders.
+        """Keep `wanted`, the key that the record must have. It is not part of the cause, which must
+        be the same for all orders to be one incident.
         """
         super().__init__(cause)
         self.wanted = wanted
@@ -139,8 +139,7 @@ class ClockSkewed(Transient):
     code = "ingest-clock-skew"
     next_step = (
         "`chronyc tracking` (or `timedatectl`) on the endpoint's machine and on the brokers shows "
-        "whose clock is wrong; "
-        "set it. Nothing is lost or out of order meanwhile."
+        "whose clock is wrong; set it. Nothing is lost or out of order meanwhile."
     )
 
 

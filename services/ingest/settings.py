@@ -121,9 +121,11 @@ class IngestSettings(LaneSettings):
         2_000,
         ge=100,
         le=600_000,
-        description="How far this machine's clock may be from Kafka's, either way, before /readyz "
-        "and the log report it. No "
-        "order of facts depends on it; the tolerance above and the measured waits do.",
+        description=(
+            "How far this machine's clock may be from Kafka's, either way, before /readyz and the "
+            "log report it. No order of facts depends on it; the tolerance above and the measured "
+            "waits do."
+        ),
     )
     webhook_acknowledgement_wait_ms: int = Field(
         5_000,

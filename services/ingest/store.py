@@ -73,28 +73,30 @@ class IngestStore:
         """Request that orders are read at their source."""
         self.session.execute(SQL["add_reads"], {"order_ids": texts(order_ids)})
 
-    def add_drift_notices(self, notices: Mapping[DriftNotice, tuple[int, str]]) -> None:
+    def add_drift_notices(self, drift_notices: Mapping[DriftNotice, tuple[int, str]]) -> None:
         """Add drift notices, each with its count and the key of a callback that brought it."""
         batch = {
-            "sources": texts([notice.source for notice in notices]),
-            "kinds": texts([notice.kind for notice in notices]),
-            "whats": texts([notice.what[:DRIFT_CHARS_MAX] for notice in notices]),
-            "counts": plain([count for count, _ in notices.values()]),
-            "keys": texts([key for _, key in notices.values()]),
-            "examples": blobs([notice.body[:DRIFT_EXAMPLE_BYTES_MAX] for notice in notices]),
+            "sources": texts([drift_notice.source for drift_notice in drift_notices]),
+            "kinds": texts([drift_notice.kind for drift_notice in drift_notices]),
+            "whats": texts([drift_notice.what[:DRIFT_CHARS_MAX] for drift_notice in drift_notices]),
+            "counts": plain([count for count, _ in drift_notices.values()]),
+            "keys": texts([key for _, key in drift_notices.values()]),
+            "examples": blobs(
+                [drift_notice.body[:DRIFT_EXAMPLE_BYTES_MAX] for drift_notice in drift_notices]
+            ),
         }
         self.session.execute(SQL["add_drift_notices"], batch)
 
     def keep(self, kept_callbacks: Mapping[str, DriftNotice]) -> None:
         """Keep callbacks, by key, that no release acts on."""
-        notices = list(kept_callbacks.values())
-        origins = [notice.origin for notice in notices]
+        drift_notices = list(kept_callbacks.values())
+        origins = [drift_notice.origin for drift_notice in drift_notices]
         batch = {
             "keys": texts(list(kept_callbacks)),
-            "sources": texts([notice.source for notice in notices]),
-            "kinds": texts([notice.kind for notice in notices]),
-            "whats": texts([notice.what for notice in notices]),
-            "bodies": blobs([notice.body for notice in notices]),
+            "sources": texts([drift_notice.source for drift_notice in drift_notices]),
+            "kinds": texts([drift_notice.kind for drift_notice in drift_notices]),
+            "whats": texts([drift_notice.what for drift_notice in drift_notices]),
+            "bodies": blobs([drift_notice.body for drift_notice in drift_notices]),
             "topics": texts([origin.topic for origin in origins]),
             "partitions": plain([origin.partition for origin in origins]),
             "offsets": plain([origin.offset for origin in origins]),
@@ -117,16 +119,15 @@ class IngestStore:
         self.session.execute(SQL["lock_proofs"], {"proofs": texts(proofs)})
 
     def add_callbacks(self, callbacks: Sequence[ParsedCallback]) -> list[tuple[str, bytes]]:
-        """Add the callbacks to the inbox. Return the keys that were known before with their content
-        hashes, and so for their proofs.
+        """Add the callbacks to the inbox. Return the keys that were known before, each with its
+        content hash, and likewise the proofs.
         """
         first, rows = dict[str, bytes](), list[tuple[str, bytes, str, bytes | None]]()
         for callback in callbacks:
             if callback.proof is None:
                 rows.append((callback.key, callback.content_hash, "", None))
-            elif (
-                first.setdefault(*callback.proof) == callback.proof[1]
-            ):  # of several bodies in one batch, only the first may be proven
+            # if a batch has several bodies under one proof, only the first is proven
+            elif first.setdefault(*callback.proof) == callback.proof[1]:
                 rows += [
                     (callback.key, callback.content_hash, *callback.proof),
                     (*callback.proof, *callback.proof),

@@ -190,12 +190,12 @@ def save_side_effects(
         store.add_reads(reads)
     drift_counts, kept = dict[DriftNotice, tuple[int, str]](), dict[str, DriftNotice]()
     for callback in applied:
-        for notice in callback.drift:
-            count, key = drift_counts.get(notice, (0, callback.key))
-            if notice.is_reported:
-                drift_counts[notice] = count + 1, key
-            if notice.is_kept:
-                kept[callback.key] = notice
+        for drift_notice in callback.drift:
+            count, key = drift_counts.get(drift_notice, (0, callback.key))
+            if drift_notice.is_reported:
+                drift_counts[drift_notice] = count + 1, key
+            if drift_notice.is_kept:
+                kept[callback.key] = drift_notice
     if drift_counts:
         store.add_drift_notices(drift_counts)
     if kept:

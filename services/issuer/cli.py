@@ -19,7 +19,7 @@ campaigns = typer.Typer(
     no_args_is_help=True, help="Campaigns: what numbers belong to, and which products they take."
 )
 app.add_typer(campaigns, name="campaigns")
-tickets = typer.Typer(no_args_is_help=True, help="Tickets: who has which number.")
+tickets = typer.Typer(no_args_is_help=True, help="Tickets: their numbers and their holders.")
 app.add_typer(tickets, name="tickets")
 
 CAMPAIGNS = (
@@ -58,8 +58,7 @@ def apply_campaigns(
     command_id: CommandId,
     as_json: AsJson = False,
 ) -> None:
-    """Applies the campaigns of a file: all of them, or none. Lines that waited for them are issued
-    then.
+    """Applies all campaigns of a file, or none. Lines that wait for them are issued then.
 
     Each design is laid out for its campaign first, so that a design that cannot be printed is
     refused here and not at the ticket.
@@ -84,9 +83,9 @@ def apply_campaigns(
 def list_campaigns(*, as_json: AsJson = False) -> None:
     """Lists all campaigns, and how many numbers each has issued."""
     with cli_support.connected() as connection:
-        found = IssuerQueries(connection).campaigns()
+        stored = IssuerQueries(connection).campaigns()
     cli_support.rows(
-        found, CAMPAIGNS, as_json=as_json, empty="no campaign yet: `stubline campaigns apply FILE`"
+        stored, CAMPAIGNS, as_json=as_json, empty="no campaign yet: `stubline campaigns apply FILE`"
     )
 
 
@@ -98,13 +97,13 @@ def show_campaign(
 ) -> None:
     """Shows one campaign as it was applied, and what became of its numbers."""
     with cli_support.connected() as connection:
-        found = IssuerQueries(connection).campaign(campaign)
+        stored = IssuerQueries(connection).campaign(campaign)
     if as_json:
-        cli_support.write_json(found)
+        cli_support.write_json(stored)
         return
     # A definition that an earlier release stored may lack keys.
-    definition = {key: found["definition"].get(key, "") for key in CampaignDefinition.model_fields}
-    fields = {"version": found["version"], **definition, **{name: found[name] for name in COUNTS}}
+    definition = {key: stored["definition"].get(key, "") for key in CampaignDefinition.model_fields}
+    fields = {"version": stored["version"], **definition, **{name: stored[name] for name in COUNTS}}
     shown = [
         {"key": key, "content": ", ".join(content) if isinstance(content, list) else content}
         for key, content in fields.items()
@@ -130,7 +129,7 @@ def list_tickets(
     if order is None and campaign is None and email is None:
         raise typer.BadParameter("give --order, --campaign or --email")
     with cli_support.connected() as connection:
-        found = IssuerQueries(connection).tickets(
+        listed = IssuerQueries(connection).tickets(
             order=order, campaign=campaign, email=email, limit=limit
         )
-    cli_support.rows(found, TICKETS, as_json=as_json, empty="no ticket")
+    cli_support.rows(listed, TICKETS, as_json=as_json, empty="no ticket")

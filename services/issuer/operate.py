@@ -1,4 +1,4 @@
-"""What operators do with campaigns and tickets: apply, list and show them.
+"""The commands and queries of operators for campaigns and tickets.
 
 Applying is one command in one transaction with its audit row (services.runtime.admin.commands): all
 campaigns of a file are applied, or none.
@@ -36,11 +36,11 @@ class CampaignCommands(AdminCommands):
     """The commands that change campaigns."""
 
     def apply(self, definitions: Sequence[CampaignDefinition]) -> CommandResult:
-        """Apply the definitions. Orders with waiting lines that the campaigns take from now on
-        become due; the issuer's timer works them.
+        """Apply the definitions. Orders with waiting lines that the campaigns now take become due,
+        and the issuer's timer issues their tickets.
         """
-        asked = {"campaigns": [definition.content() for definition in definitions]}
-        return self.execute("campaigns apply", asked, lambda: self._apply(definitions))
+        arguments = {"campaigns": [definition.content() for definition in definitions]}
+        return self.execute("campaigns apply", arguments, lambda: self._apply(definitions))
 
     def _apply(self, definitions: Sequence[CampaignDefinition]) -> Row:
         self.connection.execute(SQL["lock_all_campaigns"])
@@ -52,7 +52,9 @@ class CampaignCommands(AdminCommands):
             definition.id: classify_change(definition, stored.get(definition.id))
             for definition in definitions
         }
-        changed = [it for it in definitions if changes[it.id].kind != "unchanged"]
+        changed = [
+            definition for definition in definitions if changes[definition.id].kind != "unchanged"
+        ]
         self._save(changed, changes)
         self.connection.execute(SQL["drop_products"], campaign_ids)
         products = [
@@ -80,8 +82,13 @@ class CampaignCommands(AdminCommands):
             for definition in definitions
             for reason in refusals(definition, stored.get(definition.id))
         ]
-        claimants = {product: it.id for it in definitions for product in it.products()}
-        arguments = _columns(list(claimants)) | {"campaign_ids": [it.id for it in definitions]}
+        claimants = {
+            product: definition.id
+            for definition in definitions
+            for product in definition.products()
+        }
+        campaign_ids = {"campaign_ids": [definition.id for definition in definitions]}
+        arguments = _columns(list(claimants)) | campaign_ids
         owned = self.connection.execute(SQL["find_products_of_others"], arguments)
         for owner, source, kind, name in owned:
             claimant = claimants[source, kind, name]
@@ -97,9 +104,11 @@ class CampaignCommands(AdminCommands):
         self.connection.execute(
             SQL["save_campaigns"],
             {
-                "campaign_ids": [it.id for it in definitions],
-                "versions": [changes[it.id].version for it in definitions],
-                "definitions": [orjson.dumps(it.content()).decode() for it in definitions],
+                "campaign_ids": [definition.id for definition in definitions],
+                "versions": [changes[definition.id].version for definition in definitions],
+                "definitions": [
+                    orjson.dumps(definition.content()).decode() for definition in definitions
+                ],
                 "keys": [secrets.token_bytes(KEY_BYTES) for _ in definitions],
             },
         )

@@ -40,7 +40,7 @@ class StublineError(Exception):
                 f"the error code {cls.code} belongs to {_CATALOGUE[cls.code].__qualname__} already"
             )
         if not cls.next_step:
-            raise ValueError(f"{cls.__name__} does not say what to do: give it a next_step")
+            raise ValueError(f"{cls.__name__} has no next_step: give it one")
         _CATALOGUE[cls.code] = cls
 
 

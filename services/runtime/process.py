@@ -1,20 +1,24 @@
-"""Runs a service as a process: reads settings, handles signals, returns an exit code."""
+"""Runs a program as a process: logs, signals, health server, exit code. `run` is for a service of
+lanes, which it puts together on Kafka and PostgreSQL; `run_process` is for any other.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import os
+import queue
+import random
 import signal
 import socket
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from services.runtime import failures
 from services.runtime.errors import Fatal
+from services.runtime.failures import classification
 from services.runtime.kafka.client import KafkaClient
 from services.runtime.kafka.cluster import configured
 from services.runtime.loop.context import WorkerContext
@@ -27,14 +31,117 @@ from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import PostgresLedger, Session
 from services.runtime.postgres.session import check_role
 from services.runtime.service import Service
-from services.runtime.settings import LaneSettings, Servers, load, variable
+from services.runtime.settings import (
+    ConfigurationError,
+    LaneSettings,
+    Servers,
+    load,
+    refuse_start,
+    variable,
+)
 from services.runtime.version import CODE_VERSION
 
 VALUES_BETWEEN_COLLECTIONS = 100_000
 M_TRIM_THRESHOLD, TRIM_BYTES = -1, 2**20  # as glibc's malloc.h names it
-# As in sysexits.h: done; internal software error; temporary failure: the next owner publishes the
-# outputs that are left in the rows.
-EX_OK, EX_FATAL, EX_UNPUBLISHED = 0, 70, 75
+# As in sysexits.h: done; internal software error; temporary failure, since the next process has to
+# do what is left. A wrong configuration is `settings.EX_CONFIG`.
+EX_OK, EX_SOFTWARE, EX_TEMPFAIL = 0, 70, 75
+
+
+class StopRequest:
+    """Whether SIGTERM or SIGINT has requested that the process ends. The first signal counts."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.signal: int | None = None
+        self.requested_at: float | None = None  # by the clock
+        self._callbacks: list[Callable[[], None]] = []
+        # A signal handler runs between any two steps of `wait`, so it must not need a lock that
+        # `wait` may hold: `put` of this queue is reentrant, `set` of a threading.Event is not.
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    @property
+    def is_set(self) -> bool:
+        return self.signal is not None
+
+    def catch_signals(self) -> None:
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._request)
+
+    def call_back(self, callback: Callable[[], None]) -> None:
+        """Have the signal handler call this, or call it now if the signal has come."""
+        self._callbacks.append(callback)
+        if self.is_set:
+            callback()
+
+    def wait(self, seconds: float) -> None:
+        """Wait so many seconds, or until the request."""
+        if not self.is_set:
+            with suppress(queue.Empty):
+                self._wakeups.get(timeout=seconds)
+
+    def _request(self, signum: int, _frame: FrameType | None) -> None:
+        if self.is_set:
+            return
+        self.signal, self.requested_at = signum, self._clock()
+        self._wakeups.put(None)
+        for callback in self._callbacks:
+            callback()
+
+
+class RunningProcess:
+    """What a body works with: whether it shall stop, and its health."""
+
+    def __init__(self, health: Health) -> None:
+        self.health = health
+        self.stop_request = StopRequest()
+
+    @contextmanager
+    def serving_health(
+        self, host: str, port: int, setting: str, /, *, event: str = "started", **facts: object
+    ) -> Iterator[None]:
+        """Serve the health of the process, and log that it is started, with these facts.
+
+        `setting` is the environment variable of the port. Raises PortUnavailable.
+        """
+        with HealthServer(port, self.health, host=host, setting=setting) as server:
+            logs.get("process").info(
+                event, **facts, health_port=server.port, version=CODE_VERSION, pid=os.getpid()
+            )
+            yield
+
+
+def run_process(
+    name: str,
+    body: Callable[[RunningProcess], bool],
+    *,
+    log_level: str,
+    live_seconds_max: float,
+) -> int:
+    """Run a body until it returns whether its end is clean: nothing is left to be done. Return the
+    exit code.
+
+    The body serves its health with `serving_health` and ends soon after `stop_request`. A Fatal
+    that it raises is logged without a traceback, since its code names the runbook; a
+    ConfigurationError is one line on stderr.
+    """
+    logs.configure(name, level=log_level)
+    process = RunningProcess(Health(seconds_max=live_seconds_max))
+    process.stop_request.catch_signals()
+    try:
+        is_clean = body(process)
+    except ConfigurationError as error:
+        refuse_start(error)
+    except Fatal as error:
+        return _log_fatal(error)
+    signum = process.stop_request.signal
+    logs.get("process").info("stopped", signal=signum, is_clean=is_clean)
+    return EX_OK if is_clean else EX_TEMPFAIL
+
+
+def _log_fatal(error: Fatal) -> int:
+    logs.get("process").error("ended by a fatal error", code=error.code, error=logs.describe(error))
+    return EX_SOFTWARE
 
 
 def owner_name() -> str:
@@ -84,9 +191,10 @@ def build(
             ledger,
             settings,
             telemetry,
-            classify=failures.classify,
+            classify=classification.classify,
             clock=time.monotonic,
             wall_clock=time.time,
+            rng=random.random,
         )
     )
 
@@ -106,8 +214,8 @@ def collect_rarely() -> None:
 def return_memory() -> None:
     """Have glibc return freed memory to the system; with another C library this does nothing.
 
-    By default glibc raises its trim threshold with each freed block of a megabyte, and a stage that
-    was behind grew by a third (seen in Bench B).
+    By default glibc raises its trim threshold with each freed block of a megabyte, and a stage with
+    a lag grew by a third (seen in Bench B).
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, TRIM_BYTES)
@@ -122,37 +230,22 @@ def run(
 
     Returns the exit code.
     """
-    logs.configure(service.group, level=settings.log_level)
-    log = logs.get("process")
-    stop_requests: list[tuple[int, float]] = []  # signal and time
 
-    def stop(signum: int, _frame: FrameType | None) -> None:
-        stop_requests.append((signum, time.monotonic()))
-
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, stop)
-    health = Health(seconds_max=settings.live_seconds_max)
-    port_setting = variable(type(settings), "health_port")
-    try:
-        with HealthServer(
-            settings.health_port, health, host=settings.health_host, setting=port_setting
-        ) as server:
-            log.info("started", health_port=server.port, version=CODE_VERSION, pid=os.getpid())
-            worker = build(service, load(Servers), settings, telemetry(service.group, health))
+    def work(process: RunningProcess) -> bool:
+        port_setting = variable(type(settings), "health_port")
+        with process.serving_health(settings.health_host, settings.health_port, port_setting):
+            worker = build(
+                service, load(Servers), settings, telemetry(service.group, process.health)
+            )
             collect_rarely()
             return_memory()
-            while not stop_requests:
+            while not process.stop_request.is_set:
                 worker.step()
-            is_clean = worker.stop(stop_requests[0][1])
-    except Fatal as error:
-        return log_fatal(error)
-    log.info("stopped", signal=stop_requests[0][0], is_clean=is_clean)
-    return EX_OK if is_clean else EX_UNPUBLISHED
+            return worker.stop(process.stop_request.requested_at)
 
-
-def log_fatal(error: Fatal) -> int:
-    """Log a fatal error without a traceback, since its code names the runbook. Returns the exit
-    code.
-    """
-    logs.get("process").error("ended by a fatal error", code=error.code, error=logs.describe(error))
-    return EX_FATAL
+    return run_process(
+        service.group,
+        work,
+        log_level=settings.log_level,
+        live_seconds_max=settings.live_seconds_max,
+    )

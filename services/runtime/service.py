@@ -43,7 +43,7 @@ class Service(Generic[E, S]):
     """
 
     group: str
-    # Whoever owns partition 0 of the first topic owns the timer, so never reorder them.
+    # The owner of partition 0 of the first topic owns the timer, so never reorder them.
     topics: tuple[str, ...]
     parse: Callable[[Record], E | Dead]
     handle: Callable[[Sequence[E], S], list[Outcome]]

@@ -113,7 +113,7 @@ class LaneSettings(BaseSettings):
     acquire_backoff_max_ms: int = Field(
         2_000, ge=100, le=60_000, description="The longest wait of a lane that was fenced."
     )
-    outage_backoff_max_ms: int = Field(
+    backoff_max_ms: int = Field(
         5_000,
         ge=100,
         le=60_000,
@@ -163,7 +163,7 @@ class LaneSettings(BaseSettings):
         description="Where /livez, /readyz and /metrics listen. 0.0.0.0 in a container.",
     )
     health_port: int = Field(
-        0, ge=0, le=65_535, description="0 takes a free port; the first log line says which."
+        0, ge=0, le=65_535, description="0 takes a free port, which the first log line names."
     )
     live_seconds_max: int = Field(
         30,

@@ -1,4 +1,4 @@
-"""Classifies the snapshots of a batch by their positions in their writers' histories. Pure."""
+"""Classifies snapshots by their positions in their writers' histories. Pure."""
 
 from __future__ import annotations
 
@@ -19,24 +19,35 @@ class PositionedSnapshot(Protocol):
     def position(self) -> Position: ...
 
 
+# Outcomes without outputs and counts; they are frozen, so all records share them.
+APPLIED, DUPLICATE, SUPERSEDED = Effect(), Duplicate(), Superseded()
+
+
+def classify_position(position: Position, reached: Position) -> Effect | Duplicate | Superseded:
+    """Return the outcome of a snapshot, if `reached` was last applied of its key and writer: a copy
+    of that is a Duplicate, an older one is Superseded, and a newer one is an Effect.
+    """
+    if position > reached:
+        return APPLIED
+    return DUPLICATE if position == reached else SUPERSEDED
+
+
 def classify_snapshots(
     batch: Sequence[PositionedSnapshot], reached: Mapping[str, Position]
 ) -> tuple[list[Outcome], dict[str, int]]:
     """Return each record's outcome, and for each key the index of its newest snapshot.
 
     Only the newest snapshots have to be applied. `reached` has the position that was last applied
-    for every key in the batch. A copy of it is a Duplicate, an older one is Superseded. A snapshot
-    that is newer, but not the newest in the batch, is an Effect without outputs: the newest one
-    contains all that it says.
+    for every key in the batch. A snapshot that is newer, but not the newest in the batch, is an
+    Effect without outputs: the newest one contains all that it holds.
     """
     last = dict(reached)
     latest: dict[str, int] = {}
     outcomes: list[Outcome] = []
     for index, snapshot in enumerate(batch):
         key, position = snapshot.key, snapshot.position
-        if position > last[key]:
+        outcome = classify_position(position, last[key])
+        if outcome is APPLIED:
             last[key], latest[key] = position, index
-            outcomes.append(Effect())
-        else:
-            outcomes.append(Duplicate() if position == last[key] else Superseded())
+        outcomes.append(outcome)
     return outcomes, latest

@@ -2,7 +2,7 @@
 
 import unicodedata
 
-# NUL and lone surrogates: Postgres refuses both
+# NUL and lone surrogates, which PostgreSQL refuses.
 UNSTORABLE = {0: None, **dict.fromkeys(range(0xD800, 0xE000))}
 LINES = frozenset("\n\t")
 SEPARATORS = frozenset("\u2028\u2029")  # Unicode's line and paragraph separators

@@ -126,7 +126,7 @@ NAMES = StublineNames("stubline")
 
 @dataclass(frozen=True)
 class PipelineEvidence:
-    """What a pipeline has left behind once nothing moves."""
+    """What a pipeline leaves once nothing moves: its rows, records and mails."""
 
     stubline: Stubline
     lanes: Evidence
@@ -142,7 +142,7 @@ def evidence_of(
     """Read it. `disturbed` are the topics whose log no longer holds everything."""
     groups = list(NAMES.groups.values())
     lanes = stubline.rows(LANES.replace("%s", "%(groups)s"), groups=groups)
-    letters = stubline.rows(DEAD_LETTERS.replace("%s", "%(groups)s"), groups=groups)
+    dead_letters = stubline.rows(DEAD_LETTERS.replace("%s", "%(groups)s"), groups=groups)
     evidence = Evidence(
         names=NAMES,
         sent=(),
@@ -151,7 +151,8 @@ def evidence_of(
             LaneFacts(lane=LaneKey(row.pop("topic"), row.pop("partition")), **row) for row in lanes
         ],
         dead_letters=[
-            DeadLetterFacts(**row | {"headers": unpack_headers(row["headers"])}) for row in letters
+            DeadLetterFacts(**row | {"headers": unpack_headers(row["headers"])})
+            for row in dead_letters
         ],
         inputs={},
         firsts={},

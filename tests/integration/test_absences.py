@@ -156,8 +156,8 @@ def test_without_its_database_a_process_logs_one_code_once_a_minute(
             "DATABASE_URL": url,
             "KAFKA_BOOTSTRAP_SERVERS": topics,
             "STUBLINE_DELIVERY_SMTP_URL": mail.url,
-            "STUBLINE_APPROVAL_OUTAGE_BACKOFF_MAX_MS": "200",
-            "STUBLINE_DELIVERY_OUTAGE_BACKOFF_MAX_MS": "200",
+            "STUBLINE_APPROVAL_BACKOFF_MAX_MS": "200",
+            "STUBLINE_DELIVERY_BACKOFF_MAX_MS": "200",
         }
         worker, sender = stack.enter_context(running(tmp_path, environment, WORKER, SENDER))
         for process in (worker, sender):

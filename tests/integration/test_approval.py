@@ -13,7 +13,7 @@ from schemas.envelope import NotAnEvent
 from schemas.orders import OrderDecided, OrderObserved
 from services.approval import worker
 from services.approval.settings import ApprovalSettings, policies
-from services.runtime.failures import FailureKind, classify
+from services.runtime.failures.classification import FailureKind, classify
 from services.runtime.records import Duplicate, Effect, Outcome, Superseded
 from tests.support.stack import Databases
 from tests.support.stages import TIME, Stages, observed, opened, outputs_of, record, sqlstate_of

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 import pytest
 
 from services.console import cli
+from tests.support.cli_output import CliOutput
 from tests.support.rendering import make_design
 
 FILE = """\
@@ -31,13 +32,7 @@ language = "{language}"
 """
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Apply = Callable[..., Answer]
+Apply = Callable[..., CliOutput]
 
 
 @pytest.fixture
@@ -56,10 +51,10 @@ def apply(
     monkeypatch.setenv("STUBLINE_DELIVERY_DESIGNS_FOLDER", str(tmp_path / "designs"))
     monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", str(tmp_path / "plates"))
 
-    def run(design: str, language: str = "") -> Answer:
+    def run(design: str, language: str = "") -> CliOutput:
         (tmp_path / "campaigns.toml").write_text(FILE.format(design=design, language=language))
         code = cli.run(["campaigns", "apply", str(tmp_path / "campaigns.toml")])
-        return Answer(code, *capsys.readouterr())
+        return CliOutput(code, *capsys.readouterr())
 
     return run
 

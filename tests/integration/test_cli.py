@@ -8,9 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 from uuid import uuid4
 
 import psycopg
@@ -22,19 +20,7 @@ from schemas.topics import GROUPS, Topic
 from services.console import cli
 from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.loop.dead_letters import pack_headers
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Stubline = Callable[..., Answer]
+from tests.support.cli_output import CliOutput, StublineCommand
 
 
 @pytest.fixture
@@ -43,7 +29,7 @@ def stubline(
     capsys: pytest.CaptureFixture[str],
     database_url: str,
     bootstrap_servers: str,
-) -> Stubline:
+) -> StublineCommand:
     """Run a command in this process: `migrate` as the owner, all others with the operators' own
     role.
     """
@@ -52,13 +38,13 @@ def stubline(
     monkeypatch.setenv("STUBLINE_ACTOR", "ada")
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*arguments: object) -> Answer:
+    def run(*arguments: object) -> CliOutput:
         given = os.environ["DATABASE_URL"]
         if given == operator and arguments[0] == "migrate":
             monkeypatch.setenv("DATABASE_URL", database_url)
         code = cli.run([str(argument) for argument in arguments])
         monkeypatch.setenv("DATABASE_URL", given)
-        return Answer(code, *capsys.readouterr())
+        return CliOutput(code, *capsys.readouterr())
 
     return run
 
@@ -114,7 +100,7 @@ def add_dead_letter(
     return str(row[0])
 
 
-def test_help_names_every_command_and_the_exit_codes(stubline: Stubline) -> None:
+def test_help_names_every_command_and_the_exit_codes(stubline: StublineCommand) -> None:
     answer = stubline("--help")
     assert answer.code == 0
     for word in (
@@ -131,14 +117,14 @@ def test_help_names_every_command_and_the_exit_codes(stubline: Stubline) -> None
         assert word in answer.out
 
 
-def test_a_new_installation_is_well_and_has_every_group(stubline: Stubline) -> None:
+def test_a_new_installation_is_well_and_has_every_group(stubline: StublineCommand) -> None:
     answer = stubline("status", "--json")
     assert answer.code == 0
     assert {row["consumer_group"] for row in answer.json} == {group.name for group in GROUPS}
 
 
 def test_status_tells_lag_and_fails_while_a_lane_is_stopped(
-    stubline: Stubline, topic: Topic, database_url: str
+    stubline: StublineCommand, topic: Topic, database_url: str
 ) -> None:
     add_lane(database_url, topic.name, 2)
     healthy = stubline("status", "--json")
@@ -153,7 +139,7 @@ def test_status_tells_lag_and_fails_while_a_lane_is_stopped(
 
 
 def test_status_fails_while_records_are_unaccounted_for(
-    stubline: Stubline, database_url: str, topic: Topic
+    stubline: StublineCommand, database_url: str, topic: Topic
 ) -> None:
     add_lane(database_url, topic.name, 2)
     with psycopg.connect(database_url) as connection:
@@ -166,7 +152,7 @@ def test_status_fails_while_records_are_unaccounted_for(
 
 
 def test_a_rewind_and_a_skip_are_checked_against_the_log(
-    stubline: Stubline, topic: Topic, database_url: str
+    stubline: StublineCommand, topic: Topic, database_url: str
 ) -> None:
     add_lane(database_url, topic.name, 3)
     assert stubline("lanes", "rewind", "toy", topic.name, 0, "--to", 1).code == 0
@@ -183,7 +169,7 @@ def test_a_rewind_and_a_skip_are_checked_against_the_log(
 
 
 def test_a_topic_is_accepted_by_the_id_that_it_has(
-    stubline: Stubline, topic: Topic, database_url: str
+    stubline: StublineCommand, topic: Topic, database_url: str
 ) -> None:
     add_lane(database_url, topic.name, 3, code="lane-topic-recreated")
     assert stubline("lanes", "accept-topic", "toy", topic.name).code == 0
@@ -194,7 +180,7 @@ def test_a_topic_is_accepted_by_the_id_that_it_has(
     assert stubline("lanes", "accept-topic", "toy", "no.such.topic").code == 3
 
 
-def test_a_pause_names_a_group_that_exists(stubline: Stubline) -> None:
+def test_a_pause_names_a_group_that_exists(stubline: StublineCommand) -> None:
     assert stubline("pause", "ingest", "--reason", "lunch").code == 0
     assert stubline("pause", "stubline.issuer").code == 0
     assert stubline("pause", "imgest").code == 3
@@ -207,7 +193,7 @@ def test_a_pause_names_a_group_that_exists(stubline: Stubline) -> None:
     assert rows["stubline.ingest"]["reason"] == "lunch"
 
 
-def test_the_same_command_again_reports_that_it_was_done(stubline: Stubline) -> None:
+def test_the_same_command_again_reports_that_it_was_done(stubline: StublineCommand) -> None:
     command = ("resume", "ingest", "--rate", 100, "--command-id", uuid4(), "--json")
     first, again = stubline(*command), stubline(*command)
     assert (first.code, again.code) == (0, 0)
@@ -218,7 +204,7 @@ def test_the_same_command_again_reports_that_it_was_done(stubline: Stubline) -> 
 
 
 def test_bytes_from_outside_cannot_act_on_the_terminal(
-    stubline: Stubline, database_url: str
+    stubline: StublineCommand, database_url: str
 ) -> None:
     dead_letter = add_dead_letter(
         database_url,
@@ -263,7 +249,7 @@ def test_a_dead_letters_bytes_can_be_had_as_they_are(
 
 
 def test_dead_letters_are_replayed_and_discarded_by_id_or_by_kind(
-    stubline: Stubline, database_url: str
+    stubline: StublineCommand, database_url: str
 ) -> None:
     dead_letter = add_dead_letter(database_url, None, [])
     assert stubline("dead", "replay").code == 2
@@ -290,12 +276,12 @@ def test_dead_letters_are_replayed_and_discarded_by_id_or_by_kind(
     ],
 )
 def test_exit_codes_are_as_documented(
-    arguments: tuple[str, ...], code: int, stubline: Stubline
+    arguments: tuple[str, ...], code: int, stubline: StublineCommand
 ) -> None:
     assert stubline(*arguments).code == code
 
 
-def test_an_error_is_printed_on_stderr_with_its_next_step(stubline: Stubline) -> None:
+def test_an_error_is_printed_on_stderr_with_its_next_step(stubline: StublineCommand) -> None:
     plain, coded = stubline("pause", "nobody"), stubline("pause", "nobody", "--json")
     assert plain.out == coded.out == ""
     assert "group-unknown" in plain.err
@@ -304,7 +290,7 @@ def test_an_error_is_printed_on_stderr_with_its_next_step(stubline: Stubline) ->
 
 
 def test_unavailable_servers_and_a_wrong_configuration_have_codes_of_their_own(
-    stubline: Stubline, monkeypatch: pytest.MonkeyPatch
+    stubline: StublineCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/stubline")
     done = stubline("lanes", "list")
@@ -314,7 +300,7 @@ def test_unavailable_servers_and_a_wrong_configuration_have_codes_of_their_own(
 
 
 def test_a_database_that_was_never_migrated_is_reported(
-    stubline: Stubline, database_url: str
+    stubline: StublineCommand, database_url: str
 ) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("drop schema runtime cascade")
@@ -322,14 +308,14 @@ def test_a_database_that_was_never_migrated_is_reported(
     assert (answer.code, "stubline migrate" in answer.err) == (1, True)
 
 
-def test_topics_check_fails_until_they_are_made(stubline: Stubline) -> None:
+def test_topics_check_fails_until_they_are_made(stubline: StublineCommand) -> None:
     assert stubline("migrate").code == 0
     assert stubline("topics", "check").code == 0
 
 
 @pytest.mark.slow
 def test_status_never_reports_success_while_the_broker_is_unavailable(
-    stubline: Stubline, monkeypatch: pytest.MonkeyPatch
+    stubline: StublineCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     answer = stubline("status", "--json")

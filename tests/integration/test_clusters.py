@@ -50,7 +50,7 @@ from services.runtime.kafka.connections import BrokerLoginRefused, BrokerTlsFail
 from services.runtime.kafka.credentials import CredentialsChanged
 from services.runtime.kafka.settings import KafkaSettings
 from services.runtime.kafka.topics import BrokerAdmin
-from tests.support.certificates import Authority, Issued
+from tests.support.certificates import Issued, LocalAuthority
 from tests.support.oauth import token_server
 from tests.support.stubline import SECRET, Stubline, connected, write_files
 
@@ -68,7 +68,7 @@ class Cluster:
 
     stack: Stack
     folder: Path
-    authority: Authority
+    authority: LocalAuthority
     certificate: Issued
     expired: Issued
     admin: AdminClient
@@ -156,7 +156,7 @@ def binding(acl: Mapping[str, str]) -> AclBinding:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
-    authority = Authority(folder)
+    authority = LocalAuthority(folder)
     certificate = authority.issue("broker")
     expired = authority.issue("broker", file="broker-expired", is_expired=True)
     security = BrokerSecurity(
@@ -356,12 +356,12 @@ def test_a_revoked_right_is_named_and_the_lane_goes_on_once_it_is_given_back(
 def test_a_wrong_password_is_named_and_read_again_when_its_file_changes(
     cluster: Cluster, shop: Stubline
 ) -> None:
-    approval, door = shop.services.programs["approval"], shop.services.programs["webhooks"]
+    approval, webhooks = shop.services.programs["approval"], shop.services.programs["webhooks"]
     for process in ("approval", "webhooks"):
         cluster.secret(process, "not-its-password")
-    with restarted(approval), restarted(door):
+    with restarted(approval), restarted(webhooks):
         wait_for(approval, BrokerLoginRefused.code)
-        wait_for(door, BrokerLoginRefused.code)
+        wait_for(webhooks, BrokerLoginRefused.code)
         for process in ("approval", "webhooks"):
             cluster.secret(process, f"password-of-{process}")
     all_delivered(shop, buy(shop, 3))

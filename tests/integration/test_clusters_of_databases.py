@@ -13,17 +13,17 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from deploy.local.ports import free_ports
 from deploy.local.postgres import Postgres
-from services.runtime import failures
 from services.runtime.errors import DatabaseUnavailable
-from services.runtime.failures import FailureKind
+from services.runtime.failures import classification
+from services.runtime.failures.classification import FailureKind
 from services.runtime.postgres import connection as database
-from tests.support.certificates import Authority
-from tests.support.tls_proxy import tls_proxy
+from tests.support.certificates import LocalAuthority
+from tests.support.tls_proxy import TlsProxy
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
+def authority(tmp_path: Path) -> LocalAuthority:
+    return LocalAuthority(tmp_path)
 
 
 def place(url: str) -> tuple[str, int]:
@@ -35,16 +35,16 @@ def refusal(url: str) -> str:
     """The cause that a service logs while it waits; it waits for all of these."""
     with pytest.raises(psycopg.OperationalError) as refused:
         database.connect(url, name="law")
-    assert failures.classify(refused.value) is FailureKind.UNAVAILABLE
-    error = failures.as_stubline_error(refused.value)
+    assert classification.classify(refused.value) is FailureKind.UNAVAILABLE
+    error = classification.as_stubline_error(refused.value)
     assert type(error) is DatabaseUnavailable
     return error.cause
 
 
 def test_a_session_is_encrypted_and_the_certificate_checked_as_the_url_says(
-    authority: Authority, database_url: str
+    authority: LocalAuthority, database_url: str
 ) -> None:
-    with tls_proxy(place(database_url), authority.issue("db")) as proxy:
+    with TlsProxy(place(database_url), authority.issue("db")) as proxy:
         url = make_conninfo(
             database_url,
             port=proxy.port,
@@ -58,11 +58,11 @@ def test_a_session_is_encrypted_and_the_certificate_checked_as_the_url_says(
 
 
 def test_a_certificate_of_another_authority_is_not_trusted(
-    authority: Authority, tmp_path: Path, database_url: str
+    authority: LocalAuthority, tmp_path: Path, database_url: str
 ) -> None:
     (tmp_path / "other").mkdir()
-    other = Authority(tmp_path / "other")
-    with tls_proxy(place(database_url), other.issue("db")) as proxy:
+    other = LocalAuthority(tmp_path / "other")
+    with TlsProxy(place(database_url), other.issue("db")) as proxy:
         url = make_conninfo(
             database_url,
             port=proxy.port,
@@ -72,8 +72,8 @@ def test_a_certificate_of_another_authority_is_not_trusted(
         assert "certificate verify failed" in refusal(url)
 
 
-def test_an_expired_certificate_is_named(authority: Authority, database_url: str) -> None:
-    with tls_proxy(place(database_url), authority.issue("db", is_expired=True)) as proxy:
+def test_an_expired_certificate_is_named(authority: LocalAuthority, database_url: str) -> None:
+    with TlsProxy(place(database_url), authority.issue("db", is_expired=True)) as proxy:
         url = make_conninfo(
             database_url,
             port=proxy.port,
@@ -88,9 +88,9 @@ def test_a_server_without_tls_is_refused_where_it_is_required(database_url: str)
 
 
 def test_a_missing_authority_is_named(
-    authority: Authority, tmp_path: Path, database_url: str
+    authority: LocalAuthority, tmp_path: Path, database_url: str
 ) -> None:
-    with tls_proxy(place(database_url), authority.issue("db")) as proxy:
+    with TlsProxy(place(database_url), authority.issue("db")) as proxy:
         url = make_conninfo(
             database_url,
             port=proxy.port,
@@ -143,7 +143,7 @@ def test_of_several_hosts_the_one_that_takes_writes_is_used(
         assert session.info.port == int(str(secondary["port"]))
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction) as refused:
             session.execute("create table written (id int)")
-    assert failures.classify(refused.value) is FailureKind.UNAVAILABLE
+    assert classification.classify(refused.value) is FailureKind.UNAVAILABLE
     assert "read-only" in refusal(url(dead, secondary["port"], session_attrs="read-write"))
 
 

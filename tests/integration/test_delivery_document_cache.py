@@ -19,7 +19,6 @@ from psycopg.pq import TransactionStatus
 from typing_extensions import override
 
 from services.delivery.blob_store import BlobStore, blob_path
-from services.delivery.breaker import CircuitBreaker
 from services.delivery.document_cache import DocumentCache, Outcome
 from services.delivery.documents import document
 from services.delivery.printing.documents import Document
@@ -29,6 +28,8 @@ from services.delivery.sender.cleanup import FileCleanup
 from services.delivery.sender.telemetry import SenderTelemetry
 from services.delivery.store import FileIndex, IndexedFile
 from services.runtime.errors import StublineError
+from services.runtime.failures.backoff import ExponentialDelay
+from services.runtime.failures.circuit_breaker import CircuitBreaker
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
 from tests.support.deliveries import issued
@@ -81,7 +82,7 @@ class World:
 
     def __init__(self, url: str, folder: Path, held: ExitStack) -> None:
         self._url, self._held = url, held
-        tireless = CircuitBreaker(10**9, 1.0, 1.0, lambda: 0.0, lambda: 0.0)
+        tireless = CircuitBreaker(10**9, ExponentialDelay(1.0, 1.0), lambda: 0.0, lambda: 0.0)
         self.folder, self.files, self.telemetry = (
             folder,
             BlobStore(str(folder), tireless),

@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from deploy.local.launch import __file__ as launch_file
 from deploy.local.servers import named_by_environment
 from deploy.local.stack import Stack
 from schemas.envelope import Snapshot
 from schemas.orders import DeliveriesChanged
 from services.runtime.admin.migrate import migrate
 from tests.support.deliveries import ROOT, Deliveries, decided, deliveries, issued
+from tests.support.processes import module_command
 
 pytestmark = pytest.mark.slow
 ORDER = "shop:727"
-LETTERS = "select id, state from runtime.dead_letters order by id"
+DEAD_LETTERS = "select id, state from runtime.dead_letters order by id"
 
 
 class Whole:
@@ -48,19 +48,8 @@ class Whole:
         }
 
     def start_lane(self) -> subprocess.Popen[bytes]:
-        launch = [
-            sys.executable,
-            "-I",
-            "-S",
-            launch_file,
-            "--parent",
-            str(os.getpid()),
-            "--signal",
-            "9",
-            "--",
-        ]
         with (self._folder / f"lane-{len(self._lanes)}.log").open("wb") as log:
-            command = [*launch, sys.executable, "-m", "services.delivery"]
+            command = module_command("services.delivery")
             lane = subprocess.Popen(command, env=self.environment, cwd=ROOT, stdout=log, stderr=log)
         self._lanes.append(lane)
         return lane
@@ -127,21 +116,23 @@ def test_from_the_topics_to_the_mailbox_and_back_from_the_dead(whole: Whole) -> 
     assert [dict(copy.headers())["stubline-code"] for copy in copies] == [
         b"delivery-policy-refused"
     ]
-    [first] = world.rows(LETTERS)
+    [first] = world.rows(DEAD_LETTERS)
     whole.stubline("dead", "replay", str(first["id"]))
     # The job is due again, which is all that its replay requests; a job that fails again opens a
     # letter of its own.
     states = ["resolved", "open"]
     world.until(
-        "a second letter is open", lambda: [row["state"] for row in world.rows(LETTERS)] == states
+        "a second letter is open",
+        lambda: [row["state"] for row in world.rows(DEAD_LETTERS)] == states,
     )
-    second = world.rows(LETTERS)[1]
+    second = world.rows(DEAD_LETTERS)[1]
     world.mail.behave("accept")
     whole.stubline("dead", "replay", str(second["id"]))
     world.until_sent()
     states = ["resolved", "resolved"]
     world.until(
-        "both letters are resolved", lambda: [row["state"] for row in world.rows(LETTERS)] == states
+        "both dead letters are resolved",
+        lambda: [row["state"] for row in world.rows(DEAD_LETTERS)] == states,
     )
     assert len(world.mail.mails()) == 1
 

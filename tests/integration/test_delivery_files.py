@@ -1,5 +1,5 @@
-"""Files of tickets on a real database: rendered once, the same bytes for whoever asks again, and
-none that no row names.
+"""Files of tickets on a real database: rendered once, the same bytes for each later request,
+and no file without a row that names it.
 """
 
 from __future__ import annotations

@@ -132,9 +132,10 @@ def test_each_death_of_a_job_is_a_dead_letter_of_its_own(world: Deliveries) -> N
     world.paid(ORDER)
     for deaths in (1, 2):
         world.until("the job is dead", lambda: world.states() == ["dead"])
-        letters = world.rows("select * from runtime.dead_letters order by id")
-        assert len(letters) == deaths
-        world.receive(parse(Record(JOBS, 0, 0, -1, letters[-1]["key"], letters[-1]["value"], [])))
+        dead_letters = world.rows("select * from runtime.dead_letters order by id")
+        assert len(dead_letters) == deaths
+        last = dead_letters[-1]
+        world.receive(parse(Record(JOBS, 0, 0, -1, last["key"], last["value"], [])))
 
 
 def test_a_mail_that_fails_for_too_long_becomes_a_dead_letter(world: Deliveries) -> None:
@@ -262,7 +263,7 @@ def test_a_ticket_that_was_sent_is_not_sent_again_when_it_comes_back(world: Deli
     assert len(world.mail.mails()) == 2
 
 
-def test_a_pause_of_delivery_holds_the_mails_and_each_goes_once_behind_it(
+def test_a_pause_of_delivery_holds_the_mails_and_each_is_sent_once_after_it(
     world: Deliveries,
 ) -> None:
     commands = AdminCommands(world.connection, OperatorCommand("ada", uuid4()))

@@ -10,29 +10,16 @@ import pytest
 
 from schemas.fraud import FraudSignals
 from schemas.orders import OrderObserved
-from services.ingest import vendors, worker
 from services.ingest.vendors.riskified import webhook as riskified
 from services.ingest.vendors.signifyd import webhook as signifyd
-from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Record, Superseded
 from tests.support.callbacks import record, woo_order
+from tests.support.ingest import work
 from tests.support.vendors import paypal
 from tests.support.vendors import riskified as riskified_vendor
 from tests.support.vendors import signifyd as signifyd_vendor
 from tests.support.vendors.paypal import VENDOR as PAYPAL
-
-
-@pytest.fixture
-def session(database_url: str) -> Iterator[Session]:
-    with connection.connect(database_url, name="verdicts test", autocommit=False) as opened:
-        yield opened
-
-
-def work(session: Session, *records: Record) -> list[Outcome]:
-    outcomes = worker.handle([vendors.parse(it) for it in records], session)
-    session.commit()
-    return outcomes
 
 
 def at(second: int) -> str:

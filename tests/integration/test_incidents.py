@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -34,6 +34,7 @@ from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import PostgresLedger, Session
 from services.runtime.records import Effect, Outcome, Record
 from tests.support.callbacks import record, woo_order
+from tests.support.cli_output import CliOutput
 
 ROWS_OF_STATEMENT = 500
 CAUSE = "line_items.{}.quantity: Field required"
@@ -49,25 +50,15 @@ from generate_series(%(first)s::int, %(last)s::int) as n
 """
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
 class Scene:
     """A database with its evidence, and the command `stubline`."""
 
     def __init__(self, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
         self.session, self._capsys = session, capsys
 
-    def __call__(self, *arguments: object) -> Answer:
+    def __call__(self, *arguments: object) -> CliOutput:
         self._capsys.readouterr()
-        return Answer(cli.run([str(it) for it in arguments]), *self._capsys.readouterr())
+        return CliOutput(cli.run([str(it) for it in arguments]), *self._capsys.readouterr())
 
     def dead_letter(
         self, times: int = 1, *, text: str = CAUSE, like: Record | None = None, **other: object
@@ -100,7 +91,7 @@ class Scene:
         (found,) = self.incidents(*options)
         return found
 
-    def resolve(self, incident: Mapping[str, Any], *how: object) -> Answer:
+    def resolve(self, incident: Mapping[str, Any], *how: object) -> CliOutput:
         return self("incidents", "resolve", incident["id"], *how, "--actor", "ada", "--json")
 
     def rows(self, statement: str) -> list[Any]:

@@ -5,7 +5,7 @@ constraints refuse.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -21,21 +21,9 @@ from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Dead, Duplicate, Effect, Outcome, Record, Superseded
 from tests.support.callbacks import native, native_order, record, woo_order
+from tests.support.ingest import work
 
 SECOND = "2026-11-20T15:28:{:02d}"
-
-
-@pytest.fixture
-def session(database_url: str) -> Iterator[Session]:
-    with connection.connect(database_url, name="ingest test", autocommit=False) as opened:
-        yield opened
-
-
-def work(session: Session, *records: Record) -> list[Outcome]:
-    """As the lane does: parsed alone, decided together, committed."""
-    outcomes = worker.handle([vendors.parse(it) for it in records], session)
-    session.commit()
-    return outcomes
 
 
 def kinds(outcomes: Sequence[Outcome]) -> list[type[Outcome]]:
@@ -219,11 +207,11 @@ def test_every_order_of_arrival_ends_the_same(session: Session) -> None:
         ),
     ]
     ends, rng = set(), Random(7)
-    for telling in [sent, *(rng.sample(sent + sent, 12) for _ in range(20))]:
+    for callbacks_in_order in [sent, *(rng.sample(sent + sent, 12) for _ in range(20))]:
         session.execute(b"truncate ingest.orders, ingest.callbacks")
         size = rng.randint(1, 5)
-        for at in range(0, len(telling), size):
-            work(session, *telling[at : at + size])
+        for at in range(0, len(callbacks_in_order), size):
+            work(session, *callbacks_in_order[at : at + size])
         ends.add(str(rows(session, "select facts, digest from ingest.orders")))
     assert len(ends) == 1
 

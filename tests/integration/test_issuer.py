@@ -22,7 +22,7 @@ from schemas.orders import OrderDecided, TicketsChanged, UnissuedReason
 from services.issuer import cli, worker
 from services.issuer.rules.plan import PlannedTicket
 from services.issuer.store import ACTOR, AuditReason, IssuerStore
-from services.runtime.failures import FailureKind, classify
+from services.runtime.failures.classification import FailureKind, classify
 from services.runtime.postgres import connection
 from services.runtime.records import Duplicate, Effect, Record, Superseded
 from tests.support.stack import Databases

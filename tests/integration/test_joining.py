@@ -5,7 +5,7 @@ meet whichever commits first.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -20,18 +20,13 @@ from services.runtime.observability import metrics
 from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Dead, Effect, Outcome
-from tests.integration.test_ingest import Counting, kinds, published, rows, work
+from tests.integration.test_ingest import Counting, kinds, published, rows
 from tests.support.callbacks import record, woo_order
+from tests.support.ingest import work
 from tests.unit.ingest.test_joining import movement
 
 ORDERS = 200
 AT_ONCE = "2099-01-01T00:00:00.000000Z"
-
-
-@pytest.fixture
-def session(database_url: str) -> Iterator[Session]:
-    with connection.connect(database_url, name="joining test", autocommit=False) as opened:
-        yield opened
 
 
 def from_shop(order: int) -> ParsedCallback:

@@ -77,7 +77,7 @@ def test_a_lane_begins_where_the_loop_starts_it_however_late_the_brokers_respons
 def test_a_partition_that_the_client_fetches_no_more_has_its_true_end_by_asking(
     bootstrap_servers: str, prefix: str, filled: str
 ) -> None:
-    """What it knows by itself stands still: by that no lag would ever show. Assigned anew, it goes
+    """Its cached end no longer moves, so it would never show a lag. Once assigned again, it fetches
     on.
     """
     log, named, lane = (

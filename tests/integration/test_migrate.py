@@ -18,20 +18,20 @@ from psycopg.conninfo import make_conninfo
 from schemas import migrations
 from schemas.migrations import Migration, Phase, arrange
 from schemas.topics import MIB, Topic
-from services.runtime import failures
 from services.runtime.admin.migrate import MigrationChanged, applied, migrate, migrate_database
 from services.runtime.errors import BrokerUnavailable
-from services.runtime.failures import FailureKind
+from services.runtime.failures import classification
+from services.runtime.failures.classification import FailureKind
 from services.runtime.kafka.topics import BrokerAdmin, TopicDifference
 from services.runtime.postgres import connection as database
 from tests.support.sessions import waiting_sessions
-from tests.support.stack import Servers
+from tests.support.stack import ServersForTests
 
 BASE = [migration for migration in migrations.listing() if migration.phase is Phase.PRE]
 
 
 @pytest.fixture
-def new_database(servers: Servers, prefix: str) -> Iterator[Callable[[], str]]:
+def new_database(servers: ServersForTests, prefix: str) -> Iterator[Callable[[], str]]:
     """Return a function that creates databases without any migration."""
     created: list[str] = []
     with psycopg.connect(servers.database_url, autocommit=True) as connection:
@@ -169,7 +169,7 @@ def test_topics_are_created_once_and_then_left_alone(bootstrap_servers: str, pre
         Topic(f"{prefix}.b.v1", "key", "test"),
     ]
     broker = BrokerAdmin(bootstrap_servers)
-    assert {difference.found for difference in broker.repair(topics)} == {"missing"}
+    assert {difference.actual for difference in broker.repair(topics)} == {"missing"}
     assert broker.repair(topics) == []
     assert broker.compare(topics) == []
     assert {
@@ -278,4 +278,4 @@ def test_a_wait_that_is_cut_short_is_a_transient_error(
             ) as connection,
         ):
             connection.execute(statement.encode())
-    assert failures.classify(raised.value) in {FailureKind.TRANSIENT, FailureKind.TOO_SLOW}
+    assert classification.classify(raised.value) in {FailureKind.TRANSIENT, FailureKind.TOO_SLOW}

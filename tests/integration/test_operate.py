@@ -60,7 +60,7 @@ def connection(database_url: str) -> Iterator[Connection[TupleRow]]:
 
 
 @pytest.fixture
-def desk(connection: Connection[TupleRow]) -> AdminCommands:
+def commands(connection: Connection[TupleRow]) -> AdminCommands:
     return fresh(connection)
 
 
@@ -119,10 +119,10 @@ def states(connection: Connection[TupleRow]) -> dict[UUID, str]:
 
 
 def test_a_rewind_fences_the_owner_and_keeps_every_other_word_of_the_row(
-    connection: Connection[TupleRow], desk: AdminCommands
+    connection: Connection[TupleRow], commands: AdminCommands
 ) -> None:
     before = lane(connection)
-    desk.rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
+    commands.rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
     after = lane(connection)
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {
@@ -175,20 +175,20 @@ def test_a_rewind_that_makes_no_sense_changes_nothing(
     extent: PartitionExtent | None,
     refusal: type[StublineError],
     connection: Connection[TupleRow],
-    desk: AdminCommands,
+    commands: AdminCommands,
 ) -> None:
     before = AdminQueries(connection).lanes()
     with pytest.raises(refusal):
-        desk.rewind(GROUP, key, to=to, extent=extent)
+        commands.rewind(GROUP, key, to=to, extent=extent)
     assert AdminQueries(connection).lanes() == before
     assert audits(connection) == []
 
 
 @pytest.mark.parametrize(("to", "lands"), [(None, 130), (150, 150), (200, 200)])
 def test_a_skip_counts_what_it_leaves_out(
-    to: int | None, lands: int, connection: Connection[TupleRow], desk: AdminCommands
+    to: int | None, lands: int, connection: Connection[TupleRow], commands: AdminCommands
 ) -> None:
-    done = desk.skip(
+    done = commands.skip(
         GROUP, LANE, to=to, extent=PartitionExtent(130, 200), reason="retention took them"
     )
     row = lane(connection)
@@ -214,19 +214,19 @@ def test_a_skip_counts_what_it_leaves_out(
     ],
 )
 def test_a_skip_never_goes_back_nor_beyond_the_end(
-    to: int | None, extent: PartitionExtent, desk: AdminCommands
+    to: int | None, extent: PartitionExtent, commands: AdminCommands
 ) -> None:
     with pytest.raises(MoveRefused):
-        desk.skip(GROUP, LANE, to=to, extent=extent, reason="why")
+        commands.skip(GROUP, LANE, to=to, extent=extent, reason="why")
 
 
 def test_a_topic_that_was_made_again_begins_at_its_first_record(
-    connection: Connection[TupleRow], desk: AdminCommands
+    connection: Connection[TupleRow], commands: AdminCommands
 ) -> None:
-    """One lane was ahead of the new topic's first record, the other behind it: both are accounted
+    """One lane was ahead of the new topic's first record, the other below it: both are accounted
     for.
     """
-    desk.accept_topic(
+    commands.accept_topic(
         GROUP, LANE.topic, "new", {0: PartitionExtent(0, 4), 1: PartitionExtent(35, 40)}
     )
     rows = [lane(connection, LaneKey(LANE.topic, number)) for number in (0, 1)]
@@ -340,8 +340,8 @@ def test_a_dead_letters_state_decides_what_may_be_done(
     discardable: bool,
     connection: Connection[TupleRow],
 ) -> None:
-    def discard(desk: AdminCommands, choice: DeadLetterSelection) -> CommandResult:
-        return desk.discard(choice, "useless")
+    def discard(commands: AdminCommands, choice: DeadLetterSelection) -> CommandResult:
+        return commands.discard(choice, "useless")
 
     for allowed, act, becomes in (
         (replayable, AdminCommands.replay, "requested"),

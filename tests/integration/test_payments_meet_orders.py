@@ -117,7 +117,7 @@ def emptied(session: Session) -> None:
     session.commit()
 
 
-def test_the_payment_may_come_before_its_order_and_behind_it(session: Session) -> None:
+def test_the_payment_may_come_before_its_order_and_after_it(session: Session) -> None:
     paid, order = stripe("payment_intent.succeeded", "payment_intent"), shop()
     early = work(session, paid)
     assert early.orders == []  # it waits: no order names it yet
@@ -324,12 +324,12 @@ def test_what_nothing_acts_on_is_kept_whole_and_only_drift_is_counted(
     ]
     assert work(session, *sent).orders == []
     kept = session.execute(b"select body from ingest.kept_callbacks order by key").fetchall()
-    noticed = session.execute(
+    drift_notices = session.execute(
         b"select source, kind, what from ingest.drift_notices order by source"
     ).fetchall()
     session.rollback()
     assert sorted(bytes(body) for (body,) in kept) == sorted(it.value or b"" for it in sent)
-    assert noticed == [
+    assert drift_notices == [
         ("adyen", "unknown-type", "the event code 'LEDGER_REWRITTEN'"),
         ("stripe", "unknown-type", "the event type 'ledger.rewritten'"),
     ]

@@ -34,12 +34,6 @@ NOW = int(time.time())
 
 
 @pytest.fixture
-def session(database_url: str) -> Iterator[Session]:
-    with connection.connect(database_url, name="polls test", autocommit=False) as opened:
-        yield opened
-
-
-@pytest.fixture
 def shop() -> Iterator[FakeWooCommerce]:
     with FakeWooCommerce() as vendor:
         vendor.add_webhook("shop")

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,13 +17,13 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 
-from deploy.local.launch import __file__ as launch_file
 from deploy.local.servers import named_by_environment
 from deploy.local.stack import Stack
 from schemas.orders import OrderObserved
 from services.runtime.admin.migrate import migrate
 from services.runtime.kafka.topics import BrokerAdmin
 from tests.support.callbacks import record
+from tests.support.processes import module_command
 from tests.support.vendors import fake_woocommerce
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
 from tests.support.webhook_endpoint import ROOT
@@ -64,19 +63,8 @@ class Whole:
             "SHOP_KEY": fake_woocommerce.KEY,
             "SHOP_SECRET": fake_woocommerce.SECRET,
         }
-        launch = [
-            sys.executable,
-            "-I",
-            "-S",
-            launch_file,
-            "--parent",
-            str(os.getpid()),
-            "--signal",
-            "9",
-            "--",
-        ]
         with (self._folder / f"worker-{len(self._workers)}.log").open("wb") as log:
-            command = [*launch, sys.executable, "-m", "services.ingest"]
+            command = module_command("services.ingest")
             self._workers.append(
                 subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
             )

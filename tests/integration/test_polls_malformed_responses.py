@@ -12,7 +12,6 @@ import pytest
 
 from services.ingest.store import IngestStore
 from services.runtime.observability import metrics
-from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
 from tests.support.polling import Poller, woo_shop
 from tests.support.vendors.fake_server import FakeResponse, SentRequest
@@ -36,12 +35,6 @@ class MalformedShop(FakeWooCommerce):
     def respond(self, request: SentRequest) -> FakeResponse:
         response = super().respond(request)
         return response._replace(headers={**response.headers, **self.headers})
-
-
-@pytest.fixture
-def session(database_url: str) -> Iterator[Session]:
-    with connection.connect(database_url, name="odd answers test", autocommit=False) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -16,9 +15,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from services.runtime.postgres import connection as database
 from services.runtime.postgres.session import SessionBoundsIgnored
-from services.runtime.process import EX_FATAL
+from services.runtime.process import EX_SOFTWARE
+from tests.support.relay import HOST, Relay
 
-HOST = "127.0.0.1"
 PLAIN, NO_TLS = (
     196_608,
     {80_877_103, 80_877_104},
@@ -26,33 +25,20 @@ PLAIN, NO_TLS = (
 REFUSAL = b"SFATAL\0VFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
 
 
-class Pooler:
+class Pooler(Relay):
     """PgBouncer's two ways with `options` of a session's start: it drops them, or it refuses the
     session.
     """
 
     def __init__(self, url: str, *, is_refusing: bool) -> None:
-        found = conninfo_to_dict(url)
-        self._target, self._is_refusing = (str(found["host"]), int(str(found["port"]))), is_refusing
-        self._listening = socket.create_server((HOST, 0))
-        self.url = make_conninfo(url, host=HOST, port=self._listening.getsockname()[1])
-        self._open = [self._listening]
+        super().__init__()
+        target = conninfo_to_dict(url)
+        self._target = (str(target["host"]), int(str(target["port"])))
+        self._is_refusing = is_refusing
+        self.url = make_conninfo(url, host=HOST, port=self.port)
 
-    def serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                self._open.append(client)
-                threading.Thread(target=self._session, args=(client,), daemon=True).start()
-
-    def close(self) -> None:
-        for connection in self._open:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
-
-    def _session(self, client: socket.socket) -> None:
-        with suppress(OSError, struct.error):
+    def serve_client(self, client: socket.socket) -> None:
+        with suppress(struct.error):
             code, body = self._startup(client)
             while code in NO_TLS:
                 client.sendall(b"N")
@@ -66,32 +52,18 @@ class Pooler:
             parameters = (
                 b"".join(name + b"\0" + content + b"\0" for name, content in named.items()) + b"\0"
             )
-            server = socket.create_connection(self._target, 5)
-            self._open.append(server)
-            server.sendall(struct.pack("!ii", len(parameters) + 8, PLAIN) + parameters)
-            threading.Thread(target=self._pipe, args=(server, client), daemon=True).start()
-            self._pipe(client, server)
+            startup = struct.pack("!ii", len(parameters) + 8, PLAIN) + parameters
+            self.connect(client, socket.create_connection(self._target, 5), startup)
 
     def _startup(self, client: socket.socket) -> tuple[int, bytes]:
         length, code = struct.unpack("!ii", client.recv(8, socket.MSG_WAITALL))
         return code, client.recv(length - 8, socket.MSG_WAITALL) if length > 8 else b""
 
-    def _pipe(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while content := source.recv(65_536):
-                target.sendall(content)
-        with suppress(OSError):
-            target.shutdown(socket.SHUT_RDWR)
-
 
 @contextmanager
 def pooled(url: str, *, is_refusing: bool = False) -> Iterator[str]:
-    pooler = Pooler(url, is_refusing=is_refusing)
-    threading.Thread(target=pooler.serve, daemon=True).start()
-    try:
+    with Pooler(url, is_refusing=is_refusing) as pooler:
         yield pooler.url
-    finally:
-        pooler.close()
 
 
 def test_a_session_that_lost_its_bounds_is_refused_and_names_them(database_url: str) -> None:
@@ -119,7 +91,7 @@ def test_a_session_whose_bounds_are_its_own_is_taken(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("is_refusing", [False, True])
-def test_a_service_behind_such_a_pooler_ends_with_the_code(
+def test_a_service_that_connects_through_such_a_pooler_ends_with_the_code(
     database_url: str, bootstrap_servers: str, *, is_refusing: bool
 ) -> None:
     with pooled(database_url, is_refusing=is_refusing) as url:
@@ -132,6 +104,6 @@ def test_a_service_behind_such_a_pooler_ends_with_the_code(
             [sys.executable, "-m", "services.issuer"],
             env=environment, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
-    assert done.returncode == EX_FATAL, done.stderr
+    assert done.returncode == EX_SOFTWARE, done.stderr
     assert SessionBoundsIgnored.code in done.stderr
     assert "Traceback" not in done.stderr

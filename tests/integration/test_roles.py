@@ -18,7 +18,7 @@ from deploy.local.roles import as_role
 from services.runtime.postgres import connection
 from services.runtime.postgres.session import DatabaseRoleMissing, check_role
 from services.runtime.postgres.statements import load
-from services.runtime.process import EX_FATAL
+from services.runtime.process import EX_SOFTWARE
 from tests.integration.test_statements import numbered
 
 SERVICES = ("ingest", "approval", "issuer", "delivery")
@@ -204,7 +204,7 @@ def test_a_process_with_the_login_of_another_service_ends_and_names_its_role(
             )
         finally:
             owner.execute(f"drop role if exists {prefix}_login".encode())
-    assert done.returncode == EX_FATAL, done.stdout + done.stderr
+    assert done.returncode == EX_SOFTWARE, done.stdout + done.stderr
     output = done.stdout + done.stderr
     assert DatabaseRoleMissing.code in output
     assert f"stubline_{module.split('.')[1]}" in output

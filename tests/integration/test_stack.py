@@ -182,8 +182,8 @@ def reachable_by_others(folder: Path) -> list[str]:
 
 
 def test_nothing_that_a_stack_makes_is_open_to_other_users(tmp_path: Path, stack: Stack) -> None:
-    """Kafka's data and the logs hold names and addresses. The umask of whoever starts the stack
-    does not matter.
+    """Kafka's data and the logs hold names and addresses. The umask of the user who starts
+    the stack does not matter.
     """
     folder, former = tmp_path / "outer" / "state", os.umask(0)
     try:

@@ -15,17 +15,17 @@ import httpx
 import pytest
 
 from schemas.orders import OrderObserved
-from services.ingest import vendors, worker
+from services.ingest import vendors
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.vendors.shared.poll import FoundObject, PollConfig
 from services.ingest.vendors.ticketevolution import poll
 from services.ingest.worker import SERVICE
 from services.runtime.observability import metrics
-from services.runtime.postgres import connection
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Duplicate, Effect, Outcome, Record, Superseded
 from tests.support import callbacks
+from tests.support.ingest import work
 from tests.support.polling import Poller
 from tests.support.trapped import until
 from tests.support.vendors import Sample
@@ -45,18 +45,6 @@ ACCEPTED: dict[str, Any] = {
 def vendor() -> Iterator[FakeTicketEvolution]:
     with FakeTicketEvolution() as opened:
         yield opened
-
-
-@pytest.fixture
-def session(database_url: str) -> Iterator[Session]:
-    with connection.connect(database_url, name="ingest test", autocommit=False) as opened:
-        yield opened
-
-
-def work(session: Session, *records: Record) -> list[Outcome]:
-    outcomes = worker.handle([vendors.parse(it) for it in records], session)
-    session.commit()
-    return outcomes
 
 
 def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
@@ -111,7 +99,7 @@ def polled(vendor: FakeTicketEvolution, now: float = NOW) -> list[Record]:
         while not is_last:
             page = poll.read(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), cursor, now)
             cursor, is_last = page.cursor, page.is_last
-            found += [poll_record(it) for it in page.found]
+            found += [poll_record(it) for it in page.objects]
     return found
 
 

@@ -1,5 +1,5 @@
-"""The webhook endpoint over real HTTP with a real Kafka behind it: success is never answered for
-what is not durable.
+"""The webhook endpoint over real HTTP, with a real Kafka: it never answers success for a callback
+that is not durable.
 """
 
 from __future__ import annotations
@@ -413,14 +413,14 @@ def test_a_flood_is_answered_with_429_and_unauthenticated_callers_use_up_nothing
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "reported"),
     [
         ("STUBLINE_INGEST_WEBHOOK_PROT", "STUBLINE_INGEST_WEBHOOK_PORT"),
         ("STUBLINE_INGEST_SOURCES_FILE", "cannot be read"),
     ],
 )
 def test_a_wrong_configuration_ends_the_start_with_one_line(
-    tmp_path: Path, name: str, says: str
+    tmp_path: Path, name: str, reported: str
 ) -> None:
     environment = {
         "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
@@ -432,5 +432,5 @@ def test_a_wrong_configuration_ends_the_start_with_one_line(
         command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert done.returncode == 78
-    assert says in done.stderr
+    assert reported in done.stderr
     assert done.stderr.count("\n") == 1

@@ -273,7 +273,7 @@ def refilled(began: float) -> float:
 def test_a_body_that_is_sent_again_and_again_uses_up_nothing_of_what_is_new(
     endpoint: WebhookEndpointProcess,
 ) -> None:
-    """WooCommerce signs no time: whoever has seen one callback can send it for ever."""
+    """WooCommerce signs no time: anybody who has seen one callback can send it for ever."""
     assert genuine(endpoint, 1) == 200
     began = time.monotonic()
     codes = [genuine(endpoint, 1) for _ in range(60)]

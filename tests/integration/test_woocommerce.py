@@ -155,7 +155,7 @@ def test_lines_of_another_kind_get_no_ticket_and_have_a_reason(shared: Stages) -
 
 
 def test_variations_without_skus_of_their_own_are_distinguished(stages: Stages) -> None:
-    """Both lines have their product's id and SKU; only the variation tells which was bought."""
+    """Both lines have their product's id and SKU; only the variation shows which was bought."""
     child, adult = (
         line(at, product_id=11, sku="", variation_id=variation)
         for at, variation in ((1, 17), (2, 18))
@@ -233,7 +233,7 @@ def test_an_order_at_the_checkout_waits(shared: Stages) -> None:
 
 def alike(stages: Stages, *, only_alike: bool = False) -> dict[str, list[str]]:
     found = list_orders(stages.session, None, 50, only_alike=only_alike)
-    return {row["order_id"]: row["looks_like"] for row in found}
+    return {row["order_id"]: row["suspected_duplicates"] for row in found}
 
 
 def twin(order: int, minute: int = 0, status: str = "pending", **changes: Any) -> Record:
@@ -270,7 +270,7 @@ def test_ending_one_leaves_the_other_which_nobody_suspects_any_more(
 
 @pytest.mark.feature("SF-021")
 def test_an_order_that_is_saved_again_much_later_stays_suspected(stages: Stages) -> None:
-    """Shops send every save, and whoever reviews an order saves it."""
+    """Shops send a callback for every save, and a review of an order saves it."""
     through(stages, twin(1), twin(2, 20))
     through(stages, twin(2, 20, date_modified_gmt="2026-11-21T09:00:00"))
     assert alike(stages) == {"shop:1": ["shop:2"], "shop:2": ["shop:1"]}

@@ -35,9 +35,9 @@ def test_a_bundle_issues_the_tickets_of_its_parts_though_they_cost_nothing_by_th
 
 
 def test_a_line_whose_product_was_deleted_costs_the_others_nothing(shared: Stages) -> None:
-    gone = line(1, product_id=0, variation_id=0, sku="", name="")
+    deleted = line(1, product_id=0, variation_id=0, sku="", name="")
     (event,) = through(
-        shared, shop_record("completed", order=802, line_items=[gone, line(2, quantity=2)])
+        shared, shop_record("completed", order=802, line_items=[deleted, line(2, quantity=2)])
     )
     assert [it.line_id for it in event.tickets] == ["2", "2"]
     assert [(it.line_id, it.reason) for it in event.unissued] == [("1", "no_campaign")]

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from uuid import UUID, uuid5
 import psycopg
 from psycopg.rows import dict_row
 
-from deploy.local.launch import __file__ as launch_file
 from deploy.local.mail import Mail
 from deploy.local.roles import as_role
 from deploy.local.stack import STATE
@@ -28,6 +26,7 @@ from schemas.orders import CampaignSnapshot, OrderDecided, Person, Ticket, Ticke
 from services.delivery.rules import DeliveryInput
 from services.delivery.worker import handle, tick
 from services.runtime.records import Event, Outcome
+from tests.support.processes import module_command
 
 ROOT = Path(__file__).resolve().parents[2]
 TICKETS = UUID("11111111-2222-5333-8444-555555555555")
@@ -129,20 +128,9 @@ class SenderProcess:
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.log_file = log
-        launch = [
-            sys.executable,
-            "-I",
-            "-S",
-            launch_file,
-            "--parent",
-            str(os.getpid()),
-            "--signal",
-            "9",
-            "--",
-        ]
         with log.open("ab") as out:
             self._child = subprocess.Popen(
-                [*launch, sys.executable, "-m", "tests.support.sender_process"],
+                module_command("tests.support.sender_process"),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

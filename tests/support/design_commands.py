@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from services.delivery.printing.design.library import Design
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools.checks import DesignCheck, DesignFinding
 from services.delivery.printing.tools.target import variants_of
 from tests.support import rendering
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Stubline = Callable[..., Answer]
 
 
 def made(folder: Path, *, style: str = "", **changes: Any) -> Design:

@@ -194,7 +194,7 @@ def id_of(it: Any) -> Id:
 
 
 def lines_of(pdf: bytes) -> list[Line]:
-    """Each line of text: where it begins, and its glyphs with what moves the pen behind each, as
+    """Each line of text: where it begins, and its glyphs with what moves the pen after each, as
     whole numbers.
     """
     found: list[Line] = []

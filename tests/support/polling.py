@@ -13,13 +13,14 @@ from typing import Any
 from schemas.callbacks import TOPIC
 from schemas.text import rfc3339
 from services.clients.http import BoundedHttpClient
-from services.ingest import vendors, worker
+from services.ingest import vendors
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.poller.scheduler import PollScheduler
 from services.ingest.poller.workers import PollWorkers
 from services.ingest.vendors.shared.poll import PollConfig
 from services.runtime.postgres.ledger import Session
 from services.runtime.records import Outcome, Record
+from tests.support.ingest import work
 from tests.support.vendors import fake_stripe, fake_woocommerce
 from tests.support.vendors.fake_stripe import FakeStripe
 from tests.support.vendors.fake_woocommerce import FakeWooCommerce
@@ -106,12 +107,7 @@ class Poller:
         return self.settle()
 
     def handle(self, records: Sequence[Record]) -> list[Outcome]:
-        """As the lane does."""
-        if not records:
-            return []
-        outcomes = worker.handle([vendors.parse(record) for record in records], self.session)
-        self.session.commit()
-        return outcomes
+        return work(self.session, *records) if records else []
 
     def rows(self, statement: str) -> list[Any]:
         found = self.session.execute(statement.encode()).fetchall()

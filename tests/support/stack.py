@@ -22,7 +22,7 @@ from services.runtime.admin.migrate import migrate
 
 
 @dataclass(frozen=True, slots=True)
-class Servers:
+class ServersForTests:
     """The environment's servers, or a stack's. Some laws need a stack, which can be stopped."""
 
     bootstrap_servers: str
@@ -31,12 +31,12 @@ class Servers:
 
 
 @contextlib.contextmanager
-def servers_for_tests() -> Iterator[Servers]:
+def servers_for_tests() -> Iterator[ServersForTests]:
     if servers.named_by_environment():
-        yield Servers(os.environ[servers.KAFKA], os.environ[servers.DATABASE])
+        yield ServersForTests(os.environ[servers.KAFKA], os.environ[servers.DATABASE])
         return
     with Stack.temporary() as stack:
-        yield Servers(stack.bootstrap_servers, stack.database_url, stack)
+        yield ServersForTests(stack.bootstrap_servers, stack.database_url, stack)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +14,12 @@ from typing import Self, cast
 import httpx
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from deploy.local.launch import __file__ as launch_file
 from schemas.callbacks import TOPIC
 from schemas.topics import TOPICS
 from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.records import Record
 from tests.support.callbacks import signed
+from tests.support.processes import module_command
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET, OLD_SECRET = "s3cr3t-of-the-shop", "what-it-had-last-year"
@@ -70,20 +69,9 @@ class WebhookEndpointProcess:
 
     def start(self, *, await_ready: bool = True) -> None:
         self.log_file = self._folder / f"webhooks-{time.monotonic_ns()}.log"  # of this start alone
-        launch = [
-            sys.executable,
-            "-I",
-            "-S",
-            launch_file,
-            "--parent",
-            str(os.getpid()),
-            "--signal",
-            "9",
-            "--",
-        ]
         with self.log_file.open("ab") as out:
             self.child = subprocess.Popen(
-                [*launch, sys.executable, "-m", *self._module],
+                module_command(*self._module),
                 stderr=out,
                 env=self.environment,
                 cwd=ROOT,

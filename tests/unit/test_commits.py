@@ -36,7 +36,7 @@ def problem(subject: str) -> str | None:
     if subject.endswith("."):
         return f"a full stop at the end: {subject}"
     if not re.match(r"[\w][\w ,/.-]*: \S|Revert |fixup! ", subject):
-        return f"does not say where: {subject}"
+        return f"names no place: {subject}"
     return None
 
 

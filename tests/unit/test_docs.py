@@ -21,8 +21,8 @@ from deploy.docs.pages import import_everything
 from services.console.cli import application
 from services.runtime.errors import catalogue
 from services.runtime.records import Effect, Record
+from tests.support.sources import ROOT, tracked
 
-ROOT = Path(__file__).resolve().parents[2]
 TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
 HEADINGS = ("Meaning", "Impact", "Diagnosis", "Mitigation", "Proof that it is over")
 RUNBOOK = (ROOT / "deploy" / "runbooks" / "errors.md").read_text("utf-8")
@@ -111,10 +111,56 @@ def test_every_path_that_a_page_names_exists(page: Path) -> None:
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
+COLUMNS_MAX = 100
+ADDRESS = re.compile(r"\]\([^)]*\)|https?://\S+")
+GENERATED = "<!-- Made by "
+
+
+def prose(page: str) -> Iterator[tuple[int, str]]:
+    """The numbered lines of a page without its code blocks and tables."""
+    is_code = False
+    for number, line in enumerate(page.splitlines(), 1):
+        if line.lstrip().startswith("```"):
+            is_code = not is_code
+        elif not is_code and not line.startswith(("|", "    ")):
+            yield number, line
+
+
+def lines_too_long(page: str) -> list[int]:
+    """The lines of prose that pass the limit; the addresses of links do not count."""
+    return [number for number, line in prose(page) if len(ADDRESS.sub("", line)) > COLUMNS_MAX]
+
+
+def test_prose_written_by_hand_ends_at_column_100() -> None:
+    texts = {path: path.read_text("utf-8") for path in tracked("*.md")}
+    assert [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path, text in texts.items()
+        if not text.startswith(GENERATED)
+        for number in lines_too_long(text)
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "found"),
+    [
+        ("x" * 100, []),
+        ("x" * 101, [1]),
+        (f"- a list\n  {'x' * 99}", [2]),
+        (f"[{'x' * 90}](https://stubline.example/docs)", []),
+        (f"| {'x' * 101} |", []),
+        (f"```\n{'x' * 101}\n```\n{'x' * 101}", [4]),
+        (f"    {'x' * 101}", []),
+    ],
+)
+def test_only_prose_has_a_limit(page: str, found: list[int]) -> None:
+    assert lines_too_long(page) == found
+
+
 def test_the_page_of_the_architecture_names_where_to_begin() -> None:
     """Each change under its last heading names a file or a page to open first."""
     page = ROOT / "docs" / "explanation" / "architecture.md"
-    _, _, changes = page.read_text("utf-8").partition("## To change this, open that")
+    _, _, changes = page.read_text("utf-8").partition("## Which file to open for a change")
     first_lines = re.findall(r"^### .+\n\n(.+)", changes, re.MULTILINE)
     assert len(first_lines) == changes.count("\n### ") >= 6
     assert [line for line in first_lines if not line.startswith("Open ")] == []

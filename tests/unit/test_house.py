@@ -218,7 +218,7 @@ def test_every_parameter_of_a_statement_is_cast_where_it_stands() -> None:
 
 
 def attributes_read(path: Path) -> Iterator[str]:
-    """Names behind a dot that are read. In a module of settings, its validators do not count."""
+    """Names after a dot that are read. In a module of settings, its validators do not count."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             is_own = isinstance(node.value, ast.Name) and node.value.id == "self"
@@ -311,6 +311,21 @@ def test_no_service_imports_another() -> None:
             ):
                 crossing.append(f"{named(path)} imports {module}")
     assert not crossing
+
+
+def classes(paths: list[Path]) -> dict[str, list[str]]:
+    """Class names, inner classes too, each with the modules that define it."""
+    found: dict[str, list[str]] = {}
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(named(path))
+    return found
+
+
+def test_a_class_name_stands_once() -> None:
+    """A reader who searches for a class finds one, and a name in a log or a report means one."""
+    assert {name: paths for name, paths in classes(OURS).items() if len(paths) > 1} == {}
 
 
 def test_every_service_states_its_guarantee() -> None:

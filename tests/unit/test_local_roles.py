@@ -1,4 +1,4 @@
-"""What the local stack says when the database that it asks for a role does not answer."""
+"""The error of the local stack when the database does not answer its query for a role."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests replace no part of the program behind its back: what a test must change (clock, randomness,
+"""Tests replace no part of the program by patching it: what a test must change (clock, randomness,
 servers) is handed in. What still is replaced stands in PATCHES, which may only shrink.
 """
 

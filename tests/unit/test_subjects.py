@@ -4,6 +4,7 @@ not be read, so that a person's data is found.
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -64,6 +65,7 @@ def subjects_of(service: Service[Any, Any], key: bytes | None) -> list[str | Non
         classify,
         clock,
         clock,
+        random.random,
     )
     worker = Worker(context)
     for _ in range(20):

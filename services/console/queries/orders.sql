@@ -1,6 +1,6 @@
 -- name: order
-select decided.order_id, decided.state, decided.decision ->> 'number' as number,
-    decided.decision -> 'reasons' as reasons, decided.decision -> 'buyer' as buyer,
+select decided.order_id, decided.state, coalesce(decided.decision ->> 'number', '') as number,
+    coalesce(decided.decision -> 'reasons', '[]') as reasons, decided.decision -> 'buyer' as buyer,
     decided.decided_at, coalesce(observed.incidents, '[]') as incidents
 from approval.orders as decided
 left join ingest.orders as observed using (order_id)
@@ -40,7 +40,7 @@ order by line_id, ordinal;
 
 -- name: refund_due
 -- Paid tickets that are not issued: those beyond the limit of an order, by the receipt of the last
--- decision; and those that are sold out, by the ordinals without a number. An amount is the
+-- decision; and the ordinals that were refused a number, with the reason. An amount is the
 -- tickets' share of their line's total, where the line that ingest knows is the one that was
 -- decided; else it is null.
 with receipt as (
@@ -60,13 +60,13 @@ with receipt as (
     select line_id, at, quantity, quantity - allowed as tickets, 'over_order_limit' as reason
     from decided where quantity > allowed
     union all
-    select line_id, at, quantity, count(*), 'sold_out'
+    select line_id, at, quantity, count(*), tickets.reason
     from decided join issuer.tickets using (line_id)
-    where order_id = %(order_id)s::text and tickets.reason = 'sold_out' and ordinal <= allowed
-    group by line_id, at, quantity
+    where order_id = %(order_id)s::text and tickets.reason is not null and ordinal <= allowed
+    group by line_id, at, quantity, tickets.reason
 ), known as (
     select line ->> 'line_id' as line_id, (line ->> 'quantity')::bigint as quantity,
-        (line ->> 'total_minor')::bigint as total_minor,
+        coalesce((line ->> 'total_minor')::bigint, 0) as total_minor,
         facts -> 'storefront' -> 'content' ->> 'currency' as currency
     from ingest.orders,
         json_array_elements(nullif(facts -> 'storefront' -> 'content' ->> 'lines', '')::json)
@@ -99,9 +99,10 @@ order by id;
 
 -- name: lookalikes
 -- Suspected duplicates: orders with the same fingerprint, placed within the window of either. The
--- relation is symmetric, whichever came first. An order that is cancelled or refused is a
--- duplicate of none, and still shows which one stands.
-select other.order_id, other.decision ->> 'number' as number, other.state, other.placed_at
+-- order in which they came does not matter. A cancelled or refused order is listed as nobody's
+-- duplicate, and its own list still has the orders that are valid.
+select other.order_id, coalesce(other.decision ->> 'number', '') as number, other.state,
+    other.placed_at
 from approval.orders as mine
 join approval.orders as other
     on other.fingerprint = mine.fingerprint and other.order_id <> mine.order_id
@@ -123,7 +124,7 @@ with shown as (
                 (mine.decision ->> 'refund_due_tickets')::bigint > 0
                 or exists (
                     select from issuer.tickets
-                    where tickets.order_id = mine.order_id and reason = 'sold_out'
+                    where tickets.order_id = mine.order_id and reason is not null
                 )
             )
         )
@@ -140,20 +141,21 @@ with shown as (
     order by mine.decided_at desc, mine.order_id
     limit %(orders_max)s::int
 )
-select shown.order_id, shown.decision ->> 'number' as number, shown.state,
-    shown.decision -> 'reasons' as reasons, shown.decided_at, alike.ids as looks_like,
+select shown.order_id, coalesce(shown.decision ->> 'number', '') as number, shown.state,
+    coalesce(shown.decision -> 'reasons', '[]') as reasons, shown.decided_at,
+    alike.ids as suspected_duplicates,
     case when shown.state = 'released' then
         coalesce((shown.decision ->> 'refund_due_tickets')::bigint, 0) + (
             select count(*)
             from json_array_elements(shown.decision -> 'lines') as line
             join issuer.tickets
                 on tickets.order_id = shown.order_id and tickets.line_id = line ->> 'line_id'
-            where tickets.reason = 'sold_out' and ordinal <= (line ->> 'quantity')::bigint
+            where tickets.reason is not null and ordinal <= (line ->> 'quantity')::bigint
         )
     else 0 end as refund_due_tickets
 from shown
 cross join lateral (
-    select coalesce(array_agg(found.order_id order by found.order_id), '{}') as ids
+    select coalesce(array_agg(other.order_id order by other.order_id), '{}') as ids
     from (
         select other.order_id
         from approval.orders as other
@@ -162,6 +164,6 @@ cross join lateral (
                 <= greatest(shown.duplicate_window_s, other.duplicate_window_s)
             and other.state not in ('cancelled', 'refused')
         limit 20
-    ) as found
+    ) as other
 ) as alike
 order by shown.decided_at desc, shown.order_id;

@@ -1,4 +1,4 @@
-"""What printing takes: an order's tickets as plain texts. No markup, no I/O."""
+"""The input of printing: an order's tickets as plain texts. No markup, no I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from services.delivery.printing import wording
 from services.delivery.printing.wording import ENGLISH
 
-SCHEME = "STUBLINE:"  # upper case: with it the whole payload fits a QR code's compact alphabet
+SCHEME = "STUBLINE:"  # in capitals, so that the payload fits the compact alphabet of QR codes
 
 
 @dataclass(frozen=True, slots=True)

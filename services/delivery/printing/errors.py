@@ -1,5 +1,5 @@
-"""The errors of printing. Poison: the text or the design cannot be printed as it is. Transient: the
-machine lacks something, and the job waits.
+"""The errors of printing. Poison: the text or the design cannot be printed. Transient: the machine
+lacks something, and the job waits.
 
     Poison
         DesignUnusable              a design that cannot be printed
@@ -22,7 +22,7 @@ REPLAY = "then `stubline dead replay ID`: the job is due again, with the same Me
 
 
 class DesignUnusable(Poison):
-    """A ticket design that cannot be printed as it is: the message names file, line and fault."""
+    """A ticket design that cannot be printed. The message names file, line and fault."""
 
     code = "delivery-design-unusable"
     next_step = (

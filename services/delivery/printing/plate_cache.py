@@ -1,5 +1,5 @@
-"""Compiled plates and faces on disk, by the hash of all that they come from: shared by processes,
-loaded in milliseconds.
+"""Compiled plates and faces on disk, by the hash of all that they are made of. Processes share
+them, and load them in milliseconds.
 """
 
 from __future__ import annotations
@@ -34,12 +34,11 @@ from services.delivery.printing.fonts.packaged import fonts_digest
 from services.delivery.printing.plates import Plate
 
 if TYPE_CHECKING:
-    from services.delivery.printing.compile.layout import (
-        PageFont,  # which imports WeasyPrint: 40 MB that a stamp does not need
-    )
+    # It imports WeasyPrint: 40 MB that a stamp does not need.
+    from services.delivery.printing.compile.layout import PageFont
 
 T = TypeVar("T")
-FORMAT = 3  # raised by whatever changes the bytes of a page without changing its design
+FORMAT = 4  # raised by each change of a page's bytes that is not a change of its design
 SEAL_BYTES = 32
 PANGO = (
     "libpango-1.0-0",
@@ -50,9 +49,8 @@ PANGO = (
     "libpango-1.0-0.dll",
 )
 DAY_S = 86_400.0
-OWN_FILES = re.compile(
-    r"[0-9a-f]{64}\.(plate|face|proven)|\.part-\w+"
-)  # a purge removes nothing else
+# A purge removes nothing else.
+OWN_FILES = re.compile(r"[0-9a-f]{64}\.(plate|face|proven)|\.part-\w+")
 PAYLOAD_CHARS = 35  # of a ticket's code with its scheme
 
 
@@ -72,7 +70,7 @@ def libraries() -> str:
 
 
 def pango_version() -> int:
-    """Return the version of the library that WeasyPrint loads, found by the same names."""
+    """Return the version of Pango, looked up by the names by which WeasyPrint loads it."""
     for name in PANGO:
         with suppress(OSError):
             version: int = ctypes.CDLL(name).pango_version()
@@ -97,8 +95,8 @@ def seal(name: str, content: bytes) -> bytes:
 
 
 def unsealed(name: str, packed: bytes) -> bytes:
-    """Return the content, if it is what was written: one flipped bit would be in every ticket.
-    Raises PlateUnreadable.
+    """Return the content. Raises PlateUnreadable unless it is what was written: one flipped bit
+    would be in every ticket.
     """
     seal_bytes, content = packed[:SEAL_BYTES], packed[SEAL_BYTES:]
     if seal_bytes != seal(name, content):
@@ -107,8 +105,8 @@ def unsealed(name: str, packed: bytes) -> bytes:
 
 
 class PlateCache:
-    """A folder. A file that is not what was written is removed, and whoever needs it makes it
-    again.
+    """A folder of compiled plates, faces and stencils. A file that is not what was written is
+    removed, and made again when it is needed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -131,16 +129,16 @@ class PlateCache:
     def kit(self, digest: str) -> FaceKit | None:
         if (
             digest not in self._kits
-            and (found := self._load(f"{digest}.face", faces.from_bytes)) is not None
+            and (kit := self._load(f"{digest}.face", faces.from_bytes)) is not None
         ):
-            self._kits[digest] = found
+            self._kits[digest] = kit
         return self._kits.get(digest)
 
     def kit_of(self, font: PageFont, characters: str, tags: frozenset[str]) -> FaceKit:
         """Return the font's kit, compiled if there is none."""
         digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
-        if (found := self.kit(digest)) is not None:
-            return found
+        if (cached := self.kit(digest)) is not None:
+            return cached
         kit = self._kits[digest] = faces.compile_kit(
             font.content, font.index, font.family, characters, tags
         )
@@ -156,18 +154,18 @@ class PlateCache:
             except ValueError as error:
                 raise PlateUnreadable(str(error)) from None
 
-        found = self._load(name, read)
-        if found is None:
-            found = qr.learn_stencil(length)
-            self._put(name, found.to_bytes())
-        return found
+        stencil = self._load(name, read)
+        if stencil is None:
+            stencil = qr.learn_stencil(length)
+            self._put(name, stencil.to_bytes())
+        return stencil
 
     def purge(self, keep_days: int) -> int:
-        """Remove what no process has loaded for so long, and what a killed process left half
-        written. Return how many files.
+        """Remove the files that no process has loaded for so many days, and the parts that a killed
+        process left. Return how many files.
 
-        Other processes may be at work: what they have loaded they keep, and what they then miss is
-        compiled again.
+        Other processes may run meanwhile. They keep what they have loaded, and compile again what
+        they miss.
         """
         removed, before = 0, time.time() - keep_days * DAY_S
         for path in list(self.folder.iterdir()) if keep_days else ():
@@ -180,7 +178,7 @@ class PlateCache:
     def _load(self, name: str, read: Callable[[bytes], T]) -> T | None:
         path = self.folder / name
         try:
-            found = read(unsealed(name, path.read_bytes()))
+            content = read(unsealed(name, path.read_bytes()))
             if path.stat().st_mtime < time.time() - DAY_S:
                 os.utime(path)  # it is in use: `purge` reads this
         except OSError:  # missing, or another user's: it is compiled again and replaced
@@ -189,7 +187,7 @@ class PlateCache:
             with suppress(FileNotFoundError):
                 path.unlink()
             return None
-        return found
+        return content
 
     def _put(self, name: str, content: bytes) -> None:
         """Write a file completely or not at all: its name appears once everything is written.
@@ -199,7 +197,7 @@ class PlateCache:
         try:
             handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".part-")
             with os.fdopen(handle, "wb") as file:
-                # Readable for whoever may read the folder.
+                # Readable for all users that may read the folder.
                 os.fchmod(handle, self.folder.stat().st_mode & 0o666)
                 file.write(seal(name, content) + content)
             Path(temporary).replace(self.folder / name)

@@ -1,4 +1,4 @@
-"""A plate: one page compiled, as parts of a PDF with holes in them. It holds what a stamp needs,
+"""A plate: one compiled page, as parts of a PDF with holes in them. It holds what a stamp needs,
 and nothing of WeasyPrint.
 """
 
@@ -14,10 +14,10 @@ import orjson
 from services.delivery.printing.design.fitting import FieldBox, FittingRule
 from services.delivery.printing.errors import PlateUnreadable
 
-MAGIC = b"stubline-plate-3\n"
+MAGIC = b"stubline-plate-4\n"
 
-# What stands in a hole: an object of the plate that all pages share, one that each page has of its
-# own, or of the document.
+# What fills a hole: the number of an object of the plate that all pages share, of one that each
+# page has for itself, or of one of the document.
 Hole = tuple[
     Literal[
         "shared", "page", "document", "pages", "content", "struct", "annotation", "fonts", "link"
@@ -28,13 +28,11 @@ Hole = tuple[
 
 @dataclass(frozen=True, slots=True)
 class PlatePiece:
-    """An object: texts[0] hole[0] texts[1] ... texts[n]. `stream` stands after its dictionary,
-    compressed already.
-    """
+    """An object: texts[0] holes[0] texts[1] ... texts[n]."""
 
     texts: tuple[bytes, ...]
     holes: tuple[Hole, ...] = ()
-    stream: bytes | None = None
+    stream: bytes | None = None  # after its dictionary, and compressed already
 
     def filled(self, numbers: Mapping[Hole, bytes]) -> bytes:
         if not self.holes:
@@ -47,10 +45,10 @@ class PlatePiece:
 
 @dataclass(frozen=True, slots=True)
 class FieldSpot:
-    """A field as the stamp sets it. Lengths in CSS pixels, as WeasyPrint draws."""
+    """A field as the stamp sets it. Lengths are in CSS pixels, as WeasyPrint draws."""
 
-    name: str  # its own; `holder.2` where a page has the holder twice
-    field: str  # whose text it shows
+    name: str  # unique on the page: `holder.2` if it shows the holder twice
+    field: str  # the field whose text it shows
     rule: FittingRule
     x: float
     y: float
@@ -58,35 +56,33 @@ class FieldSpot:
     baseline: float
     height: float
     align: str
-    letter: float
+    letter_spacing: float
     upper: bool
     features: tuple[tuple[str, int], ...]
     face: str  # digest of its face kit
 
     def baseline_at(self, scale: float, ascent: float, height: float) -> float:
-        """Return the baseline below the top of its line: half of the leading, then the ascent. At
-        full size it is as WeasyPrint laid it out.
+        """Return how far the baseline is below the top of its line: half of the leading and the
+        ascent. At full size it is where WeasyPrint laid it out.
         """
         return self.baseline if scale == 1 else (self.box.pitch_at(scale) - height) / 2 + ascent
 
 
 @dataclass(frozen=True)
 class Plate:
-    """`content`: operators, and between them names of what is stamped there (a field's, or the
-    code's).
-    """
+    """A page that WeasyPrint has laid out once, ready for stamping."""
 
     digest: str
     title: str
     language: str
     media: tuple[float, float]  # points
     shared: tuple[PlatePiece, ...]
-    resources: int  # which of them
+    resources: int  # the index of the resources in `shared`
     page: tuple[PlatePiece, ...]  # of each page; the first is the page itself
-    roots: tuple[int, ...]  # those of `page` that hang on the structure's document element
+    roots: tuple[int, ...]  # those of `page` whose parent is the structure's document element
     marks: tuple[int, ...]  # marked content id -> its element in `page`
     annotated: tuple[tuple[int, int], ...]  # annotation and element, both in `page`
-    content: tuple[bytes | str, ...]
+    content: tuple[bytes | str, ...]  # operators, and the names of what is stamped between them
     rare: tuple[tuple[str, int], ...]  # face and glyph: uncommon ones of the page's own text
     spots: Mapping[str, FieldSpot]
     square: float  # the code's side in CSS pixels
@@ -158,7 +154,7 @@ SPOT_SCALARS = (
     "baseline",
     "height",
     "align",
-    "letter",
+    "letter_spacing",
     "upper",
     "features",
     "face",
@@ -233,7 +229,7 @@ def as_tuples(value: Any) -> Any:
 
 
 def join_pieces(texts: Iterable[bytes | Hole]) -> tuple[tuple[bytes, ...], tuple[Hole, ...]]:
-    """Join neighbouring texts; a text stands before, between and after all holes."""
+    """Join neighbouring texts, so that there is a text before, between and after all holes."""
     joined, holes = [b""], list[Hole]()
     for part in texts:
         if isinstance(part, bytes):

@@ -1,5 +1,5 @@
-"""Renders an order's tickets as one PDF: stamped where that can be, laid out where it must be, the
-same bytes for the same order.
+"""Renders an order's tickets as one PDF. Texts that cannot be stamped are laid out. The same order
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STAMPS_CACHED_MAX, VARIANTS_CACHED_MAX = 256, 1_024
 
 
 class RenderTelemetry(Protocol):
-    """Receives how pages were made; for metrics."""
+    """Receives how pages were made, for metrics."""
 
     def stamped(self, pages: int) -> None: ...
     def laid_out(self, pages: int, reason: str) -> None: ...
@@ -67,8 +67,8 @@ class Renderer:
         self._writer = PdfWriter(self.plate_cache)
 
     def key(self, document: Document) -> bytes:
-        """Return 32 bytes that name everything the file depends on. Lays nothing out, and reads
-        designs from disk only once.
+        """Return 32 bytes that name everything the file depends on. Nothing is laid out, and
+        designs are read from disk only once.
         """
         metadata = f"{document.title}\0{document.subject}\0{document.issued_at.isoformat()}"
         digest = hashlib.sha256(f"{versions()}\0{metadata}".encode())
@@ -91,8 +91,8 @@ class Renderer:
         return self._writer.write(pages, metadata)
 
     def language(self, design: str, requested: str) -> str:
-        """Return the language of a page: what its campaign requests, if the design has it; else the
-        design's first.
+        """Return the language of a page: the one that its campaign requests, if the design has it,
+        else the design's first.
         """
         variant = self._variant_named(design, requested)
         return (
@@ -102,8 +102,8 @@ class Renderer:
         )
 
     def check_language(self, design: str, requested: str) -> None:
-        """Raise DesignUnknown for a language that the design lacks. Its tickets would be printed
-        all the same: this is for the campaign's start.
+        """Raise DesignUnknown for a language that the design lacks. This is for the start of a
+        campaign: tickets are printed in spite of it.
         """
         variant = self._variant_named(design, requested)
         languages = variant.design.manifest.languages
@@ -148,13 +148,13 @@ class Renderer:
         try:
             return compile_in_sandbox(task)
         except DesignUnusable:
-            # Nothing was printed of it: once it is fixed, it is read again.
+            # Nothing was printed with it yet, so it is read again, in case that it is fixed.
             self._variants.pop((page.design, page.language), None)
             raise
 
     def _cached_plate(self, key: str) -> Plate | None:
-        """Return the plate if all its faces are cached too, which then stay in memory: a plate in
-        use needs the disk no more.
+        """Return the plate if all its faces are cached too. They then stay in memory, so that a
+        plate in use does not need the disk any more.
         """
         plate = self.plate_cache.plate(key)
         if plate is None or any(self.plate_cache.kit(face) is None for face in plate.faces):
@@ -164,7 +164,7 @@ class Renderer:
     def _stamp_with_texts(
         self, page: TicketPage, stamp: PageStamp, texts: Mapping[str, str]
     ) -> PageStamp:
-        """Return a stamp whose plate has the unstampable texts in it; the order's other tickets use
+        """Return a stamp whose plate has the unstampable texts in it. The order's other tickets use
         it too.
         """
         unstampable = {}
@@ -191,8 +191,8 @@ class Renderer:
         return self._variant_named(page.design, page.language)
 
     def _variant_named(self, design: str, language: str) -> DesignVariant:
-        """Return the variant, read once per process: an edited design is for senders that start
-        after the edit, so that one order has one appearance.
+        """Return the variant, which is read once per process: a design that is edited takes effect
+        in senders that start later, so that one order has one appearance.
         """
         if (design, language) not in self._variants:
             if len(self._variants) >= VARIANTS_CACHED_MAX:
@@ -207,7 +207,7 @@ class Renderer:
 
 
 def count_missing(text: str, plate: Plate) -> int:
-    """Return how many of a text's characters no font has, as they are or in capital letters."""
+    """Return how many of a text's characters no font has, in the given case or in capitals."""
     return (
         sum(character in plate.missing or character.upper() in plate.missing for character in text)
         if plate.missing

@@ -1,5 +1,5 @@
-"""Stamps a ticket's page: the plate's operators with its texts and its code between them.
-Microseconds, and no layout.
+"""Stamps a ticket's page: writes its texts and its code between the plate's operators. Nothing is
+laid out, so a page takes microseconds.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from services.delivery.printing import qr
 from services.delivery.printing.design.fitting import FittedText, fit
 from services.delivery.printing.design.library import CODE
 from services.delivery.printing.design.links import filled_address
+from services.delivery.printing.fast import glyph_hex
 from services.delivery.printing.fonts.faces import FaceKit, FaceKits, require_kit
 from services.delivery.printing.fonts.shaping import UNITS, Glyphs, Spacing
 from services.delivery.printing.pdf.fonts import resource_name
 from services.delivery.printing.pdf.writer import StampedPage
 from services.delivery.printing.plates import FieldSpot, Plate
 
-HEX = [b"%04x" % glyph for glyph in range(65_536)]
 FIELDS_CACHED_MAX = 8_192  # per plate: an order's tickets have the same names
 LEVEL = 1  # of zlib: pages are small, and the fonts are compressed already
 
 
 class NotStampable(Exception):
-    """The field cannot be stamped, and WeasyPrint sets it. `reason` is for the metric."""
+    """The field cannot be stamped, so WeasyPrint sets it. `reason` is for the metric."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}")
@@ -34,16 +34,16 @@ class NotStampable(Exception):
 
 
 def normalized(text: str) -> str:
-    """Return one line with accents joined to their letters: what both ways print."""
+    """Return the text that both ways print: one line, with accents joined to their letters."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 @dataclass(frozen=True, slots=True)
 class StampedField:
-    """A field's operators, and which glyphs they show that not every file has."""
+    """A field as it is written on a page."""
 
     operators: bytes
-    rare: frozenset[tuple[str, int]]
+    rare: frozenset[tuple[str, int]]  # face and glyph of what it shows beside common glyphs
 
 
 @dataclass
@@ -58,7 +58,7 @@ class PageStamp:
     )
 
     def page(self, texts: Mapping[str, str], payload: str) -> StampedPage:
-        """Raises NotStampable. `texts`: of all the plate's fields."""
+        """Return a page with the texts of all fields of the plate. Raises NotStampable."""
         parts: list[bytes] = []
         rare = set(self.plate.rare)
         for part in self.plate.content:
@@ -68,9 +68,9 @@ class PageStamp:
                 parts.append(self._code(payload))
             else:
                 spot = self.plate.spots[part]
-                found = self._field(spot, texts[spot.field])
-                parts.append(found.operators)
-                rare |= found.rare
+                stamped = self._field(spot, texts[spot.field])
+                parts.append(stamped.operators)
+                rare |= stamped.rare
         return StampedPage(
             self.plate, zlib.compress(b"".join(parts), LEVEL), frozenset(rare), self._links(texts)
         )
@@ -95,8 +95,8 @@ class PageStamp:
         return fit(shown, spot.rule, spot.box, measure)
 
     def _capitals(self, name: str, text: str) -> str:
-        """Return the text in the capital letters of the page's language, as CLDR has them: Turkish
-        has two letters i, Greek drops accents.
+        """Return the text in the capital letters of the page's language, as CLDR defines them:
+        Turkish has two letters i, and Greek drops accents.
         """
         language = self.plate.language.partition("-")[0].lower()
         if language == "el" and not text.isascii():
@@ -104,7 +104,7 @@ class PageStamp:
         return (text.replace("i", "\u0130") if language in {"tr", "az"} else text).upper()
 
     def _spacing(self, spot: FieldSpot) -> Spacing:
-        return Spacing(self.plate.language, spot.letter, dict(spot.features))
+        return Spacing(self.plate.language, spot.letter_spacing, dict(spot.features))
 
     def _code(self, payload: str) -> bytes:
         matrix, side = qr.draw_matrix(payload, self.stencil)
@@ -114,14 +114,11 @@ class PageStamp:
 
     def _field(self, spot: FieldSpot, text: str) -> StampedField:
         key = (spot.name, text)
-        found = self._fields.get(key)
-        if found is None:
+        if key not in self._fields:
             if len(self._fields) >= FIELDS_CACHED_MAX:
                 self._fields.clear()
-            found = self._fields[key] = self._written(
-                spot, self.fitted(spot.name, normalized(text))
-            )
-        return found
+            self._fields[key] = self._written(spot, self.fitted(spot.name, normalized(text)))
+        return self._fields[key]
 
     def _written(self, spot: FieldSpot, fitted: FittedText) -> StampedField:
         kit, spacing = require_kit(self.kits, spot.face), self._spacing(spot)
@@ -154,7 +151,7 @@ def show_glyphs(glyphs: Glyphs, kit: FaceKit, size: float) -> bytes:
     for glyph, before, after in zip(glyphs.ids, befores, glyphs.after):  # noqa: B905 - `repeat` has no end
         if before:
             parts.append(b">%.3f<" % -before)
-        parts.append(HEX[glyph])
+        parts.append(glyph_hex(glyph))
         if after:
             parts.append(b">%d<" % after)
     parts.append(b">] TJ\n")

@@ -1,9 +1,9 @@
-"""What Stubline itself writes on a ticket, in the ticket's language: dates by Unicode's CLDR
-(Babel), and a few words of its own.
+"""The texts that Stubline itself writes on a ticket, in the ticket's language: dates by Unicode's
+CLDR (Babel), and a few words of its own.
 
-Pure: the same words on each machine, for locales are named and never read from the environment, and
-Babel's version, with its data, is pinned. All of it becomes text of a page, so it is part of a
-document's key like any other text.
+Pure: the words are the same on each machine, because locales are named and never read from the
+environment, and Babel's version, with its data, is pinned. All of it becomes text of a page, so it
+is part of a document's key like any other text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CACHED_MAX = 4_096  # dates of campaigns and days of issue are few, their ticket
 
 @dataclass(frozen=True, slots=True)
 class LanguageWords:
-    """The words of one language. Braces stand around what is filled in."""
+    """The words of one language. Braces mark what is filled in."""
 
     status: Mapping[TicketStatus, str]
     position: str
@@ -62,11 +62,12 @@ WORDS_BY_LANGUAGE = {
         many="{count} billets, commande {order}",
     ),
     "es": LanguageWords(
+        # They agree with `entrada` and with `boleto`.
         {
             "Active": "Vigente",
             "Won": "Con premio",
             "Cancelled": "Sin validez",
-        },  # for `entrada` and `boleto` alike
+        },
         position="{at} de {count}",
         more="{campaigns} y más",
         title="{campaigns}: pedido {order}",
@@ -85,18 +86,18 @@ WORDS_BY_LANGUAGE = {
 
 
 def english(_design: str, _requested: str) -> str:
-    """Return English, whatever the design and the requested language."""
+    """Return English for every design and every requested language."""
     return ENGLISH
 
 
 def words(language: str) -> LanguageWords:
-    """Return a language's words; English where there are none."""
+    """Return a language's words, or the English ones if it has none."""
     return WORDS_BY_LANGUAGE.get(language.partition("-")[0].lower(), WORDS_BY_LANGUAGE[ENGLISH])
 
 
 @lru_cache(CACHED_MAX)
 def locale_of(language: str) -> Locale:
-    """Return the language's locale, or that of the language without its country; English for a
+    """Return the language's locale, that of the language without its country, or English for a
     language that CLDR lacks.
     """
     parts = language.split("-")
@@ -132,7 +133,7 @@ def moment(on: date, at: str | None, zone: str, language: str) -> str:
 
 
 def clock(text: str, locale: Locale) -> str:
-    """Return a time of the locale; a text that is no time is printed as it is."""
+    """Return a time as the locale writes it. A text that is no time is printed unchanged."""
     try:
         return format_time(time.fromisoformat(text), "short", locale=locale)
     except ValueError:

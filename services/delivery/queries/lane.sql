@@ -90,7 +90,7 @@ select order_id, job_id, kind, state, attempts, sent_at,
 from delivery.jobs where order_id = any(%(order_ids)s::text[])
 order by order_id, filed_at, job_id;
 
--- name: take_unpublished_dead_letters
+-- name: take_new_dead_letters
 -- The jobs that senders dead-lettered, to be copied to the dead topic by the timer's lane.
 with taken as (
     update delivery.jobs set is_dead_letter_published = true
@@ -111,7 +111,7 @@ from unnest(
 where orders.order_id = batch.order_id;
 
 -- name: count_open_jobs
--- Counts no further than the limit: it runs every second.
+-- Stops counting at the limit, because it runs every second.
 select count(*) from (
     select from delivery.jobs where state = 'due' and not is_held limit %(jobs_max)s::int
 ) as open;
@@ -137,7 +137,7 @@ from (
     where (%(order_id)s::text is null or order_id = %(order_id)s::text)
         and (%(states)s::text[] is null or state = any(%(states)s::text[]))
     order by filed_at desc, job_id limit %(jobs_max)s::int
-) as found
+) as listed
 order by filed_at desc, job_id;
 
 -- name: find_order

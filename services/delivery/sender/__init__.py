@@ -1,3 +1,3 @@
 """The senders: as many processes as the mails need. Each leases due jobs, renders, sends, and
-records what became of them.
+records the results.
 """

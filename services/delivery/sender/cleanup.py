@@ -1,5 +1,5 @@
-"""Removes files and plates that have not been used for long. What it removes too early costs a
-rendering, which gives the same bytes.
+"""Removes files and plates that have not been used for long. If one is removed too early, it is
+rendered again with the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ PLATES_INTERVAL_S = 3_600.0
 
 @dataclass(slots=True)
 class FileCleanup:
-    """Crash: contents are removed first, then their rows. Rows that are left name nothing, and the
+    """Removes files in batches.
+
+    Crash: contents are removed first, then their rows. Rows that are left have no content, and the
     next step removes them.
     """
 
@@ -31,7 +33,7 @@ class FileCleanup:
     keep_days: int
     telemetry: SenderTelemetry
     clock: Callable[[], float]
-    purge_plates: Callable[[], int] = lambda: 0  # unused ones of this machine: how many
+    purge_plates: Callable[[], int] = lambda: 0  # returns how many it removed
     _next_at: float = float("-inf")
     _plates_at: float = float("-inf")
 

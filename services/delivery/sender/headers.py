@@ -35,7 +35,9 @@ def unstructured(content: str) -> str:
 
 
 def mailbox(name: str, address: str) -> str:
-    """Return one mailbox. The address was checked: ASCII, without blanks, quotes, brackets."""
+    """Return one mailbox. The address was checked before: it is ASCII, without blanks, quotes and
+    brackets.
+    """
     if not name:
         return address
     phrase = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -60,7 +62,7 @@ def block(headers: Iterable[Header]) -> bytes:
 
 
 def _is_plain(content: str) -> bool:
-    """Return whether the text can stand as it is: a reader decodes and drops no part of it."""
+    """Return whether a text needs no encoding: a reader decodes and drops no part of it."""
     return (
         PRINTABLE.fullmatch(content) is not None
         and "=?" not in content

@@ -16,7 +16,7 @@ from services.runtime.observability import logs
 
 class LeaseRenewer:
     """A thread with a connection of its own. It renews a lease no longer than rendering may take,
-    so a sender that hangs loses its jobs.
+    so that a sender that hangs loses its jobs.
     """
 
     def __init__(
@@ -46,7 +46,9 @@ class LeaseRenewer:
             self._held |= dict.fromkeys(jobs, self._clock())
 
     def begin(self, job: LeasedJob) -> None:
-        """Start the job's time; jobs that wait behind it do not age meanwhile."""
+        """Start the time of the job that is worked now. The time of jobs that wait does not run
+        meanwhile.
+        """
         with self._lock:
             now = self._clock()
             self._held = dict.fromkeys(self._held, now) | {job: now}

@@ -1,5 +1,5 @@
-"""A sender at work: lease, check, render, send, record. One thread, one connection, one mail
-server.
+"""The loop of a sender: lease, check, render, send, record. It has one thread, one connection and
+one mail server.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 import psycopg
 
 from services.delivery.addresses import smtp_address
-from services.delivery.breaker import CircuitBreaker
 from services.delivery.document_cache import CachedDocument, DocumentCache
 from services.delivery.documents import DocumentScope, document, split_document, summary
 from services.delivery.errors import RenderFailed
@@ -34,6 +33,7 @@ from services.delivery.sender.smtp import OutgoingMail, SmtpChannel
 from services.delivery.sender.store import JobQueue, PlannedSend
 from services.delivery.sender.telemetry import SenderTelemetry
 from services.runtime.errors import Poison, StublineError, Transient
+from services.runtime.failures.circuit_breaker import CircuitBreaker
 from services.runtime.observability import logs
 
 COUNT_INTERVAL_S = 5.0
@@ -43,7 +43,7 @@ FAILURES = frozenset({SendVerdict.RETRY, SendVerdict.UNKNOWN, SendVerdict.REFUSE
 
 @dataclass(frozen=True, slots=True)
 class SenderContext:
-    """What a sender works with. `document_scope`: what one PDF holds."""
+    """The dependencies of a sender. `document_scope` is what one PDF holds."""
 
     queue: JobQueue
     channel: SmtpChannel
@@ -63,7 +63,7 @@ class SenderContext:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedMail:
-    """The mail server accepted the mail. `document_sha256`: what was attached."""
+    """The mail server accepted the mail. `document_sha256` is the hash of what was attached."""
 
     job: LeasedJob
     reply: SmtpReply
@@ -72,8 +72,8 @@ class AcceptedMail:
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """The job was not sent, or it is not known whether it was. `error`: what its dead letter would
-    quote, if it has one at all.
+    """The job was not sent, or it is not known whether it was. `error` is the one that a dead
+    letter would quote.
     """
 
     job: LeasedJob
@@ -84,7 +84,7 @@ class FailedAttempt:
 
     @property
     def is_failure(self) -> bool:
-        """Whether it counts against the mail; the server's own trouble only delays it."""
+        """Whether the attempt counts against the mail. Trouble of the server only delays it."""
         return self.verdict in FAILURES
 
 
@@ -99,8 +99,10 @@ AttemptResult = AcceptedMail | FailedAttempt | ReleasedJobs
 
 
 class Sender:
-    """Crash: between the intent and the recorded result, the lease expires and another sender tries
-    again.
+    """Sends the mails of due jobs.
+
+    Crash: if the process dies between the intent and the recorded result, the lease expires and
+    another sender tries again.
     """
 
     def __init__(self, context: SenderContext, is_ending: Callable[[], bool]) -> None:
@@ -129,7 +131,7 @@ class Sender:
         if not allowed:
             return False
         leased = context.queue.lease_due(allowed, context.lease_s)
-        if leased.found:
+        if leased.due:
             context.telemetry.taken(leased)
         context.lease_renewer.hold([send.intent.job for send in leased.work])
         self._work(deque(leased.work))
@@ -180,8 +182,8 @@ class Sender:
         self._context.telemetry.released(jobs)
 
     def _attempt(self, send: PlannedSend) -> None:
-        """Attempt one job. Whatever an order's data do to the renderer, only that order's job
-        becomes a dead letter.
+        """Attempt one job. If an order's data break the renderer, only that order's job becomes a
+        dead letter.
         """
         job, context = send.intent.job, self._context
         try:
@@ -255,13 +257,13 @@ class Sender:
         context = self._context
         if verdict in FAILURES:
             failures = max(1, job.failures + 1)
-            wait_s = context.retry_policy.wait_s(failures, context.rng())
+            wait_s = context.retry_policy.delay.delay_s(failures, context.rng())
         else:
             wait_s = context.breaker.wait_s
         self._unwritten.append(FailedAttempt(job, reply, verdict, error, wait_s))
 
     def write_results(self) -> None:
-        """Write what happened to the database. While the database is unavailable the results stay
+        """Write the results to the database. While the database is unavailable the results stay
         here, and their leases are renewed.
         """
         while self._unwritten:

@@ -28,9 +28,7 @@ WIRE_POLICY = policy.SMTP.clone(cte_type="7bit")  # every server takes it, with 
 
 @dataclass(frozen=True, slots=True)
 class SenderIdentity:
-    """From whom mails come, and where replies go. Each is a name, which may be empty, and an
-    address.
-    """
+    """The sender of mails and where replies go: each a name, which may be empty, and an address."""
 
     sender: tuple[str, str]
     reply_to: tuple[str, str] | None = None
@@ -55,8 +53,8 @@ def _mailbox(text: str) -> tuple[str, str]:
 
 
 def message_id(job_id: UUID, domain: str) -> str:
-    """Return one id per job: the same however often it is tried, so that a mailbox can drop a
-    repeat.
+    """Return the Message-ID of a job, which is the same for each attempt, so that a mailbox can
+    drop a repeat.
     """
     return f"<{job_id}@{domain}>"
 
@@ -120,8 +118,8 @@ def body(texts: tuple[str, str], files: Sequence[tuple[str, bytes]], *, boundary
     """Return text and HTML as alternatives, and the files. Its only headers are those that describe
     it.
 
-    The library writes the texts. The files are written here: the library takes twice the time of
-    everything else for them.
+    The library writes the texts. The files are written here, because the library takes twice the
+    time of everything else for them.
     """
     alternatives = EmailMessage(policy=WIRE_POLICY)
     alternatives.set_content(texts[0])
@@ -143,8 +141,8 @@ def body(texts: tuple[str, str], files: Sequence[tuple[str, bytes]], *, boundary
 
 
 def mime_boundary(texts: tuple[str, str]) -> str:
-    """Return a boundary that no text of the mail can hold: it would have to hold its own hash.
-    Base64 has no underscore.
+    """Return a boundary that no text of the mail can hold, because it would have to hold its own
+    hash. Base64 has no underscore.
     """
     return "=_" + sha256("\0".join(texts).encode()).hexdigest()[:32]
 
@@ -172,6 +170,6 @@ def subject(order: OrderSummary) -> str:
 
 
 def attachment_name(order: str, number: int | None) -> str:
-    """Return the file's name, with a number where there are several."""
+    """Return the name of an attachment, with a number if there are several."""
     slug = re.sub(r"[^A-Za-z0-9-]+", "-", order).strip("-")[:40] or "order"
     return f"tickets-{slug}.pdf" if number is None else f"tickets-{slug}-{number}.pdf"

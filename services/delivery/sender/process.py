@@ -1,22 +1,16 @@
-"""A sender as a process: settings in, SIGTERM handled, exit code out."""
+"""Puts a sender together from its settings, and runs it as a process."""
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from types import FrameType
 
 import psycopg
 
 from services.delivery.blob_store import BlobStore
-from services.delivery.breaker import CircuitBreaker
 from services.delivery.document_cache import DocumentCache, DocumentRenderer
 from services.delivery.errors import FilesUrlUnusable, SmtpUrlUnusable
 from services.delivery.printer import plate_cache
@@ -31,12 +25,18 @@ from services.delivery.sender.store import JobQueue
 from services.delivery.sender.telemetry import SenderLoggingTelemetry, SenderTelemetry
 from services.delivery.settings import DeliverySettings
 from services.delivery.store import FileIndex
-from services.runtime import failures, process
-from services.runtime.errors import Fatal
-from services.runtime.observability import logs
-from services.runtime.observability.health import Health, HealthServer
-from services.runtime.settings import EX_CONFIG, Servers, load, variable
-from services.runtime.version import CODE_VERSION
+from services.runtime.failures import classification
+from services.runtime.failures.backoff import Backoff, ExponentialDelay
+from services.runtime.failures.circuit_breaker import CircuitBreaker
+from services.runtime.observability.health import Health
+from services.runtime.process import (
+    RunningProcess,
+    StopRequest,
+    open_session,
+    owner_name,
+    run_process,
+)
+from services.runtime.settings import ConfigurationError, Servers, load, variable
 
 GROUP = "stubline.delivery"  # whose controls a sender obeys, and whose dead letters it writes
 SECOND = 1_000
@@ -50,7 +50,9 @@ MakeRenderer = Callable[[DeliverySettings, SenderTelemetry], DocumentRenderer]
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What a sender reaches besides the database: opened first, for a wrong setting ends it."""
+    """What a sender reaches besides the database. It is opened before anything runs, so a wrong
+    setting ends the process at once.
+    """
 
     server: SmtpServer
     files: BlobStore
@@ -65,68 +67,54 @@ def run(
     """Run until SIGTERM or SIGINT: the mail in hand is finished and recorded, the other jobs are
     released. Return the exit code.
     """
-    logs.configure(f"{GROUP}.sender", level=settings.log_level)
-    health = Health(
-        seconds_max=max(settings.live_seconds_max, settings.render_deadline_ms // SECOND)
+
+    def work(process: RunningProcess) -> bool:
+        telemetry = make_telemetry(process.health)
+        outside = open_outside(settings, make_renderer, telemetry)
+        return serve(settings, outside, telemetry, process)
+
+    return run_process(
+        f"{GROUP}.sender",
+        work,
+        log_level=settings.log_level,
+        live_seconds_max=max(settings.live_seconds_max, settings.render_deadline_ms // SECOND),
     )
-    telemetry = make_telemetry(health)
+
+
+def open_outside(
+    settings: DeliverySettings, make_renderer: MakeRenderer, telemetry: SenderTelemetry
+) -> Outside:
+    """Raises ConfigurationError if a setting cannot be used."""
     try:
-        outside = Outside(
+        return Outside(
             parse_smtp_url(settings.smtp_url),
             BlobStore(settings.files_url),
             make_renderer(settings, telemetry),
         )
     except (SmtpUrlUnusable, FilesUrlUnusable, PlatesFolderUnusable) as error:
         name = variable(DeliverySettings, SETTING_OF[type(error)])
-        print(f"configuration: {name}: {error.cause}. {error.next_step}", file=sys.stderr)  # noqa: T201 - as load does: before anything runs, and for a person
-        return EX_CONFIG
-    ending = set_at_signals()
-    try:
-        is_clean = serve(settings, outside, telemetry, health, ending)
-    except Fatal as error:
-        return process.log_fatal(error)
-    logs.get("process").info("stopped", is_clean=is_clean)
-    return process.EX_OK if is_clean else process.EX_UNPUBLISHED
-
-
-def set_at_signals() -> threading.Event:
-    """Return an event that is set at SIGTERM or SIGINT."""
-    ending = threading.Event()
-
-    def stop(_signum: int, _frame: FrameType | None) -> None:
-        ending.set()
-
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, stop)
-    return ending
+        raise ConfigurationError(f"{name}: {error.cause}. {error.next_step}") from None
 
 
 def serve(
     settings: DeliverySettings,
     outside: Outside,
     telemetry: SenderTelemetry,
-    health: Health,
-    ending: threading.Event,
+    process: RunningProcess,
 ) -> bool:
     """Send, with the health server beside it. Return whether every result is in the database."""
-    with HealthServer(
+    with process.serving_health(
+        settings.health_host,
         settings.sender_health_port,
-        health,
-        host=settings.health_host,
-        setting=variable(DeliverySettings, "sender_health_port"),
-    ) as health_server:
-        logs.get("process").info(
-            "started",
-            health_port=health_server.port,
-            version=CODE_VERSION,
-            pid=os.getpid(),
-            destination=outside.server.name,
-        )
+        variable(DeliverySettings, "sender_health_port"),
+        destination=outside.server.name,
+    ):
         context = sender_context(settings, load(Servers), outside, telemetry)
-        sender = Sender(context, ending.is_set)
+        stop_request = process.stop_request
+        sender = Sender(context, lambda: stop_request.is_set)
         context.lease_renewer.start()
         try:
-            send_until_stopped(sender, context, settings, ending)
+            send_until_stopped(sender, context, settings, stop_request)
             return write_remaining(sender, settings.stop_deadline_ms / SECOND)
         finally:
             context.lease_renewer.stop()
@@ -135,24 +123,23 @@ def serve(
 
 
 def send_until_stopped(
-    sender: Sender, context: SenderContext, settings: DeliverySettings, ending: threading.Event
+    sender: Sender, context: SenderContext, settings: DeliverySettings, stop_request: StopRequest
 ) -> None:
     """Step after step; while the database is unavailable, back off."""
-    outages = 0
-    while not ending.is_set():
+    backoff = Backoff(settings.backoff_max_ms / SECOND, context.rng)
+    while not stop_request.is_set:
         try:
             is_busy = sender.step()
-            outages = 0
+            backoff.record_success(context.clock())
             if not is_busy:
-                ending.wait(settings.idle_wait_ms / SECOND)
+                stop_request.wait(settings.idle_wait_ms / SECOND)
         except psycopg.Error as error:
-            outages += 1
-            longest_s = min(settings.outage_backoff_max_ms / SECOND, 0.1 * 2 ** min(outages, 10))
-            wait_s = longest_s * (0.5 + context.rng() / 2)
+            code = classification.code_of(error)
+            wait_s = backoff.record_failure(code, context.clock())
             context.telemetry.trouble(error, wait_s)
-            context.telemetry.stepped(is_ready=False, reason=failures.code_of(error))
+            context.telemetry.stepped(is_ready=False, reason=code)
             context.queue.close()
-            ending.wait(wait_s)
+            stop_request.wait(wait_s)
 
 
 def write_remaining(sender: Sender, seconds: float) -> bool:
@@ -172,11 +159,11 @@ def sender_context(
     settings: DeliverySettings, servers: Servers, outside: Outside, telemetry: SenderTelemetry
 ) -> SenderContext:
     """Return a sender's context on real servers. The first step opens the connections."""
-    owner, lease_s = process.owner_name(), settings.lease_ms / SECOND
+    owner, lease_s = owner_name(), settings.lease_ms / SECOND
 
     def job_queue(name: str) -> JobQueue:
         return JobQueue(
-            lambda: process.open_session(servers, settings, f"{GROUP}.{name}", group=GROUP),
+            lambda: open_session(servers, settings, f"{GROUP}.{name}", group=GROUP),
             owner,
             GROUP,
         )
@@ -232,14 +219,13 @@ def smtp_channel(settings: DeliverySettings, server: SmtpServer) -> SmtpChannel:
 
 
 def circuit_breaker(settings: DeliverySettings) -> CircuitBreaker:
-    waits_s = settings.breaker_min_ms / SECOND, settings.breaker_max_ms / SECOND
-    return CircuitBreaker(settings.breaker_failures, *waits_s, time.monotonic, random.random)
+    delay = ExponentialDelay(settings.breaker_min_ms / SECOND, settings.breaker_max_ms / SECOND)
+    return CircuitBreaker(settings.breaker_failures, delay, time.monotonic, random.random)
 
 
 def retry_policy(settings: DeliverySettings) -> RetryPolicy:
     return RetryPolicy(
-        settings.retry_min_ms / SECOND,
-        settings.retry_max_ms / SECOND,
+        ExponentialDelay(settings.retry_min_ms / SECOND, settings.retry_max_ms / SECOND),
         settings.failures_max,
         timedelta(hours=settings.age_max_hours),
     )

@@ -2,7 +2,7 @@
 composed.
 
 This module shares no code with `headers`. It accepts the few forms that `headers` writes and
-refuses everything else, so a defect of the writer becomes a dead letter and never a mail.
+refuses everything else, so that a defect of `headers` causes a dead letter and never a wrong mail.
 """
 
 from __future__ import annotations
@@ -42,12 +42,10 @@ PART_HEADERS = {  # of each kind of part, in any order, each once
 
 @dataclass(frozen=True, slots=True)
 class ExpectedMail:
-    """What the mail has to be. `names`: its headers in their order, without those of the body.
-    `mailboxes`: name and address, by header.
-    """
+    """What the mail has to be."""
 
-    names: Sequence[str]
-    mailboxes: Mapping[str, tuple[str, str]]
+    names: Sequence[str]  # of its headers in their order, without those of the body
+    mailboxes: Mapping[str, tuple[str, str]]  # header -> name and address
     subject: str
     texts: tuple[str, str]  # plain and HTML
     files: Sequence[tuple[str, bytes]]
@@ -81,7 +79,7 @@ def _unfolded(parsed: Message, name: str) -> str:
 def _check_mailbox(name: str, value: str, shown: str, address: str) -> None:
     """Check by the grammar above, and by the standard library's parser of address lists."""
     match = MAILBOX.fullmatch(value)
-    if match is None or [found for _, found in getaddresses([value])] != [address]:
+    if match is None or [parsed for _, parsed in getaddresses([value])] != [address]:
         raise MailUnsound(f"{name} is not exactly the one address that was expected")
     if (match["bare"] or match["address"]) != address:
         raise MailUnsound(f"{name} is another address")
@@ -111,8 +109,8 @@ def _parsed(content: bytes) -> Message:
 
 
 def _parts(parsed: Message, body: bytes) -> list[bytes]:
-    """Return what stands between the boundaries. Nothing may stand before the first or after the
-    last.
+    """Return the parts between the boundaries. Raises MailUnsound for anything before the first
+    boundary or after the last.
     """
     mark = b"--" + (parsed.get_boundary() or "").encode("ascii", "replace")
     first, last = mark + b"\r\n", b"\r\n" + mark + b"--\r\n"
@@ -122,7 +120,7 @@ def _parts(parsed: Message, body: bytes) -> list[bytes]:
         raise MailUnsound("the body is not multipart/mixed between its boundaries")
     parts = body[len(first) : -len(last)].split(b"\r\n" + first)
     if body.count(mark) != len(parts) + 1:
-        raise MailUnsound("a boundary stands inside a part")
+        raise MailUnsound("a boundary is inside a part")
     return parts
 
 
@@ -136,7 +134,7 @@ def _check_body(parts: Sequence[bytes], expected: ExpectedMail) -> None:
     ]:
         raise MailUnsound("the body has other parts than expected")
     if alternatives[0].preamble or (alternatives[0].epilogue or "").strip():
-        raise MailUnsound("something stands outside the texts of the body")
+        raise MailUnsound("something is outside the texts of the body")
     for part, text in zip(alternatives, (None, *expected.texts), strict=True):
         _check_part(part)
         if text is not None and _content(part).splitlines() != text.encode().splitlines():

@@ -25,6 +25,7 @@ from services.delivery.errors import (
     RetriesExhausted,
     Undeliverable,
 )
+from services.runtime.failures.backoff import ExponentialDelay
 
 ENHANCED = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
 LOGIN_CODES = frozenset({432, 454, 530, 534, 535, 538})
@@ -179,19 +180,11 @@ def refusal_error(reply: SmtpReply) -> Undeliverable:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """The limits of retrying, and the delays between attempts."""
+    """The limits of retrying, and the delays between attempts, by failures of the job."""
 
-    retry_min_s: float
-    retry_max_s: float
+    delay: ExponentialDelay
     failures_max: int
     age_max: timedelta
-
-    def wait_s(self, failures: int, random: float) -> float:
-        """Return a delay that doubles with each failure; between half and all of it, by `random` in
-        [0, 1), so that many jobs do not come back at once.
-        """
-        doubled = self.retry_min_s * 2.0 ** min(failures - 1, 40)
-        return min(self.retry_max_s, doubled) * (0.5 + random / 2)
 
     def exhausted(self, job: LeasedJob, last: str, now: datetime) -> Undeliverable | None:
         """Return the error of the dead letter, when this failure was one too many."""

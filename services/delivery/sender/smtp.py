@@ -1,8 +1,7 @@
-"""The dialogue with a mail server, every wait bounded. Its reply is returned as an SmtpReply, no
-reply too; nothing is raised.
+"""The dialogue with a mail server, in which every wait is bounded. A reply, or its absence, is
+returned as an SmtpReply; nothing is raised.
 
-The final dot is the moment that matters: without a reply to it, nobody knows whether the mail was
-accepted.
+Without a reply to the final dot it is not known whether the mail was accepted.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 PORTS = {"smtp": 25, "smtps": 465}
 OK = 2
 CONTINUE = 354
-LINE_BYTES_MAX, LINES_MAX = 2_048, 100  # RFC 5321 asks for 512
+LINE_BYTES_MAX, LINES_MAX = 2_048, 100  # RFC 5321 requires 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingMail:
-    """What is handed over: the envelope, and the mail as bytes with CRLF."""
+    """A mail for the server: the envelope, and the mail as bytes with CRLF."""
 
     sender: str
     recipient: str
@@ -129,7 +128,7 @@ class StrictSmtp(smtplib.SMTP):
 
 
 class StrictSmtpOverTls(StrictSmtp, smtplib.SMTP_SSL):
-    """The same, encrypted from the first byte."""
+    """The same connection, encrypted from the first byte."""
 
     def __init__(self, server: SmtpServer, timeout_s: float) -> None:
         smtplib.SMTP_SSL.__init__(self, timeout=timeout_s, context=ssl.create_default_context())
@@ -177,7 +176,7 @@ class SmtpChannel:
                 except NoReply as ended:
                     if not is_reused or ended.reply.code not in {0, 421}:
                         raise
-                    # The server closed it while it was idle: that says nothing about this mail.
+                    # The server closed it while it was idle: that has nothing to do with this mail.
                     self.close()
                     self._begin(mail)
                 reply = self._hand_over(mail, at_final_dot)
@@ -199,8 +198,8 @@ class SmtpChannel:
 
     @contextlib.contextmanager
     def _deadline(self) -> Iterator[None]:
-        """Cut the dialogue off at its deadline: a server that sends a byte a second keeps every
-        single wait short, and the dialogue endless.
+        """Close the connection at the dialogue's deadline. A server that sends a byte a second
+        keeps every single wait short, and would never end the dialogue.
         """
 
         def cut() -> None:
@@ -217,7 +216,7 @@ class SmtpChannel:
             timer.cancel()
 
     def _begin(self, mail: OutgoingMail) -> None:
-        """Speak as far as the server's 354, after which the mail may come."""
+        """Send the commands up to DATA, until the server replies 354. The mail follows."""
         smtp = self._opened()
         options = [f"size={len(mail.content)}"] if smtp.has_extn("size") else []
         recipient_options = ["NOTIFY=FAILURE,DELAY"] if smtp.has_extn("dsn") else []

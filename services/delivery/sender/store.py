@@ -1,5 +1,5 @@
-"""A sender's SQL: jobs leased, results recorded. Each method is one short transaction of its own:
-no mail is sent inside one.
+"""A sender's SQL, which leases jobs and records results. Each method is one short transaction of
+its own, in which no mail is sent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class LeasedBatch(NamedTuple):
     work: list[PlannedSend]
     skipped: int
     lost_leases: int
-    found: int  # jobs that were due, whether they are sent or not
+    due: int  # jobs that were due, whether they are sent or not
 
 
 class JobCounts(NamedTuple):
@@ -65,8 +65,8 @@ class JobQueue:
         self._session = None
 
     def lease_due(self, jobs_max: int, lease_s: float) -> LeasedBatch:
-        """Lease due jobs, checked against their orders, with the intent to send them. At most six
-        round trips for any number.
+        """Lease due jobs that their orders still want sent, and record the intent to send them. Any
+        number of jobs takes at most six round trips.
         """
         with self.session.transaction():
             rows = self._rows("take_jobs", {"jobs_max": jobs_max})
@@ -125,7 +125,7 @@ class JobQueue:
             self._do("skip_jobs", columns)
 
     def confirm_lease(self, job: LeasedJob, lease_s: float) -> bool:
-        """Return whether the job is still this sender's; then it is, for a whole lease."""
+        """Return whether the job is still this sender's. If so, its lease is extended."""
         return bool(self._rows("confirm_lease", lease_columns(job) | {"lease_s": lease_s}))
 
     def renew(self, jobs: Sequence[LeasedJob], lease_s: float) -> None:
@@ -138,7 +138,7 @@ class JobQueue:
     def record_accepted(
         self, job: LeasedJob, reply: SmtpReply, document_sha256: bytes
     ) -> tuple[int, float]:
-        """Return how often its mail has been accepted by now, and how long the job took since it
+        """Return how often the job's mail has been accepted by now, and the seconds since the job
         was filed.
         """
         with self.session.transaction():
@@ -161,8 +161,8 @@ class JobQueue:
         is_unknown: bool,
         final_error: Callable[[datetime], StublineError | None],
     ) -> StublineError | None:
-        """Make the job due again after a delay; or, when `final_error` at the database's time
-        returns one, dead, with its dead letter.
+        """Make the job due again after a delay. If `final_error` has an error for the database's
+        time, dead-letter the job instead, and return that error.
         """
         with self.session.transaction():
             now = self._rows("mark_order_dirty", {"order_id": job.order_id})[0]["at"]

@@ -14,8 +14,8 @@ from services.delivery.document_cache import CachedDocument
 from services.delivery.errors import MailServerLoginRefused, MailServerUnavailable
 from services.delivery.sender.rules import LeasedJob, SendVerdict, SmtpReply
 from services.delivery.sender.store import JobCounts, LeasedBatch
-from services.runtime import failures
 from services.runtime.errors import StublineError
+from services.runtime.failures import classification
 from services.runtime.observability import logs
 from services.runtime.observability.health import Health
 from services.runtime.observability.log_limits import RepeatLimiter
@@ -35,7 +35,7 @@ class SenderTelemetry:
     """The points in their order. Between any two the process may die."""
 
     def taken(self, batch: LeasedBatch) -> None:
-        """Intents are recorded; nothing is rendered yet."""
+        """Intents are recorded. Nothing is rendered yet."""
 
     def stamped(self, pages: int) -> None: ...
     def laid_out(self, pages: int, reason: str) -> None:
@@ -51,7 +51,7 @@ class SenderTelemetry:
         """Rows name the files that were rendered; their contents are not in the store yet."""
 
     def rendered(self, job: LeasedJob, files: Sequence[CachedDocument], seconds: float) -> None:
-        """The files are there; no mail server has been contacted."""
+        """The files are ready. No mail server has been contacted."""
 
     def handed_over(self, job: LeasedJob) -> None:
         """The final dot is sent; its reply has not been read."""
@@ -77,7 +77,7 @@ class SenderTelemetry:
 
     def unexpected(self, job: LeasedJob, error: BaseException) -> None: ...
     def unprintable(self, job: LeasedJob, error: StublineError) -> None:
-        """The job's design cannot be printed as it is; the job is tried again later."""
+        """The job's design cannot be printed. The job is tried again later."""
 
     def file_trouble(self, order_id: str, error: StublineError) -> None:
         """The blob store or a file in it failed. The mail is sent all the same."""
@@ -87,8 +87,8 @@ class SenderTelemetry:
 
 
 class SenderLoggingTelemetry(SenderTelemetry):
-    """Metrics, a log line for what is worth one, and the states of the health server. Never an
-    address, never a code.
+    """Counts metrics, logs the events that matter, and reports the states of the health server. It
+    never logs an address or a code.
     """
 
     def __init__(self, health: Health) -> None:
@@ -205,7 +205,7 @@ class SenderLoggingTelemetry(SenderTelemetry):
 
     @override
     def trouble(self, error: BaseException, wait_s: float) -> None:
-        code = failures.code_of(error)
+        code = classification.code_of(error)
         suppressed = self._repeats.due(code)
         if suppressed is not None:
             more = {"wait_s": round(wait_s, 2), "suppressed": suppressed}

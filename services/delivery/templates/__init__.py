@@ -1,6 +1,4 @@
-"""The mail's templates, sandboxed and escaping: a customer's name is text in them, whatever it
-looks like.
-"""
+"""The mail's templates, sandboxed and escaping, so that a customer's name is never markup."""
 
 from __future__ import annotations
 

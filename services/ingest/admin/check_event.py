@@ -169,10 +169,10 @@ def _warnings(draft: EventDraft, callback: ParsedCallback, now: datetime) -> Ite
     names = [name for name, _ in draft.headers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         yield f"header {', '.join(twice)} is repeated: the last value wins"
-    for notice in callback.drift:
+    for drift_notice in callback.drift:
         yield (
-            f"{notice.kind}: {notice.what}; the order is accepted without it, and each such order "
-            "is counted as an incident"
+            f"{drift_notice.kind}: {drift_notice.what}; the order is accepted without it, and each "
+            "such order is counted as an incident"
         )
     newest = _newest_time(callback)
     if newest is not None and newest > now + AHEAD_MAX:

@@ -51,9 +51,9 @@ def check_sources(*, file: File = None, as_json: AsJson = False) -> None:
     """Check the file as the webhook endpoint reads it. Exit code 1: a source would not be served or
     polled; 78: the endpoint would not start.
     """
-    found = _read(file)
-    _print_sources(found, as_json=as_json)
-    if any(config.refusal is not None or config.poll_refusal is not None for config in found):
+    configs = _read(file)
+    _print_sources(configs, as_json=as_json)
+    if any(config.refusal is not None or config.poll_refusal is not None for config in configs):
         raise typer.Exit(ExitCode.REFUSED)
 
 
@@ -73,7 +73,7 @@ def check_event(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check what ingest would make of an event before a storefront publishes it. Sends nothing.
+    """Check what ingest would make of an event before a storefront publishes it; nothing is sent.
     Exit code 1: a dead letter.
     """
     try:
@@ -146,13 +146,11 @@ def _read(file: Path | None) -> list[SourceConfig]:
         raise typer.Exit(EX_CONFIG) from None
 
 
-def _print_sources(found: list[SourceConfig], *, as_json: bool) -> None:
-    settings, warning_of_source = (
-        load(IngestSettings),
-        sources_file.warnings({config.slug: config for config in found}),
-    )
+def _print_sources(configs: list[SourceConfig], *, as_json: bool) -> None:
+    settings = load(IngestSettings)
+    warning_of_source = sources_file.warnings({config.slug: config for config in configs})
     cli_support.rows(
-        [_row(config, settings, warning_of_source.get(config.slug)) for config in found],
+        [_row(config, settings, warning_of_source.get(config.slug)) for config in configs],
         COLUMNS,
         as_json=as_json,
     )

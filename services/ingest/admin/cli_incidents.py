@@ -57,10 +57,11 @@ NEXT_STEP_OF_EVIDENCE = {
         "(WooCommerce, Ticket Evolution, a storefront's own), the callback that Kafka took "
         "last wins; of a gateway's events the one with the greater amount wins. WooCommerce "
         "edits lines and refunds without changing `date_modified`: its incidents of this kind"
-        " are no defect. For other sources, report it to whoever runs the source."
+        " are no defect. For other sources, report it to the people who run the source."
     ),
 }
-NEXT_STEP_OF_KIND = {  # drift that is not about an unknown word
+# For drift that is not about an unknown word.
+NEXT_STEP_OF_KIND = {
     "missing-field": (
         "The callbacks were accepted with a default in its place: an order without `refunds` "
         "as never refunded, without `date_modified_gmt` as changed when it was made, an "
@@ -186,10 +187,10 @@ def list_incidents(
     decision.
     """
     with cli_support.connected() as connection:
-        found = IncidentQueries(connection).incidents().values()
+        incidents = IncidentQueries(connection).incidents().values()
     rows = [
         asdict(incident)
-        for incident in found
+        for incident in incidents
         if state in (IncidentState.ALL, incident.state)
         and (source is None or incident.source == source)
     ]
@@ -214,11 +215,8 @@ def show(
     with cli_support.connected() as connection:
         reader = IncidentQueries(connection)
         incident = reader.incident(incident_id)
-        example, words, kept = (
-            reader.example(incident),
-            reader.words(incident),
-            reader.kept(incident),
-        )
+        example, words = reader.example(incident), reader.words(incident)
+        kept = reader.kept(incident)
     if raw:
         sys.stdout.buffer.write(example)
     elif as_json:
@@ -263,7 +261,7 @@ def resolve(
         _print_options(incident_id, as_json=as_json)
         return
     if method is not ResolutionMethod.REPLAY and not (reason or "").strip():
-        raise typer.BadParameter("say why", param_hint="--reason")
+        raise typer.BadParameter("give a reason", param_hint="--reason")
     with cli_support.connected() as connection:
         result = IncidentCommands(connection, OperatorCommand(actor, command_id)).resolve(
             incident_id, method, reason

@@ -77,9 +77,9 @@ class IncidentQueries:
         return group_by_cause([*self._dead_letters(), *self._drift(), *self._orders()])
 
     def incident(self, incident_id: str) -> Incident:
-        if (found := self.incidents().get(incident_id)) is None:
+        if (incident := self.incidents().get(incident_id)) is None:
             raise IncidentUnknown(incident_id)
-        return found
+        return incident
 
     def words(self, incident: Incident) -> list[Row]:
         """Return the original texts, before what varies was folded; the most frequent first."""
@@ -105,12 +105,12 @@ class IncidentQueries:
 
     def kept(self, incident: Incident) -> int:
         """Return how many of its callbacks are kept."""
-        found = (
+        rows = (
             self._rows("count_kept_callbacks", arguments(incident))
             if incident.evidence is Evidence.DRIFT
             else []
         )
-        return int(found[0]["count"]) if found else 0
+        return int(rows[0]["count"]) if rows else 0
 
     def _dead_letters(self) -> Iterable[EvidenceRow]:
         for row in self._rows("dead_letters_by_cause", {"group": GROUP}):
@@ -174,11 +174,9 @@ class IncidentCommands(AdminCommands):
                 command_id=uuid5(first, f"part {part}") if part else first
             )
             result = replace(self, command=command).resolve_part(request, incident, part, until)
-            already, total, until = (
-                already and result.already,
-                total + result.details["concerned"],
-                result.details["until"],
-            )
+            already = already and result.already
+            total += result.details["concerned"]
+            until = result.details["until"]
             if not result.details["goes_on"]:
                 break
         return CommandResult(
@@ -209,8 +207,7 @@ class IncidentCommands(AdminCommands):
         begun = until or self._moment()
         if incident is None and until is None:
             raise IncidentUnknown(request.incident_id)
-        # all its dead letters that were replayed have ended with another cause
-        if incident is None:
+        if incident is None:  # its replayed dead letters have all ended with another cause
             return {"concerned": 0, "goes_on": False, "until": begun}
         refuse_impossible(incident, request.method)
         if incident.evidence is Evidence.DEAD_LETTERS:

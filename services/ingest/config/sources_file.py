@@ -43,10 +43,8 @@ from services.runtime import files as bounded
 from services.runtime.settings import ConfigurationError
 
 WEBHOOK_PATH_PREFIX = "/hooks/"  # precedes a slug in the endpoint's path
-TOP_LEVEL_KEYS, SOURCE_KEYS = (
-    ("sources",),
-    ("kind", "secrets", "rate_max", "orders_of", "decimals", "poll"),
-)
+TOP_LEVEL_KEYS = ("sources",)
+SOURCE_KEYS = ("kind", "secrets", "rate_max", "orders_of", "decimals", "poll")
 DECIMALS_MAX = 8  # as in schemas.orders
 OPTION_CHARS_MAX = 500
 SECRETS_MAX = 10
@@ -251,8 +249,8 @@ def _decimals(source: Source, given: object, where: str) -> int | None:
 
 
 def _secret(name: object, where: str, environment: Mapping[str, str], folder: Path) -> str:
-    """Return a secret. Raises LookupError when it is missing, empty or weak: whoever guesses it can
-    create paid orders.
+    """Return a secret. Raises LookupError when it is missing, empty or weak: anybody who guesses it
+    can create paid orders.
     """
     secret = _dereferenced(name, where, environment, folder)
     if is_guessable(secret.removeprefix(WHSEC_PREFIX)):
@@ -288,9 +286,8 @@ def _dereferenced(name: object, where: str, environment: Mapping[str, str], fold
             raise LookupError(f"{name} cannot be used: {error}") from None
     if not secret.strip():
         raise LookupError(f"{name} is missing or empty")
-    if not secret.isascii() and any(
-        "\ud800" <= character <= "\udfff" for character in secret
-    ):  # bytes that are no UTF-8
+    # Python reads a byte that is not UTF-8 from the environment as a surrogate.
+    if not secret.isascii() and any("\ud800" <= character <= "\udfff" for character in secret):
         raise LookupError(f"{name} is not UTF-8")
     if len(secret) > SECRET_BYTES_MAX:
         raise LookupError(f"{name} is longer than {SECRET_BYTES_MAX}")

@@ -56,7 +56,7 @@ class ActivePoll(NamedTuple):
 
 
 class PollScheduler:
-    """One per process. It remembers only what it is doing; cursors and waits are in the database.
+    """One per process. It holds only requests under way; cursors and waits are in the database.
 
     Crash: a page's callbacks and its cursor commit together or not at all; then the page is
     requested again.
@@ -129,9 +129,8 @@ class PollScheduler:
                 published, room, is_done = self._take_result(
                     store, result, failures.get(result.request.config.slug, 0), room
                 )
-            except (
-                Exception
-            ):  # kept, it would fail every tick, and the polls of all other sources with it
+            except Exception:
+                # If it were kept, every tick would fail, and with it the polls of all sources.
                 self._workers.release(result)
                 raise
             records += published
@@ -165,11 +164,11 @@ class PollScheduler:
         if stored is None or stored.cursor != request.cursor:  # another process was faster
             return [], room, True
         published, events = stored.published if stored.result_id == result.id else 0, list[Event]()
-        while published < len(page.found) and room > 0:
-            events += self._records(store, request, page.found[published])
-            room -= len(page.found[published].body)
+        while published < len(page.objects) and room > 0:
+            events += self._records(store, request, page.objects[published])
+            room -= len(page.objects[published].body)
             published += 1
-        if published < len(page.found):
+        if published < len(page.objects):
             store.save_part(name, result.id, published)
             return events, room, False
         every_s = request.config.every_s or VENDORS[request.kind].polls[request.what].every_s
@@ -185,23 +184,25 @@ class PollScheduler:
             )
         return events, room, True
 
-    def _records(self, store: PollStore, request: PollRequest, found: FoundObject) -> list[Event]:
+    def _records(
+        self, store: PollStore, request: PollRequest, found_object: FoundObject
+    ) -> list[Event]:
         """Return the records of an object. One that no record can hold becomes a drift notice;
         otherwise it would stop the lane for good.
         """
         slug, config = request.config.slug, self._active[request.config.slug].config
-        found = found._replace(body=config.source.without_cards(found.body))
-        if len(found.body) > MIB - ROOM_BYTES:
-            key = f"{slug}:{found.external_id or '?'}"
+        found_object = found_object._replace(body=config.source.without_cards(found_object.body))
+        if len(found_object.body) > MIB - ROOM_BYTES:
+            key = f"{slug}:{found_object.external_id or '?'}"
             add_drift_notice(
                 store,
                 DriftNotice(
-                    slug, "poll-too-large", f"more than {MIB - ROOM_BYTES} bytes", found.body
+                    slug, "poll-too-large", f"more than {MIB - ROOM_BYTES} bytes", found_object.body
                 ),
                 key,
             )
             return []
-        return list(callbacks.poll_records(config, found))
+        return list(callbacks.poll_records(config, found_object))
 
     def _fail(
         self, store: PollStore, result: PollResult, failure: PollFailure, source_failures: int
@@ -230,10 +231,10 @@ class PollScheduler:
                 self._denied_until[source] = self._clock() + delay.poll_s
             if outcome.trouble is PollProblem.MISSING and delay.failures >= READ_TRIES_MAX:
                 answered[order_id] = requests
-                notice = DriftNotice(
+                drift_notice = DriftNotice(
                     source, "order-missing", "an order that it named is missing", order.encode()
                 )
-                add_drift_notice(store, notice, order_id)
+                add_drift_notice(store, drift_notice, order_id)
                 continue
             postponed[order_id] = delay
             self._back_off_source(store, source, delay, source_failures)
@@ -335,9 +336,14 @@ def is_source_available(result: PollResult) -> bool:
     return any(isinstance(outcome, FoundObject) for outcome in outcomes) and not wants_no_requests
 
 
-def add_drift_notice(store: PollStore, notice: DriftNotice, key: str) -> None:
+def add_drift_notice(store: PollStore, drift_notice: DriftNotice, key: str) -> None:
     Inbox(store.session).add_drift_notices(
-        {notice._replace(what=storable(notice.what, DRIFT_CHARS_MAX)): (1, storable(key))}
+        {
+            drift_notice._replace(what=storable(drift_notice.what, DRIFT_CHARS_MAX)): (
+                1,
+                storable(key),
+            )
+        }
     )
 
 

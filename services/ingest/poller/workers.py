@@ -44,9 +44,8 @@ class PollRequest(NamedTuple):
     kind: str
     config: PollConfig
     what: str = ""  # which poll, or
-    reads: Sequence[
-        tuple[str, int, int]
-    ] = ()  # orders to read: external id, number of requests, number of failures
+    # orders to read: external id, number of requests, number of failures
+    reads: Sequence[tuple[str, int, int]] = ()
     cursor: str = ""
     tags: Mapping[str, str] = {}
     until: float = 0.0  # monotonic; after it another process may poll the source
@@ -201,7 +200,7 @@ class PollWorkers:
             return self._failure(request, error)
         self._sizes[slug] = page_size(size, is_too_much=False)
         POLL_REQUESTS.add(1, source=slug, outcome="answered")
-        POLL_FOUND.add(len(page.found), source=slug)
+        POLL_FOUND.add(len(page.objects), source=slug)
         return page
 
     def _request_orders(self, client: BoundedHttpClient, request: PollRequest) -> list[OrderRead]:

@@ -1,9 +1,9 @@
-"""What does a callback report of its order that was not known? Pure: no clock, no randomness, no
-I/O.
+"""Decides what a callback adds to what is known of its order and payments. Pure: no clock, no
+randomness, no I/O.
 
-An order has the facts that were reported of it and of the payments that it names. Both only grow,
-each fact to its greatest version, so an order is a function of the set of its callbacks: in any
-order, any number of times, in any batches.
+An order has the facts that were reported of it and of the payments that it names. Both sets only
+grow, and each fact only moves to a greater version. So an order is a function of the set of its
+callbacks: their order, repeats and batches do not matter.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ from services.ingest.rules.facts import MOVED, VERDICT, Fact, ParsedCallback, me
 FACTS_MAX = 100  # of an order itself: nearly all are statuses
 PAYMENT_FACTS_MAX = 60  # of one payment: captures, refunds, disputes
 JOINED_FACTS_MAX = 300  # of all payments that an order ever named
-ORDERS_MAX = (
-    # that one payment is joined to; a "payment" of more is a text that a shop writes into every
-    # order
-    20
-)
+# Orders that one payment is joined to. A "payment" of more orders is a text that a shop writes into
+# every order.
+ORDERS_MAX = 20
 INCIDENTS_MAX = 100  # kept of an order; more of them add nothing
 
 
@@ -50,11 +48,11 @@ class KnownPayment(NamedTuple):
 
 
 class CallbackOutcome(Enum):  # in the order in which they are tried
-    FORGED = auto()  # its proof has proven another body before
+    FORGED = auto()  # its proof came with another body before
     TOO_MANY_FACTS = auto()  # the order would have more facts than an order can have
-    APPLIED = auto()  # the order has more facts than before
-    DUPLICATE = auto()  # known already, from this callback or another
-    SUPERSEDED = auto()  # not known, but something newer is
+    APPLIED = auto()  # a fact of the order or of a payment changed
+    DUPLICATE = auto()  # its content was known, from this callback or another
+    SUPERSEDED = auto()  # its content was not known, but newer content is
 
 
 class DecidedBatch(NamedTuple):
@@ -68,19 +66,17 @@ class DecidedBatch(NamedTuple):
 def decide_order(
     order: KnownOrder, callback: ParsedCallback, content_hashes: AbstractSet[bytes]
 ) -> tuple[KnownOrder, CallbackOutcome]:
-    """Decide a callback of one order. The order decides, not the inbox: trash, restore, trash again
-    is one callback sent twice and meant twice.
+    """Decide a callback of one order. The order's facts decide, not the inbox: an order that is
+    trashed, restored and trashed again sends the same callback twice, and both have an effect.
     """
-    facts, repeated = (
-        merge_facts(order.facts, callback.facts),
-        callback.content_hash in content_hashes,
-    )
+    facts = merge_facts(order.facts, callback.facts)
+    is_repeat = callback.content_hash in content_hashes
     if has_too_many_facts(facts):
         return order, CallbackOutcome.TOO_MANY_FACTS
     updated = with_facts(order, facts, _incidents(order, callback, content_hashes))
     if has_changed(order.facts, facts):
         return updated, CallbackOutcome.APPLIED
-    is_known = repeated or all(
+    is_known = is_repeat or all(
         order.facts[fact.name].digest == fact.digest for fact in callback.facts
     )
     return updated, CallbackOutcome.DUPLICATE if is_known else CallbackOutcome.SUPERSEDED
@@ -230,12 +226,9 @@ def decide_batch(
     `orders` and `payments` hold all that the callbacks name, and the orders that name the payments;
     unknown ones are in them, empty.
     """
-    after, payments_after, seen_hashes, outcomes = (
-        dict(orders),
-        dict(payments or {}),
-        defaultdict[str, set[bytes]](set),
-        list[CallbackOutcome](),
-    )
+    after, payments_after = dict(orders), dict(payments or {})
+    seen_hashes = defaultdict[str, set[bytes]](set)
+    outcomes = list[CallbackOutcome]()
     for key, content_hash in seen:
         seen_hashes[key].add(content_hash)
     for callback in callbacks:
@@ -265,8 +258,8 @@ def _decide(
     content_hashes: AbstractSet[bytes],
 ) -> CallbackOutcome:
     """Decide one callback, and put what it changes into `orders` and `payments`."""
+    # without facts it only requests that an order is read, or is only kept
     if not (callback.facts or callback.payments or callback.movements):
-        # it only requests a read, or is only kept
         is_known = callback.content_hash in content_hashes
         return CallbackOutcome.DUPLICATE if is_known else CallbackOutcome.APPLIED
     if callback.order_id is not None and not callback.payments and not callback.movements:
@@ -283,8 +276,8 @@ def _decide(
 
 
 def with_next_sequence(order: KnownOrder, before: KnownOrder) -> KnownOrder:
-    """Return the order with its next sequence if its content differs from what was
-    published last.
+    """Return the order with its next sequence if its content differs from what was published
+    last.
     """
     if order.facts is before.facts or not has_changed(before.facts, order.facts):
         return order
@@ -314,8 +307,8 @@ def has_changed(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> bool:
 
 
 def changed_facts(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> list[str]:
-    """Return the names of facts whose content differs. A newer version of the same content is no
-    change, and causes no event.
+    """Return the names of the facts whose content differs. A newer version of the same content is
+    not a change, and publishes no event.
     """
     if not before:
         return sorted(after)

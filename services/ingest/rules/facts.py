@@ -15,23 +15,21 @@ from schemas.orders import Movement, Storefront
 from schemas.structs import encode_checked
 from schemas.text import rfc3339
 
-STOREFRONT, REACHED, DELETION, MOVED, VERDICT = (
-    "storefront",
-    "reached:",
-    "deletion",
-    "moved:",
-    "verdict:",
-)
-RANKS = {  # if two statuses have the same second the greater came later: terminal ones are last
+# Names of facts; those that end in a colon are prefixes.
+STOREFRONT, DELETION = "storefront", "deletion"
+REACHED, MOVED, VERDICT = "reached:", "moved:", "verdict:"
+# If two statuses have the same second, the one with the greater rank came later: terminal ones are
+# last.
+RANKS = {
     **dict.fromkeys(("new", "auto-draft", "draft", "checkout-draft"), 0),
     "pending": 10,
     "on-hold": 20,
     "failed": 30,  # a failed payment is tried again
     "processing": 50,
     "completed": 60,
-    **dict.fromkeys(
-        ("fraud-pending", "fraud-unknown"), 65
-    ),  # if a gate closes and opens in one second, it is closed
+    # If a gate closes and opens in one second, it is closed.
+    "fraud-pending": 65,
+    "fraud-unknown": 65,
     "cancelled": 70,
     "refunded": 80,
     "trash": 90,
@@ -43,18 +41,20 @@ IS_DELETED = b"true"  # the content of DELETION
 # release, in which the hash follows the rank at once, is the older one of a tie.
 TIE_BY_POSITION, TIE_BY_AMOUNT = "p", "s"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-TIMESTAMP_MS_MAX = (
-    253_402_300_800_000  # the year 10000, as in the dead letters' rows: a producer may set any time
-)
+# The year 10000, as in the dead letters' rows: a producer may set any time.
+TIMESTAMP_MS_MAX = 253_402_300_800_000
 
 
 class Fact(NamedTuple):
     """One thing that a source can report: "storefront", "reached:completed", "deletion",
     "moved:stripe:refund:re_1".
+
+    The fact with the greatest version holds. Versions are compared as text and have the form
+    `time/rank/[tie-breaker/]hash`: the source's time (RFC 3339), two digits, `p` with a position in
+    the log or `s` with an amount, and SHA-256 of the content in hexadecimal.
     """
 
     name: str
-    # sorts as text: the source's time, a rank, a tie-breaker, the hash of the content
     version: str
     content: bytes  # JSON, serialized once: it is hashed, stored and published as it is
 
@@ -102,23 +102,19 @@ class ParsedCallback(NamedTuple):
     """
 
     key: str  # the idempotency key: the same whenever its source sends it again
-    content_hash: (
-        bytes  # SHA-256 of all that it reports: other bytes with the same content are a duplicate
-    )
+    # SHA-256 of all that it reports: other bytes with the same content are a duplicate.
+    content_hash: bytes
     order_id: str | None  # None: it names only payments
     facts: tuple[Fact, ...] = ()
     payments: tuple[str, ...] = ()  # as `payment_name` names them
     movements: tuple[Fact, ...] = ()
-    reads: tuple[
-        str, ...
-        # orders (`{source}:{external id}`) to read at their source, because the callback itself has
-        # no proof
-    ] = ()
+    # Orders (`{source}:{external id}`) to read at their source, because the callback itself has no
+    # proof.
+    reads: tuple[str, ...] = ()
     drift: tuple[DriftNotice, ...] = ()
     received: str = ""  # when the endpoint received it, by its record
-    proof: tuple[str, bytes] | None = (
-        None  # the name of what proves it, and SHA-256 of the one body that it may prove
-    )
+    # The name of its signature, and SHA-256 of the one body that this signature may prove.
+    proof: tuple[str, bytes] | None = None
 
 
 @lru_cache(1_024)

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-NUMBER_PATTERN, AND_MORE_PATTERN = re.compile("[0-9]+"), re.compile(r"; and # more\Z")
+NUMBER_PATTERN = re.compile("[0-9]+")
+AND_MORE_PATTERN = re.compile(r"; and # more\Z")
 FINGERPRINT_CHARS_MAX = 300
 ID_CHARS = 12
 UNKNOWN_SOURCE = "?"  # stands for a source that not even the record's key names
-CONTENT_CONFLICT, SAME_KEY_OTHER_CONTENT = "conflicting-content", "same key, different content"
+CONTENT_CONFLICT = "conflicting-content"
+SAME_KEY_OTHER_CONTENT = "same key, different content"
 
 
 class Evidence(StrEnum):
@@ -63,10 +65,8 @@ class Incident:
 
 
 def fingerprint(cause: str) -> str:
-    """Return the cause without what varies: the same error in another line, or in more of them, is
-    the same.
-
-    For dead letters the database does the same: `runtime.cause_of`.
+    """Return the cause without what varies: the same error in another line, or in more of them, has
+    the same fingerprint. `runtime.cause_of` computes it for dead letters in the database.
     """
     parts = AND_MORE_PATTERN.sub("", NUMBER_PATTERN.sub("#", cause)).split("; ")
     return "; ".join(sorted(set(parts)))[:FINGERPRINT_CHARS_MAX]

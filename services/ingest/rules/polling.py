@@ -10,17 +10,17 @@ from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import NamedTuple, TypeVar
 
-BACKOFF_FIRST_S, BACKOFF_MAX_S = 10.0, 900.0  # of waits that double
+from services.runtime.failures.backoff import ExponentialDelay
+
 DENIED_RETRY_S = 3_600.0  # until refused credentials are tried again
 RETRY_AFTER_MAX_S = 3_600.0  # the longest Retry-After that is respected
 FAILURES_TO_OPEN = 3  # consecutive failures of a source, whatever was requested
 JITTER = 0.1
-PAGE_MAX, PAGE_MIN, PAGE_GROWTH = (
-    100,
-    5,
-    2,
-)  # of a list; after a page that was too much, smaller ones are requested
+# The objects of a page: after one that was too large or too slow, smaller ones are requested.
+PAGE_MAX, PAGE_MIN, PAGE_GROWTH = 100, 5, 2
 READ_TRIES_MAX = 5  # of an order that its source does not have
+
+FAILURE_DELAY = ExponentialDelay(first_s=10.0, longest_s=900.0)
 
 PollT = TypeVar("PollT")
 
@@ -52,11 +52,6 @@ def interval(every_s: float, *, is_last: bool, jitter: float) -> float:
     return every_s * (1 + JITTER * (2 * jitter - 1)) if is_last else 0.0
 
 
-def backoff(failures: int, jitter: float) -> float:
-    """Return a wait that doubles up to a ceiling, with jitter so that no two are equal."""
-    return min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 20)) * (1 - jitter / 2)
-
-
 def after_failure(
     problem: PollProblem,
     failures: int,
@@ -69,12 +64,12 @@ def after_failure(
     whatever else is due; then one request tries it.
     """
     failures += 1
-    waits_s = backoff(failures, jitter)
+    waits_s = FAILURE_DELAY.delay_s(failures, jitter)
     match problem:
         case PollProblem.UNAVAILABLE:
             source_failures += 1
             is_open = source_failures >= FAILURES_TO_OPEN
-            open_s = backoff(source_failures, jitter) if is_open else 0.0
+            open_s = FAILURE_DELAY.delay_s(source_failures, jitter) if is_open else 0.0
             return PollDelay(
                 waits_s,
                 failures,

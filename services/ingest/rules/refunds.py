@@ -1,9 +1,9 @@
-"""Which refunds an order shows when a gateway reports their total and names only some of them.
-Pure.
+"""Decides which refunds an order shows when a gateway reports their total and names only some of
+them. Pure.
 
-A total is a fact beside the named refunds. It is shown only as far as they do not add up to it: so
-no refund is lost and none is counted twice, whether the names are reported, the total, or both.
-What was never captured is not refunded: a refund that records the release of a part of an
+A total is a fact beside the named refunds. Only the part of it that they do not add up to is shown.
+So no refund is lost and none is counted twice, whether the gateway reports names, the total, or
+both. What was never captured is not refunded: a refund that records the release of a part of an
 authorisation (`released_minor`) is not shown.
 """
 

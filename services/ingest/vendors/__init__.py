@@ -30,27 +30,25 @@ DEPTH = __name__.count(".") + 2  # services.ingest.vendors.<vendor>.<module>
 
 def find_sources() -> dict[str, Source]:
     """Return every source that a module of a vendor's folder declares, by its kind."""
-    names = [
-        value.name
-        for value in pkgutil.walk_packages(__path__, f"{__name__}.")
-        if value.name.count(".") == DEPTH
+    modules = [
+        import_module(module.name)
+        for module in pkgutil.walk_packages(__path__, f"{__name__}.")
+        if module.name.count(".") == DEPTH
     ]
-    modules = [import_module(name) for name in names]
     declared = [
-        value for module in modules if isinstance(value := getattr(module, "SOURCE", None), Source)
+        source
+        for module in modules
+        if isinstance(source := getattr(module, "SOURCE", None), Source)
     ]
     return {source.kind: source for source in declared}
 
 
 ALL_SOURCES = find_sources()
 SOURCES_BY_TYPE = {source.type: source for source in ALL_SOURCES.values()}  # by ce_type
-WEBHOOK_SOURCES = {
-    kind: source for kind, source in ALL_SOURCES.items() if source.has_webhook
-}  # by the name in the sources file
-ORDERS_OF, DECIMALS = (
-    "ordersof",
-    "decimals",
-)  # extensions that the webhook endpoint sets, from the sources file
+# by the name in the sources file
+WEBHOOK_SOURCES = {kind: source for kind, source in ALL_SOURCES.items() if source.has_webhook}
+# CloudEvents extensions that the webhook endpoint sets, from the sources file
+ORDERS_OF, DECIMALS = "ordersof", "decimals"
 DIGIT = re.compile(r"[0-8]", re.ASCII)
 SLUG = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 CE_SOURCE = re.compile(r"/sources/([a-z0-9-]{1,32})", re.ASCII)
@@ -69,8 +67,7 @@ def parse(record: Record) -> ParsedCallback:
         return with_origin(callback, record) if callback.drift else callback
     except NotAnEvent:
         raise
-    # whose own text would carry the input into dead letters and logs
-    except ValidationError as error:
+    except ValidationError as error:  # its own text would carry the input into logs
         raise CallbackUnreadable(validation_text(error)) from None
     except (ValueError, OverflowError, RecursionError) as error:
         raise CallbackUnreadable(f"{type(error).__name__}: {error}"[:500]) from None
@@ -90,8 +87,8 @@ def with_origin(callback: ParsedCallback, record: Record) -> ParsedCallback:
     )
     return callback._replace(
         drift=tuple(
-            notice._replace(origin=origin) if notice.is_kept else notice
-            for notice in callback.drift
+            drift_notice._replace(origin=origin) if drift_notice.is_kept else drift_notice
+            for drift_notice in callback.drift
         )
     )
 
@@ -110,7 +107,8 @@ def received_callback(event: CloudEvent, record: Record) -> ReceivedCallback:
         raise NotAnEvent(f"ce_{ORDERS_OF} is no source's name")
     if (decimals := attributes.get(DECIMALS)) is not None and not DIGIT.fullmatch(decimals):
         raise NotAnEvent(f"ce_{DECIMALS} is no number from 0 to 8")
-    return ReceivedCallback(  # positional arguments take half the time of keywords
+    # Positional arguments take half the time of keywords.
+    return ReceivedCallback(
         match[1],
         event.id,
         attributes.get("callbacktopic", ""),

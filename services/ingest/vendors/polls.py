@@ -1,9 +1,11 @@
 """The vendors that can be polled for what their webhooks lost.
 
-Such a vendor has a module `poll` in its folder, with `POLLS`: what can be polled. It may have
-`read_order(http, config, external_id) -> FoundObject`, for orders that a source without proof
-named; `URL`, if its API has one address for everybody; and `NEEDS`, of `key` and `secret`, if it is
-not both.
+Such a vendor has a module `poll` in its folder, with `POLLS`: what can be polled. It may also have
+
+- `read_order(http, config, external_id) -> FoundObject`, for orders that a source without proof
+  named
+- `URL`, if its API has one address for everybody
+- `NEEDS`, if it needs only one of the credentials `key` and `secret`
 """
 
 from __future__ import annotations
@@ -41,10 +43,8 @@ def find_polled_vendors() -> dict[str, PolledVendor]:
             or importlib.util.find_spec(f"{package.__name__}.{folder.name}.poll") is None
         ):
             continue
-        module, name = (
-            importlib.import_module(f"{package.__name__}.{folder.name}.poll"),
-            folder.name,
-        )
+        name = folder.name
+        module = importlib.import_module(f"{package.__name__}.{name}.poll")
         if polls := getattr(module, "POLLS", None):
             vendors[name] = PolledVendor(
                 name,

@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NoReturn
 
 import uvicorn
 import uvloop
@@ -28,15 +26,13 @@ from services.ingest.webhooks.certificates import CertificateCache
 from services.ingest.webhooks.connections import OpenConnections
 from services.ingest.webhooks.publisher import CallbackPublisher
 from services.ingest.webhooks.readiness import WebhookReadiness
-from services.runtime.errors import PortUnavailable
+from services.runtime.errors import Fatal
 from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.cluster import configured as configured_cluster
 from services.runtime.observability import logs
-from services.runtime.observability.health import Health, HealthServer, port_unavailable
-from services.runtime.process import EX_FATAL, EX_OK, log_fatal
-from services.runtime.settings import EX_CONFIG, ConfigurationError, load, variable
-from services.runtime.text import one_line
-from services.runtime.version import CODE_VERSION
+from services.runtime.observability.health import port_unavailable
+from services.runtime.process import RunningProcess, run_process
+from services.runtime.settings import ConfigurationError, load, variable
 
 BACKLOG = 2_048
 KEEP_ALIVE_S = 75
@@ -54,22 +50,16 @@ class WebhookServer(uvicorn.Server):
         yield
 
 
-def refuse(why: str) -> NoReturn:
-    print(one_line(f"configuration: {why}"), file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
-    raise SystemExit(EX_CONFIG)
-
-
 def read_sources(settings: IngestSettings) -> dict[str, SourceConfig]:
-    """Return the sources of the file, and log those that are not served."""
+    """Return the sources of the file, and log those that are not served. Raises
+    ConfigurationError.
+    """
     if settings.sources_file is None:
-        refuse(
+        raise ConfigurationError(
             "STUBLINE_INGEST_SOURCES_FILE is not set: the webhook endpoint needs its sources and "
             "their secrets"
         )
-    try:
-        configs = sources_file.read(settings.sources_file)
-    except ConfigurationError as error:
-        refuse(str(error))
+    configs = sources_file.read(settings.sources_file)
     for config in configs.values():
         if config.refusal is not None:
             logs.get("webhooks").error("source not served", source=config.slug, why=config.refusal)
@@ -89,13 +79,17 @@ async def serve(
     certificates: CertificateCache,
     *,
     wall: Callable[[], float],
-    health: Health,
-) -> int:
-    fatal_errors: list[str] = []
+    process: RunningProcess,
+) -> None:
+    """Serve until the process is to stop. Raises Fatal when the producer has failed for good."""
+    fatal_errors: list[Fatal] = []
 
-    def on_fatal(why: str) -> None:
-        fatal_errors.append(why)
+    def stop() -> None:
         server.should_exit = True
+
+    def on_fatal(error: Fatal) -> None:
+        fatal_errors.append(error)
+        stop()
 
     publisher = callback_publisher(settings, cluster, on_fatal, wall)
     handler = WebhookHandler(configs, publisher, settings, certificates, wall)
@@ -103,28 +97,24 @@ async def serve(
         settings.webhook_connections_max, settings.webhook_headers_wait_ms / 1_000
     )
     server = WebhookServer(uvicorn_config(WebhookApp(handler, publisher), settings, connections))
+    process.stop_request.call_back(stop)
     loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, setattr, server, "should_exit", True)
     reporting = loop.create_task(run_periodically(REPORT_S, handler.report, connections.report))
     readiness = loop.create_task(
-        run_periodically(READINESS_CHECK_S, WebhookReadiness(publisher, health).check)
+        run_periodically(READINESS_CHECK_S, WebhookReadiness(publisher, process.health).check)
     )
     await server.serve(sockets=[listening])
     reporting.cancel()
     readiness.cancel()
     await publisher.close(settings.stop_deadline_ms / 2_000)
     if fatal_errors:
-        code, _, _cause = fatal_errors[0].partition(": ")
-        logs.get("webhooks").error("ended by a fatal error", code=code, error=fatal_errors[0])
-        return EX_FATAL
-    return EX_OK
+        raise fatal_errors[0]
 
 
 def callback_publisher(
     settings: IngestSettings,
     cluster: KafkaCluster,
-    on_fatal: Callable[[str], None],
+    on_fatal: Callable[[Fatal], None],
     wall: Callable[[], float],
 ) -> CallbackPublisher:
     return CallbackPublisher(
@@ -174,45 +164,52 @@ def listen(settings: IngestSettings) -> socket.socket:
         ) from None
 
 
+def run(
+    settings: IngestSettings,
+    certificates: CertificateCache,
+    wall: Callable[[], float],
+    process: RunningProcess,
+) -> None:
+    """Listen, with the health server beside it, until the process is to stop. Raises
+    ConfigurationError.
+    """
+    if not (servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS")):
+        raise ConfigurationError("KAFKA_BOOTSTRAP_SERVERS is not set")
+    cluster = configured_cluster(servers)
+    configs = read_sources(settings)
+    listening = listen(settings)
+    with process.serving_health(
+        settings.health_host,
+        settings.webhook_health_port,
+        variable(IngestSettings, "webhook_health_port"),
+        event="listening",
+        port=listening.getsockname()[1],
+        sources=sorted(configs),
+    ):
+        serving = serve(
+            settings, cluster, configs, listening, certificates, wall=wall, process=process
+        )
+        uvloop.run(serving)
+
+
 def main(
     certificates: CertificateCache | None = None, wall: Callable[[], float] = time.time
 ) -> int:
     """Run until a signal. `certificates` holds those known before any fetch; `wall` is the time of
     day in seconds since 1970.
     """
-    settings, servers = load(IngestSettings), os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
-    if not servers:
-        refuse("KAFKA_BOOTSTRAP_SERVERS is not set")
-    cluster = configured_cluster(servers)
-    logs.configure("stubline.ingest.webhooks", level=settings.log_level)
-    found = read_sources(settings)
-    health = Health(seconds_max=settings.live_seconds_max)
-    try:
-        listening = listen(settings)
-        health_server = HealthServer(
-            settings.webhook_health_port,
-            health,
-            host=settings.health_host,
-            setting=variable(IngestSettings, "webhook_health_port"),
-        )
-    except PortUnavailable as error:
-        return log_fatal(error)
-    with health_server:
-        ports = {"port": listening.getsockname()[1], "health_port": health_server.port}
-        logs.get("webhooks").info("listening", **ports, version=CODE_VERSION, sources=sorted(found))
-        code = uvloop.run(
-            serve(
-                settings,
-                cluster,
-                found,
-                listening,
-                certificates or CertificateCache(),
-                wall=wall,
-                health=health,
-            )
-        )
-    logs.get("webhooks").info("stopped", is_clean=code == EX_OK)
-    return code
+    settings = load(IngestSettings)
+
+    def body(process: RunningProcess) -> bool:
+        run(settings, certificates or CertificateCache(), wall, process)
+        return True
+
+    return run_process(
+        "stubline.ingest.webhooks",
+        body,
+        log_level=settings.log_level,
+        live_seconds_max=settings.live_seconds_max,
+    )
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ PINGS_PER_S = 50.0  # of one source; WooCommerce sends one when a webhook is sav
 
 
 class WebhookHandler:
-    """The ASGI application behind /hooks/. It bypasses the framework's layers, because a flood of
-    callbacks takes this path.
+    """The ASGI application that serves /hooks/. It bypasses the framework's layers, because a flood
+    of callbacks takes this path.
     """
 
     def __init__(
@@ -179,15 +179,12 @@ class WebhookHandler:
             raise too_large(self._settings.webhook_body_bytes_max)
         if not self._bodies.has_room():
             raise self._retry_later(TOO_MANY_CALLBACKS)
-        now, is_ping_candidate = (
-            time.monotonic(),
-            media not in (config.source.media, config.source.other_media),
-        )
-        if not (
-            self._ping_limits[config.slug].take(now)
-            if is_ping_candidate
-            else self._rate_limits[config.slug].has_room(now)
-        ):
+        now = time.monotonic()
+        if media in (config.source.media, config.source.other_media):
+            is_within_rate = self._rate_limits[config.slug].has_room(now)
+        else:  # perhaps a ping
+            is_within_rate = self._ping_limits[config.slug].take(now)
+        if not is_within_rate:
             raise too_many_requests()
         return media
 
@@ -213,9 +210,8 @@ class WebhookHandler:
                     config, config.source.topic(request.headers)[:TOPIC_CHARS_MAX], body, event_id
                 )
             ]
-            await (
-                awaited[0] if len(awaited) == 1 else asyncio.gather(*awaited)
-            )  # gather retrieves the exceptions of all of them
+            # gather retrieves the exceptions of all of them
+            await (awaited[0] if len(awaited) == 1 else asyncio.gather(*awaited))
         except CallbackNotAcknowledgedError as error:
             raise self._retry_later(f"the callback could not be published: {error}") from None
 

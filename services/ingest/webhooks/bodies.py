@@ -1,9 +1,9 @@
 """Bodies of callbacks, from their first byte until they are answered: bounded in size, time, number
 and total bytes.
 
-A genuine body arrives in one piece or soon after. So when there is no room, the body that has been
-arriving for longest is evicted, and a caller that begins and does not end keeps nobody out. Bodies
-that wait for Kafka's acknowledgement are never evicted.
+A genuine body arrives at once, or nearly. So when there is no room, the body that has been arriving
+for longest is evicted: a caller that begins a body and never ends it keeps no other caller out.
+Bodies that wait for Kafka's acknowledgement are never evicted.
 """
 
 from __future__ import annotations

@@ -46,9 +46,8 @@ class CertificateCache:
         self._fetched = dict.fromkeys(self.known, clock())
         self._proven: set[str] = set()
         self._failed: dict[str, float] = {}  # the oldest first
-        self._fetches: dict[
-            str, asyncio.Task[bool]
-        ] = {}  # callbacks that need the same certificate share one fetch
+        # callbacks that need the same certificate share one fetch
+        self._fetches: dict[str, asyncio.Task[bool]] = {}
         self._waiting = 0
         self._rate_limit = TokenBucket(FETCHES_PER_S, burst_s=FETCHES_MAX / FETCHES_PER_S)
         self._log = logs.get("webhooks")
@@ -125,8 +124,7 @@ class CertificateCache:
     async def _read(self, url: str) -> bytes:
         """Fetch at most BYTES_MAX, without decoding and without following redirects."""
         if self._client is None:
-            # In a thread, because it reads this machine's certificate authorities while callbacks
-            # go on.
+            # In a thread: it reads this machine's certificate authorities, which takes a while.
             self._client = await asyncio.to_thread(
                 httpx.AsyncClient, timeout=FETCH_TIMEOUT_S, follow_redirects=False
             )

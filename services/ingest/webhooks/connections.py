@@ -42,16 +42,11 @@ class OpenConnections:
         clock: Callable[[], float] = time.monotonic,
         descriptors: Callable[[], int] = descriptors_max,
     ) -> None:
-        self._configured_max, self._wait_s, self._clock, self._descriptors = (
-            configured_max,
-            headers_wait_s,
-            clock,
-            descriptors,
-        )
+        self._configured_max, self._wait_s = configured_max, headers_wait_s
+        self._clock, self._descriptors = clock, descriptors
         self._open = set[HttpConnection]()
-        self._waiting = dict[
-            HttpConnection, float
-        ]()  # their deadlines; all wait equally long, so the first is the oldest
+        # their deadlines; all wait equally long, so the first is the oldest
+        self._waiting = dict[HttpConnection, float]()
         self._idle = dict[HttpConnection, None]()
         self._unread = dict[HttpConnection, float]()  # their deadlines
         self._reading_bodies = dict[HttpConnection, None]()  # the one that began first is first

@@ -21,15 +21,14 @@ HEADERS_BYTES_MAX = 64 * 1_024
 HEADER_LINES_MAX = 100
 TRAILERS_BYTES_MAX = 8 * 1_024  # trailers are parsed and never kept
 TARGET_BYTES_MAX = 8 * 1_024  # of a request line: the path with its query
-PIPELINED_MAX = 16  # requests that wait behind the one that is being answered
+PIPELINED_MAX = 16  # requests that are queued while one is being answered
 REQUEST_BYTES_MAX = 8 * MIB  # as sent, with the framing of chunks and what follows the body
 CONNECTION_CLOSE = b"content-length: 0\r\nconnection: close\r\n\r\n"
 FIELDS_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + CONNECTION_CLOSE
 BODY_TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\n" + CONNECTION_CLOSE
 TARGET_TOO_LONG = b"HTTP/1.1 414 URI Too Long\r\n" + CONNECTION_CLOSE
-SILENT_LOGGER = logging.getLogger(
-    "uvicorn.connections"
-)  # a line for each malformed request would let unauthenticated callers fill the log
+# A line for each malformed request would let unauthenticated callers fill the log.
+SILENT_LOGGER = logging.getLogger("uvicorn.connections")
 SILENT_LOGGER.setLevel(logging.ERROR)
 
 
@@ -69,20 +68,17 @@ class HttpConnection(HttpToolsProtocol):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.logger = SILENT_LOGGER
-        self._is_in_headers = self._is_in_trailers = self._was_in_trailers = self._ignores_input = (
-            False
-        )
+        self._is_in_headers = self._is_in_trailers = self._was_in_trailers = False
+        self._ignores_input = False
         self._bytes = self._chunk = 0
         self._trailer_lines = self._trailer_fields_bytes = self._trailer_bytes = 0
-        self._current_cycle: RequestResponseCycle | None = (
-            None  # of pipelined requests uvicorn knows only the last
-        )
+        # the request that is being answered: of pipelined ones uvicorn knows only the last
+        self._current_cycle: RequestResponseCycle | None = None
 
     @property
     def is_answering(self) -> bool:
-        cycle: RequestResponseCycle | None = (
-            self.cycle
-        )  # uvicorn's types omit the None before the first request
+        # uvicorn's types omit the None before the first request
+        cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
     @property
@@ -105,11 +101,8 @@ class HttpConnection(HttpToolsProtocol):
         self.open_connections.remove(self)
         super().connection_lost(exc)
         if self._current_cycle is not None:
-            self._current_cycle.disconnected = (
-                # else a response that nobody receives would be logged as a defect, at a caller's
-                # will
-                True
-            )
+            # Otherwise any caller could make uvicorn log a defect, by not receiving its response.
+            self._current_cycle.disconnected = True
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -131,9 +124,8 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(FIELDS_TOO_LARGE if self._is_in_headers else BODY_TOO_LARGE)
         elif self._is_in_trailers and self._trailer_bytes > TRAILERS_BYTES_MAX:
             self._refuse(FIELDS_TOO_LARGE)
-        elif (
-            self._is_in_headers or not self.is_answering
-        ):  # bytes or blank lines of an answered request may still arrive
+        # bytes or blank lines of an answered request may still arrive
+        elif self._is_in_headers or not self.is_answering:
             self.open_connections.expect_headers(self)
 
     def _feed(self, data: bytes) -> None:
@@ -153,9 +145,8 @@ class HttpConnection(HttpToolsProtocol):
             return
         else:
             return
-        self._feed_without_upgrade(
-            remainder
-        )  # outside the handler: the error would become the cause of the next one
+        # outside the handler: there, this error would become the context of the next one
+        self._feed_without_upgrade(remainder)
 
     def _feed_without_upgrade(self, remainder: bytes) -> None:
         """Parse the request again without its upgrade offer. A server ignores an upgrade that it

@@ -58,7 +58,7 @@ class CallbackPublisher:
         records_max: int,
         bytes_max: int,
         wait_s: float,
-        on_fatal: Callable[[str], None],
+        on_fatal: Callable[[Fatal], None],
         skew_warning_s: float = 2.0,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -78,11 +78,9 @@ class CallbackPublisher:
         self._acknowledged: deque[Acknowledgement] = deque()
         self._wall, self._skew = wall, ClockSkewMonitor(skew_warning_s)
         self._is_woken = self._stopping = False
-        self._needs_probe = (
-            False  # the client lost all connections: probe, even while nobody publishes
-        )
+        self._needs_probe = False  # all connections were lost: probe even if nobody publishes
         self._problem: str | None = "starting: Kafka has not answered yet"
-        self._fatal: str | None = None
+        self._fatal: Fatal | None = None
         self._log, self._repeats = logs.get("webhooks"), RepeatLimiter()
         self._thread = threading.Thread(target=self._poll, name="publisher", daemon=True)
         self._thread.start()
@@ -91,7 +89,9 @@ class CallbackPublisher:
     @property
     def problem(self) -> str | None:
         """Why a record would not be acknowledged now: an error's code, a colon and the cause."""
-        return self._fatal or self._problem
+        if self._fatal is not None:
+            return f"{self._fatal.code}: {self._fatal.cause}"
+        return self._problem
 
     @property
     def degraded(self) -> str:
@@ -145,31 +145,30 @@ class CallbackPublisher:
             self._renew_credentials()
 
     def _renew_credentials(self) -> None:
-        """A changed certificate ends the process, once."""
+        """Renew the credentials. A changed certificate ends the process, once."""
         if self._fatal is not None:
             return
         try:
             self._credentials.refresh()
         except Fatal as error:
-            self._fail(f"{error.code}: {error.cause}")
+            self._fail(error)
 
     def _probe(self) -> None:
         """Check whether Kafka answers and has the topic. Called only while that is in doubt."""
         try:
-            found = self._producer.list_topics(self._topic, timeout=PROBE_INTERVAL_S).topics[
-                self._topic
-            ]
+            listed = self._producer.list_topics(self._topic, timeout=PROBE_INTERVAL_S)
         except KafkaException as error:
             fault = self._connections.unavailable(f"Kafka does not answer: {error.args[0].name()}")
             self._problem = f"{fault.code}: {fault.cause}"
             return
         self._connections.clear()
-        if found.error is None:
+        metadata = listed.topics[self._topic]
+        if metadata.error is None:
             self._problem = None
             return
-        is_missing = found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+        is_missing = metadata.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
         code = InputMissing.code if is_missing else BrokerRefused.code
-        self._problem = f"{code}: {self._topic}: {found.error.name()}"
+        self._problem = f"{code}: {self._topic}: {metadata.error.name()}"
 
     def _delivered(
         self,
@@ -187,14 +186,14 @@ class CallbackPublisher:
             self._is_woken = True
             self._loop.call_soon_threadsafe(self._settle)
 
-    def _fail(self, why: str) -> None:
-        self._fatal = why
-        self._loop.call_soon_threadsafe(self._on_fatal, why)
+    def _fail(self, error: Fatal) -> None:
+        self._fatal = error
+        self._loop.call_soon_threadsafe(self._on_fatal, error)
 
     def _on_error(self, error: KafkaError) -> None:
         self._connections.report(error)
         if error.fatal():
-            self._fail(f"{WebhookProducerFailed.code}: the producer failed: {error.name()}")
+            self._fail(WebhookProducerFailed(f"the producer failed: {error.name()}"))
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
             self._needs_probe = True
 
@@ -205,10 +204,10 @@ class CallbackPublisher:
         oldest: float | None = None
         skew: float | None = None
         while self._acknowledged:
-            since, future, error, found = self._acknowledged.popleft()
+            since, future, error, skew_s = self._acknowledged.popleft()
             if error is None:
                 oldest = since if oldest is None else oldest
-                skew = found
+                skew = skew_s
             if future.done():
                 continue  # it waited too long and was answered with 503
             if error is None:

@@ -1,8 +1,8 @@
 """Rate limits per source, so that one source's flood leaves room for the others. Pure: the caller
 has the clock.
 
-Repeats have a rate of their own: whoever has seen one signed body can send it again and again, and
-must not use up the rate of new callbacks.
+Repeats have a rate of their own: anybody who has seen one signed body can send it any number of
+times, and must not use up the rate of new callbacks.
 """
 
 from __future__ import annotations
@@ -50,9 +50,8 @@ class SourceRateLimits:
     rate_max: float
     _new: TokenBucket = field(init=False)
     _repeated: TokenBucket = field(init=False)
-    _remembered: dict[int, None] = field(
-        init=False, default_factory=dict
-    )  # by a hash that differs between processes
+    # by a hash that differs between processes
+    _remembered: dict[int, None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._new, self._repeated = TokenBucket(self.rate_max), TokenBucket(self.rate_max)

@@ -96,7 +96,7 @@ from unnest(%(campaign_ids)s::text[], %(next_places)s::bigint[])
 where campaigns.campaign_id = batch.campaign_id;
 
 -- name: drop_waiting
--- Deletes the lines of these orders that wait no more.
+-- Deletes the lines of these orders that no longer wait.
 delete from issuer.waiting_lines
 where order_id = any(%(order_ids)s::text[])
     and (order_id, line_id) not in (

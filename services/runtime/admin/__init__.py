@@ -1,1 +1,1 @@
-"""What operators look at and change: the commands of the runtime in `stubline`."""
+"""What operators see and change: the commands of the runtime in `stubline`."""

@@ -64,8 +64,12 @@ def migrate(
     )
     done = [{"what": "database", "name": name, "change": "applied"} for name in report.applied]
     done += [
-        {"what": "topic", "name": it.topic, "change": f"{it.what}: {it.found} -> {it.should}"}
-        for it in report.topics
+        {
+            "what": "topic",
+            "name": repaired.topic,
+            "change": f"{repaired.what}: {repaired.actual} -> {repaired.expected}",
+        }
+        for repaired in report.topics
     ]
     cli_support.rows(done, ("what", "name", "change"), as_json=as_json, empty="nothing to do")
 
@@ -131,9 +135,9 @@ def audit(
 ) -> None:
     """What operators changed, the latest first."""
     with cli_support.admin_queries() as queries:
-        found = queries.audit(limit)
+        changes = queries.audit(limit)
     cli_support.rows(
-        found,
+        changes,
         ("at", "actor", "what", "details", "command_id"),
         as_json=as_json,
         empty="no changes",
@@ -155,15 +159,15 @@ def status(*, as_json: AsJson = False) -> None:
     try:
         ends = _ends(
             cli_support.broker(),
-            {LaneKey(it["topic"], it["partition"]) for it in lanes},
+            {LaneKey(lane["topic"], lane["partition"]) for lane in lanes},
         )
     except BrokerUnavailable as error:
         ends, broker_error = None, error
-    found = summary(lanes, controls, dead_letters, ends)
-    cli_support.rows(found, STATUS, as_json=as_json)
+    groups = summary(lanes, controls, dead_letters, ends)
+    cli_support.rows(groups, STATUS, as_json=as_json)
     if broker_error is not None:
         raise broker_error
-    if any(it["stopped"] or it["conservation_gap"] or it["code"] for it in found):
+    if any(group["stopped"] or group["conservation_gap"] or group["code"] for group in groups):
         raise typer.Exit(ExitCode.REFUSED)
 
 
@@ -184,10 +188,10 @@ def summary(
         of[lane["consumer_group"]].append(lane)
     control_of = {control["consumer_group"]: control for control in controls}
     names = {group.name for group in GROUPS} | of.keys() | control_of.keys()
-    found = []
+    groups = []
     for name in sorted(names):
         mine, control = of[name], control_of.get(name, {})
-        found.append(
+        groups.append(
             {
                 "consumer_group": name,
                 "lanes": len(mine),
@@ -196,7 +200,9 @@ def summary(
                 "uncommitted": None if ends is None else _uncommitted(mine, ends),
                 "conservation_gap": sum(abs(lane["conservation_gap"]) for lane in mine),
                 "open_dead_letters": sum(
-                    it["dead_letters"] for it in dead_letters if it["consumer_group"] == name
+                    count["dead_letters"]
+                    for count in dead_letters
+                    if count["consumer_group"] == name
                 ),
                 "paused": control.get("paused", False),
                 "rate_limit_per_s": control.get("rate_limit_per_s"),
@@ -204,21 +210,23 @@ def summary(
                 "reason": control.get("code") or control.get("reason"),
             }
         )
-    return found
+    return groups
 
 
 def _lag(lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionExtent]) -> int:
     """Count up to where records may be read: what an open transaction holds back is not lag."""
-    return sum(max(0, it.readable - lane["next_offset"]) for lane, it in _with_extent(lanes, ends))
+    return sum(
+        max(0, extent.readable - lane["next_offset"]) for lane, extent in _with_extent(lanes, ends)
+    )
 
 
 def _uncommitted(lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionExtent]) -> int:
-    return sum(it.high - it.readable for _, it in _with_extent(lanes, ends))
+    return sum(extent.high - extent.readable for _, extent in _with_extent(lanes, ends))
 
 
 def _with_extent(
     lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionExtent]
 ) -> Iterator[tuple[dict[str, Any], PartitionExtent]]:
     for lane in lanes:
-        if (found := ends.get(LaneKey(lane["topic"], lane["partition"]))) is not None:
-            yield lane, found
+        if (extent := ends.get(LaneKey(lane["topic"], lane["partition"]))) is not None:
+            yield lane, extent

@@ -183,8 +183,8 @@ def _selection(
 def _encoded(dead_letter: dict[str, Any]) -> dict[str, Any]:
     """Encode bytes as base64: JSON has none, and bytes from outside need not be text."""
     encoded = {
-        name: base64.b64encode(it).decode() if isinstance(it, bytes) else it
-        for name, it in dead_letter.items()
+        name: base64.b64encode(value).decode() if isinstance(value, bytes) else value
+        for name, value in dead_letter.items()
     }
     headers = [
         [name, base64.b64encode(content or b"").decode()]

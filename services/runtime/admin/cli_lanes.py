@@ -102,7 +102,8 @@ def skip(
             reason=reason,
         )
     moved = "".join(
-        f"{topic}/{partition}: {it['from']} -> {it['to']}." for it in done.details.get("lanes", ())
+        f"{topic}/{partition}: {lane['from']} -> {lane['to']}."
+        for lane in done.details.get("lanes", ())
     )
     cli_support.report_result(done, moved, command_id, as_json=as_json)
 
@@ -129,8 +130,8 @@ def list_outputs(
             cli_support.group_of(connection, group), LaneKey(topic, partition)
         )
     if raw is None:
-        found = [output_summary(number, output) for number, output in enumerate(outputs)]
-        cli_support.rows(found, OUTPUT, as_json=as_json, empty="the row holds no outputs")
+        summaries = [output_summary(number, output) for number, output in enumerate(outputs)]
+        cli_support.rows(summaries, OUTPUT, as_json=as_json, empty="the row holds no outputs")
     elif raw < len(outputs):
         sys.stdout.buffer.write(outputs[raw].value or b"")
     else:

@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas.topics import GROUPS
-from services.runtime import failures, settings
+from services.runtime import settings
 from services.runtime.admin.commands import (
     AdminCommands,
     AdminQueries,
@@ -33,6 +33,7 @@ from services.runtime.admin.commands import (
 )
 from services.runtime.admin.refusals import GroupUnknown, TargetUnknown
 from services.runtime.errors import BrokerUnavailable, DatabaseUnavailable, StublineError
+from services.runtime.failures import classification
 from services.runtime.kafka.cluster import KafkaCluster, configured
 from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.postgres import connection as database
@@ -147,7 +148,7 @@ def broker() -> BrokerAdmin:
 
 
 def rows(
-    found: Sequence[Mapping[str, Any]],
+    contents: Sequence[Mapping[str, Any]],
     columns: Sequence[str],
     *,
     as_json: bool,
@@ -155,16 +156,16 @@ def rows(
 ) -> None:
     """Print a table of these columns for people, or all columns as JSON for programs."""
     if as_json:
-        write_json([dict(row) for row in found])
+        write_json([dict(row) for row in contents])
         return
-    if not found:
+    if not contents:
         Console().print(empty, highlight=False)
         return
     is_terminal = sys.stdout.isatty()
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        numbers = all(isinstance(row[column], NUMERIC) or row[column] is None for row in found)
-        is_id = any(isinstance(row[column], UUID) for row in found)
+        numbers = all(isinstance(row[column], NUMERIC) or row[column] is None for row in contents)
+        is_id = any(isinstance(row[column], UUID) for row in contents)
         table.add_column(
             column.replace("_", " "),
             justify="right" if numbers else "left",
@@ -172,7 +173,7 @@ def rows(
             no_wrap=is_id or not is_terminal,
             min_width=UUID_CHARS if is_id else None,
         )
-    for row in found:
+    for row in contents:
         table.add_row(*(cell(row[column]) for column in columns))
     Console(width=None if is_terminal else PIPED_CHARS).print(table)
 
@@ -220,7 +221,7 @@ def _plain(content: object) -> str:
 def error_and_exit_code(error: StublineError | psycopg.Error) -> tuple[StublineError, ExitCode]:
     """Return an error as one of the tree, and the exit code for it."""
     if isinstance(error, psycopg.Error):
-        error = failures.as_stubline_error(error)
+        error = classification.as_stubline_error(error)
     if isinstance(error, TargetUnknown):
         return error, ExitCode.UNKNOWN
     return error, ExitCode.UNAVAILABLE if isinstance(
@@ -234,8 +235,7 @@ def report_error(error: StublineError, *, as_json: bool) -> None:
         problem = {"code": error.code, "cause": error.cause, "next_step": error.next_step}
         print(json.dumps({"error": problem}), file=sys.stderr)  # noqa: T201 - this is what the command is for
         return
-    console = Console(
-        stderr=True, highlight=False, soft_wrap=True
-    )  # a command must stay in one piece, to be pasted
+    # Soft-wrapped, so that a command stays in one piece and can be pasted.
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(Text(error.code, style="bold red"), Text(one_line(error.cause)))
     console.print(Text(error.next_step))

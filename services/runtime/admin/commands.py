@@ -140,7 +140,9 @@ class AdminCommands:
     def accept_topic(
         self, group: str, topic: str, topic_id: str, extents: Mapping[int, PartitionExtent]
     ) -> CommandResult:
-        """Move the lanes that know another topic of that name to the first record of this one."""
+        """Move the lanes that know a deleted topic of that name to the first record of the
+        new one.
+        """
 
         def work() -> Row:
             lanes = [lane for lane in self._lanes(group, topic, None) if lane.topic_id != topic_id]
@@ -376,7 +378,7 @@ def _within(lane: LaneKey, to: int, extent: PartitionExtent | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AdminQueries:
-    """What operators look at. It changes nothing."""
+    """What operators see. Nothing here changes anything."""
 
     connection: Connection[TupleRow]
 

@@ -137,7 +137,7 @@ def _retry_lock_timeouts(name: str, work: Callable[[], None]) -> None:
         try:
             work()
         except LockNotAvailable:
-            sleep(PAUSE_S)  # statements that queued behind us go first
+            sleep(PAUSE_S)  # the statements that wait for our lock go first
         else:
             return
     raise MigrationBusy(

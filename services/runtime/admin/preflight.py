@@ -33,12 +33,12 @@ def run_all(name: str, contents: Sequence[Mapping[str, Any]]) -> None:
         return None
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        found = [error for error in pool.map(refusal, contents) if error is not None]
-    if found:
-        causes = [error.cause for error in found[:CAUSES_MAX]]
-        if len(found) > CAUSES_MAX:
-            causes.append(f"and {len(found) - CAUSES_MAX} more")
-        raise type(found[0])("; ".join(causes))
+        refusals = [error for error in pool.map(refusal, contents) if error is not None]
+    if refusals:
+        causes = [error.cause for error in refusals[:CAUSES_MAX]]
+        if len(refusals) > CAUSES_MAX:
+            causes.append(f"and {len(refusals) - CAUSES_MAX} more")
+        raise type(refusals[0])("; ".join(causes))
 
 
 def run(name: str, content: Mapping[str, Any]) -> None:

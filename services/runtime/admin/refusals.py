@@ -1,6 +1,6 @@
 """Why an operator's command is not carried out; nothing was changed.
 
-CommandRefused  the command does not fit the present state
+CommandRefused  the command does not apply in the present state
 TargetUnknown   what the command names does not exist
 """
 
@@ -10,7 +10,7 @@ from services.runtime.errors import StublineError
 
 
 class CommandRefused(StublineError):
-    """The command does not fit the present state; nothing was changed."""
+    """The command does not apply in the present state; nothing was changed."""
 
 
 class TargetUnknown(StublineError):

@@ -25,11 +25,12 @@ def unreadable_batch_end(
     offset: int,
     deadline_s: float = DEADLINE_S,
 ) -> int | None:
-    """The first offset after the batch that holds `offset`, or None if it was not found in time.
+    """Return the first offset after the batch that holds `offset`, or None if it was not found in
+    time.
 
-    Whoever asks for any offset of a batch is given the whole of it, and the client's error carries
-    the first offset of the batch. So "still in this batch" is monotone, and the end is found in
-    some twenty answers at most.
+    A fetch from any offset of a batch returns the whole batch, and the client's error then carries
+    the batch's first offset. So a binary search finds the batch's end, in some twenty fetches at
+    most.
     """
     own: dict[str, object] = {
         "group.id": cluster.on_broker(group),  # that of the lane, whose rights the process has
@@ -55,8 +56,8 @@ def unreadable_batch_end(
 
 
 def _first_outside(batch_at: Callable[[int], int | None], offset: int) -> int | None:
-    """`batch_at` returns the first offset of the unreadable batch that holds an offset, or None if
-    the offset can be read.
+    """Return the first offset after the batch that holds `offset`. `batch_at` returns the first
+    offset of the unreadable batch that holds an offset, or None if the offset can be read.
     """
     begin = batch_at(offset)
     if begin is None:
@@ -75,7 +76,9 @@ def _first_outside(batch_at: Callable[[int], int | None], offset: int) -> int | 
 
 
 def _batch_at(consumer: Consumer, lane: LaneKey, offset: int, until: float) -> int | None:
-    """Raises TimeoutError."""
+    """Return the first offset of the unreadable batch that holds the offset, or None if it can be
+    read. Raises TimeoutError.
+    """
     consumer.assign([TopicPartition(lane.topic, lane.partition, offset)])
     while (left := until - time.monotonic()) > 0:
         message: Message | None = consumer.poll(left)

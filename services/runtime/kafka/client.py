@@ -78,7 +78,7 @@ def consumer_settings(cluster: KafkaCluster | str, group: str, client_id: str) -
         "queued.max.messages.kbytes": 4_096,  # what keeps a process at 80 MB
         # One response, which stays in memory until its last record is taken. The default is 50 MiB.
         "fetch.max.bytes": 2 * 2**20,
-        # A partition may end in offsets without records: its end is reported, not guessed.
+        # A partition may end in offsets without records, so the client has to report its end.
         "enable.partition.eof": True,
         "check.crcs": True,  # a damaged batch is reported, and never parsed
         "fetch.queue.backoff.ms": 5,  # the default waits a second whenever that queue is full
@@ -188,9 +188,8 @@ class KafkaClient:
 
     def fetch(self, records_max: int, timeout_s: float) -> FetchResult:
         try:
-            messages = self._consumer.consume(
-                records_max, max(timeout_s, 0.0)
-            )  # below zero it would wait for ever
+            # With a timeout below zero the client would wait for ever.
+            messages = self._consumer.consume(records_max, max(timeout_s, 0.0))
         except (KafkaException, RuntimeError) as error:
             raise BrokerUnavailable(f"consume: {error}") from error
         self._admin.poll(0)  # serves its log lines, which would be kept in memory until then
@@ -359,7 +358,7 @@ class KafkaClient:
         closing.join(max(end - time.monotonic(), CLOSE_MIN_S))
 
     def _unavailable(self, cause: str) -> BrokerUnavailable:
-        """With the reason that the clients reported."""
+        """Return the error with the reason that the clients reported."""
         with suppress(KafkaException):
             self._admin.poll(0)
             self._producer.poll(0)

@@ -29,7 +29,7 @@ PROPERTIES_BYTES_MAX = 64 * 2**10
 
 @dataclass(frozen=True)
 class KafkaCluster:
-    """One value for all that a client must know of its cluster. It never shows a secret."""
+    """All that a client must know of its cluster. Its text shows no secret."""
 
     bootstrap_servers: str
     settings: KafkaSettings = field(default=OPEN, repr=False)
@@ -62,7 +62,7 @@ class KafkaCluster:
         return self.settings.prefix + name
 
     def logical(self, name: str) -> str:
-        """The name of a topic everywhere else. Clients see no others but those with the prefix."""
+        """The name of a topic everywhere else. Clients see only topics with the prefix."""
         return name[len(self.settings.prefix) :]
 
     def all_on_broker(self, names: Iterable[str]) -> list[str]:
@@ -87,27 +87,28 @@ class KafkaCluster:
             raise ConfigurationError(f"STUBLINE_KAFKA_PROPERTIES: {path}: {error}") from None
 
     def _security(self) -> dict[str, object]:
-        it = self.settings
-        found: dict[str, object | None] = {
-            "ssl.ca.location": it.ca_file and str(it.ca_file),
-            "ssl.certificate.location": it.certificate_file and str(it.certificate_file),
-            "ssl.key.location": it.key_file and str(it.key_file),
-            "ssl.key.password": secret(it.key_password),
-            "sasl.mechanism": it.sasl_mechanism,
-            "sasl.username": it.user,
-            "sasl.password": secret(it.password),
+        settings = self.settings
+        properties: dict[str, object | None] = {
+            "ssl.ca.location": settings.ca_file and str(settings.ca_file),
+            "ssl.certificate.location": settings.certificate_file
+            and str(settings.certificate_file),
+            "ssl.key.location": settings.key_file and str(settings.key_file),
+            "ssl.key.password": secret(settings.key_password),
+            "sasl.mechanism": settings.sasl_mechanism,
+            "sasl.username": settings.user,
+            "sasl.password": secret(settings.password),
         }
-        if it.security_protocol != "PLAINTEXT":
-            found["security.protocol"] = it.security_protocol
-        if it.sasl_mechanism == "OAUTHBEARER":
-            found |= {
+        if settings.security_protocol != "PLAINTEXT":
+            properties["security.protocol"] = settings.security_protocol
+        if settings.sasl_mechanism == "OAUTHBEARER":
+            properties |= {
                 "sasl.oauthbearer.method": "oidc",
-                "sasl.oauthbearer.token.endpoint.url": it.oauth_token_url,
-                "sasl.oauthbearer.client.id": it.oauth_client_id,
-                "sasl.oauthbearer.client.secret": secret(it.oauth_client_secret),
-                "sasl.oauthbearer.scope": it.oauth_scope,
+                "sasl.oauthbearer.token.endpoint.url": settings.oauth_token_url,
+                "sasl.oauthbearer.client.id": settings.oauth_client_id,
+                "sasl.oauthbearer.client.secret": secret(settings.oauth_client_secret),
+                "sasl.oauthbearer.scope": settings.oauth_scope,
             }
-        return {name: content for name, content in found.items() if content is not None}
+        return {name: content for name, content in properties.items() if content is not None}
 
 
 def configured(bootstrap_servers: str) -> KafkaCluster:

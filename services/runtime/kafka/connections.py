@@ -1,6 +1,6 @@
 """What a client reports of its connections, made into the error of a request that failed.
 
-A request that no broker answered fails with a timeout; why, the client has reported beside it: a
+A request that no broker answered fails with a timeout. The client reports the reason separately: a
 login that was refused, a certificate that has expired, an address that does not resolve.
 """
 
@@ -68,17 +68,17 @@ class ConnectionErrors:
         self._last = None
 
     def unavailable(self, cause: str) -> BrokerUnavailable:
-        """The error of a request that no broker answered."""
+        """Return the error of a request that no broker answered."""
         if self._last is None:
             return BrokerUnavailable(cause)
         kind, text = error_type(self._last), self._last.str()[:TEXT_CHARS_MAX]
-        if kind is BrokerTlsFailed and (found := tls_probe.reason(self._cluster)):
-            text = found
+        if kind is BrokerTlsFailed and (reason := tls_probe.reason(self._cluster)):
+            text = reason
         return kind(f"{cause}: {text}")
 
 
 def error_type(error: KafkaError) -> type[BrokerUnavailable]:
-    """Which of the three: not reachable, no encryption, no login."""
+    """Return the kind of an error: no connection, no encryption, or no login."""
     if error.code() in LOGIN:
         return BrokerLoginRefused
     text = error.str()

@@ -42,7 +42,9 @@ class SaslClient(Protocol):
 
 
 def secret(reference: str | None) -> str | None:
-    """What `env:NAME` or `file:PATH` holds. Raises ConfigurationError, which never quotes it."""
+    """Return what `env:NAME` or `file:PATH` holds. Raises ConfigurationError, which never quotes
+    it.
+    """
     if reference is None:
         return None
     kind, _, place = reference.partition(":")
@@ -81,13 +83,13 @@ class CredentialsWatch:
         self._restart_state = self._seen = _states(self._restart)
 
     def refresh(self) -> None:
-        """Does nothing most of the time. Raises CredentialsChanged."""
+        """Compare the files, if that is due. Raises CredentialsChanged."""
         if (now := self._clock()) < self._next_s:
             return
         self._next_s = now + CHECK_S
         self._take_password()
         before, self._seen = self._seen, _states(self._restart)
-        # Twice the same: a certificate and its key are written one after the other.
+        # Changed and then stable: a certificate and its key are written one after the other.
         if self._seen == before and self._seen != self._restart_state and None not in self._seen:
             names = ", ".join(
                 str(file)
@@ -99,7 +101,7 @@ class CredentialsWatch:
             raise CredentialsChanged(f"changed: {names}")
 
     def _take_password(self) -> None:
-        if (found := _states(self._passwords)) == self._password_state:
+        if (state := _states(self._passwords)) == self._password_state:
             return
         log = logs.get("kafka")
         try:
@@ -107,14 +109,18 @@ class CredentialsWatch:
         except ConfigurationError as error:  # it is just being replaced: the old one is used on
             log.warning("password file is unreadable", error=str(error))
             return
-        self._password_state = found
+        self._password_state = state
         for client in self._clients:
             client.set_sasl_credentials(self._settings.user or "", password or "")
         log.info("password file was read again", user=self._settings.user)
 
 
 def _secret_files(*references: str | None) -> list[Path]:
-    return [Path(it.removeprefix("file:")) for it in references if it and it.startswith("file:")]
+    return [
+        Path(reference.removeprefix("file:"))
+        for reference in references
+        if reference and reference.startswith("file:")
+    ]
 
 
 def _states(paths: list[Path]) -> list[State | None]:
@@ -123,7 +129,7 @@ def _states(paths: list[Path]) -> list[State | None]:
 
 def _state(path: Path) -> State | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino

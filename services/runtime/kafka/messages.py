@@ -1,6 +1,6 @@
 """Converts the Kafka client's messages into records, and its errors into what they mean.
 
-The end of a partition is reported as an error, and is none. Errors are of five kinds:
+The client reports the end of a partition as an error, which it is not. Errors are of five kinds:
 
 - fatal: the client never fetches again and reports it once, so the process ends. It has the code
   _FATAL, although its `fatal()` is False;
@@ -42,7 +42,7 @@ REFUSED = frozenset(
     }
 )
 
-# Of a batch: its compression, checksum, format or size. Fetching it again changes nothing.
+# Errors of a batch that fetching it again does not end: of compression, checksum, format or size.
 UNREADABLE = frozenset(
     {
         KafkaError._BAD_COMPRESSION,  # noqa: SLF001 - its public name
@@ -61,7 +61,7 @@ def fetch_result(messages: Sequence[Any], prefix_chars: int = 0) -> FetchResult:
 
     Messages are typed Any: confluent-kafka types each field as optional, and checks would slow a
     hot loop down. If the name of a header is not UTF-8, the client raises SystemError, and
-    `headers()` must not be called again: the list that it left behind holds a null pointer (seen
+    `headers()` must not be called again: the list from the first call holds a null pointer (seen
     with confluent-kafka 2.16.1).
     """
     new: Any = tuple.__new__
@@ -77,9 +77,9 @@ def fetch_result(messages: Sequence[Any], prefix_chars: int = 0) -> FetchResult:
             else:
                 _sort_error(fetch, topic, partition, error)
             continue
-        found = records.get((topic, partition))
-        if found is None:
-            found = records[topic, partition] = []
+        lane_records = records.get((topic, partition))
+        if lane_records is None:
+            lane_records = records[topic, partition] = []
         try:
             headers = message.headers() or ()
         except SystemError:
@@ -89,10 +89,10 @@ def fetch_result(messages: Sequence[Any], prefix_chars: int = 0) -> FetchResult:
         if stamped_by != TIMESTAMP_LOG_APPEND_TIME:
             fetch.producer_stamped.add(topic)
         # Equal to Record(...), at half its cost.
-        found.append(
+        lane_records.append(
             new(Record, (topic, partition, message.offset(), at_ms, key, value, headers, None))
         )
-    fetch.records = {LaneKey(*lane): found for lane, found in records.items()}
+    fetch.records = {LaneKey(*lane): lane_records for lane, lane_records in records.items()}
     return fetch
 
 

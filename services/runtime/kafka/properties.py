@@ -63,11 +63,12 @@ REFUSED = {
 
 
 def read_properties(text: str) -> dict[str, str]:
-    """By name. A line is `name=value`, empty, or a comment that begins with #. If a name is
-    repeated, the last value wins, as in Kafka's own tools. Raises ValueError, which quotes no
-    value.
+    """Return the properties by name. Raises ValueError, which quotes no value.
+
+    A line is `name=value`, empty, or a comment that begins with #. If a name is repeated, the last
+    value wins, as in Kafka's own tools.
     """
-    found = dict[str, str]()
+    properties = dict[str, str]()
     for number, line in enumerate(text.splitlines(), 1):
         content = line.strip()
         if not content or content.startswith("#"):
@@ -78,5 +79,5 @@ def read_properties(text: str) -> dict[str, str]:
             raise ValueError(f"line {number} is not of the form name=value")
         if (reason := REFUSED.get(name)) is not None:
             raise ValueError(f"line {number}: {name} cannot be set here: {reason}")
-        found[name] = value.strip()
-    return found
+        properties[name] = value.strip()
+    return properties

@@ -89,7 +89,7 @@ class KafkaSettings(BaseSettings):
         ),
     )
     oauth_scope: str | None = Field(
-        None, min_length=1, description="Of OAUTHBEARER, where the token server asks for one."
+        None, min_length=1, description="Of OAUTHBEARER, if the token server requires one."
     )
     properties: Path | None = Field(
         None,

@@ -18,7 +18,7 @@ ADDRESSES_MAX = 3
 
 
 def reason(cluster: KafkaCluster) -> str:
-    """One sentence, or nothing if the handshake succeeds now."""
+    """Return the reason in one sentence, or nothing if the handshake succeeds now."""
     if (own := _own_certificate(cluster.settings.certificate_file)) is not None:
         return own
     for address in cluster.bootstrap_servers.split(",")[:ADDRESSES_MAX]:

@@ -37,12 +37,12 @@ from services.runtime.records import LaneKey
 TIMEOUT_S = 10.0
 REPLICAS_MAX = 3
 TIMESTAMP_TYPE, LOG_APPEND_TIME = "message.timestamp.type", "LogAppendTime"
+# Errors of librdkafka's own, by its names.
 UNAVAILABLE = frozenset(
     {"_TRANSPORT", "_ALL_BROKERS_DOWN", "_TIMED_OUT", "_RESOLVE", "_AUTHENTICATION", "_SSL"}
-)  # librdkafka's own errors, in its words
-
-# Of a partition whose leader is just changing, or has an epoch that the client or the broker does
-# not know yet.
+)
+# Errors of a partition whose leader is just changing, or has an epoch that the client or the broker
+# does not know yet.
 MOVING = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -67,7 +67,7 @@ class PartitionExtent(NamedTuple):
 
     @property
     def readable(self) -> int:
-        """The end for readers."""
+        """The first offset that readers may not read yet."""
         return self.high if self.stable is None else self.stable
 
 
@@ -84,8 +84,8 @@ class TopicDifference(NamedTuple):
 
     topic: str
     what: str
-    should: str
-    found: str
+    expected: str
+    actual: str
 
 
 class BrokerRefused(StublineError):
@@ -125,7 +125,7 @@ class BrokerAdmin:
         answers = self._admin.describe_topics(
             TopicCollection(self._cluster.all_on_broker(names)), request_timeout=self._timeout_s
         )
-        found = {
+        descriptions = {
             name: self._answer(answer, KafkaError.UNKNOWN_TOPIC_OR_PART)
             for name, answer in answers.items()
         }
@@ -133,12 +133,12 @@ class BrokerAdmin:
             self._cluster.logical(name): TopicDescription(
                 str(description.topic_id), len(description.partitions)
             )
-            for name, description in found.items()
+            for name, description in descriptions.items()
             if description is not None
         }
 
     def extents(self, topic: str) -> dict[int, PartitionExtent]:
-        """Of every partition of a topic; empty when there is no such topic."""
+        """Return the extent of every partition of a topic; empty if there is no such topic."""
         if (existing := self.existing([topic]).get(topic)) is None:
             return {}
         lanes = [LaneKey(topic, number) for number in range(existing.partitions)]
@@ -153,8 +153,8 @@ class BrokerAdmin:
         }
 
     def ends(self, lanes: Collection[LaneKey]) -> dict[LaneKey, PartitionExtent]:
-        """Of these partitions, at once and without their first offsets; those that do not exist are
-        left out.
+        """Return the extents of these partitions without their first offsets, in one request for
+        all. Partitions that do not exist are left out.
         """
         existing = self.existing({lane.topic for lane in lanes}) if lanes else {}
         known = [
@@ -195,14 +195,14 @@ class BrokerAdmin:
                 isolation_level=isolation,
                 request_timeout=self._timeout_s,
             )
-            found = {
+            results = {
                 LaneKey(self._cluster.logical(at.topic), at.partition): self._answer(
                     answer, *MOVING
                 )
                 for at, answer in answers.items()
             }
-            if all(found.values()):
-                return {lane: answer.offset for lane, answer in found.items()}
+            if all(results.values()):
+                return {lane: result.offset for lane, result in results.items()}
             if monotonic() > until:
                 raise BrokerUnavailable(
                     f"{self._cluster.bootstrap_servers}: partitions of {partitions[0].topic} have "
@@ -211,8 +211,8 @@ class BrokerAdmin:
             sleep(0.1)
 
     def compare(self, topics: Sequence[Topic]) -> list[TopicDifference]:
-        """Return differences that could lose, refuse or keep records for too long. More partitions,
-        larger records and more replicas than required are none.
+        """Return the differences by which records could be lost, refused or kept for too long. More
+        partitions, larger records and more replicas than required are no difference.
         """
         topics = [self._required(topic) for topic in topics]
         replicas = self._replicas()
@@ -276,7 +276,7 @@ class BrokerAdmin:
         for finding in findings:
             if finding.what not in ("topic", "partitions"):
                 entry = ConfigEntry(
-                    finding.what, finding.should, incremental_operation=AlterConfigOpType.SET
+                    finding.what, finding.expected, incremental_operation=AlterConfigOpType.SET
                 )
                 changed.setdefault(finding.topic, []).append(entry)
         resources = [
@@ -345,18 +345,18 @@ def should_be(topic: Topic, replicas: int) -> dict[str, str]:
     return settings
 
 
-def differences(topic: Topic, found: Mapping[str, str], replicas: int) -> list[TopicDifference]:
+def differences(topic: Topic, actual: Mapping[str, str], replicas: int) -> list[TopicDifference]:
     """An installation may allow larger records and have more replicas, but no other retention or
     cleanup.
     """
     findings = []
-    for setting, should in should_be(topic, replicas).items():
-        has = found[setting]
+    for setting, expected in should_be(topic, replicas).items():
+        has = actual[setting]
         enough = (
-            int(has) >= int(should)
+            int(has) >= int(expected)
             if setting in ("max.message.bytes", "min.insync.replicas")
-            else has == should
+            else has == expected
         )
         if not enough:
-            findings.append(TopicDifference(topic.name, setting, should, has))
+            findings.append(TopicDifference(topic.name, setting, expected, has))
     return findings

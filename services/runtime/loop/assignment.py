@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from services.runtime.errors import OutboxUnreadable, Stop, TopicRecreated
+from services.runtime.failures.backoff import ExponentialDelay
 from services.runtime.loop import outbox
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import Lane, LaneState
@@ -30,6 +31,10 @@ class Assignment(Generic[S]):
         self._broker, self._ledger, self._publisher = context.broker, context.ledger, publisher
         self._settings, self._telemetry = context.settings, context.telemetry
         self._clock = context.clock
+        self._acquire_delay = ExponentialDelay(
+            self._settings.acquire_backoff_min_ms / 1_000,
+            self._settings.acquire_backoff_max_ms / 1_000,
+        )
         self._timer_follows = LaneKey(context.service.topics[0], 0)
         self.lanes: dict[LaneKey, Lane] = {}
         self.is_paused = False  # lanes are acquired, but nothing is fetched for them
@@ -85,7 +90,7 @@ class Assignment(Generic[S]):
     def agree_with(self, assigned: Collection[LaneKey]) -> None:
         """Take the client's own list of lanes, and forget all that is known of each.
 
-        After an exception out of `fetch` nobody knows which callbacks ran (model/: rule 21).
+        After an exception out of `fetch` it is unknown which callbacks ran (model/: rule 21).
         """
         if missing := [key for key in self.with_partition if key not in assigned]:
             self._drop(missing)
@@ -108,7 +113,7 @@ class Assignment(Generic[S]):
         """Forget lanes whose rows are another's or were moved (model/: rule 13)."""
         for key in lanes:
             if key in self.lanes:
-                self.forget([key], self._backoff(self.lanes[key]))
+                self.forget([key], self._next_acquire_delay_s(self.lanes[key]))
         self._telemetry.fenced(lanes)
 
     def halt(self, lane: Lane, error: Stop) -> None:
@@ -142,7 +147,7 @@ class Assignment(Generic[S]):
         self._start(lane, lane.tail)
 
     def acquire_due(self) -> None:
-        """Acquire the lanes that are due. Stopped lanes too, in case an operator resolved them."""
+        """Acquire the lanes that are due, stopped ones too: an operator may have resolved them."""
         now = self._clock()
         due = sorted(
             key
@@ -186,7 +191,7 @@ class Assignment(Generic[S]):
                 self._telemetry.stopped(lane.key, code, "stopped before, and not resolved")
             lane.acquire_at = self._clock() + self._settings.idle_check_ms / 1_000
         else:  # a commit holds the row, or the topic does not exist
-            lane.acquire_at = self._clock() + self._backoff(lane)
+            lane.acquire_at = self._clock() + self._next_acquire_delay_s(lane)
 
     def take_over(self, lane: Lane, row: AcquiredLane, topic_id: str) -> None:
         """Run a lane from its acquired row, and publish the outputs that the row holds (model/:
@@ -231,7 +236,9 @@ class Assignment(Generic[S]):
                 lane.left_out = False
                 self.reposition(lane, "its acknowledgements were late")
 
-    def _backoff(self, lane: Lane) -> float:
-        wait_ms = self._settings.acquire_backoff_min_ms * 2**lane.acquire_attempts
-        lane.acquire_attempts = min(lane.acquire_attempts + 1, 10)
-        return float(min(wait_ms, self._settings.acquire_backoff_max_ms)) / 1_000
+    def _next_acquire_delay_s(self, lane: Lane) -> float:
+        """Return how long to wait before the lane is acquired again. Lanes are few, and what holds
+        their rows is short, so no jitter is needed.
+        """
+        lane.acquire_attempts += 1
+        return self._acquire_delay.delay_s(lane.acquire_attempts)

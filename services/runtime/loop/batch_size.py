@@ -13,8 +13,8 @@ QUICK_SHARE = 0.25  # of a transaction's time: after such a batch, twice as many
 class AdaptiveBatchSize:
     """Halves the batch when it lasted too long, and doubles it while batches are quick.
 
-    A batch that lasted too long is tried again with half of its records, and those behind it are
-    taken in the same measure: a single record may cause thousands of rows.
+    A batch that lasted too long is tried again with half of its records, and the batches after it
+    are as small: a single record may cause thousands of rows.
     """
 
     def __init__(self, settings: LaneSettings) -> None:
@@ -26,8 +26,8 @@ class AdaptiveBatchSize:
     def room(self, prepared: int) -> int:
         """Return how many more records may be fetched.
 
-        A fetch is bounded in records only, and one record may have a megabyte: so the next records
-        are taken to be as large as the last ones were.
+        A fetch can be bounded in records only, and one record may have a megabyte. So the next
+        records are assumed to be as large as the last ones were.
         """
         fitting = int(self._bytes_max / max(self._record_bytes, 1.0))
         return min(self._records_max, max(1, fitting)) - prepared

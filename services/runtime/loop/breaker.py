@@ -14,8 +14,9 @@ from services.runtime.records import Dead, Outcome
 class FailureRateBreaker:
     """Watches the last `window_records` outcomes. Expected poison (a returned Dead) is no failure.
 
-    It is asked before a commit and learns after it, so a batch full of failures leaves no dead
-    letter behind.
+    `check` is called before a commit and `record` after it, so a batch full of failures writes no
+    dead letter. It is not the `CircuitBreaker` (failures/circuit_breaker.py), which stops calls to
+    one server.
     """
 
     def __init__(self, window_records: int, share: float) -> None:

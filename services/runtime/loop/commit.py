@@ -17,7 +17,7 @@ from uuid import UUID
 
 from schemas.envelope import Output
 from services.runtime.errors import Fatal, OutcomesMismatch, OutputTooLarge, Stop, Transient
-from services.runtime.failures import FailureKind
+from services.runtime.failures.classification import FailureKind
 from services.runtime.loop import dead_letters, outbox
 from services.runtime.loop.batch import LaneSlice, LanesLost, RecordsFailed
 from services.runtime.loop.breaker import FailureRateBreaker
@@ -40,9 +40,9 @@ from services.runtime.service import Service
 from services.runtime.text import storable
 
 S = TypeVar("S")
-# Of key and value: with its headers the output is a record that its readers can work.
+# Of an output's key and value: with its headers it is then a record that readers can work.
 OUTPUT_BYTES_MAX = RECORD_BYTES_MAX - 2**17
-# Of all outputs of a transaction: they wait in memory and in the rows' outboxes.
+# Of all outputs of a transaction, which wait in memory and in the rows' outboxes.
 BATCH_BYTES_MAX = 64 * 2**20
 CAUSE_CHARS_MAX = 2_000
 OUTCOME_TYPES = frozenset({Effect, Duplicate, Superseded, Dead})
@@ -289,7 +289,7 @@ def _encode_outputs(
         if encoded:
             outputs[lane_slice.lane.key] = encoded
     if error := output_too_large(chain.from_iterable(outputs.values())):
-        # Bisecting decides which record is to blame: the one that publishes a key's snapshot need
+        # Bisecting finds the record that causes it: the one that publishes a key's snapshot need
         # not be the one that made it large.
         raise RecordsFailed from error
     return outputs

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from services.runtime.failures import FailureKind
+from services.runtime.failures.classification import FailureKind
 from services.runtime.loop.ports import BrokerClient, Ledger
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.service import Service
@@ -19,8 +19,8 @@ S = TypeVar("S")
 class WorkerContext(Generic[S]):
     """All that a worker uses besides its own state.
 
-    `clock` is monotonic, `wall_clock` is the time of day, both in seconds. `classify` says what
-    kind of failure an exception is.
+    `clock` is monotonic, `wall_clock` is the time of day, both in seconds. `rng` returns a number
+    from 0 to 1, for jitter. `classify` returns the kind of failure that an exception is.
     """
 
     service: Service[Any, S]
@@ -31,3 +31,4 @@ class WorkerContext(Generic[S]):
     classify: Callable[[BaseException], FailureKind]
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
+    rng: Callable[[], float]

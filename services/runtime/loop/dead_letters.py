@@ -12,11 +12,11 @@ from services.runtime.records import Record
 
 _LENGTHS = struct.Struct(">Ii")
 
-DEAD_LETTER_ID = "stubline-letter-id"
+DEAD_LETTER_ID = "stubline-dead-letter-id"
 TOPIC, PARTITION, OFFSET, TIME = (
     f"stubline-original-{name}" for name in ("topic", "partition", "offset", "timestamp")
 )
-REPLAY_HEADERS_BYTES_MAX = 2**12  # of these five
+REPLAY_HEADERS_BYTES_MAX = 2**12  # of the five headers above
 _OWN = frozenset({DEAD_LETTER_ID, TOPIC, PARTITION, OFFSET, TIME})
 
 

@@ -53,7 +53,7 @@ class IdleChecks(Generic[S]):
         )
 
     def observe(self, fetch: FetchResult) -> None:
-        """Examine a fetch. Called for each."""
+        """Examine a fetch. It is called for every fetch."""
         self.input_access.observe(fetch)
         self._timestamps.observe(fetch)
 
@@ -102,7 +102,7 @@ class IdleChecks(Generic[S]):
 
         The end is requested from the broker. The client knows an end only from fetching, so one
         that stopped fetching sees no lag (seen once with librdkafka 2.16 after its broker had
-        restarted: silent for good, ready, and 0 records behind).
+        restarted: silent for good, ready, and with a lag of 0).
         """
         quiet = {
             lane.key: lane
@@ -207,13 +207,13 @@ class IdleChecks(Generic[S]):
                 end = at
             else:
                 end = max(ends[1], stable or 0)
-            behind = max(0, end - at)
-            has_age = behind and lane.last_timestamp_ms >= 0
+            lag_records = max(0, end - at)
+            has_age = lag_records and lane.last_timestamp_ms >= 0
             age_s = max(0.0, (now_ms - lane.last_timestamp_ms) / 1_000) if has_age else 0.0
-            lag[lane.key] = (behind, age_s)
+            lag[lane.key] = (lag_records, age_s)
         stopped = [lane.key for lane in self._assignment if lane.state is LaneState.STOPPED]
-        # Twice in a row: a record that came between the two requests looks like an open
-        # transaction for a moment.
+        # Reported only if seen twice in a row: a record that came between the two requests looks
+        # like an open transaction for a moment.
         uncommitted = {
             key: count for key, count in open_transactions.items() if key in self._waiting_before
         }

@@ -1,5 +1,5 @@
-"""Detects inputs that the broker withholds although it answers. The process is then not ready and
-says why, and works the inputs that it gets.
+"""Detects inputs that the broker withholds although it answers. The process is then not
+ready, with that reason, and works the inputs that it gets.
 
 The client reports once that a lane is refused. Afterwards it is silent, whether the lane is still
 refused or allowed again, and it never reports a topic that does not exist (seen with
@@ -45,7 +45,7 @@ class InputAccess(Generic[S]):
         return self._reported.code if self._reported else ""
 
     def observe(self, fetch: FetchResult) -> None:
-        """Examine a fetch. Called for each."""
+        """Examine a fetch. It is called for every fetch."""
         for key in fetch.records:
             self._lanes.pop(key, None)
         for refused, text in fetch.refused.items():

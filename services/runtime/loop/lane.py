@@ -40,7 +40,7 @@ class RecordPosition(NamedTuple):
 class PreparedRecord(NamedTuple):
     """A record that was fetched and parsed.
 
-    `lane` and `offset` say where it was fetched, `gap` is the number of offsets without a record
+    `lane` and `offset` are where it was fetched, `gap` is the number of offsets without a record
     just before it, `size` the bytes of key, value and headers as they were fetched.
     """
 

@@ -208,8 +208,8 @@ class Transaction(Protocol[S_co]):
         ...
 
     def take_replay_requests(self, dead_letters_max: int, bytes_max: int) -> list[ReplayRequest]:
-        """Turn requested dead letters into replayed ones. The caller publishes them with this
-        commit.
+        """Mark requested dead letters as replayed, and return them. The caller publishes them with
+        this commit.
         """
         ...
 

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from schemas.envelope import Output
 from schemas.text import rfc3339
 from services.runtime.errors import TickFailed
-from services.runtime.failures import FailureKind
+from services.runtime.failures.classification import FailureKind
 from services.runtime.loop import dead_letters, outbox
 from services.runtime.loop.batch import LanesLost
 from services.runtime.loop.context import WorkerContext
@@ -72,7 +72,7 @@ class Timer(Generic[S]):
                 else None
             )
         except TickFailed:
-            self._replay_at = self._clock() + self._settings.outage_backoff_max_ms / 1_000
+            self._replay_at = self._clock() + self._settings.backoff_max_ms / 1_000
             raise
         # The next slice follows as soon as this one is acknowledged.
         self._replay_at = self._clock() + (
@@ -84,7 +84,7 @@ class Timer(Generic[S]):
         try:
             outputs = self._commit(lane, self._work)
         except TickFailed:
-            self._tick_at = self._clock() + self._settings.outage_backoff_max_ms / 1_000
+            self._tick_at = self._clock() + self._settings.backoff_max_ms / 1_000
             raise
         self._tick_at = self._clock() + self._settings.tick_interval_ms / 1_000
         return outputs

@@ -21,8 +21,8 @@ class TimestampChecks:
         self._next = float("-inf")
 
     def observe(self, fetch: FetchResult) -> None:
-        """Examine a fetch. Called for each."""
-        found = self._topics & fetch.producer_stamped
-        if found and (now := self._clock()) >= self._next:
+        """Examine a fetch. It is called for every fetch."""
+        topics = self._topics & fetch.producer_stamped
+        if topics and (now := self._clock()) >= self._next:
             self._next = now + REPORT_INTERVAL_S
-            self._telemetry.warning(ProducerTimestamps(", ".join(sorted(found))))
+            self._telemetry.warning(ProducerTimestamps(", ".join(sorted(topics))))

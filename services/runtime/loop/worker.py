@@ -1,8 +1,8 @@
 """The loop of a service: fetch, prepare, commit, publish, for all lanes of the process, in one
 thread.
 
-Crash: at any point the rows say what is committed and what is still to be published; the next owner
-starts from there.
+Crash: at any point the rows hold what is committed and what is still to be published; the next
+owner starts from there.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from services.runtime.errors import (
     TickFailed,
     TopicRecreated,
 )
-from services.runtime.failures import FailureKind, code_of
+from services.runtime.failures.backoff import Backoff
+from services.runtime.failures.classification import FailureKind, code_of
 from services.runtime.loop.assignment import Assignment
-from services.runtime.loop.backoff import Backoff
 from services.runtime.loop.batch import (
     LaneSlice,
     LanesLost,
@@ -49,12 +49,12 @@ from services.runtime.records import TIMER, Dead, LaneKey
 
 S = TypeVar("S")
 ATTEMPTS_MAX = 50  # of one batch, whatever happens to it: then the loop backs off
-TRANSIENT_ATTEMPTS_MAX = 3  # transient failures of one batch, before they count as an outage
+TRANSIENT_ATTEMPTS_MAX = 3  # transient failures of one batch, before the loop backs off
 BACKOFF_POLL_S = 0.02
 
 
 class Worker(Generic[S]):
-    """One member of a service's group. A process calls `step` until it is asked to stop, then
+    """One member of a service's group. A process calls `step` until a stop is requested, then
     `stop`.
     """
 
@@ -74,7 +74,7 @@ class Worker(Generic[S]):
         self._idle_checks = IdleChecks(context, self.assignment)
         self._input_health = InputHealth(context, self.assignment)
         self._batch_size = AdaptiveBatchSize(settings)
-        self._backoff = Backoff(settings.outage_backoff_max_ms / 1_000)
+        self._backoff = Backoff(settings.backoff_max_ms / 1_000, context.rng)
         self._was_paused = self._must_reconnect = False
         context.broker.subscribe(service.input_topics, self.assignment)
 
@@ -132,7 +132,7 @@ class Worker(Generic[S]):
             self._commit_prepared(topic_ids)
             self._run_timer()
         self._idle_checks.run(is_paused=self._throttle.is_paused)
-        self._backoff.note_success(self._clock())
+        self._backoff.record_success(self._clock())
 
     def _back_off(self, error: Exception) -> None:
         """Forget what is known of every lane, since only the rows are certain, and wait. No record
@@ -200,7 +200,9 @@ class Worker(Generic[S]):
         return fetch
 
     def _request_topic_ids(self, fetch: FetchResult) -> Callable[[], Mapping[str, str]]:
-        """Request them now, after the fetch; they are read just before the commit."""
+        """Request the ids of the topics in work, after the fetch; they are read just before the
+        commit.
+        """
         topics = {key.topic for key in fetch.records}
         topics |= {lane.key.topic for lane in self.assignment if lane.prepared}
         return self._broker.topic_ids(topics - {TIMER.topic}) if topics else dict
@@ -213,7 +215,7 @@ class Worker(Generic[S]):
             lane = self.assignment.lanes.get(key)
             if lane is None or lane.state is not LaneState.RUNNING or lane.left_out:
                 # Without an epoch the records are dropped: the lane's owner, perhaps this process,
-                # reads them again from where the row says.
+                # reads them again from the row's next offset.
                 continue
             before = len(lane.prepared)
             if not self._parser.prepare(lane, records, fetch.ends.get(key)):
@@ -348,7 +350,7 @@ class Worker(Generic[S]):
         except LanesLost as lost:
             self.assignment.fenced(lost.lanes)
         except TickFailed as error:  # lanes with input go on
-            self._telemetry.backing_off(error, 1, self._settings.outage_backoff_max_ms / 1_000)
+            self._telemetry.backing_off(error, 1, self._settings.backoff_max_ms / 1_000)
 
     # The end.
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing_extensions import override
 
 from services.runtime.errors import LoopFailed, StublineError
-from services.runtime.failures import code_of
+from services.runtime.failures.classification import code_of
 from services.runtime.observability import logs
 from services.runtime.observability.health import Health
 from services.runtime.observability.log_limits import RepeatLimiter

@@ -120,7 +120,8 @@ Metric = Counter | Gauge | Histogram
 M = TypeVar("M", Counter, Gauge, Histogram)
 P = TypeVar("P", prometheus.Counter, prometheus.Gauge, prometheus.Histogram)
 
-prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which no dashboard of ours reads
+# They are a second series for each counter, which no dashboard of ours reads.
+prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
 _REGISTRY = prometheus.CollectorRegistry()
 _DECLARED: dict[
     str, tuple[Metric, prometheus.Counter | prometheus.Gauge | prometheus.Histogram]

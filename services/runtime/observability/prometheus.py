@@ -20,7 +20,7 @@ RECORDS = declare(
         "stubline_lane_records_total",
         (
             "Committed records by outcome: effect, duplicate, superseded, dead. If it is flat "
-            "while the lag grows, the service stands still."
+            "while the lag grows, the service makes no progress."
         ),
         ("group", "outcome"),
     )
@@ -137,7 +137,7 @@ BACKOFFS = declare(
 
 
 class PrometheusTelemetry(Telemetry):
-    """One per process and group."""
+    """Sets the metrics of one process and group."""
 
     def __init__(self, group: str) -> None:
         self._group = group

@@ -12,7 +12,7 @@
 | repositioned, hole_suspected, client_skipped_record | a client's position was in doubt |
 | record_failed | a record raised an unexpected exception |
 | backing_off, warning | the loop waits for a dependency, or goes on despite a problem |
-| iteration_done, paused, gauges, conservation | how the loop and its lanes stand |
+| iteration_done, paused, gauges, conservation | the state of the loop and of its lanes |
 
 `Telemetry` itself does nothing. Metrics (prometheus.py) and logs (logging_telemetry.py) are two
 implementations; a test that kills a process at a named point is another.
@@ -69,10 +69,10 @@ class Telemetry:
         """The rows are another process's, or were moved."""
 
     def stopped(self, lane: LaneKey, code: str, text: str) -> None:
-        """The lane stands still until an operator decides."""
+        """The lane is stopped until an operator decides."""
 
     def repositioned(self, lane: LaneKey, offset: int, reason: str) -> None:
-        """The client's position was in doubt, so it reads again from the lane's."""
+        """The client's position was in doubt, so it reads again from the lane's tail."""
 
     def hole_suspected(self, lane: LaneKey, offset: int) -> None:
         """Offsets are missing, so the client reads again from here. Usual where a log has holes."""

@@ -67,8 +67,8 @@ def hop(header: bytes | None) -> str:
     """
     if not header:
         return str(new())
-    if found := OWN_FORMAT.fullmatch(header):
-        return f"00-{found[1].decode()}-{_random(8)}-{found[2].decode()}"
+    if matched := OWN_FORMAT.fullmatch(header):
+        return f"00-{matched[1].decode()}-{_random(8)}-{matched[2].decode()}"
     return str(child(parse(header)))
 
 

@@ -20,26 +20,30 @@ def texts(elements: Sequence[str | None]) -> str:
     if None in elements:
         return (
             "{"
-            + ",".join([NULL if it is None else '"' + _escaped(it) + '"' for it in elements])
+            + ",".join([NULL if text is None else '"' + _escaped(text) + '"' for text in elements])
             + "}"
         )
     joined = "\0".join(elements)  # type: ignore[arg-type]  # none of them is None
     if joined.count("\0") != len(elements) - 1:  # one holds a NUL itself
-        return '{"' + '","'.join([_escaped(it or "") for it in elements]) + '"}'
+        return '{"' + '","'.join([_escaped(text or "") for text in elements]) + '"}'
     return '{"' + _escaped(joined).replace("\0", '","') + '"}'
 
 
 def plain(elements: Sequence[int | bool | str | None]) -> str:
     """Return an array of elements that need no quotes: numbers, booleans, UUIDs, our own codes."""
     if None in elements:
-        return "{" + ",".join([NULL if it is None else str(it) for it in elements]) + "}"
+        return (
+            "{" + ",".join([NULL if number is None else str(number) for number in elements]) + "}"
+        )
     return "{" + ",".join(map(str, elements)) + "}"
 
 
 def blobs(elements: Sequence[bytes | None]) -> str:
     """Return an array of bytes, as hexadecimal digits."""
     return (
-        "{" + ",".join([NULL if it is None else '"\\\\x' + it.hex() + '"' for it in elements]) + "}"
+        "{"
+        + ",".join([NULL if value is None else '"\\\\x' + value.hex() + '"' for value in elements])
+        + "}"
     )
 
 

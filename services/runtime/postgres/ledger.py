@@ -59,11 +59,11 @@ class PostgresTransaction:
     def lock(self, expected: Sequence[ExpectedLane]) -> LockedLanes:
         arguments = _keys([c.lane for c in expected]) | {"group": self._group}
         rows = self.session.execute(SQL["lock_lanes"], arguments).fetchall()
-        found = {
+        actual = {
             LaneKey(topic, partition): (epoch, offset)
             for topic, partition, epoch, offset, _ in rows
         }
-        lost = frozenset(c.lane for c in expected if found.get(c.lane) != (c.epoch, c.next_offset))
+        lost = frozenset(c.lane for c in expected if actual.get(c.lane) != (c.epoch, c.next_offset))
         at: datetime = rows[0][4] if rows else datetime.min.replace(tzinfo=UTC)
         return LockedLanes(lost, at)
 
@@ -193,10 +193,10 @@ class PostgresLedger:
         return Acquisition(acquired, stopped, frozenset(lanes) - existing)
 
     def add_lanes(self, lanes: Mapping[LaneKey, tuple[str, int]]) -> None:
-        found = list(lanes.values())
+        begins = list(lanes.values())
         columns = {
-            "topic_ids": [topic_id for topic_id, _ in found],
-            "first_offsets": [offset for _, offset in found],
+            "topic_ids": [topic_id for topic_id, _ in begins],
+            "first_offsets": [offset for _, offset in begins],
         }
         self.session.execute(
             SQL["add_lanes"], _keys(list(lanes)) | columns | {"group": self._group}

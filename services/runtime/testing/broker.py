@@ -21,7 +21,7 @@ SESSION_TIMEOUT_S = 6.0
 @dataclass(slots=True)
 class _Topic:
     topic_id: str
-    partitions: list[list[Record | None]]  # None: a transaction's marker, or what compaction took
+    partitions: list[list[Record | None]]  # None: a transaction's marker, or compacted
     low: list[int]
 
 
@@ -241,13 +241,11 @@ class FakeBrokerClient:
                 fetch.unreadable[lane] = f"cannot unpack the batch at {bad[0]}"
                 continue
             last = bad[0] if position < bad[0] else len(entries)
-            found = [record for record in entries[position:last] if record is not None][
-                :records_max
-            ]
-            if found:
-                records_max -= len(found)
-                self._positions[lane] = found[-1].offset + 1
-                fetch.records[lane] = found
+            records = [record for record in entries[position:last] if record is not None]
+            if records := records[:records_max]:
+                records_max -= len(records)
+                self._positions[lane] = records[-1].offset + 1
+                fetch.records[lane] = records
             is_at_end = not any(entries[self._positions[lane] :])
             if is_at_end and self._is_first_report(lane, -len(entries)):
                 self._positions[lane] = len(entries)
@@ -319,16 +317,16 @@ class FakeBrokerClient:
         )
 
     def request_ends(self, lanes: Collection[LaneKey]) -> Callable[[], Mapping[LaneKey, int]]:
-        found = (
+        bounds = (
             {} if self.broker.is_unavailable else {lane: self._true_ends(lane) for lane in lanes}
         )
-        return lambda: {lane: ends[1] for lane, ends in found.items() if ends is not None}
+        return lambda: {lane: ends[1] for lane, ends in bounds.items() if ends is not None}
 
     def bounds(self, lane: LaneKey) -> tuple[int, int]:
-        found = self._true_ends(lane)
-        if self.broker.is_unavailable or found is None:
+        bounds = self._true_ends(lane)
+        if self.broker.is_unavailable or bounds is None:
             raise BrokerUnavailable(f"no answer for {lane}")
-        return found
+        return bounds
 
     def unreadable_to(self, lane: LaneKey, offset: int) -> int | None:  # noqa: ARG002 - the port's signature
         return self.broker.unreadable[lane][1]

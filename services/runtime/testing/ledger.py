@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from services.runtime.errors import LaneFenced
-from services.runtime.failures import FailureKind
+from services.runtime.failures.classification import FailureKind
 from services.runtime.loop.ports import (
     AcquiredLane,
     Acquisition,
@@ -29,7 +29,7 @@ from services.runtime.records import LaneKey, record_bytes
 
 
 class DatabaseLostError(Exception):
-    """The connection broke: nobody knows whether a commit took place."""
+    """The connection broke, so it is unknown whether a commit took place."""
 
 
 class ConflictError(Exception):

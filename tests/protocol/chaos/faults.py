@@ -76,7 +76,7 @@ def database_fell_over(run: Run) -> None:
         run.feed(run.rng.uniform(0.2, 3.0))
 
 
-def database_rested(run: Run) -> None:
+def database_paused(run: Run) -> None:
     """The broker closes no connection, and responds to no request."""
     run.stack.postgres.pause()
     try:
@@ -95,7 +95,7 @@ def broker_killed(run: Run) -> None:
         broker.start()
 
 
-def broker_rested(run: Run) -> None:
+def broker_paused(run: Run) -> None:
     """Deliveries fail, lanes are left out, sessions may end."""
     broker = run.rng.choice(run.stack.kafka)
     run.feed(0.3)
@@ -174,9 +174,9 @@ FAULTS: tuple[Fault, ...] = (
     came_and_went,
     answers_lost,
     database_fell_over,
-    database_rested,
+    database_paused,
     broker_killed,
-    broker_rested,
+    broker_paused,
     rewound,
     duplicates_stormed,
     poison_stormed,

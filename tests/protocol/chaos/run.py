@@ -23,7 +23,7 @@ from tests.protocol.laws.member import Process
 from tests.protocol.laws.world import NotSettledError, story
 from tests.protocol.toy.service import Release
 from tests.support.proxy import Proxy
-from tests.support.stack import Databases, Servers
+from tests.support.stack import Databases, ServersForTests
 
 RELEASE = Release(ticks=True)
 SETTLE_S = 90.0
@@ -108,7 +108,7 @@ class Run:
 
 @contextmanager
 def one_world(stack: Stack, databases: Databases, rng: random.Random) -> Iterator[Run]:
-    servers = Servers(stack.bootstrap_servers, stack.database_url, stack)
+    servers = ServersForTests(stack.bootstrap_servers, stack.database_url, stack)
     prefix = f"c{secrets.token_hex(4)}"
     with (
         databases.new() as url,

@@ -17,7 +17,7 @@ from typing import TypeVar
 import pytest
 
 from tests.protocol.laws.kafka_world import KafkaWorld
-from tests.support.stack import Databases, Servers
+from tests.support.stack import Databases, ServersForTests
 
 AT_ONCE = 4
 LAWS = Path(__file__).parent
@@ -53,7 +53,9 @@ def runs_alongside(item: pytest.Item) -> bool:
 class Alongside:
     """The laws of this session that run at once. They start when it is created."""
 
-    def __init__(self, items: list[pytest.Item], servers: Servers, databases: Databases) -> None:
+    def __init__(
+        self, items: list[pytest.Item], servers: ServersForTests, databases: Databases
+    ) -> None:
         self._servers, self._databases = servers, databases
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="law")

@@ -11,12 +11,12 @@ from tests.protocol.laws.alongside import Alongside, is_real, runs_alongside
 from tests.protocol.laws.fake_world import FakeWorld
 from tests.protocol.laws.kafka_world import KafkaWorld
 from tests.protocol.laws.world import World
-from tests.support.stack import Databases, Servers
+from tests.support.stack import Databases, ServersForTests
 
 
 @pytest.fixture(scope="session")
 def alongside(
-    request: pytest.FixtureRequest, servers: Servers, databases: Databases
+    request: pytest.FixtureRequest, servers: ServersForTests, databases: Databases
 ) -> Iterator[Alongside]:
     found = Alongside(request.session.items, servers, databases)
     yield found

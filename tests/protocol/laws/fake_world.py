@@ -4,6 +4,7 @@ when one waits.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,7 +38,7 @@ QUICK = {
     "idle_check_ms": 400,
     "tick_interval_ms": 200,
     "controls_interval_ms": 200,
-    "outage_backoff_max_ms": 1_000,
+    "backoff_max_ms": 1_000,
 }
 
 
@@ -116,6 +117,7 @@ class FakeWorld:
             classify=classify,
             clock=self.clock,
             wall_clock=self.clock,
+            rng=random.random,
         )
         self._was_fixed |= release.is_fixed
         member = FakeMember(
@@ -194,11 +196,10 @@ class FakeWorld:
         partition: int | None = None,
         headers: Headers = (),
     ) -> None:
-        for telemetry in inputs:
-            where = topic or self.names.inputs[sum(telemetry.id.encode()) % 2]
+        for input_ in inputs:
+            where = topic or self.names.inputs[sum(input_.id.encode()) % 2]
             self._append(
-                Sent(where, 0, 0, telemetry.key.encode(), telemetry.value(), headers, telemetry),
-                partition,
+                Sent(where, 0, 0, input_.key.encode(), input_.value(), headers, input_), partition
             )
 
     def send_bytes(

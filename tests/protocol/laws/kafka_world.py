@@ -41,7 +41,7 @@ from tests.protocol.toy.service import Release
 from tests.protocol.toy.store import tupled
 from tests.support.logs import read_lanes
 from tests.support.proxy import Proxy
-from tests.support.stack import Servers
+from tests.support.stack import ServersForTests
 
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA = ROOT / "tests" / "protocol" / "toy" / "schema.sql"
@@ -49,7 +49,7 @@ QUICK = {
     "idle_check_ms": 400,
     "tick_interval_ms": 200,
     "controls_interval_ms": 200,
-    "outage_backoff_max_ms": 1_000,
+    "backoff_max_ms": 1_000,
 }
 NO_PARTITION = -1  # the client chooses by the key
 FIRSTS = """
@@ -73,7 +73,7 @@ class KafkaWorld(KafkaReader):
 
     def __init__(
         self,
-        servers: Servers,
+        servers: ServersForTests,
         database_url: str,
         prefix: str,
         folder: Path,
@@ -424,9 +424,9 @@ class KafkaWorld(KafkaReader):
             )
         ]
         waits += [f"{it[0]} is due" for it in self.rows("select key from toy.firsts where is_due")]
-        return waits or self._behind(rows)
+        return waits or self._lanes_with_lag(rows)
 
-    def _behind(self, rows: Mapping[tuple[str, LaneKey], LaneFacts]) -> list[str]:
+    def _lanes_with_lag(self, rows: Mapping[tuple[str, LaneKey], LaneFacts]) -> list[str]:
         waits = []
         for lane, (low, high) in self.ends().items():
             for group in (self.names.groups[stage] for stage in self.names.readers[lane.topic]):

@@ -267,7 +267,7 @@ def _copies(evidence: Evidence, stage: str) -> Iterator[str]:
     }
     uncopied = set(dead_letters)
     for copy in evidence.log_of(evidence.names.dead[stage]):
-        dead_letter_id = (copy.header("stubline-letter-id") or b"").decode()
+        dead_letter_id = (copy.header("stubline-dead-letter-id") or b"").decode()
         dead_letter = dead_letters.get(dead_letter_id)
         if dead_letter is None:
             yield f"{dead_letter_id} in the dead topic is no dead letter"
@@ -302,7 +302,7 @@ def what_is_replayed_is_the_source_byte_for_byte(evidence: Evidence) -> Iterator
     dead_letters = {str(it.id): it for it in evidence.dead_letters}
     for stage in evidence.names.groups:
         for copy in evidence.log_of(evidence.names.replay[stage]):
-            dead_letter = dead_letters.get((copy.header("stubline-letter-id") or b"").decode())
+            dead_letter = dead_letters.get((copy.header("stubline-dead-letter-id") or b"").decode())
             if dead_letter is None:
                 yield f"{copy} replays no dead letter"
                 continue
@@ -316,7 +316,7 @@ def what_is_replayed_is_the_source_byte_for_byte(evidence: Evidence) -> Iterator
 
 
 def nothing_waits(evidence: Evidence) -> Iterator[str]:
-    """Once settled, outboxes are empty, no lane is behind its log, no replay is on its way, and no
+    """Once settled, outboxes are empty, no lane has lag, no replay is on its way, and no
     work is due.
     """
     rows = {(it.group, it.lane): it for it in evidence.lanes}

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 
 import httpx
 
-from deploy.local.launch import __file__ as launch_file
+from tests.support.processes import module_command
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -25,20 +23,9 @@ class Process:
     def __init__(self, stage: str, environment: Mapping[str, str], log: Path) -> None:
         self.stage, self.log_file = stage, log
         self.is_sabotaged = bool(environment["TOY_AT"])
-        launch = [
-            sys.executable,
-            "-I",
-            "-S",
-            launch_file,
-            "--parent",
-            str(os.getpid()),
-            "--signal",
-            "9",
-            "--",
-        ]
         with log.open("ab") as out:
             self._child = subprocess.Popen(
-                [*launch, sys.executable, "-m", "tests.protocol.toy", stage],
+                module_command("tests.protocol.toy", stage),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

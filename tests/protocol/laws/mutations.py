@@ -188,7 +188,7 @@ def seen_to_fail(mutation: Mutation) -> str:
         mutation.take_out(patch)
         try:
             mutation.play(FakeWorld())
-        except Exception as error:  # noqa: BLE001 - however it shows: a broken law, a run without rest, a crash
+        except Exception as error:  # noqa: BLE001 - however it shows: a broken law, a run that never settles, a crash
             return f"{type(error).__name__}: {error}"
     return ""
 
@@ -197,12 +197,12 @@ def main() -> int:
     survivors = 0
     resource.setrlimit(
         resource.RLIMIT_AS, (BYTES_MAX, BYTES_MAX)
-    )  # a rule less may also mean no end
+    )  # without a rule a run may never end
     for mutation in MUTATIONS:
         began = time.perf_counter()
-        noticed = seen_to_fail(mutation)
-        survivors += not noticed
-        text = " ".join(noticed.split())[:90] if noticed else "NOT NOTICED"
+        failure = seen_to_fail(mutation)
+        survivors += not failure
+        text = " ".join(failure.split())[:90] if failure else "NOT DETECTED"
         print(
             f"{mutation.rule:>4}  {mutation.name:<42} {time.perf_counter() - began:5.1f} s  {text}"
         )

@@ -10,7 +10,7 @@ from services.runtime.errors import RecordUnreadable
 from services.runtime.records import LaneKey
 from tests.protocol.laws.fake_world import FakeMember, FakeWorld
 from tests.protocol.laws.lane_laws import check
-from tests.protocol.laws.world import lane, story, wait_until_owned
+from tests.protocol.laws.world import lane, start_both_stages, story
 from tests.protocol.toy.names import NAMES
 
 A, B = NAMES.inputs
@@ -140,9 +140,7 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_its_end_is_rep
     fake_world: FakeWorld,
 ) -> None:
     world = fake_world
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    member = start_both_stages(world)
     key = LaneKey(A, 0)
     world.send(*story(1, 10), topic=A, partition=0)
     world.send(*story(2, 10), topic=A, partition=1)
@@ -162,8 +160,7 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_its_end_is_rep
 
 def test_a_batch_that_is_damaged_on_the_way_once_stops_no_lane(fake_world: FakeWorld) -> None:
     world = fake_world
-    world.start("second")
-    wait_until_owned(world, world.start("first"))
+    start_both_stages(world)
     world.send(*story(1, 10), topic=A, partition=0)
     world.broker.unreadable[LaneKey(A, 0)] = (5, 8)
     world.until("it is read so far", lambda: lane(world, "first", A).next_offset == 5)

@@ -14,8 +14,8 @@ from services.runtime.records import LaneKey
 from services.runtime.testing.ledger import ConflictError, FakeTransaction
 from tests.protocol.laws.fake_world import FakeMember, FakeWorld
 from tests.protocol.laws.lane_laws import check
-from tests.protocol.laws.test_lane_laws import MENDED, dead_lettered
-from tests.protocol.laws.world import SESSION_S, lane, story, wait_until_owned
+from tests.protocol.laws.test_lane_laws import FIXED, dead_lettered
+from tests.protocol.laws.world import SESSION_S, lane, start_both_stages, story, wait_until_owned
 from tests.protocol.seams import replace_rule
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.memory import MemoryStore
@@ -89,9 +89,7 @@ def test_a_commit_whose_response_is_lost_counts_once(fake_world: FakeWorld) -> N
 def test_outputs_that_arrive_late_and_twice_revive_nothing(fake_world: FakeWorld) -> None:
     """A dead owner's copy of `release` arrives when the cancellation has long been read."""
     world = fake_world
-    world.start("second")
-    owner = world.start("first")
-    wait_until_owned(world, owner)
+    owner = start_both_stages(world)
     world.broker.holds_requests = True
     world.send(Input("1", "k", "add", "c1"), Input("2", "k", "release"), *story(1, 20))
     world.run(0.5)
@@ -142,8 +140,7 @@ def test_a_lane_that_is_lost_takes_its_records_out_of_a_joint_batch_and_no_other
     fake_world: FakeWorld,
 ) -> None:
     world = fake_world
-    world.start("second")
-    wait_until_owned(world, world.start("first"))
+    start_both_stages(world)
     for number in range(3):
         world.send(*story(number, 10), topic=A, partition=0)
         world.send(*story(10 + number, 10), topic=B, partition=0)
@@ -159,9 +156,7 @@ def test_a_lane_whose_acknowledgements_are_late_is_left_out_and_the_others_go_on
     fake_world: FakeWorld,
 ) -> None:
     world = fake_world
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    member = start_both_stages(world)
     delayed = delay(member, b"slow")
     world.send(Input("slow-1", "slow", "add", "c1"), topic=A, partition=0)
     world.run(0.2)
@@ -223,9 +218,7 @@ def test_a_client_that_never_fetches_again_ends_its_process_and_the_next_one_goe
 ) -> None:
     """The client reports it only once, at any fetch."""
     world = fake_world
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    member = start_both_stages(world)
     world.send(*story(1, 20))
     world.run(0.1)
     if when != "at work":
@@ -282,7 +275,7 @@ def test_a_dead_letter_that_was_discarded_meanwhile_is_not_worked(fake_world: Fa
     """Its copy was on the way when the operator discarded it."""
     world = fake_world
     dead_letters = dead_lettered(world, 4, then=None)
-    wait_until_owned(world, world.start("first", release=MENDED))
+    wait_until_owned(world, world.start("first", release=FIXED))
     world.broker.holds_requests = True
     world.request_replays(dead_letters)
     world.until("they are on their way", lambda: len(world.broker.in_flight) == 4)
@@ -302,9 +295,9 @@ def test_a_replay_survives_the_death_of_the_process_that_publishes_it(
 ) -> None:
     world = fake_world
     world.request_replays(dead_lettered(world, 6, then=None))
-    victim = world.start("first", release=MENDED, at=f"{point}:kill:1")
+    victim = world.start("first", release=FIXED, at=f"{point}:kill:1")
     world.until("its end", lambda: not victim.is_alive)
-    world.start("first", release=MENDED)
+    world.start("first", release=FIXED)
     world.settle()
     evidence = world.evidence()
     check(evidence)
@@ -393,9 +386,7 @@ def test_a_topic_that_is_refused_is_reported_until_it_is_allowed_and_the_others_
     fake_world: FakeWorld,
 ) -> None:
     world = fake_world
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    member = start_both_stages(world)
     world.broker.forbidden.add(A)
     world.send(*story(1, 20), topic=A)
     world.send(*story(2, 20), topic=B)
@@ -461,9 +452,7 @@ def test_a_topic_that_does_not_exist_is_reported_until_it_does(fake_world: FakeW
 def test_what_was_prepared_before_a_lane_was_lost_is_never_committed(fake_world: FakeWorld) -> None:
     """Another worked it meanwhile. The lane comes back to the same process, under another epoch."""
     world = fake_world
-    world.start("second")
-    member = world.start("first", batch_bytes_max=2**20)
-    wait_until_owned(world, member)
+    member = start_both_stages(world, batch_bytes_max=2**20)
     large = [Input(f"{n}", "k", "add", f"c{n}", amount=1, note="x" * 300_000) for n in range(12)]
     world.send(*large, topic=A, partition=1)
     mine = member.worker.assignment.lanes[LaneKey(A, 1)]

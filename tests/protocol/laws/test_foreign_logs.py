@@ -13,7 +13,7 @@ from tests.protocol.laws.alongside import alone
 from tests.protocol.laws.kafka_world import KafkaWorld
 from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.test_lane_laws import stops
-from tests.protocol.laws.world import lane, story, wait_until_owned
+from tests.protocol.laws.world import lane, start_both_stages, story, wait_until_owned
 from tests.support.raw_batches import blanks_that_cannot_be_unpacked, produce
 
 SMALL = 2**10
@@ -111,9 +111,7 @@ def test_a_database_that_is_read_only_for_a_while_is_waited_for(kafka_world: Kaf
     nothing is lost.
     """
     world = kafka_world
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    member = start_both_stages(world)
     world.send(*story(1, 20))
     world.settle()
     try:

@@ -26,7 +26,7 @@ from tests.protocol.laws.kafka_world import KafkaWorld
 from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.test_lane_laws import stops
 from tests.protocol.laws.test_process_laws import limit
-from tests.protocol.laws.world import lane, story, wait_until_owned
+from tests.protocol.laws.world import lane, start_both_stages, story
 from tests.protocol.toy.events import Input
 from tests.support.raw_batches import blanks_that_cannot_be_unpacked, produce
 
@@ -101,9 +101,7 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_pa
     """
     world = kafka_world
     topic, other = world.names.inputs
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    member = start_both_stages(world)
     world.send(*story(1, 20), topic=topic, partition=0)
     packed = blanks_that_cannot_be_unpacked(b"some-key", 40 * MIB, records=3)
     first = produce(world.bootstrap_servers, topic, 0, packed)
@@ -158,8 +156,7 @@ def test_a_batch_that_a_disk_damaged_is_never_parsed_and_stops_its_lane(
 def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_world: KafkaWorld) -> None:
     world = kafka_world
     topic, group = world.names.inputs[0], world.names.groups["first"]
-    world.start("second")
-    wait_until_owned(world, world.start("first"))
+    start_both_stages(world)
     with limited(world, world.names.outputs["first"], 3_000):
         large, small = (
             Input("0", "key-large", "add", "0" * 900),

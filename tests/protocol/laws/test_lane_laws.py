@@ -20,6 +20,7 @@ from tests.protocol.laws.world import (
     lane,
     poison,
     poisoned,
+    start_both_stages,
     stormed,
     story,
     wait_until_owned,
@@ -27,7 +28,7 @@ from tests.protocol.laws.world import (
 from tests.protocol.toy.events import Input
 from tests.protocol.toy.service import Release
 
-MENDED = Release(is_fixed=True)
+FIXED = Release(is_fixed=True)
 TICKING = Release(ticks=True)
 
 
@@ -44,10 +45,8 @@ def test_a_process_killed_at_any_point_loses_and_doubles_nothing(world: World, p
     check(world.evidence())
 
 
-def test_a_zombie_that_wakes_when_another_took_over_does_no_harm(world: World) -> None:
-    world.start("second")
-    zombie = world.start("first")
-    wait_until_owned(world, zombie)
+def test_a_zombie_that_resumes_when_another_took_over_does_no_harm(world: World) -> None:
+    zombie = start_both_stages(world)
     world.send(*story(1, 60))
     zombie.pause()
     world.send(*story(2, 60))
@@ -101,9 +100,7 @@ def test_members_that_come_and_go_lose_and_double_nothing(world: World) -> None:
 
 
 def test_a_process_that_is_stopped_leaves_nothing_unpublished(world: World) -> None:
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    member = start_both_stages(world)
     world.send(*story(1, 200))
     world.run(0.05)
     assert member.stop() == 0
@@ -135,8 +132,7 @@ def test_an_outage_of_the_broker_loses_and_doubles_nothing(world: World) -> None
 
 @alone
 def test_an_outage_of_the_database_loses_nothing_and_dead_letters_nothing(world: World) -> None:
-    world.start("second")
-    wait_until_owned(world, world.start("first"))
+    start_both_stages(world)
     world.send(*story(1, 60))
     with world.database_unavailable():
         world.send(*story(2, 60))
@@ -240,8 +236,7 @@ def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_noth
 
 @alone
 def test_a_paused_service_reads_nothing_and_goes_on_when_it_is_resumed(world: World) -> None:
-    world.start("second")
-    wait_until_owned(world, world.start("first"))
+    start_both_stages(world)
     world.control("first", paused=True)
     world.run(1.0)
     world.send(*story(1, 40))
@@ -256,8 +251,7 @@ def test_a_paused_service_reads_nothing_and_goes_on_when_it_is_resumed(world: Wo
 
 @alone
 def test_a_rate_acts_within_a_second_and_is_kept(world: World) -> None:
-    world.start("second")
-    wait_until_owned(world, world.start("first"))
+    start_both_stages(world)
     world.control("first", paused=False, rate=20.0)
     world.run(1.0)
     world.send(*story(1, 120), topic=world.names.inputs[0])
@@ -326,7 +320,7 @@ def test_a_bad_release_stops_itself_and_buries_nothing(world: World, kind: str) 
     assert len(world.dead_letters()) < 100
     assert bad.is_alive
     assert bad.stop() == 0
-    world.start("first", release=MENDED)
+    world.start("first", release=FIXED)
     world.control("first", paused=False)
     world.until("effects", lambda: len(world.evidence().inputs) + len(world.dead_letters()) == 400)
     world.settle()
@@ -453,7 +447,7 @@ def stops(world: World, stage: str = "first") -> set[str]:
     return {it.stopped_code for it in world.lanes(stage) if it.stopped_code is not None}
 
 
-def dead_lettered(world: World, number: int, then: Release | None = MENDED) -> list[UUID]:
+def dead_lettered(world: World, number: int, then: Release | None = FIXED) -> list[UUID]:
     """Make dead letters, then start a release that can work them."""
     world.start("second")
     bad = world.start("first")

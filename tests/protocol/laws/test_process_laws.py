@@ -13,15 +13,15 @@ import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from schemas.topics import Topic
-from services.runtime.process import EX_FATAL, EX_OK, EX_UNPUBLISHED
+from services.runtime.process import EX_OK, EX_SOFTWARE, EX_TEMPFAIL
 from services.runtime.records import TIMER
 from services.runtime.settings import EX_CONFIG
 from tests.protocol.laws.alongside import alone
 from tests.protocol.laws.kafka_world import ROOT, KafkaWorld
 from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.member import Process
-from tests.protocol.laws.test_lane_laws import MENDED, dead_lettered, stops
-from tests.protocol.laws.world import lane, story, wait_until_owned
+from tests.protocol.laws.test_lane_laws import FIXED, dead_lettered, stops
+from tests.protocol.laws.world import lane, start_both_stages, story, wait_until_owned
 from tests.protocol.toy.events import Input
 from tests.support.proxy import Proxy
 
@@ -56,7 +56,7 @@ def test_a_process_stopped_inside_its_transaction_blocks_no_other(kafka_world: K
 
 
 @pytest.mark.parametrize("point", ["committing", "committed", "produced"])
-def test_a_process_that_rested_through_its_session_wakes_and_its_late_outputs_do_no_harm(
+def test_a_process_that_resumes_after_its_session_does_no_harm_with_its_late_outputs(
     kafka_world: KafkaWorld, point: str
 ) -> None:
     world = kafka_world
@@ -121,9 +121,7 @@ def test_an_output_that_the_broker_refuses_stops_its_lane_and_is_published_once_
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    start_both_stages(world)
     limit(world, world.names.outputs["first"], 3_000)
     world.send(
         *[Input(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)],
@@ -168,9 +166,7 @@ def test_a_topic_that_we_may_not_read_is_reported_until_we_may_and_the_others_go
 ) -> None:
     world = kafka_world
     a, b = world.names.inputs
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    member = start_both_stages(world)
     with world.forbidden(ResourceType.TOPIC, a):
         world.until("it reports it", lambda: member.readyz() == "input-refused")
         world.send(*story(2, 20), topic=b)
@@ -215,12 +211,10 @@ def test_a_member_that_loses_its_right_to_the_group_ends_with_a_code(
 ) -> None:
     """The client calls it fatal: it never fetches again, and reports nothing more."""
     world = kafka_world
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    member = start_both_stages(world)
     world.send(*story(1, 20))
     with world.forbidden(ResourceType.GROUP, world.names.groups["first"]):
-        assert member.wait(120) == EX_FATAL
+        assert member.wait(120) == EX_SOFTWARE
         assert '"code": "consumer-failed"' in member.log()
         next_owner = world.start("first")
         world.until("it reports it", lambda: next_owner.readyz() == "input-refused")
@@ -238,9 +232,7 @@ def test_a_process_stopped_under_load_ends_in_time_with_nothing_left(
     kafka_world: KafkaWorld,
 ) -> None:
     world = kafka_world
-    world.start("second")
-    member = world.start("first")
-    wait_until_owned(world, member)
+    member = start_both_stages(world)
     world.send(*story(1, 3_000, keys=50))
     world.run(0.3)
     began = time.monotonic()
@@ -270,7 +262,7 @@ def test_a_process_stopped_without_a_broker_reports_that_outputs_are_left(
         member.resume()
         world.run(0.3)
         began = time.monotonic()
-        assert member.stop() == EX_UNPUBLISHED
+        assert member.stop() == EX_TEMPFAIL
         assert time.monotonic() - began < 8.0
     world.start("first")
     world.settle()
@@ -322,10 +314,10 @@ def test_a_replay_survives_the_death_of_the_process_that_publishes_it(
     world = kafka_world
     dead_letters = dead_lettered(world, 6, then=None)
     world.request_replays(dead_letters)
-    victim = world.start("first", release=MENDED, at=f"{point}:kill:1")
+    victim = world.start("first", release=FIXED, at=f"{point}:kill:1")
     world.until("its end", lambda: not victim.is_alive)
     assert lane(world, "first", *TIMER).next_offset == (0 if point == "committing" else 1)
-    world.start("first", release=MENDED)
+    world.start("first", release=FIXED)
     world.settle()
     evidence = world.evidence()
     check(evidence)

@@ -4,13 +4,14 @@ smaller parts. On the real database.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 
 import pytest
 
 from schemas.envelope import Output
-from services.runtime import failures
+from services.runtime.failures import classification
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.worker import Worker
 from services.runtime.observability.telemetry import Telemetry
@@ -63,7 +64,15 @@ def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(
     log = FakeBrokerClient(broker, service.group)
     worker = Worker(
         WorkerContext(
-            service, log, ledger, TIMES, Telemetry(), failures.classify, time.monotonic, time.time
+            service,
+            log,
+            ledger,
+            TIMES,
+            Telemetry(),
+            classification.classify,
+            time.monotonic,
+            time.time,
+            random.random,
         )
     )
     end = time.monotonic() + 30

@@ -255,7 +255,7 @@ def prepared_records_outlive_their_epoch(patch: Patch) -> None:
 
 
 def idle_owners_do_not_compare_rows(patch: Patch) -> None:
-    """15: a row that was moved is noticed only by a commit."""
+    """15: only a commit detects a row that was moved."""
     replace_rule(patch, IdleChecks, IdleChecks.compare_rows, lambda *_: None)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from services.runtime.records import LaneKey
@@ -50,6 +50,9 @@ class Member(Protocol):
     def stop(self) -> int:
         """Stop it in order. Returns its exit code."""
         ...
+
+
+Member_co = TypeVar("Member_co", bound=Member, covariant=True)
 
 
 class World(Protocol):
@@ -132,6 +135,14 @@ class World(Protocol):
         ...
 
 
+class WorldOf(World, Protocol[Member_co]):
+    """A world whose members have a type of their own, with more than all members have."""
+
+    def start(
+        self, stage: str, *, at: str = "", release: Release = RELEASE, **settings: object
+    ) -> Member_co: ...
+
+
 def lane(world: World, stage: str, topic: str, partition: int = 0) -> LaneFacts:
     return next(it for it in world.lanes(stage) if it.lane == (topic, partition))
 
@@ -145,6 +156,16 @@ def wait_until_owned(world: World, *members: Member, seconds: float = 120.0) -> 
         return len(owners) > 0 and set(owners) == wanted
 
     world.until(f"lanes of {members[0].stage} owned by {wanted}", done, seconds)
+
+
+def start_both_stages(world: WorldOf[Member_co], **settings: Any) -> Member_co:
+    """Start a member of each stage. Return that of the first stage, once it owns all of its lanes;
+    `settings` are its own.
+    """
+    world.start("second")
+    member = world.start("first", **settings)
+    wait_until_owned(world, member)
+    return member
 
 
 def feed_until_dead(world: World, victim: Member, *, seed: int = 0) -> None:

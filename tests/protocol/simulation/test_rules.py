@@ -83,8 +83,8 @@ def test_a_client_that_jumped_to_the_end_is_detected_though_no_record_comes() ->
 
 
 def a_client_that_stopped_fetching_is_detected_though_it_sees_no_lag() -> None:
-    """As librdkafka was seen to do after its broker had restarted: assigned, ready, silent, and 0
-    records behind by its own count.
+    """As librdkafka was seen to do after its broker had restarted: assigned, ready, silent, and
+    with a lag of 0 by its own count.
     """
     world = world_with(1)
     world.settle()

@@ -112,6 +112,7 @@ class World:
     """Two stages with their broker and database, in memory."""
 
     seed: int
+    jitter: random.Random = field(init=False)
     random: random.Random = field(init=False)
     clock: FakeClock = field(default_factory=FakeClock)
     broker: FakeBroker = field(init=False)
@@ -123,7 +124,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        random.seed(self.seed)  # the loop's jitter too: a seed is one run, always
+        self.jitter = random.Random(self.seed)  # of the loop's delays: a seed is one run, always
         self.broker = FakeBroker(self.clock)
         for topic in (*FIRST_TOPICS, MIDDLE, LAST):
             self.broker.create_topic(topic, 2)
@@ -136,7 +137,17 @@ class World:
         client, trap = FakeBrokerClient(self.broker, service.group), Trap()
         ledger = FakeLedger(self.database, service.group)
         worker = Worker(
-            WorkerContext(service, client, ledger, SETTINGS, trap, classify, self.clock, self.clock)
+            WorkerContext(
+                service,
+                client,
+                ledger,
+                SETTINGS,
+                trap,
+                classify,
+                self.clock,
+                self.clock,
+                self.jitter.random,
+            )
         )
         return Process(worker, client, trap)
 
@@ -300,14 +311,14 @@ class World:
             quiet = quiet + 1 if self.is_quiet() else 0
             if quiet > 20:
                 return
-        raise AssertionError(f"seed {self.seed} does not settle: {self.behind()}")
+        raise AssertionError(f"seed {self.seed} does not settle: {self.lanes_with_lag()}")
 
     def is_quiet(self) -> bool:
-        return not self.behind() and not any(
+        return not self.lanes_with_lag() and not any(
             row.state in {"requested", "replayed"} for row in self.database.dead_letters.values()
         )
 
-    def behind(self) -> list[str]:
+    def lanes_with_lag(self) -> list[str]:
         found = []
         for service in (FIRST, SECOND):
             for topic in service.input_topics:

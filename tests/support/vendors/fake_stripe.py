@@ -13,15 +13,15 @@ LISTING = frozenset({"limit", "delivery_success", "created[gte]", "starting_afte
 
 
 class FakeStripe(FakeVendor):
-    """`events`: id and second, in the order in which they came. `delivered`: ids of those that an
-    endpoint took. `untold`: of those that came while none was on, which are neither delivered nor
-    not. `kinds`: of those that are no payments.
+    """`events` has the id and second of each event, in the order in which they came. `delivered`
+    has the ids of those that an endpoint accepted; `sent_to_none` of those that came while no
+    endpoint was enabled, which are in neither of Stripe's two lists. `kinds` has the type of each.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.events: list[tuple[str, int]] = []
-        self.delivered, self.untold, self.kinds = set[str](), set[str](), dict[str, str]()
+        self.delivered, self.sent_to_none, self.kinds = set[str](), set[str](), dict[str, str]()
         self.hides_endpoints = False
         self.endpoints: list[dict[str, Any]] = []
 
@@ -30,7 +30,7 @@ class FakeStripe(FakeVendor):
         self.events.append((name, created))
         self.kinds[name] = kind
         if all(it["status"] != "enabled" for it in self.endpoints):
-            self.untold.add(name)
+            self.sent_to_none.add(name)
         return name
 
     def add_endpoint(self, slug: str, status: str = "enabled") -> None:
@@ -70,16 +70,19 @@ class FakeStripe(FakeVendor):
             parameters.get("delivery_success", "false") != "false"
             or not 1 <= int(parameters["limit"]) <= 100
         ):
-            raise Refused(400, f"asked wrongly: {dict(parameters)}")
+            raise Refused(400, f"malformed request: {dict(parameters)}")
         names = [name for name, _ in self.events]
-        if (behind := parameters.get("starting_after")) is not None and behind not in names:
+        if (after := parameters.get("starting_after")) is not None and after not in names:
             raise Refused(400, "No such event")
-        listed = self.events[: names.index(behind)] if behind is not None else self.events
+        listed = self.events[: names.index(after)] if after is not None else self.events
         left = [
             (name, created)
             for name, created in reversed(listed)
             if created >= int(parameters["created[gte]"])
-            and ("delivery_success" not in parameters or name not in self.delivered | self.untold)
+            and (
+                "delivery_success" not in parameters
+                or name not in self.delivered | self.sent_to_none
+            )
         ]
         page = [self.body(name, created) for name, created in left[: int(parameters["limit"])]]
         return FakeResponse(

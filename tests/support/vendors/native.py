@@ -67,7 +67,7 @@ VENDOR = Vendor(
     sign=sign,
     signs_time=True,
     card_data=(PAN.encode(),),
-    told_by=lambda body, slug: body.replace(
+    body_for_source=lambda body, slug: body.replace(
         b'"source": "vendor"', b'"source": "%b"' % slug.encode()
     ),
 )

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tests.support.callbacks import FIXTURES
+from tests.support.certificates import AUTHORITY_USAGE
 from tests.support.vendors.vendor import NOW, Sample, Vendor
 
 URL = "https://api.paypal.com/v1/notifications/certs/CERT-360caa42-fca2a594-a5cafa77"
@@ -44,21 +45,10 @@ class Authority:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         issuer = above or self
-        usage = x509.KeyUsage(
-            digital_signature=False,
-            content_commitment=False,
-            key_encipherment=False,
-            data_encipherment=False,
-            key_agreement=False,
-            key_cert_sign=True,
-            crl_sign=True,
-            encipher_only=False,
-            decipher_only=False,
-        )
         self.certificate = (
             issued(self.name, self.key.public_key(), issuer, AT - 3_650 * DAY, AT + 3_650 * DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(usage, critical=True)
+            .add_extension(AUTHORITY_USAGE, critical=True)
             .sign(issuer.key, SHA256())
         )
 

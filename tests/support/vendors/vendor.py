@@ -40,7 +40,7 @@ class Vendor:
     seal: Callable[[bytes, str], bytes] | None = (
         None  # for a signature in the body: sets it, by a secret or by none
     )
-    told_by: Callable[[bytes, str], bytes] = lambda body, _slug: (
+    body_for_source: Callable[[bytes, str], bytes] = lambda body, _slug: (
         body
     )  # a body that names its source: for another one
     card_data: tuple[bytes, ...] = ()  # in samples, and never in records
@@ -70,7 +70,9 @@ class Vendor:
 
     def record(self, sample: Sample, *, slug: str = "vendor", reception_id: str = "a-1") -> Record:
         """Return the record that the endpoint publishes; of several pieces the first."""
-        body = self.source.without_cards(self.source.unwrapped(self.told_by(sample.body, slug)))
+        body = self.source.without_cards(
+            self.source.unwrapped(self.body_for_source(sample.body, slug))
+        )
         piece = self.source.pieces(body)[0]
         return callbacks.record(
             piece,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.console import cli
-from tests.support.design_commands import Answer, Stubline
+from tests.support.cli_output import CliOutput, StublineCommand
 
 
 @pytest.fixture(scope="session")
@@ -22,15 +22,15 @@ def stubline(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     plates: Path,
-) -> Stubline:
+) -> StublineCommand:
     """The command, in this process and in an empty folder, with neither a database nor a broker."""
     for name in ("DATABASE_URL", "KAFKA_BOOTSTRAP_SERVERS", "STUBLINE_DELIVERY_DESIGNS_FOLDER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", str(plates))
     monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: object) -> Answer:
+    def run(*arguments: object) -> CliOutput:
         code = cli.run(["design", *(str(argument) for argument in arguments)])
-        return Answer(code, *capsys.readouterr())
+        return CliOutput(code, *capsys.readouterr())
 
     return run

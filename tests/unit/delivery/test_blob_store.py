@@ -21,13 +21,14 @@ from hypothesis.strategies import binary
 
 from services.delivery import blob_store as module
 from services.delivery.blob_store import PART_AGE_S, BlobStore, blob_path, default_folder
-from services.delivery.breaker import CircuitBreaker
 from services.delivery.errors import (
     BlobStoreUnavailable,
     FileDamaged,
     FileMissing,
     FilesUrlUnusable,
 )
+from services.runtime.failures.backoff import ExponentialDelay
+from services.runtime.failures.circuit_breaker import CircuitBreaker
 
 CONTENT = b"%PDF-1.7 a ticket"
 SHA256 = hashlib.sha256(CONTENT).digest()
@@ -35,7 +36,7 @@ SHA256 = hashlib.sha256(CONTENT).digest()
 
 def tireless() -> CircuitBreaker:
     """Asks on, however often the store fails."""
-    return CircuitBreaker(10**9, 1.0, 1.0, lambda: 0.0, lambda: 0.0)
+    return CircuitBreaker(10**9, ExponentialDelay(1.0, 1.0), lambda: 0.0, lambda: 0.0)
 
 
 class Store:
@@ -292,7 +293,9 @@ def test_a_store_that_fails_is_not_tried_for_a_delay_that_doubles_and_then_tried
     folder: Path,
 ) -> None:
     now = 0.0
-    files = BlobStore(str(folder), CircuitBreaker(1, 1.0, 60.0, lambda: now, lambda: 1.0))
+    files = BlobStore(
+        str(folder), CircuitBreaker(1, ExponentialDelay(1.0, 60.0), lambda: now, lambda: 0.0)
+    )
     moved = folder.rename(folder.with_name("away"))
     folder.write_text("in its place")
     is_open = []

@@ -14,11 +14,11 @@ from services.delivery.rules import (
     DeliveryOrder,
     Job,
     ReplayedJob,
-    SnapshotVerdict,
     apply_batch,
     changed_jobs,
     file_jobs,
 )
+from services.runtime.snapshots import APPLIED, DUPLICATE, SUPERSEDED
 from tests.support.deliveries import decided, issued, ticket_id
 
 ORDER = "shop:1"
@@ -117,7 +117,7 @@ def test_a_batch_at_once_is_known_when_it_comes_again(
     inputs = arrived[1]
     order = one_by_one(inputs)
     again = apply_batch(inputs, {ORDER: order})
-    assert set(again.verdicts) <= {SnapshotVerdict.DUPLICATE, SnapshotVerdict.SUPERSEDED}
+    assert set(again.outcomes) <= {DUPLICATE, SUPERSEDED}
     assert again.orders[ORDER] == order
     assert changed_jobs({ORDER: order}, again.orders) == []
 
@@ -197,7 +197,7 @@ def test_a_dead_job_stays_dead_until_it_is_replayed() -> None:
     assert [job.state for job in moved.jobs] == ["dead"]
     job_id = dead.jobs[0].job_id
     found = apply_batch([ReplayedJob(ORDER, job_id), ReplayedJob(ORDER, job_id)], {ORDER: moved})
-    assert found.verdicts == [SnapshotVerdict.APPLIED, SnapshotVerdict.DUPLICATE]
+    assert found.outcomes == [APPLIED, DUPLICATE]
     assert [job.state for job in found.orders[ORDER].jobs] == ["due"]
 
 
@@ -205,8 +205,8 @@ def test_positions_of_the_two_writers_are_never_compared() -> None:
     found = apply_batch(
         [issued(ORDER, 9, "Active"), decided(ORDER, 1)], {ORDER: DeliveryOrder(ORDER)}
     )
-    assert found.verdicts == [SnapshotVerdict.APPLIED, SnapshotVerdict.APPLIED]
+    assert found.outcomes == [APPLIED, APPLIED]
     older = apply_batch(
         [issued(ORDER, 8, "Active"), issued(ORDER, 1, "Active", generation=2)], found.orders
     )
-    assert older.verdicts == [SnapshotVerdict.SUPERSEDED, SnapshotVerdict.APPLIED]
+    assert older.outcomes == [SUPERSEDED, APPLIED]

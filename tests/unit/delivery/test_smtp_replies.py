@@ -13,7 +13,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.delivery.addresses import ascii_domain, parse_mailbox, smtp_address
-from services.delivery.breaker import CircuitBreaker
 from services.delivery.errors import RecipientUnusable, SmtpUrlUnusable
 from services.delivery.sender.rules import (
     LeasedJob,
@@ -30,11 +29,12 @@ from services.delivery.sender.rules import (
 )
 from services.delivery.sender.smtp import SmtpServer, parse_smtp_url
 from services.delivery.settings import DeliverySettings
+from services.runtime.failures.backoff import ExponentialDelay
 from tests.support.deliveries import issued, ticket_id
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 STAGES: tuple[Stage, ...] = ("connect", "login", "mail", "rcpt", "data", "end")
-PATIENCE = RetryPolicy(30.0, 3_600.0, 5, timedelta(hours=96))
+RETRY_POLICY = RetryPolicy(ExponentialDelay(30.0, 3_600.0), 5, timedelta(hours=96))
 
 
 def leased(**changes: object) -> LeasedJob:
@@ -116,15 +116,15 @@ def test_a_refusal_names_whose_fault_it_is(code: int, text: str, letter: str) ->
 
 @given(st.integers(1, 60), st.floats(0, 1, exclude_max=True))
 def test_waits_grow_and_are_bounded(failures: int, chance: float) -> None:
-    wait = PATIENCE.wait_s(failures, chance)
+    wait = RETRY_POLICY.delay.delay_s(failures, chance)
     assert 15.0 <= wait <= 3_600.0
-    assert PATIENCE.wait_s(failures + 1, chance) >= wait
+    assert RETRY_POLICY.delay.delay_s(failures + 1, chance) >= wait
 
 
 def test_patience_ends_by_count_or_by_age() -> None:
-    assert PATIENCE.exhausted(leased(failures=3), "451", NOW) is None
-    too_often = PATIENCE.exhausted(leased(failures=4), "451 later", NOW)
-    too_old = PATIENCE.exhausted(leased(), "451 later", NOW + timedelta(hours=96))
+    assert RETRY_POLICY.exhausted(leased(failures=3), "451", NOW) is None
+    too_often = RETRY_POLICY.exhausted(leased(failures=4), "451 later", NOW)
+    too_old = RETRY_POLICY.exhausted(leased(), "451 later", NOW + timedelta(hours=96))
     for error in (too_often, too_old):
         assert error is not None
         assert error.code == "delivery-retries-exhausted"
@@ -245,39 +245,6 @@ def test_a_setting_names_one_mailbox(text: str, found: tuple[str, str]) -> None:
 def test_what_could_be_two_mailboxes_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be one address"):
         parse_mailbox(text)
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_a_server_that_fails_is_left_alone_then_tried_by_one_and_trusted_when_that_succeeds() -> (
-    None
-):
-    clock = Clock()
-    breaker = CircuitBreaker(3, 1.0, 8.0, clock, lambda: 1.0)
-    for _ in range(2):
-        breaker.failed()
-    assert (breaker.allows(4), breaker.openness) == (4, 0.0)
-    waits = []
-    for _ in range(5):
-        breaker.failed()
-        assert (breaker.allows(4), breaker.openness) == (0, 1.0)
-        waits.append(breaker.wait_s)
-        clock.now += breaker.wait_s
-        assert (breaker.allows(4), breaker.openness) == (1, 0.5)
-    assert waits == [1.0, 2.0, 4.0, 8.0, 8.0]
-    breaker.succeeded()
-    assert (breaker.allows(4), breaker.openness) == (4, 0.0)
-
-
-def test_a_wrong_password_is_not_tried_three_times() -> None:
-    breaker = CircuitBreaker(3, 1.0, 8.0, Clock(), lambda: 1.0)
-    breaker.failed(at_once=True)
-    assert breaker.allows(4) == 0
 
 
 @pytest.mark.parametrize(

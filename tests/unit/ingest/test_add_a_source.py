@@ -78,16 +78,16 @@ def test_the_source_of_the_how_to_works_as_it_stands(vendor: Vendor, tmp_path: P
     assert (order.status, order.total_minor, order.buyer.name) == ("completed", 1500, "Ada Example")
 
 
-def test_it_stands_under_the_laws_of_every_source(vendor: Vendor) -> None:
+def test_the_source_of_the_how_to_obeys_the_laws_of_every_source(vendor: Vendor) -> None:
     sample = vendor.samples["order"]
     laws.test_no_source_is_without_its_laws()
-    laws.test_who_knows_a_secret_is_let_in_and_nobody_else(vendor, sample)
+    laws.test_only_a_request_signed_with_a_secret_is_accepted(vendor, sample)
     laws.test_a_body_that_was_touched_is_refused(vendor, sample)
     laws.test_no_headers_make_the_endpoint_fail(vendor, sample)
     laws.test_a_sample_is_read_and_its_repeat_is_known(vendor, sample)
     laws.test_two_sources_of_a_kind_never_share_a_key(vendor, sample)
     for body in (b"", b"null", b"[]", b"{}", b'"x"', b"[" * 100_000, *wrong_in_one_place()):
-        laws.test_no_bytes_at_all_make_it_stumble(vendor, body)
+        laws.test_no_bytes_raise_an_unexpected_error(vendor, body)
     for seed in range(10):
         laws.ends_whatever_is_sent(vendor, seed)
     http_laws.test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(vendor.kind)
@@ -115,7 +115,7 @@ def wrong_in_one_place() -> Iterator[bytes]:
         yield orjson.dumps({key: value for key, value in TOLD.items() if key != name})
 
 
-def test_it_is_as_short_as_it_says() -> None:
+def test_the_source_of_the_how_to_is_as_short_as_the_page_claims() -> None:
     code = [
         line
         for line in written("python").splitlines()

@@ -168,7 +168,7 @@ def test_a_flag_may_be_a_word_or_a_flag(success: object) -> None:
     assert callback == read(item())
 
 
-def test_nothing_and_an_empty_text_are_signed_alike() -> None:
+def test_null_and_an_empty_text_are_signed_alike() -> None:
     fields = signed(item())
     for nothing in ({"originalReference": ""}, {"originalReference": None}):
         assert is_let_in(notified({**fields, **nothing}))
@@ -210,7 +210,7 @@ def test_a_field_that_stands_twice_is_read_as_it_was_signed() -> None:
 @pytest.mark.parametrize(
     "secret", ["", "whsec_no", KEY[:-1], KEY[:-1] + "g", "0x" + KEY, KEY + " 00"]
 )
-def test_a_key_that_is_none_is_refused_and_not_quoted(secret: str) -> None:
+def test_a_malformed_key_is_refused_and_not_quoted(secret: str) -> None:
     with pytest.raises(ValueError, match="is not a hexadecimal key") as caught:
         adyen.key_of(secret)
     assert not secret or secret not in str(caught.value)
@@ -252,7 +252,7 @@ def test_a_key_that_is_none_is_refused_and_not_quoted(secret: str) -> None:
         ),
     ],
 )
-def test_each_event_code_moves_what_it_says(
+def test_each_event_code_is_one_kind_of_movement(
     fields: dict[str, Any], expected: tuple[object, ...]
 ) -> None:
     callback = read(fields)
@@ -284,11 +284,9 @@ def test_a_movement_that_lacks_its_amount_is_accepted_and_reported() -> None:
 
 
 def test_a_chargeback_that_is_sent_again_with_another_date_does_not_undo_its_reversal() -> None:
-    """The date is not signed: whoever has seen an item can write any."""
-    done, reversed_ = (
-        disputed("CHARGEBACK"),
-        disputed("CHARGEBACK_REVERSED", eventDate="2026-12-01T10:00:00+01:00"),
-    )
+    """The date is not signed: anybody who has seen an item can write another one."""
+    done = disputed("CHARGEBACK")
+    reversed_ = disputed("CHARGEBACK_REVERSED", eventDate="2026-12-01T10:00:00+01:00")
     for date in ("1991-01-01T00:00:00Z", "2026-12-24T00:00:00Z", "2199-01-01T00:00:00Z"):
         replayed = disputed("CHARGEBACK", eventDate=date)
         assert replayed.key == done.key
@@ -366,7 +364,7 @@ def test_what_is_not_signed_decides_nothing() -> None:
         (modified("MANUAL_REVIEW_ACCEPT", "REV1", success="false"), "unknown-status", True),
     ],
 )
-def test_the_rest_is_kept_and_only_what_is_new_is_shown_to_people(
+def test_other_event_codes_are_kept_and_only_unknown_ones_are_reported(
     fields: dict[str, Any], kind: str, is_reported: bool
 ) -> None:
     callback = read(fields)
@@ -426,8 +424,8 @@ def test_each_item_is_a_record_of_its_order() -> None:
         vendors.parse(callbacks.record(several.body, kind=ADYEN.source.type, orders_of="shop"))
 
 
-def test_an_item_that_stands_in_a_notification_many_times_is_one_record() -> None:
-    """No time is signed: whoever has seen an item must not multiply it."""
+def test_an_item_that_a_notification_repeats_is_one_record() -> None:
+    """No time is signed: anybody who has seen an item could send many copies of it."""
     many = sample(*[item()] * 400)
     shop = SourceConfig("adyen", adyen.SOURCE, (), orders_of="shop")
     (one,) = records(shop, "", many.body)

@@ -62,7 +62,7 @@ def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
     ],
 )
 def test_what_is_malformed_is_accepted_and_becomes_a_dead_letter(changes: dict[str, Any]) -> None:
-    """A refusal would stop all that waits behind it at Adyen."""
+    """A refusal would stop the queue of notifications at Adyen."""
     poison = sample(item(**changes))
     assert is_let_in(poison.body)
     with pytest.raises(CallbackUnreadable) as caught:

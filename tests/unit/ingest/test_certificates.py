@@ -138,7 +138,7 @@ def test_a_proven_certificate_is_never_evicted_for_an_unproven_one() -> None:
     asyncio.run(run())
 
 
-def test_an_address_that_gave_nothing_is_left_alone_for_a_while() -> None:
+def test_an_address_that_failed_is_not_fetched_again_for_a_while() -> None:
     async def run() -> None:
         vendor = Vendor(500)
         held = vendor.certificates()

@@ -159,7 +159,7 @@ def test_what_is_accepted_without_an_amount_or_a_date_is_a_warning(
 
 
 @pytest.mark.parametrize("to_json", [written, structured], ids=["an order", "an event"])
-def test_a_field_inside_that_nobody_reads_is_a_warning(
+def test_a_nested_field_that_is_not_read_is_a_warning(
     to_json: Callable[[dict[str, Any]], bytes],
 ) -> None:
     """It is taken, for what is read inside an order may grow; a gift would be lost."""

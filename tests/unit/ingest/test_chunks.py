@@ -95,7 +95,7 @@ async def answer(reads: Sequence[bytes]) -> bytes:
         "long trailer alone",
     ],
 )
-def test_a_read_that_ends_behind_a_chunks_size_is_no_trailer(
+def test_a_read_that_ends_after_a_chunk_header_is_no_trailer(
     reads: Sequence[bytes], status: bytes, end: bytes
 ) -> None:
     found = asyncio.run(answer(reads))

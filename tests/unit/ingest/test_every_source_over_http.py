@@ -31,11 +31,12 @@ from services.ingest.webhooks.certificates import CertificateCache
 from services.ingest.webhooks.publisher import CallbackNotAcknowledgedError, CallbackPublisher
 from services.runtime.errors import Poison
 from services.runtime.records import Record
+from tests.support.mutations import mutated
 from tests.support.vendors import VENDORS, Sample
 from tests.support.vendors.adyen import item
 from tests.support.vendors.adyen import sample as adyen_sample
 from tests.support.vendors.vendor import Vendor
-from tests.unit.ingest.test_every_source import MUTATIONS, ROUNDS, mutated
+from tests.unit.ingest.test_every_source import MUTATIONS, ROUNDS
 
 every_kind = pytest.mark.parametrize("kind", VENDORS)
 
@@ -213,9 +214,8 @@ def is_kept(vendor: Vendor, body: bytes, taken: Taken) -> None:
     assert all(reasons)
     if values == [body]:
         return
-    loads = (
-        document if vendor.source.kind == "adyen" else json.loads
-    )  # a malformed character of Adyen's refuses nothing
+    # a malformed character of Adyen's refuses nothing
+    loads = document if vendor.source.kind == "adyen" else json.loads
     try:
         expected = loads(body)
     except (ValueError, RecursionError):
@@ -272,7 +272,7 @@ HALVES = [
 def test_half_a_character_where_adyen_signs_nothing_costs_no_payment(
     name: bytes, count: int
 ) -> None:
-    """It would be refused for a month, and all payments behind it with it."""
+    """A refusal would stop the queue of all payments for a month."""
     several = adyen_sample(*[item(pspReference=f"PAYMENT{number}") for number in range(count)])
     body = several.body.replace(b'"Ada Example"', b'"' + name + b'"')
     body = body.replace(b'"cardPaymentMethod":"visa"', b'"shopperName":"' + name + b'"')
@@ -316,7 +316,7 @@ def test_half_a_character_in_adyens_order_reference_costs_no_payment_either() ->
 def test_adyen_is_never_refused_for_the_characters_of_a_field_that_it_does_not_sign(
     reason: bytes,
 ) -> None:
-    """The queue of all payments waits behind what is refused."""
+    """A refusal stops the queue of all payments."""
     body = adyen_sample(item(reason="x")).body.replace(b'"x"', reason)
     for sample in (body, b"\xef\xbb\xbf" + body):
         answer, (kept,) = sent("adyen", Sample(sample))
@@ -350,13 +350,9 @@ class Refusing(Taken):
         return refused
 
 
-def test_several_pieces_that_kafka_does_not_take_are_one_refusal_and_no_line_of_pythons_own() -> (
-    None
-):
-    sample, complaints = (
-        adyen_sample(item(), item(pspReference="B1"), item(pspReference="C1")),
-        list[object](),
-    )
+def test_pieces_that_kafka_does_not_take_are_one_refusal_and_leave_no_unretrieved_error() -> None:
+    sample = adyen_sample(item(), item(pspReference="B1"), item(pspReference="C1"))
+    complaints = list[object]()
 
     async def send() -> int:
         asyncio.get_running_loop().set_exception_handler(

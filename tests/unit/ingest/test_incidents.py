@@ -49,12 +49,12 @@ def test_an_error_at_one_line_and_at_many_is_one(faults: list[str], rng: Random)
 
 
 @given(st.text(max_size=3_000))
-def test_it_is_bounded_and_has_no_number(cause: str) -> None:
+def test_a_fingerprint_is_bounded_and_has_no_number(cause: str) -> None:
     assert len(fingerprint(cause)) <= FINGERPRINT_CHARS_MAX
     assert not NUMBER_PATTERN.search(fingerprint(cause))
 
 
-def test_other_words_are_another_cause() -> None:
+def test_different_words_are_another_cause() -> None:
     assert fingerprint("total: Field required") != fingerprint("currency: Field required")
 
 
@@ -69,7 +69,7 @@ def test_orders_under_wrong_keys_are_one_whatever_they_are_called(order_ids: lis
     assert len(causes) == 1
 
 
-def test_an_id_is_short_and_no_part_of_it_runs_into_the_next() -> None:
+def test_an_id_is_short_and_keeps_its_parts_separate() -> None:
     names = {
         incident_id("a", "b", "c"),
         incident_id("ab", "", "c"),
@@ -78,9 +78,8 @@ def test_an_id_is_short_and_no_part_of_it_runs_into_the_next() -> None:
     }
     assert {len(name) for name in names} == {12}
     assert len(names) == 4
-    assert (
-        incident_id("a", "b", "c") == "8badde10c760"
-    )  # the same in every release: people keep ids in their notes
+    # the same in every release, because people keep ids in their notes
+    assert incident_id("a", "b", "c") == "8badde10c760"
 
 
 @pytest.mark.parametrize(

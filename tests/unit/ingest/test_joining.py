@@ -202,10 +202,8 @@ def test_what_was_reported_before_changes_nothing(
 
 
 def test_a_payment_waits_for_its_order_and_the_order_for_its_payment() -> None:
-    paid, shop = (
-        from_gateway(movement(), ["shop/pi_1"]),
-        from_shop("shop:1", payments=["shop/pi_1"]),
-    )
+    paid = from_gateway(movement(), ["shop/pi_1"])
+    shop = from_shop("shop:1", payments=["shop/pi_1"])
     early, _ = worked([[paid], [shop]])
     late, _ = worked([[shop], [paid]])
     assert known(early) == known(late)
@@ -247,12 +245,11 @@ def test_a_gateway_that_reports_too_much_of_a_payment_costs_no_order() -> None:
     assert outcomes[-1] is CallbackOutcome.APPLIED
     statuses = [from_shop("shop:1", f"status-{n}", 10 + n) for n in range(FACTS_MAX)]
     _, outcomes = worked([[shop], flood, statuses])
-    assert (
-        outcomes[-FACTS_MAX:].count(CallbackOutcome.TOO_MANY_FACTS) == 2
-    )  # its own facts alone count
+    # only the order's own facts count
+    assert outcomes[-FACTS_MAX:].count(CallbackOutcome.TOO_MANY_FACTS) == 2
 
 
-def test_what_is_only_kept_is_news_once_whether_or_not_it_names_an_order() -> None:
+def test_a_callback_that_is_only_kept_is_applied_once_whether_or_not_it_names_an_order() -> None:
     """A test notification may name an order that no source ever sends."""
     for order_id in (None, "shop:0"):
         kept = facts.parsed_callback(

@@ -92,7 +92,7 @@ sendings = st.lists(
 
 
 @given(sendings, st.integers(0, 7), st.integers(1, 4), st.randoms(use_true_random=False))
-def test_the_last_in_the_log_counts_in_whatever_order_and_batches_it_is_read(
+def test_the_last_in_the_log_wins_in_whatever_order_and_batches_it_is_read(
     sent: list[Sent], grows: int, size: int, rng: random.Random
 ) -> None:
     """A new partition takes over in a later millisecond: until producers know of it, nothing is

@@ -41,9 +41,8 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "publish-orders
 def test_the_lines_that_sign_for_the_endpoint_are_accepted(tmp_path: Path) -> None:
     """As written, but for curl, whose arguments are checked instead."""
     (lines,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    order = json.dumps(
-        native_order(source="myshop"), indent=1
-    )  # over several lines, as people write it
+    # over several lines, as people write it
+    order = json.dumps(native_order(source="myshop"), indent=1)
     (tmp_path / "order.json").write_text(order + "\n", "utf-8")
     (tmp_path / "curl").write_text(
         '#!/bin/sh\nfor it in "$@"; do printf "%s\\0" "$it"; done > arguments\n', "utf-8"
@@ -136,7 +135,7 @@ def line_of(**recipient: str) -> Line:
 
 
 @pytest.mark.feature("SF-035", "SF-037")
-def test_a_gift_to_nobody_is_no_gift() -> None:
+def test_a_gift_without_a_recipient_is_no_gift() -> None:
     """Storefronts fill in every field of their forms."""
     for recipient in ({}, {"name": "", "email": ""}, {"name": " \u202e", "email": "no address"}):
         assert line_of(**recipient).recipient is None
@@ -145,7 +144,7 @@ def test_a_gift_to_nobody_is_no_gift() -> None:
 
 
 @pytest.mark.parametrize("order_id", ["?", "?0123456789abcdef", "7\ufffd27"])
-def test_an_order_whose_key_would_be_nobodys_is_refused(order_id: str) -> None:
-    """By its key an order is found when a person's data is to go."""
+def test_an_order_whose_key_would_name_no_source_or_order_is_refused(order_id: str) -> None:
+    """An order is found by its key when a person's data has to be erased."""
     with pytest.raises(CallbackUnreadable, match="order_id"):
         vendors.parse(record(native_order(order_id=order_id), kind=NATIVE, order=order_id))

@@ -134,7 +134,7 @@ def test_a_shop_that_counts_otherwise_is_counted_by_its_settings(
 
 @pytest.mark.parametrize("value", [..., None, "", [], "x" * 41, True])
 @pytest.mark.parametrize("steps", [(), ("line_items", 0), ("refunds", 0)])
-def test_an_amount_that_is_missing_or_no_text_is_unknown_and_not_nought(
+def test_an_amount_that_is_missing_or_no_text_is_unknown_and_not_zero(
     steps: tuple[str | int, ...], value: object
 ) -> None:
     order: Any = copy.deepcopy(woo_order(refunds=[{"id": 801, "total": "-5.00"}]))
@@ -256,7 +256,7 @@ def test_each_list_alone_may_have_gaps(name: str) -> None:
     usual(odd)
 
 
-def test_card_data_goes_out_of_lists_with_gaps_too() -> None:
+def test_card_data_is_removed_from_lists_with_gaps_too() -> None:
     body = json.dumps(
         woo_order(meta_data={"1": {"key": "card_number", "value": "4111111111111111"}})
     ).encode()
@@ -342,7 +342,7 @@ def own(**changes: object) -> ParsedCallback:
     return vendors.parse(native(native_order(**changes)))
 
 
-def test_a_storefronts_own_order_costs_nothing_of_that_either() -> None:
+def test_none_of_that_costs_a_storefronts_own_order_either() -> None:
     line = native_order()["lines"][0]
     odd = own(
         currency="USDT",

@@ -42,7 +42,7 @@ DAY_S = 86_400.0
 
 
 def request(certificate: bytes | None = None, **headers: bytes) -> WebhookRequest:
-    """The capture as it comes, with other headers, or another certificate behind the address."""
+    """Return the capture's request, with other headers or another certificate at its address."""
     it = VENDOR.request(CAPTURED)
     changed = {b"paypal-" + name.replace("_", "-").encode(): text for name, text in headers.items()}
     held = {vendor.URL: certificate} if certificate is not None else VENDOR.certificates
@@ -67,9 +67,8 @@ def test_the_text_that_is_signed_is_the_vendors() -> None:
     same_crc = b'{"id":"WH-BPBVXD2"}'
     p1 = b"dfb3be50-fd74-11e4-8bf3-77339302725b|2015-05-18T15:45:13Z|4JH86294D6297924G|2771810304"
     assert paypal_proof.signed_text(*parts, same_crc) == p1
-    assert paypal_proof.signed_text(*parts, b"123456789").endswith(
-        b"|3421780262"
-    )  # the CRC's own check value, 0xCBF43926
+    # the CRC's own check value, 0xCBF43926
+    assert paypal_proof.signed_text(*parts, b"123456789").endswith(b"|3421780262")
     assert paypal_proof.signed_text(*parts, b"").endswith(b"|0")
 
 
@@ -306,7 +305,7 @@ def test_a_dispute_ends_in_somebodys_favour_or_stays_open(outcome: str, state: s
     assert [it.what for it in parsed(body).drift] == (["NONE"] if state == "open" else [])
 
 
-def test_an_update_behind_the_resolution_does_not_open_a_dispute_again() -> None:
+def test_an_update_after_the_resolution_does_not_reopen_a_dispute() -> None:
     ended: dict[str, Any] = {
         "status": "RESOLVED",
         "dispute_outcome": {"outcome_code": "RESOLVED_BUYER_FAVOUR"},
@@ -429,7 +428,7 @@ def test_what_names_nothing_is_a_dead_letter() -> None:
 # Cards.
 
 
-def test_the_card_goes_and_its_brand_and_everybody_elses_name_stay() -> None:
+def test_card_data_is_removed_and_the_brand_and_the_names_of_others_stay() -> None:
     body = event(
         CAPTURE, payer={"name": {"given_name": "Ada"}}, custom_id='"card":{"name":"x"}, "cvv":"123"'
     )

@@ -164,9 +164,8 @@ def test_unauthenticated_callers_that_name_certificates_use_up_nothing_of_paypal
         played.pause_s, played.status = 2.0, 404
         flood = [asyncio.create_task(send(handler, url=f"{URL}{n}")) for n in range(9)]
         await asyncio.sleep(0.1)
-        waiting = [
-            task for task in flood if not task.done()
-        ]  # for PayPal's host; the others were refused at once
+        # they wait for PayPal's host; the others were refused at once
+        waiting = [task for task in flood if not task.done()]
         assert (await send(handler))[0] == 200
         assert waiting
         assert not any(task.done() for task in waiting)

@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 from services.clients.http import MalformedResponseError
 from services.ingest.poller.workers import PollFailure, failure_of
 from services.ingest.rules.polling import (
-    BACKOFF_MAX_S,
     DENIED_RETRY_S,
+    FAILURE_DELAY,
     FAILURES_TO_OPEN,
     PAGE_MAX,
     PAGE_MIN,
     RETRY_AFTER_MAX_S,
     PollProblem,
     after_failure,
-    backoff,
     choose_requests,
     interval,
     page_size,
@@ -34,8 +33,9 @@ CHANCE = st.floats(0, 1)
 
 @given(st.integers(1, 10_000), CHANCE)
 def test_waits_grow_up_to_a_ceiling_and_never_end_at_once(failures: int, jitter: float) -> None:
-    assert 5 <= backoff(failures, jitter) <= BACKOFF_MAX_S
-    assert backoff(failures, jitter) <= backoff(failures + 1, jitter)
+    delay_s = FAILURE_DELAY.delay_s(failures, jitter)
+    assert 5 <= delay_s <= 900
+    assert delay_s <= FAILURE_DELAY.delay_s(failures + 1, jitter)
 
 
 @given(st.floats(1, 86_400), CHANCE)
@@ -44,7 +44,7 @@ def test_intervals_are_jittered_and_a_walk_goes_on_at_once(every_s: float, jitte
     assert interval(every_s, is_last=False, jitter=jitter) == 0
 
 
-def test_a_source_that_fails_in_a_row_is_left_alone_longer_and_longer() -> None:
+def test_the_circuit_breaker_of_a_failing_source_stays_open_longer_each_time() -> None:
     rests, failures = list[float](), 0
     for _ in range(FAILURES_TO_OPEN + 8):
         rest = after_failure(PollProblem.UNAVAILABLE, 0, failures)
@@ -53,7 +53,7 @@ def test_a_source_that_fails_in_a_row_is_left_alone_longer_and_longer() -> None:
     assert rests[: FAILURES_TO_OPEN - 1] == [0.0] * (FAILURES_TO_OPEN - 1)
     assert all(rests[FAILURES_TO_OPEN - 1 :])
     assert rests[FAILURES_TO_OPEN - 1 :] == sorted(rests[FAILURES_TO_OPEN - 1 :])
-    assert rests[-1] == BACKOFF_MAX_S
+    assert rests[-1] == FAILURE_DELAY.longest_s
 
 
 def test_each_problem_delays_what_it_must() -> None:

@@ -29,13 +29,13 @@ def test_a_source_within_its_rate_is_never_refused(rate: float) -> None:
     assert all(pace.take(number / rate * 1.000001) for number in range(500))
 
 
-def test_checking_for_room_uses_up_nothing() -> None:
+def test_checking_for_room_takes_no_token() -> None:
     pace = TokenBucket(1)
     assert all(pace.has_room(0.0) for _ in range(100))
     assert [pace.take(0.0) for _ in range(3)] == [True, True, False]
 
 
-def test_a_clock_that_stands_still_or_falls_back_gives_nothing() -> None:
+def test_a_clock_that_stands_still_or_goes_back_adds_no_tokens() -> None:
     pace = TokenBucket(1)
     assert [pace.take(now) for now in (5.0, 5.0, 4.0, 5.0)] == [True, True, False, False]
 
@@ -57,7 +57,7 @@ def test_repeats_are_accepted_as_fast_as_what_is_new() -> None:
         assert limits.take(number / 5, b"%d" % number)
 
 
-def test_what_is_remembered_is_bounded_and_the_oldest_goes() -> None:
+def test_what_is_remembered_is_bounded_and_the_oldest_is_forgotten() -> None:
     limits = SourceRateLimits(1e6)
     for number in range(3 * RECENT_MAX):
         limits.remember(b"%d" % number)

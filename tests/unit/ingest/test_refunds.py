@@ -21,11 +21,8 @@ from tests.support.vendors import VENDORS
 from tests.support.vendors.stripe import CREATED, event, stripe_object
 from tests.support.vendors.vendor import Sample
 
-NAMING, SUMMING, NOW = (
-    "2020-08-27",
-    "2024-06-20",
-    "2025-09-30.clover",
-)  # charge.refunded has names; has none; refund.created
+# API versions: charge.refunded names refunds; it has only their sum; there is refund.created.
+NAMING, SUMMING, NOW = "2020-08-27", "2024-06-20", "2025-09-30.clover"
 CH, LET_GO = "ch_0000000000000000", "re_letgo"
 
 
@@ -123,9 +120,8 @@ def test_what_came_back_is_one_amount_whether_names_or_totals_are_reported(
 
 @pytest.mark.parametrize("version", [SUMMING, NOW])
 def test_a_sum_alone_is_a_refund_named_by_its_charge(version: str) -> None:
-    sums = [
-        summed(minor, 10, version) for minor in range(100, 751, 50)
-    ]  # in one second: the greater came later
+    # in one second: the greater sum came later
+    sums = [summed(minor, 10, version) for minor in range(100, 751, 50)]
     (it,) = shown(sums)
     assert (it.kind, it.reference, it.payment, it.state) == (
         "refund",

@@ -16,12 +16,8 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 def test_a_tick_purges_now_and_then_and_goes_on_while_there_is_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    purged_counts, at, purged, ticked = (
-        [retention.PURGED_ROWS_MAX, 3, 0, 0],
-        100.0,
-        list[int](),
-        list[datetime](),
-    )
+    purged_counts, at = [retention.PURGED_ROWS_MAX, 3, 0, 0], 100.0
+    purged, ticked = list[int](), list[datetime]()
 
     def purge(_session: Session, days: int) -> int:
         purged.append(days)
@@ -32,11 +28,11 @@ def test_a_tick_purges_now_and_then_and_goes_on_while_there_is_more(
         return []
 
     monkeypatch.setattr(retention, "purge", purge)
-    tick = retention.purging(90, then, clock=lambda: at)  # type: ignore[arg-type]  # it says nothing
+    tick = retention.purging(90, then, clock=lambda: at)  # type: ignore[arg-type]  # it publishes nothing
     for _ in range(4):
         tick(NOW, cast("Session", None))
-    assert purged == [90, 90]  # a full one, its rest, and then not for a while
+    assert purged == [90, 90]  # a full part, the remainder, and then none for a while
     at += retention.PURGE_EVERY_S
     tick(NOW, cast("Session", None))
     assert purged == [90] * 3
-    assert len(ticked) == 5  # whatever else is to be done is done every time
+    assert len(ticked) == 5  # the other tick runs every time

@@ -77,9 +77,9 @@ def test_the_vendors_own_vector_verifies() -> None:
     assert not riskified.verify(
         WebhookRequest({riskified.SIGNATURE: digest.upper()}, body, secrets)
     )
-    assert not riskified.verify(
-        WebhookRequest({riskified.SIGNATURE: digest}, body + b"\n", secrets)
-    )  # line ends count
+    # the signature covers line ends
+    request = WebhookRequest({riskified.SIGNATURE: digest}, body + b"\n", secrets)
+    assert not riskified.verify(request)
 
 
 def test_a_decision_has_its_order_and_its_reason() -> None:
@@ -108,7 +108,7 @@ def test_a_decision_has_its_order_and_its_reason() -> None:
         ("approved\u200b", "pending"),
     ],
 )
-def test_only_approved_lets_an_order_go(status: str, word: str) -> None:
+def test_only_approved_releases_an_order(status: str, word: str) -> None:
     assert current_word(("submitted", status)) == word
 
 
@@ -156,10 +156,8 @@ def test_what_has_no_order_or_no_status_is_a_dead_letter(body: bytes) -> None:
         ([("submitted", "declined"), ("declined", "approved")], "approved"),
         ([("submitted", "approved"), ("approved", "approved")], "approved"),
         ([("submitted", "approved"), ("approved", "cancelled")], "pending"),
-        (
-            [("submitted", "approved"), ("declined", "approved")],
-            "approved",
-        ),  # one between them was lost
+        # A decision between the two was lost.
+        ([("submitted", "approved"), ("declined", "approved")], "approved"),
         # It is unknown which came last.
         ([(None, "approved"), (None, "declined")], "declined"),
         ([("submitted", "approved"), ("submitted", "declined")], "declined"),
@@ -173,7 +171,7 @@ def test_what_has_no_order_or_no_status_is_a_dead_letter(body: bytes) -> None:
         ([("approved", "half-approved"), ("half-declined", "approved")], "pending"),
     ],
 )
-def test_the_verdict_is_the_end_of_the_chain_and_the_severest_where_it_has_no_one_end(
+def test_the_verdict_is_the_end_of_the_chain_and_without_one_end_the_most_severe(
     steps: list[Transition], word: str
 ) -> None:
     for order in itertools.permutations(steps):
@@ -189,12 +187,11 @@ def test_an_old_approval_sent_again_releases_nothing() -> None:
     ):
         (verdict,), order = decided([parse(body, second)], order)
         assert published_verdicts(order)["checker"].verdict == "declined"
-        assert (
-            verdict is not CallbackOutcome.APPLIED or b"?" in body
-        )  # of other words there is news, and no other verdict
+        # an unknown word may be applied, but gives no other verdict
+        assert verdict is not CallbackOutcome.APPLIED or b"?" in body
 
 
-def test_a_repeat_is_no_news_whenever_it_comes() -> None:
+def test_a_repeat_is_a_duplicate_whenever_it_comes() -> None:
     first, again = (parse(decision("approved", "submitted"), second) for second in (0, 1_200))
     assert first.content_hash == again.content_hash
     for pair in ([first, again], [again, first]):
@@ -222,9 +219,7 @@ def test_the_same_notifications_give_the_same_verdict_in_any_order_and_number(
 
 
 @given(HISTORIES, st.data())
-def test_whoever_repeats_what_was_sent_never_changes_the_verdict(
-    steps: list[Transition], data: st.DataObject
-) -> None:
+def test_replays_never_change_the_verdict(steps: list[Transition], data: st.DataObject) -> None:
     _, before = decided(transitions(*steps))
     again = data.draw(st.lists(st.sampled_from(steps), min_size=1, max_size=6))
     replayed = [

@@ -29,7 +29,7 @@ STATUSES = [
 ]
 
 
-def untold(order_id: str = "shop:1") -> KnownOrder:
+def unknown_order(order_id: str = "shop:1") -> KnownOrder:
     return KnownOrder(order_id, 1, 0, None, {}, frozenset())
 
 
@@ -59,7 +59,7 @@ def deleted(
 def decided(
     *callbacks: ParsedCallback, order: KnownOrder | None = None
 ) -> tuple[list[CallbackOutcome], KnownOrder]:
-    begin = order or untold()
+    begin = order or unknown_order()
     outcomes, after, _ = decide_batch(callbacks, {begin.order_id: begin}, seen=[])
     return outcomes, after[begin.order_id]
 
@@ -98,7 +98,7 @@ def test_an_order_ends_the_same_in_whatever_order_and_however_often_it_is_report
 def test_an_order_ends_the_same_however_its_callbacks_fall_into_batches(
     pair: tuple[list[ParsedCallback], list[ParsedCallback]], size: int
 ) -> None:
-    order, seen = untold(), list[tuple[str, bytes]]()
+    order, seen = unknown_order(), list[tuple[str, bytes]]()
     for at in range(0, len(pair[1]), size):
         batch = pair[1][at : at + size]
         _, after, _ = decide_batch(batch, {order.order_id: order}, seen=seen)
@@ -128,7 +128,7 @@ def test_what_was_reported_before_is_a_duplicate(sent: list[ParsedCallback]) -> 
     assert set(outcomes) == {CallbackOutcome.DUPLICATE}
 
 
-def test_a_fact_that_is_older_and_new_to_us_changes_only_itself() -> None:
+def test_a_fact_that_arrives_late_changes_only_itself() -> None:
     _, order = decided(callback("completed", 5))
     outcomes, after = decided(callback("processing", 3), order=order)
     assert outcomes == [CallbackOutcome.APPLIED]  # that it was processing is news
@@ -138,7 +138,7 @@ def test_a_fact_that_is_older_and_new_to_us_changes_only_itself() -> None:
     assert same is after
 
 
-def test_trash_restore_and_trash_again_is_one_callback_sent_twice_and_meant_twice() -> None:
+def test_the_same_deletion_has_an_effect_again_after_a_restoration() -> None:
     trash, restore, again = deleted(1), deleted(2, is_deleted=False), deleted(3)
     assert trash.key == again.key
     assert trash.content_hash == again.content_hash
@@ -183,7 +183,7 @@ def test_one_key_with_equal_content_in_other_bytes_is_a_duplicate() -> None:
     assert order.incidents == frozenset()
 
 
-def test_a_newer_version_of_the_same_content_is_no_news() -> None:
+def test_a_newer_version_of_the_same_content_is_not_published() -> None:
     _, order = decided(deleted(1))
     outcomes, after = decided(deleted(2), order=order)
     assert outcomes == [CallbackOutcome.DUPLICATE]

@@ -68,7 +68,7 @@ def test_the_header_of_the_settings_block_is_read_instead_of_those_that_are_know
             signifyd.read_options({"signature_header": name}, Path())
 
 
-def test_a_forged_header_of_the_new_name_is_not_saved_by_a_right_one_of_the_old() -> None:
+def test_a_forged_header_of_the_new_name_is_refused_despite_a_right_one_of_the_old() -> None:
     right = base64.b64encode(hmac.digest(b"testKey", b"{}", "sha256"))
     headers = {signifyd.SIGNATURES[0]: b"forged", signifyd.SIGNATURES[1]: right}
     assert not signifyd.verify(WebhookRequest(headers, b"{}", (b"testKey",)))
@@ -85,7 +85,7 @@ def test_the_checkpoint_is_read_under_each_of_its_names(header: bytes) -> None:
     [("ACCEPT", "approved"), ("accept", "approved"), ("REJECT", "declined")]
     + [(it, "pending") for it in ("HOLD", "CHALLENGE", "ESCALATE", "ACCEPT?", "UNACCEPT")],
 )
-def test_only_accept_lets_an_order_go(action: str, expected: str) -> None:
+def test_only_accept_releases_an_order(action: str, expected: str) -> None:
     assert word(decision(action)) == expected
 
 
@@ -119,18 +119,15 @@ def test_an_unknown_word_is_reported() -> None:
     assert not parse(decision("HOLD")).drift
 
 
-def test_the_later_decision_counts_whichever_comes_first_and_of_two_at_once_the_severer() -> None:
+def test_the_later_decision_wins_in_any_order_and_of_two_at_once_the_more_severe() -> None:
     early, late = "2026-11-20T15:29:00.000Z", "2026-11-20T15:29:00.001Z"
     for one, other, expected in (
         (decision("ACCEPT", early), decision("REJECT", late), "declined"),
         (decision("REJECT", early), decision("ACCEPT", late), "approved"),
         (decision("ACCEPT", early), decision("REJECT", early), "declined"),
         (decision("ACCEPT", early), decision("HOLD", early), "pending"),
-        (
-            decision("ACCEPT", None),
-            decision("REJECT", None),
-            "declined",
-        ),  # without a time the order is unknown
+        # without a time it is unknown which came last
+        (decision("ACCEPT", None), decision("REJECT", None), "declined"),
         (decision("REJECT", None), decision("ACCEPT", early), "approved"),
         (decision("ACCEPT", None), decision("REJECT", early), "declined"),
     ):
@@ -142,9 +139,8 @@ def test_a_replay_is_older_or_known_and_never_counts() -> None:
         decision("ACCEPT", "2026-11-20T15:29:00Z"),
         decision("REJECT", "2026-11-20T15:30:00Z"),
     ]
-    replay = parse(
-        bodies[0], "SIGNIFYD_REVIEW", at="2026-11-22T00:00:00.000000Z"
-    )  # the checkpoint is not signed
+    # the checkpoint is not signed
+    replay = parse(bodies[0], "SIGNIFYD_REVIEW", at="2026-11-22T00:00:00.000000Z")
     outcomes, verdict = decided(*map(parse, bodies), replay)
     assert verdict.verdict == "declined"
     assert outcomes[2] is CallbackOutcome.SUPERSEDED

@@ -60,7 +60,7 @@ def test_a_missing_or_weak_secret_stops_its_own_source_only(
     ("kind", "secret"),
     [
         ("stripe", "whsec_1111111111"),  # the prefix has six characters of its own
-        ("native", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAA"),  # base64 of noughts
+        ("native", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAA"),  # base64 of zeros
         ("native", "whsec_MfKQ9r8GKYqr"),  # of nine bytes
         ("woocommerce", "&amp;&lt;&gt;&quot;&#039;"),  # of five characters, as WordPress signs
         ("adyen", "00" * 32),
@@ -83,7 +83,7 @@ def test_a_secret_that_is_no_text_is_reported_without_a_character_of_it(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("[source.shop]\n", "did you mean sources"),
         ('[sources.shop]\nkind = "woocommerce"\nsecret = ["env:X"]\n', "did you mean secrets"),
@@ -127,10 +127,10 @@ def test_a_secret_that_is_no_text_is_reported_without_a_character_of_it(tmp_path
         ("[sources", "not TOML"),
     ],
 )
-def test_a_mistake_is_reported_in_one_line(tmp_path: Path, text: str, says: str) -> None:
+def test_a_mistake_is_reported_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         sources_file.read(written(tmp_path, text), {"X": "x"})
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
@@ -153,7 +153,7 @@ def test_the_examples_for_gateways_are_served(tmp_path: Path, example: str) -> N
     }
 
 
-def test_an_adyen_key_that_is_none_stops_its_source_and_is_not_quoted(tmp_path: Path) -> None:
+def test_a_malformed_adyen_key_stops_its_source_and_is_not_quoted(tmp_path: Path) -> None:
     text = '[sources.pay]\nkind = "adyen"\nsecrets = ["env:KEY"]\norders_of = "shop"\n'
     found = sources_file.read(written(tmp_path, text), {"KEY": "whsec_not_hexadecimal_at_all"})[
         "pay"
@@ -168,7 +168,7 @@ URL = 'url = "https://shop.example.org/"\n'
 ENVIRONMENT = {"GOOD": "g00d-and-long-enough", "KEY": "ck_1"}
 
 
-def test_how_a_source_is_polled_stands_in_its_block(tmp_path: Path) -> None:
+def test_how_a_source_is_polled_is_read_from_its_section(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("cs_1\n", "utf-8")
     text = SHOP + URL + CREDENTIALS + "every_s = 60\nfirst_days = 7\n"
     config = sources_file.read(written(tmp_path, text), ENVIRONMENT)["shop"]
@@ -198,7 +198,7 @@ def test_missing_credentials_disable_only_the_poll(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "says"),
+    ("section", "message"),
     [
         (CREDENTIALS, "url = "),
         ('url = "shop.example.org"\n' + CREDENTIALS, "url = "),
@@ -214,13 +214,15 @@ def test_missing_credentials_disable_only_the_poll(tmp_path: Path) -> None:
         (URL + CREDENTIALS + "first_days = 400\n", "first_days is a number"),
     ],
 )
-def test_a_mistake_in_a_poll_block_stops_the_start(tmp_path: Path, block: str, says: str) -> None:
-    with pytest.raises(ConfigurationError, match=says):
-        sources_file.read(written(tmp_path, SHOP + block), ENVIRONMENT)
+def test_a_mistake_in_a_poll_section_stops_the_start(
+    tmp_path: Path, section: str, message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        sources_file.read(written(tmp_path, SHOP + section), ENVIRONMENT)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:8080", "[::1]:8080"])
-def test_http_is_for_this_machine_alone(tmp_path: Path, host: str) -> None:
+def test_http_is_allowed_to_this_machine_only(tmp_path: Path, host: str) -> None:
     (tmp_path / "secret").write_text("cs_1", "utf-8")
     config = sources_file.read(
         written(tmp_path, f'{SHOP}url = "http://{host}"\n{CREDENTIALS}'), ENVIRONMENT

@@ -82,10 +82,8 @@ def test_the_signature_is_the_vendors() -> None:
 @pytest.mark.parametrize(
     ("header", "fits"),
     [
-        (
-            b"t=1492774577,v1=" + b"0" * 64 + b",v1=" + S1,
-            True,
-        ),  # a secret is being replaced at Stripe
+        # a secret is being replaced at Stripe
+        (b"t=1492774577,v1=" + b"0" * 64 + b",v1=" + S1, True),
         (b"t=1492774577,v0=" + b"0" * 64 + b",v1=" + S1, True),
         (b"t=1492774577, v1=" + S1, True),
         (b"t=1492774577,v0=" + S1, False),
@@ -97,10 +95,8 @@ def test_the_signature_is_the_vendors() -> None:
         (b"t=01492774577,v1=" + S1, False),  # the text is signed, not the number
         (b"t=1492774577,v1=" + S1.upper(), False),
         (b"t=1492774577," + b"v1=0," * 9 + b"v1=" + S1, True),
-        (
-            b"t=1492774577," + b"v1=0," * 9_999 + b"v1=" + S1,
-            False,
-        ),  # an attacker's, to keep the endpoint busy
+        # an attacker's, to keep the endpoint busy
+        (b"t=1492774577," + b"v1=0," * 9_999 + b"v1=" + S1, False),
     ],
 )
 def test_any_v1_proves_it_and_no_other_scheme(header: bytes, fits: bool) -> None:
@@ -116,7 +112,7 @@ def test_a_sender_may_be_as_far_off_as_the_endpoint_tolerates_either_way(
     assert stripe.verify(delivered(b"t=1492774577,v1=" + S1, at=S1_AT + off)) is fits
 
 
-def test_the_sample_of_the_wire_format_notes_is_let_in_and_kept_aside_for_it_is_a_test() -> None:
+def test_the_sample_of_the_wire_format_notes_verifies_and_is_kept_as_test_mode() -> None:
     sample = STRIPE.samples["in test mode"]
     header = stamped(sample.body, STRIPE.secret, NOW)
     assert stripe.verify(delivered(header, STRIPE.secret.encode(), at=NOW, body=sample.body))
@@ -136,10 +132,8 @@ def test_the_sample_of_the_wire_format_notes_is_let_in_and_kept_aside_for_it_is_
 
 
 def test_a_payment_is_one_capture_whether_it_comes_as_an_intent_or_as_a_charge() -> None:
-    intent, charge = (
-        parse("payment_intent.succeeded", "payment_intent"),
-        parse("charge.succeeded", "charge"),
-    )
+    intent = parse("payment_intent.succeeded", "payment_intent")
+    charge = parse("charge.succeeded", "charge")
     assert movement_fields(only(intent)) == ("capture", PI, PI, "done", 1500)
     assert intent.key != charge.key
     assert ending(intent, charge) == ending(charge, intent) == ending(intent) == ending(charge)
@@ -272,7 +266,7 @@ def test_the_refunds_in_a_charge_are_the_same_as_those_sent_by_themselves() -> N
     assert ending(charge) == ending(charge, parse("refund.created", "refund"))
 
 
-def test_a_charge_with_neither_its_refunds_nor_their_total_is_shown_to_people() -> None:
+def test_a_charge_with_neither_its_refunds_nor_their_total_is_reported() -> None:
     callback = parse("charge.refunded", "charge", amount_refunded=None)
     assert callback.movements == ()
     assert callback.payments
@@ -361,7 +355,7 @@ def test_an_early_fraud_warning_is_open_while_something_can_be_done() -> None:
         (None, "pending"),
     ],
 )
-def test_a_review_lets_go_only_what_was_approved_or_acknowledged(
+def test_only_an_approved_or_acknowledged_review_releases_an_order(
     reason: str | None, word: str
 ) -> None:
     opened = parse("review.opened", "review")
@@ -374,11 +368,11 @@ def test_a_review_lets_go_only_what_was_approved_or_acknowledged(
     assert [it.kind for it in closed.drift] == (["unknown-reason"] if word == "pending" else [])
 
 
-# Amounts, drift, and what is kept aside.
+# Amounts, drift, and callbacks that are only kept.
 
 
 @pytest.mark.parametrize(
-    ("currency", "told_minor", "minor"),
+    ("currency", "stripe_minor", "minor"),
     [
         ("eur", 1500, 1500),
         ("jpy", 1500, 1500),
@@ -388,13 +382,13 @@ def test_a_review_lets_go_only_what_was_approved_or_acknowledged(
         ("mga", 15, 1500),
     ],
 )
-def test_amounts_are_in_isos_minor_units(currency: str, told_minor: int, minor: int) -> None:
+def test_amounts_are_in_isos_minor_units(currency: str, stripe_minor: int, minor: int) -> None:
     movement = only(
         parse(
             "payment_intent.succeeded",
             "payment_intent",
             currency=currency,
-            amount_received=told_minor,
+            amount_received=stripe_minor,
         )
     )
     assert (movement.amount_minor, movement.currency) == (minor, currency.upper())
@@ -464,7 +458,7 @@ def test_a_known_event_without_its_fields_is_a_dead_letter() -> None:
         ("balance.available", False),
     ],
 )
-def test_other_events_are_kept_and_only_new_ones_are_shown_to_people(
+def test_other_events_are_kept_and_only_unknown_types_are_reported(
     kind: str, is_reported: bool
 ) -> None:
     callback = read(event(kind, {"id": "x_1"}))

@@ -118,7 +118,7 @@ def test_a_malformed_response_is_reported_as_one(
         client.order("10324712")
 
 
-def test_an_answer_without_end_is_not_read_to_its_end(
+def test_a_response_without_end_is_cut_off(
     vendor: FakeTicketEvolution, client: TicketEvolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ticketevolution, "ORDER_BYTES_MAX", 1_000)
@@ -166,6 +166,6 @@ def test_a_bare_list_is_a_page_too(vendor: FakeTicketEvolution, client: TicketEv
     assert client.orders() == orders
 
 
-def test_no_key_stands_in_what_is_printed(client: TicketEvolution) -> None:
+def test_the_repr_holds_no_key(client: TicketEvolution) -> None:
     assert TOKEN not in repr(client)
     assert SECRET not in repr(client)

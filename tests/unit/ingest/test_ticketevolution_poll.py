@@ -36,11 +36,8 @@ class Round:
     """The poll, run until it is done; `cursor` is all that it keeps."""
 
     def __init__(self, http: httpx.Client, vendor: FakeTicketEvolution, **options: str) -> None:
-        self.http, self.polled = (
-            http,
-            PollConfig("tevo", vendor.url, TOKEN, SECRET, options=options),
-        )
-        self.cursor = ""
+        self.http, self.cursor = http, ""
+        self.polled = PollConfig("tevo", vendor.url, TOKEN, SECRET, options=options)
 
     def page(self, now: float = NOW) -> PollPage:
         found = poll.read(self.http, self.polled, self.cursor, now)
@@ -55,10 +52,10 @@ class Round:
 
 
 def ids(pages: list[PollPage]) -> list[str | None]:
-    return [found.external_id for page in pages for found in page.found]
+    return [found.external_id for page in pages for found in page.objects]
 
 
-def test_a_round_finds_what_waits_and_what_became_of_the_others(
+def test_a_round_finds_pending_orders_and_changes_of_the_others(
     http: httpx.Client, vendor: FakeTicketEvolution
 ) -> None:
     vendor.put(
@@ -71,13 +68,12 @@ def test_a_round_finds_what_waits_and_what_became_of_the_others(
     assert [it.query.get("state") for it in vendor.requests] == ["pending", None]
     vendor.put(order(id=1, seller_state="canceled", updated_at="2026-11-20T15:31:00Z"))
     assert ids(round_.whole(NOW + 300)) == ["1"]
-    assert (
-        vendor.requests[-1].query["updated_at.gte"] == "2026-11-20T15:15:00Z"
-    )  # a little before the last round began
+    # a little before the last round began
+    assert vendor.requests[-1].query["updated_at.gte"] == "2026-11-20T15:15:00Z"
     assert vendor.refusals == []
 
 
-def test_pages_are_turned_and_each_is_one_request(
+def test_each_page_is_one_request(
     http: httpx.Client, vendor: FakeTicketEvolution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vendor.put(
@@ -85,10 +81,9 @@ def test_pages_are_turned_and_each_is_one_request(
     )
     round_ = Round(http, vendor)
     pages = [round_.page()]
-    assert (len(pages[0].found), pages[0].is_last, len(vendor.requests)) == (100, False, 1)
-    round_.cursor = json.dumps(
-        json.loads(round_.cursor), indent=1
-    )  # as it comes back from a database
+    assert (len(pages[0].objects), pages[0].is_last, len(vendor.requests)) == (100, False, 1)
+    # as a database may return it
+    round_.cursor = json.dumps(json.loads(round_.cursor), indent=1)
     pages += round_.whole()
     assert sorted(set(map(str, ids(pages)))) == [str(number) for number in range(1_000, 1_250)]
     assert [it.query["page"] for it in vendor.requests] == ["1", "2", "3"] * 2
@@ -124,9 +119,9 @@ def test_the_same_order_found_again_is_the_same_body_and_the_same_callback(
 ) -> None:
     vendor.put(order())
     round_ = Round(http, vendor)
-    first = round_.whole()[0].found[0]
+    first = round_.whole()[0].objects[0]
     vendor.put(dict(reversed(order().items())))
-    again = round_.whole(NOW + 300)[0].found[0]
+    again = round_.whole(NOW + 300)[0].objects[0]
     assert first == again
     assert first.type == TICKETEVOLUTION_ORDER
     read = poll.read_order(http, round_.polled, "10324712")
@@ -152,7 +147,7 @@ def test_what_cannot_be_published_is_reported(
     bodies += [{**good, "id": 6, "notes": "\ud800"}, None]
     vendor.fail(Answer(body=json.dumps({"orders": bodies}).encode()))
     page = Round(http, vendor).page()
-    assert [it.external_id for it in page.found] == ["10324712"]
+    assert [it.external_id for it in page.objects] == ["10324712"]
     assert page.warning == "5 orders have no id, are too large, or are no Unicode"
 
 
@@ -170,7 +165,7 @@ def test_a_number_that_json_does_not_have_is_no_order(
 @pytest.mark.parametrize(
     ("days", "since"), [(5.0, "2026-11-15T15:15:00Z"), (0.0, "2026-11-20T15:15:00Z")]
 )
-def test_the_first_round_looks_back_as_far_as_its_block_says(
+def test_the_first_round_begins_as_far_back_as_its_section_sets(
     http: httpx.Client, vendor: FakeTicketEvolution, days: float, since: str
 ) -> None:
     round_ = Round(http, vendor)
@@ -180,7 +175,7 @@ def test_the_first_round_looks_back_as_far_as_its_block_says(
 
 
 @pytest.mark.parametrize("cursor", ["[]", "{", '{"page":0}', '{"page":1e9}', '{"since":-1}'])
-def test_a_cursor_of_somebody_else_is_refused(
+def test_a_cursor_of_another_poll_is_refused(
     http: httpx.Client, vendor: FakeTicketEvolution, cursor: str
 ) -> None:
     round_ = Round(http, vendor)

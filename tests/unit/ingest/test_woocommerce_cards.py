@@ -42,13 +42,13 @@ def is_clean(sent: bytes) -> None:
 
 
 @pytest.mark.parametrize("entry", HOLDERS.values(), ids=HOLDERS)
-def test_it_goes_whatever_holds_it_and_the_facts_stay(entry: object) -> None:
+def test_card_data_is_removed_wherever_it_is_and_the_facts_stay(entry: object) -> None:
     for meta in ([entry], {"0": entry, "2": {"key": "k", "value": "v"}}):
         is_clean(body(meta))
         assert vendors.parse(record(without_cards(body(meta)))) == vendors.parse(record(body(meta)))
 
 
-def test_it_goes_under_a_key_that_is_written_with_escapes() -> None:
+def test_card_data_is_removed_under_a_key_that_is_written_with_escapes() -> None:
     is_clean(body([{"key": "XX", "value": PAN}]).replace(b"XX", b"_c\\u0061rd_number"))
     is_clean(body([PLAIN]).replace(b'"meta_data"', b'"meta\\u005fdata"'))
     is_clean(body([{"key": "k", "value": PAN}]).replace(b'"value":', b'"value": "x", "value":'))
@@ -57,7 +57,7 @@ def test_it_goes_under_a_key_that_is_written_with_escapes() -> None:
 @pytest.mark.parametrize(
     "scrap", [b"\xff", b"7" * 4_400, b"[" * 3_000 + b"]" * 3_000, b"[", b"NaN"]
 )
-def test_it_goes_from_bodies_that_cannot_be_read_too(scrap: bytes) -> None:
+def test_card_data_is_removed_from_bodies_that_cannot_be_read_too(scrap: bytes) -> None:
     is_clean(body([PLAIN, {"key": "n", "value": 777777}]).replace(b"777777", scrap))
 
 
@@ -76,7 +76,7 @@ def test_what_the_join_needs_and_what_is_no_card_stays() -> None:
     "note",
     [PAN, 'ring me, or take 4111 1111 1111 1111 12/29 "please"', "\u00e9\n4111-1111-1111-1111"],
 )
-def test_it_goes_from_a_buyers_note(note: str) -> None:
+def test_card_data_is_removed_from_a_buyers_note(note: str) -> None:
     for is_ascii in (True, False):
         body = json.dumps(woo_order(customer_note=note), ensure_ascii=is_ascii).encode()
         is_clean(body)

@@ -108,7 +108,7 @@ def test_a_recipient_is_known_by_the_names_that_plugins_use(
         ("x" * 9_000, "Bob"),
     ],
 )
-def test_what_names_nobody_makes_no_gift(meta: tuple[str, object]) -> None:
+def test_a_key_without_a_name_makes_no_gift(meta: tuple[str, object]) -> None:
     assert line_of(meta).recipient is None
 
 
@@ -116,7 +116,7 @@ def test_what_names_nobody_makes_no_gift(meta: tuple[str, object]) -> None:
     "value",
     [41, "42", "nobody at all@", {"id": 41}, ["Bob"], '<a href="mailto:b@c.d">b@c.d</a>', True],
 )
-def test_a_gift_that_names_nobody_is_reported_and_costs_nothing_else(value: object) -> None:
+def test_a_gift_without_a_recipient_is_reported_and_costs_nothing_else(value: object) -> None:
     """Its ticket is the buyer's, and it is reported."""
     callback = parse(("gift_to", value), ("holder_name", ""))
     assert front(callback).lines[0].recipient is None
@@ -231,7 +231,7 @@ people = some.builds(
 @given(
     some.lists(people, max_size=6), some.text(max_size=50), some.datetimes().map(str) | some.none()
 )
-def test_what_is_written_by_hand_is_what_the_model_writes(
+def test_the_hand_written_storefront_is_what_the_model_serializes(
     meta: list[object], name: str, paid: str | None
 ) -> None:
     order = woo_order(line_items=[line(1, name=name) | {"meta_data": meta}], date_paid_gmt=paid)
@@ -330,7 +330,7 @@ def test_a_body_without_card_data_stays_byte_for_byte() -> None:
         b'{"key":"expiry","value":[4242]},{"key":"k","value":[1e999,"\\ud83d\\ude00"]}',
     ],
 )
-def test_card_data_goes_wherever_it_stands_in_an_entry_and_all_else_stays(entry: bytes) -> None:
+def test_card_data_is_removed_wherever_it_is_in_an_entry_and_all_else_stays(entry: bytes) -> None:
     body = b'{"id":727, "x":"caf\xc3\xa9","meta_data": [%b ],"total":1e5}' % entry
     cleaned = without_cards(body)
     assert b"4242" not in cleaned

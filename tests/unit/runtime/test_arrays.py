@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from services.runtime.postgres import arrays
-from tests.support.stack import Servers
+from tests.support.stack import ServersForTests
 
 TEXTS = some.text(some.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 HARD = some.sampled_from(
@@ -36,7 +36,7 @@ HARD = some.sampled_from(
 
 
 @pytest.fixture(scope="module")
-def connection(servers: Servers) -> Iterator[psycopg.Connection]:
+def connection(servers: ServersForTests) -> Iterator[psycopg.Connection]:
     with psycopg.connect(servers.database_url, autocommit=True) as opened:
         yield opened
 

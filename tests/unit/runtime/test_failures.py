@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis.strategies import sampled_from
 from psycopg import errors
 
-from services.runtime.failures import FailureKind, classify
+from services.runtime.failures.classification import FailureKind, classify
 
 STATES = {
     "08006": FailureKind.UNAVAILABLE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -57,7 +58,9 @@ def test_a_record_with_seventy_thousand_headers_is_a_dead_letter_and_its_neighbo
     broker.append(Output("in", b"k", b"good", []))
     log, ledger = FakeBrokerClient(broker, "g"), FakeLedger(database, "g")
     worker = Worker(
-        WorkerContext(service, log, ledger, LaneSettings(), Telemetry(), classify, clock, clock)
+        WorkerContext(
+            service, log, ledger, LaneSettings(), Telemetry(), classify, clock, clock, random.random
+        )
     )
     for _ in range(20):
         worker.step()
@@ -140,7 +143,15 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
     log, ledger = FakeBrokerClient(broker, "g"), FakeLedger(database, "g")
     worker = Worker(
         WorkerContext(
-            service, log, ledger, LaneSettings(), RecordingTelemetry(), classify, clock, clock
+            service,
+            log,
+            ledger,
+            LaneSettings(),
+            RecordingTelemetry(),
+            classify,
+            clock,
+            clock,
+            random.random,
         )
     )
     until = clock() + 60

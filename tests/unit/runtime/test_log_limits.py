@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.runtime import failures
 from services.runtime.errors import BrokerUnavailable, TickFailed
+from services.runtime.failures import classification
 from services.runtime.observability import logs
 from services.runtime.observability.log_limits import CAUSES_MAX, RepeatLimiter, message_shape
 
@@ -100,4 +100,4 @@ def test_what_kafka_clients_write_is_json_with_the_brokers_code_and_once(
     ],
 )
 def test_whatever_a_loop_waits_for_has_one_code(error: BaseException, code: str) -> None:
-    assert failures.code_of(error) == code
+    assert classification.code_of(error) == code

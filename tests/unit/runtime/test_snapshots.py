@@ -12,19 +12,19 @@ from services.runtime.records import Duplicate, Effect, Superseded
 from services.runtime.snapshots import classify_snapshots
 
 
-class Told(NamedTuple):
+class KeyedSnapshot(NamedTuple):
     key: str
     position: Position
 
 
 POSITIONS = some.builds(Position, some.integers(0, 1), some.integers(1, 4))
-BATCHES = some.lists(some.builds(Told, some.sampled_from("ab"), POSITIONS), max_size=8)
+BATCHES = some.lists(some.builds(KeyedSnapshot, some.sampled_from("ab"), POSITIONS), max_size=8)
 REACHED = some.fixed_dictionaries({"a": POSITIONS, "b": POSITIONS})
 
 
 @given(BATCHES, REACHED)
 def test_the_newest_of_each_key_is_worked_if_it_is_newer_than_what_was_reached(
-    batch: list[Told], reached: dict[str, Position]
+    batch: list[KeyedSnapshot], reached: dict[str, Position]
 ) -> None:
     _, latest = classify_snapshots(batch, reached)
     newest = {
@@ -38,7 +38,7 @@ def test_the_newest_of_each_key_is_worked_if_it_is_newer_than_what_was_reached(
 
 @given(BATCHES, REACHED)
 def test_a_copy_is_a_duplicate_and_an_older_one_is_superseded(
-    batch: list[Told], reached: dict[str, Position]
+    batch: list[KeyedSnapshot], reached: dict[str, Position]
 ) -> None:
     outcomes, _ = classify_snapshots(batch, reached)
     last = dict(reached)
@@ -55,7 +55,9 @@ def test_a_copy_is_a_duplicate_and_an_older_one_is_superseded(
 
 
 @given(BATCHES, REACHED)
-def test_a_batch_judged_twice_has_no_news(batch: list[Told], reached: dict[str, Position]) -> None:
+def test_a_batch_classified_twice_has_nothing_new(
+    batch: list[KeyedSnapshot], reached: dict[str, Position]
+) -> None:
     _, latest = classify_snapshots(batch, reached)
     after = reached | {key: batch[place].position for key, place in latest.items()}
     assert classify_snapshots(batch, after)[1] == {}

@@ -1,5 +1,5 @@
-"""Assembles a plate from a drawn page: its objects by owner (all pages, each page, the document),
-with holes for references.
+"""Assembles a plate from a drawn page: sorts its objects by owner (all pages, each page, the
+document) and leaves holes for their references.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from services.delivery.printing.design.links import STAND_IN, Link
 from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.plates import FieldSpot, Hole, Plate, PlatePiece, join_pieces
 
-PREFIX_OBJECT = -1  # where objects are known by WeasyPrint's number: one that it did not make
+PREFIX_OBJECT = -1  # stands for WeasyPrint's number of an object that WeasyPrint did not make
 
 
 @dataclass(frozen=True, slots=True)
 class OwnAction:
-    """Stands in an annotation for its action: each page has its own."""
+    """Replaces the action of an annotation, because each page has its own."""
 
     index: int  # of the template's links
 
@@ -40,7 +40,7 @@ class UnreachedError(LookupError):
 
 
 class ObjectHoles(dict[int, Hole]):
-    """WeasyPrint's number of an object -> what stands in its place."""
+    """WeasyPrint's number of an object -> the hole that replaces references to it."""
 
     def __missing__(self, number: int) -> Hole:
         raise UnreachedError(number)
@@ -52,7 +52,7 @@ class ObjectOwners:
 
     page: Sequence[int]
     shared: Sequence[int]
-    roots: Sequence[int]  # those of `page` that hang on the structure's document element
+    roots: Sequence[int]  # those of `page` whose parent is the structure's document element
 
 
 def assemble(
@@ -127,8 +127,8 @@ def actions(page: DrawnPage) -> Iterator[tuple[Any, str]]:
 
 
 def holes_of(page: DrawnPage, owners: ObjectOwners) -> ObjectHoles:
-    """Return the hole of each object. Shared ones come first, after them what is drawn before all
-    fields.
+    """Return the hole of each object. The number after the shared objects is that of the object
+    with what is drawn before all fields.
     """
     holes = ObjectHoles({number: ("shared", index) for index, number in enumerate(owners.shared)})
     holes |= {number: ("page", index) for index, number in enumerate(owners.page)}
@@ -152,8 +152,8 @@ def prefix(operators: bytes) -> PlatePiece:
 def structure_of(
     page: DrawnPage, holes: ObjectHoles
 ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
-    """Return the element of each marked content, and the annotations with their elements, which
-    WeasyPrint lists after these.
+    """Return the element of each marked content, and the annotations with their elements.
+    WeasyPrint lists the annotations after all marked contents.
     """
     nums = page.tree["Nums"]
     marks = tuple(holes[number_of(reference)][1] for reference in nums[1])
@@ -208,8 +208,8 @@ def filter_of(head: bytes) -> dict[str, bytes]:
 
 
 def serialized(value: Any, holes: ObjectHoles) -> Iterator[bytes | Hole]:
-    """Yield a value as pydyf writes it, with holes for references. What only a document knows is
-    left out or a hole.
+    """Yield a value as pydyf writes it, with holes for references and for numbers that depend on
+    the document.
     """
     if isinstance(value, dict):
         yield b"<<"

@@ -1,5 +1,5 @@
-"""Compiles a design to a plate: WeasyPrint lays the page out, and what it draws is kept, cut where
-tickets differ.
+"""Compiles a design to a plate: WeasyPrint lays the page out, and its drawing is kept in parts,
+between which a ticket's own texts and code are stamped.
 """
 
 from __future__ import annotations
@@ -27,24 +27,23 @@ from services.delivery.printing.fonts import fallback
 from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.plates import FieldSpot, Plate, to_bytes
 
+# The generic families of CSS Fonts 4.
 GENERIC = frozenset(
     {"serif", "sans-serif", "monospace", "cursive", "fantasy", "system-ui", "emoji", "math"}
-)  # CSS Fonts 4
+)
 PLACEHOLDER = "Ma"
-LOCALISED_FORMS = frozenset(
-    {"locl"}
-)  # shapes that a language has of its own, such as the Turkish i
+LOCALISED_FORMS = frozenset({"locl"})  # a language's own shapes, such as the Turkish i
 CODE_OPERATORS_MAX = 40  # from its matrix to its outline
 KitOf = Callable[[PageFont, str, frozenset[str]], FaceKit]
 
 
 def compile_plate(template: PageTemplate, kit_of: KitOf, *, modules: int) -> Plate:
-    """Lay the page out twice, with short texts and with long ones, and make the plate. What is not
-    a field must stand at the same place in both.
+    """Lay the page out twice, with short texts and with long ones, and return the plate. Raises
+    DesignUnusable if anything but a field's text differs between the two.
     """
     square = blank_square(modules)
     short = template.lay_out({name: unfitted(PLACEHOLDER) for name in template.fields}, square)
-    template.check_found(short)
+    template.check_complete(short)
     long = template.lay_out(
         {
             name: unfitted(*["Wide and high"] * max(2, spec.rule.lines))
@@ -65,8 +64,8 @@ def plate_of_page(
     fixed: Collection[str] = (),
     is_code_fixed: bool = False,
 ) -> Plate:
-    """Return what was drawn, as a plate. Texts of `fixed` stay in it, and so does the code if it is
-    fixed.
+    """Return the drawn page as a plate. The texts of the fields in `fixed` become part of it, and
+    so does the code if `is_code_fixed`.
     """
     name = template.variant.design.name
     with template.collected_log(is_strict=laid_out.is_stampable) as log:
@@ -105,8 +104,8 @@ def kits_of(
     kit_of: KitOf,
     field_fonts: Collection[str],
 ) -> dict[str, FaceKit]:
-    """Return a kit for each font of the page. A fallback font has none, unless a field names it:
-    its characters are rare on tickets, and laid out then.
+    """Return a kit for each font of the page. A fallback font has none unless a field names it: its
+    characters are rare on tickets, and texts with them are laid out.
     """
     characters = template.variant.design.manifest.characters
     tags = LOCALISED_FORMS | {
@@ -120,7 +119,9 @@ def kits_of(
 
 
 def blank_square(modules: int) -> tuple[str, int]:
-    """Return a square of so many modules in the code's place (SVG path, modules a side)."""
+    """Return a placeholder for the code: a full square of so many modules a side, as an SVG path
+    and its side.
+    """
     return f"M0 0h{modules}v{modules}h-{modules}z", modules
 
 
@@ -152,29 +153,31 @@ def check_static(template: PageTemplate, short: LaidOutPage, long: LaidOutPage) 
 def field_slots(
     template: PageTemplate, laid_out: LaidOutPage, page: DrawnPage, fixed: Collection[str]
 ) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield from `BT` to `ET` of each field's placeholder, found by where its text begins."""
+    """Yield each field with the operators of its placeholder, from `BT` to `ET`, which are
+    recognised by where the text begins.
+    """
     for name, (x, y) in laid_out.text_at.items():
         if name in fixed:
             continue
         where = template.field_at(name)
         matrix = pydyf.Stream()
         matrix.set_text_matrix(1, 0, 0, -1, x, y)
-        found = [
+        starts = [
             index for index, operator in enumerate(page.operators) if operator == matrix.stream[0]
         ]
-        if len(found) != 1:
+        if len(starts) != 1:
             raise DesignUnusable(
                 (
-                    f"{where} is drawn {len(found)} times on the page itself: leave out opacity, "
+                    f"{where} is drawn {len(starts)} times on the page itself: leave out opacity, "
                     "visibility, filters, masks and blend modes around it"
                 )
-                if not found
-                else f"{where} stands at the same place as another text"
+                if not starts
+                else f"{where} is at the same place as another text"
             )
-        begin = max(index for index in range(found[0]) if page.operators[index] == b"BT")
+        begin = max(index for index in range(starts[0]) if page.operators[index] == b"BT")
         end = next(
             index
-            for index in range(found[0], len(page.operators))
+            for index in range(starts[0], len(page.operators))
             if page.operators[index] == b"ET"
         )
         yield name, (begin, end + 1)
@@ -183,7 +186,7 @@ def field_slots(
 def code_slot(
     template: PageTemplate, laid_out: LaidOutPage, page: DrawnPage, modules: int
 ) -> tuple[int, int]:
-    """Return the placeholder's outline after the code's matrix, which stays."""
+    """Return the operators of the placeholder's outline, without the code's matrix before them."""
     x, y, _ = laid_out.square or (0.0, 0.0, 0.0)
     matrix = pydyf.Stream()
     matrix.set_matrix(1, 0, 0, 1, x, y)
@@ -194,16 +197,16 @@ def code_slot(
         for start in starts
         for at in range(start, min(start + CODE_OPERATORS_MAX, len(page.operators)))
     )
-    found = next((at for at in edges if page.operators[at] == edge), None)
-    if found is None:
+    drawn_edge = next((at for at in edges if page.operators[at] == edge), None)
+    if drawn_edge is None:
         raise DesignUnusable(
             f"{template.source_at('data-qr')}: the code is not drawn on the page itself: leave out "
             "opacity, visibility, filters and transforms around it"
         )
-    begin = max(at for at in range(found) if page.operators[at] == b"0 0 m")
+    begin = max(at for at in range(drawn_edge) if page.operators[at] == b"0 0 m")
     while page.operators[begin - 1] == b"0 0 m":
         begin -= 1
-    end = next(at for at in range(found, len(page.operators)) if page.operators[at] == b"f")
+    end = next(at for at in range(drawn_edge, len(page.operators)) if page.operators[at] == b"f")
     return begin, end
 
 
@@ -227,10 +230,10 @@ def field_font(template: PageTemplate, name: str, cut: tuple[int, int], page: Dr
 
 
 def check_families(template: PageTemplate, laid_out: LaidOutPage, page: DrawnPage) -> None:
-    """Raise DesignUnusable for a family that does not exist: it would be replaced silently, by
+    """Raise DesignUnusable for a family that does not exist. It would be replaced silently, by
     another one on each machine.
     """
-    found = {
+    known = {
         family.casefold()
         for family in (*template.declared, *(font.family for font in page.fonts.values()))
     }
@@ -241,7 +244,7 @@ def check_families(template: PageTemplate, laid_out: LaidOutPage, page: DrawnPag
                 "font on each machine: name one of the folder's by @font-face, with `font-family` "
                 "on html"
             )
-        if family.casefold() not in found:
+        if family.casefold() not in known:
             raise DesignUnusable(
                 f"{template.source_at(family)}: font-family `{family[:80]}` does not exist: "
                 "declare it with @font-face, its file in the design's folder"
@@ -261,7 +264,7 @@ def make_spot(
         baseline=placement.baseline,
         height=placement.height,
         align=placement.align,
-        letter=placement.letter,
+        letter_spacing=placement.letter_spacing,
         upper=placement.upper,
         features=placement.features,
         face=kit.digest,

@@ -1,5 +1,5 @@
-"""What WeasyPrint draws, before it is written: the objects of a PDF, the page's operators, its
-fonts.
+"""A page as WeasyPrint draws it, before it is written: the objects of a PDF, the page's operators
+and its fonts.
 """
 
 from __future__ import annotations
@@ -39,9 +39,8 @@ def draw_page(laid_out: LaidOutPage) -> DrawnPage:
         objects = {item.number: item for item in pdf.objects if item.number}
         for item in objects.values():
             if isinstance(item, pydyf.Dictionary) and item.get("Subtype") == "/CIDFontType0":
-                item.pop(
-                    "CIDToGIDMap", None
-                )  # stands in a CIDFontType2 only (ISO 32000-1, table 117)
+                # Only a CIDFontType2 has one (ISO 32000-1, table 117).
+                item.pop("CIDToGIDMap", None)
         page = objects[number_of(pdf.page_references[0])]
         stream = objects[number_of(page["Contents"])]
         root = objects[number_of(pdf.catalog["StructTreeRoot"])]
@@ -78,7 +77,7 @@ def as_bytes(operator: Any) -> bytes:
 
 
 def reachable(page: DrawnPage, start: Sequence[int], known: set[int]) -> Iterator[int]:
-    """Yield the objects that these refer to, themselves first, without those above them."""
+    """Yield these objects and all that they refer to, without their parents."""
     waiting, seen = list(start), set(known)
     while waiting:
         number = waiting.pop(0)

@@ -1,5 +1,5 @@
-"""What a design's page may fetch: files of its own folder, and the fonts that are installed with
-Stubline. Nothing else.
+"""Serves what a design's page may fetch: files of its own folder, and the fonts that are installed
+with Stubline.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class DesignFetcher(URLFetcher):  # type: ignore[misc]  # weasyprint ships no ty
     @override
     def fetch(self, url: str, headers: Any = None) -> URLFetcherResponse:
         try:
-            return self._found(url)
+            return self._response(url)
         except FetchRefusedError as error:
             self.refused.append(str(error))
             raise
 
-    def _found(self, url: str) -> URLFetcherResponse:
+    def _response(self, url: str) -> URLFetcherResponse:
         if url.startswith(FONTS):
             return URLFetcherResponse(
                 url, font(url.removeprefix(FONTS)), {"Content-Type": "font/ttf"}
@@ -68,8 +68,8 @@ class DesignFetcher(URLFetcher):  # type: ignore[misc]  # weasyprint ships no ty
 
 
 def font_by_glyph_number(path: str, content: bytes) -> bytes:
-    """Return a font of the design in the form in which every PDF reader finds its glyphs; other
-    files as they are.
+    """Return a font of the design in the form in which every PDF reader finds its glyphs, and any
+    other file unchanged.
     """
     if not content.startswith(cff.FONTS):
         return content
@@ -84,8 +84,8 @@ def font_by_glyph_number(path: str, content: bytes) -> bytes:
 
 
 def check_image(path: str, content: bytes, kind: str) -> None:
-    """Check a picture by its header before anything decodes it, whatever its name says: WeasyPrint
-    reads the content too.
+    """Check a picture by its header before anything decodes it. Its file name does not count,
+    because WeasyPrint goes by the content too.
     """
     is_svg = kind == "image/svg+xml"
     try:

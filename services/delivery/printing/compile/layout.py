@@ -1,7 +1,7 @@
 """A design's page laid out by WeasyPrint: where its fields are, and the page as objects of a PDF.
 
-The one module that knows WeasyPrint's boxes, as drawing.py, assembling.py and recast.py know the
-objects that it writes: the lock file pins its version, and tests hold what is used.
+This module and places.py know WeasyPrint's boxes; drawing.py, assembling.py and recast.py know the
+objects that it writes. The lock file pins its version, and tests cover what is used of it.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ class PageFont:
 
 @dataclass(frozen=True)
 class LaidOutPage:
-    """One page: WeasyPrint's document and what was found in it. `square` is the code's place."""
+    """One page: WeasyPrint's document and where its parts are."""
 
     document: Any
     places: Mapping[str, FieldPlacement]
     text_at: Mapping[str, tuple[float, float]]  # where a placeholder's text begins
-    square: tuple[float, float, float] | None
-    shape: tuple[tuple[object, ...], ...]  # every box outside of fields: what must not move
-    families: frozenset[str]  # the first that each of its texts names
+    square: tuple[float, float, float] | None  # the code's left, top and side
+    shape: tuple[tuple[object, ...], ...]  # every box outside of fields; none may move
+    families: frozenset[str]  # the first font family that each of its texts names
     is_stampable: bool  # it holds only the design's own text and what can be stamped
     missing: str = ""  # characters of its texts that no font has, shown as U+FFFD
 
@@ -117,11 +117,11 @@ class PageTemplate:
             raise DesignUnusable(f"{self._where}: has no <title>; the PDF's title is made of it")
 
     def _check_elements(self) -> None:
-        codes = [it for it in self._root.iter() if it.get("data-qr") is not None]
+        codes = self._code_elements()
         if len(codes) > 1:
             raise DesignUnusable(
-                f"{self.source_at('data-qr', 1)}: data-qr stands {len(codes)} times; a ticket has "
-                "one code"
+                f"{self.source_at('data-qr', 1)}: there are {len(codes)} elements with data-qr; "
+                "a ticket has one code"
             )
         for tag in ("input", "select", "textarea", "button"):
             if next(self._root.iter(tag), None) is not None:
@@ -129,9 +129,12 @@ class PageTemplate:
                     f"{self.source_at(f'<{tag}')}: <{tag}> is for forms; a ticket has none"
                 )
 
+    def _code_elements(self) -> list[Element]:
+        return [element for element in self._root.iter() if element.get("data-qr") is not None]
+
     def _add_fallbacks(self, text: str) -> None:
-        """Add the fallback fonts that have the text's characters, after the design's own. The
-        page's own text is added before any field's.
+        """Add the fallback fonts that have the text's characters, after the design's own fonts.
+        Those of the page's own text are added before those of any field.
         """
         for name in fallback.needed(text):
             if name not in self._fallbacks:
@@ -188,8 +191,8 @@ class PageTemplate:
         """Collect what WeasyPrint logs, and raise DesignUnusable for it: WeasyPrint skips what it
         does not understand, and no page is better than an incomplete one.
 
-        Not `is_strict`: a customer's text may have characters that no font has, and that is not the
-        design's fault.
+        Without `is_strict` nothing is raised: a customer's text may have characters that no font
+        has, which is not a fault of the design.
         """
         log = WeasyPrintLog(logging.WARNING)
         logger = logging.getLogger("weasyprint")
@@ -217,7 +220,7 @@ class PageTemplate:
             raise DesignUnusable(self._with_remedy(where, log.messages[0]))
 
     def _with_remedy(self, where: str, message: str) -> str:
-        """Return the message with a remedy where WeasyPrint's own has none."""
+        """Return the message, with a remedy if it is one that WeasyPrint gives none for."""
         if match := NO_ALT.fullmatch(message):
             return (
                 f"{self.source_at(match[1])}: the picture `{match[1]}` has no text for those who "
@@ -248,8 +251,8 @@ class PageTemplate:
                 write_unstampable(self.fields[name].element, replace(text, text=shown))
             else:
                 write_fitted(self.fields[name].element, text)
-        for element in self._root.iter():
-            if element.get("data-qr") is not None and code is not None:
+        if code is not None:
+            for element in self._code_elements():
                 draw_code(element, *code, QR_ALT)
         is_stampable = not any(isinstance(text, UnstampableText) for text in texts.values())
         with self.collected_log(is_strict=is_stampable):
@@ -262,7 +265,7 @@ class PageTemplate:
         self._check_size(document.pages[0])
         check_targets(self._where, document.pages[0].links)
         return replace(
-            self._found(document, is_stampable=is_stampable),
+            self._laid_out(document, is_stampable=is_stampable),
             missing="".join(sorted(missing_in_texts)),
         )
 
@@ -277,8 +280,8 @@ class PageTemplate:
                 f"{self.variant.page_size}: take `size` out of @page"
             )
 
-    def check_found(self, laid_out: LaidOutPage) -> None:
-        """Check that every field, and the code, stands on the page."""
+    def check_complete(self, laid_out: LaidOutPage) -> None:
+        """Raise DesignUnusable unless every field and the code are on the page."""
         remedy = (
             "is not laid out as a block (it is inline, flex, a table's cell, of font-size 0, "
             "or not shown at all): give it `display: block`, best inside a <div>"
@@ -286,12 +289,10 @@ class PageTemplate:
         for key in self.fields:
             if key not in laid_out.places:
                 raise DesignUnusable(f"{self.field_at(key)} {remedy}")
-        if laid_out.square is None and any(
-            it.get("data-qr") is not None for it in self._root.iter()
-        ):
+        if laid_out.square is None and self._code_elements():
             raise DesignUnusable(f"{self.source_at('data-qr')}: the code {remedy}")
 
-    def _found(self, document: Any, *, is_stampable: bool) -> LaidOutPage:
+    def _laid_out(self, document: Any, *, is_stampable: bool) -> LaidOutPage:
         keys = {spec.element: key for key, spec in self.fields.items()}
         places = dict[str, FieldPlacement]()
         text_at = dict[str, tuple[float, float]]()
@@ -322,7 +323,7 @@ def measure_lines(laid_out: LaidOutPage, element: Element) -> tuple[int, float, 
     """Return how many lines a field's text has, their total height and the widest one's width, in
     CSS pixels.
     """
-    page = laid_out.document.pages[0]._page_box  # noqa: SLF001 - as in `_found`
+    page = laid_out.document.pages[0]._page_box  # noqa: SLF001 - as in `_laid_out`
     field_box = next(
         box for box in walk(page) if box.element is element and isinstance(box, boxes.BlockBox)
     )
@@ -352,7 +353,7 @@ def boxes_outside_fields(box: Any) -> Iterator[tuple[object, ...]]:
 
 
 def link_rectangles(links: Sequence[tuple[Any, ...]]) -> Iterator[tuple[object, ...]]:
-    """Yield where links are: their places may not depend on the texts either."""
+    """Yield the places of links, which may not depend on the texts either."""
     for kind, target, rectangle, _ in links:
         yield kind, target, *(round(side, 3) for side in rectangle)
 
@@ -363,8 +364,8 @@ def missing_characters(log: WeasyPrintLog) -> set[str]:
 
 
 def fonts_of(document: Any) -> dict[str, PageFont]:
-    """Return the fonts by key, after the PDF was made. WeasyPrint keeps the face of the file,
-    however much it cut from what it embeds.
+    """Return the fonts by key, once the PDF is made. WeasyPrint keeps the face of the complete
+    file, although it embeds only a part.
     """
     return {
         font.hash: PageFont(

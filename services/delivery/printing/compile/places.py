@@ -1,5 +1,5 @@
-"""Where a field and the code stand on a page that WeasyPrint laid out, and how a field's texts are
-set. What cannot be stamped is refused.
+"""Where a field and the code are on a page that WeasyPrint laid out, and how a field's texts are
+set. Styles that cannot be stamped are refused.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ PSEUDO = re.compile("(?!br).*::(before|after|marker|first-letter|first-line)")  
 
 @dataclass(frozen=True, slots=True)
 class FieldPlacement:
-    """Where a field's texts stand, in CSS pixels of the page, and how they are set."""
+    """Where a field's texts are, in CSS pixels of the page, and how they are set."""
 
     x: float
     y: float
     box: FieldBox
     baseline: float  # of the first line, below y, at full size
-    height: float  # of the font's own line, at full size: the rest of the pitch is leading
+    height: float  # of the font's own line, at full size; the remainder of the pitch is leading
     align: Align
-    letter: float  # letter spacing in CSS pixels
+    letter_spacing: float  # CSS pixels
     upper: bool
     features: tuple[tuple[str, int], ...]
 
@@ -57,11 +57,12 @@ def field_placement(where: str, box: Any, line: Any) -> FieldPlacement:
     """Return a field's placement, from its own box and that of its first line. Raises
     DesignUnusable.
     """
-    inner = next(it for it in walk(box) if isinstance(it, boxes.LineBox))
+    inner = next(child for child in walk(box) if isinstance(child, boxes.LineBox))
     style = inner.style
     check_box(where, box, inner.height, style["font_size"])
     check_style(where, style)
-    if any(PSEUDO.fullmatch(it.element_tag or "") for it in walk(box) if it.element is not None):
+    tags = [child.element_tag or "" for child in walk(box) if child.element is not None]
+    if any(PSEUDO.fullmatch(tag) for tag in tags):
         raise DesignUnusable(
             f"{where}: ::before, ::after, ::marker and ::first-letter are not stamped; give them "
             "an element of their own"
@@ -80,7 +81,7 @@ def field_placement(where: str, box: Any, line: Any) -> FieldPlacement:
         baseline=line.position_y + line.baseline - box.content_box_y(),
         height=line.height,
         align="right" if align in {"right", "end"} else "center" if align == "center" else "left",
-        letter=0.0 if style["letter_spacing"] == "normal" else style["letter_spacing"],
+        letter_spacing=0.0 if style["letter_spacing"] == "normal" else style["letter_spacing"],
         upper=style["text_transform"] == "uppercase",
         features=features(style, where),
     )

@@ -1,5 +1,5 @@
-"""Sets the page's own text in the fonts that its fields use too: else a file would carry most
-letters twice.
+"""Sets the page's own text in the fonts of its fields, so that a file does not embed most glyphs
+twice.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def recast_line(
     texts: Mapping[int, str],
     shown: set[tuple[str, int]],
 ) -> bytes | None:
-    """Return the line in the kit's font. None when the kit lacks one of its glyphs, or has it with
-    another text, such as a mirrored bracket: then the line keeps WeasyPrint's font. `texts`: what
-    its glyphs stand for there. Empty strings stay, because readers count moves by them.
+    """Return the line in the kit's font, or None if the line has to keep WeasyPrint's font: the kit
+    lacks one of its glyphs, or has it with another text, such as a mirrored bracket. `texts` are
+    those of WeasyPrint's glyphs. Empty strings stay, because readers count moves by them.
     """
     if kit is None:
         return None
@@ -77,8 +77,8 @@ def recast_line(
 
 
 def differs(own: str, text: str | None) -> bool:
-    """Return whether two texts of one glyph differ. All kinds of blanks are equal; after an
-    ellipsis WeasyPrint adds the text that it hides, and we do not.
+    """Return whether two texts of one glyph differ. All kinds of blanks are equal. WeasyPrint adds
+    to an ellipsis the text that it hides, which does not count.
     """
     return (
         text is not None

@@ -1,8 +1,8 @@
-"""Texts that cannot be stamped: WeasyPrint sets them, at the largest size of their rule at which
+"""Texts that cannot be stamped. WeasyPrint sets them, at the largest size of their rule at which
 they fit.
 
-A plate with such texts in it is a plate like any other: its other fields are stamped. So a name in
-another script costs one layout, however many tickets of the order print it.
+A plate with such texts in it is a plate like any other, whose other fields are stamped. So a name
+in another script is laid out once, however many tickets of the order show it.
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ def plate_with_texts(
     code: tuple[str, int] | None = None,
 ) -> Plate:
     """Return the plate with these texts fixed in it: fitted lines as they are, others as WeasyPrint
-    breaks them.
-
-    `code`: drawn as well (SVG path, modules a side), so that nothing is left to stamp where all
-    texts are given.
+    breaks them. A `code` (SVG path, modules a side) is drawn as well.
     """
     square = code or blank_square(plate.modules)
     field_texts: dict[str, FittedText | UnstampableText] = dict.fromkeys(
@@ -58,7 +55,7 @@ def plate_with_texts(
 
 @dataclass(frozen=True)
 class FittingTrial:
-    """Tries sizes by bisection, all unstampable texts at once; then each is moved to its height."""
+    """Finds the sizes of all unstampable texts at once, by bisection, and then their heights."""
 
     template: PageTemplate
     plate: Plate
@@ -118,8 +115,8 @@ class FittingTrial:
     def _with_fewer_lines(
         self, last: Mapping[str, UnstampableText], heights: Mapping[str, tuple[int, float, float]]
     ) -> dict[str, UnstampableText]:
-        """Return the truncated texts with fewer lines, where a font of another script has higher
-        lines than the field's own.
+        """Return the truncated texts that need fewer lines, because a font of another script has
+        higher lines than the field's own.
         """
         rooms = {name: self.plate.spots[name].box.height + 1 for name in last}
         return {

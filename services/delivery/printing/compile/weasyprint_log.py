@@ -1,4 +1,4 @@
-"""What WeasyPrint logs about a page; it does not stop for it."""
+"""What WeasyPrint logs about a page: faults at which it does not stop."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""A campaign's own colour, always the same."""
+"""The colour of a campaign, which is always the same."""
 
 from __future__ import annotations
 
 import hashlib
 
+# White text is legible on all of them.
 TINTS = (
     "#8c1d40",
     "#1f4e79",
@@ -13,7 +14,7 @@ TINTS = (
     "#0f5c63",
     "#7d1f5f",
     "#34406b",
-)  # white reads well on all
+)
 
 
 def tint(campaign_id: str) -> str:

@@ -16,13 +16,13 @@ ELLIPSIS = "…"
 STEPS = 20  # of shrinking, each 5 % of the size
 SLACK = 0.01  # CSS pixels: what rounding may add
 CHARS_MAX = 1_000  # more are not tried; no box of a ticket holds more
-BREAKS_AFTER = "-/@_"  # addresses and double names may be divided there
+BREAKS_AFTER = "-/@_"  # a line may end after these, in addresses and double names
 
 
 @dataclass(frozen=True, slots=True)
 class FittingRule:
-    """`lines` 0: as many as the box holds. `shrink`: the smallest part of its size that a text may
-    have.
+    """How a text may be fitted. `lines` 0: as many as the box holds. `shrink`: the smallest part of
+    its size that a text may have.
     """
 
     fit: Fit
@@ -33,8 +33,8 @@ class FittingRule:
 
 @dataclass(frozen=True, slots=True)
 class FieldBox:
-    """A field's box, in CSS pixels. `pitch` is the line height at full size; `pitch_scales`: it
-    shrinks with the size, as a number does in CSS.
+    """A field's box, in CSS pixels. `pitch` is the line height at full size. `pitch_scales`: the
+    line height shrinks with the font size, as a number does in CSS.
     """
 
     width: float
@@ -52,7 +52,9 @@ class FieldBox:
 
 @dataclass(frozen=True, slots=True)
 class FittedText:
-    """`top`: how far the first line's box stands below the field's, in CSS pixels."""
+    """The lines of a text at a size. `top` is how far the first line's box is below the field's, in
+    CSS pixels.
+    """
 
     lines: tuple[str, ...]
     scale: float
@@ -62,8 +64,8 @@ class FittedText:
 
 
 def fit(text: str, rule: FittingRule, box: FieldBox, measure: Measure) -> FittedText:
-    """Return the text at the largest size at which all of it fits; at the smallest, as much of it
-    as there is room for.
+    """Return the text at the largest size at which all of it fits. If there is none, return as much
+    of it as fits at the smallest size.
     """
     shortened, scales = text[:CHARS_MAX], sizes(rule)
     for scale in scales:
@@ -100,8 +102,8 @@ def sizes(rule: FittingRule) -> tuple[float, ...]:
 
 
 def lines_max(rule: FittingRule, box: FieldBox, scale: float) -> int:
-    """Return how many lines fit. A box lower than one line still holds one: its author sees it in
-    the preview.
+    """Return how many lines fit. A box that is lower than one line holds one, which its author sees
+    in the preview.
     """
     held = max(1, box.lines_at(scale))
     return min(held, rule.lines) if rule.lines else held
@@ -112,16 +114,16 @@ def placed_lines(
 ) -> FittedText:
     spare = box.height - len(lines) * box.pitch_at(scale)
     top = {"top": 0.0, "middle": spare / 2, "bottom": spare}[rule.valign]
-    # As it will stand in the page: the last digit decides on which row of pixels a rasteriser puts
-    # a line.
+    # Rounded as it is written: the last digit decides on which row of pixels a rasteriser puts a
+    # line.
     return FittedText(lines, scale, round(box.size * scale, 6), round(top, 6), is_cut)
 
 
 def wrapped_lines(
     text: str, lines_max: int, width: float, measure: Callable[[str], float]
 ) -> tuple[str, ...] | None:
-    """Return all of the text in at most so many lines, divided where a reader expects it; None when
-    it does not fit.
+    """Return all of the text in at most so many lines, divided where a reader expects it, or None
+    if it does not fit.
     """
     if not text:
         return ()
@@ -154,9 +156,7 @@ def pieces(text: str) -> list[str]:
 
 
 def parts_that_fit(parts: list[str], width: float, measure: Callable[[str], float]) -> int:
-    """Return how many of them fill one line. Widths grow with the text, so it is found by
-    bisection.
-    """
+    """Return how many parts fill one line, by bisection: a longer text is never narrower."""
     low, high = 0, min(len(parts), 1)
     while high <= len(parts) and measure("".join(parts[:high]).strip()) <= width + SLACK:
         low, high = high, high * 2
@@ -175,8 +175,8 @@ def parts_that_fit(parts: list[str], width: float, measure: Callable[[str], floa
 def truncated(
     text: str, lines_max: int, width: float, measure: Callable[[str], float], *, is_all: bool
 ) -> tuple[str, ...]:
-    """Return as many lines as there is room for, with an ellipsis; words are divided where they
-    must be.
+    """Return as many lines as there is room for, with an ellipsis. Words are divided if they must
+    be.
     """
     lines: list[str] = []
     remaining = text

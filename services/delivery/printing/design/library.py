@@ -1,5 +1,5 @@
-"""A design as its author left it: a folder read once, bounded, checked, and identified by the hash
-of its content.
+"""A design: a folder that is read once, within limits, and identified by the hash of its
+content.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class FieldDeclaration(ManifestTable):
 
 
 class CampaignSample(ManifestTable):
-    """What previews show where a campaign's own texts will stand."""
+    """The texts that previews show in place of a campaign's own."""
 
     name: str = "Spring Draw"
     when: str = "Saturday, 6 March 2027, 19:30 (Europe/Dublin)"
@@ -89,7 +89,7 @@ REMEDIES = {  # by pydantic's type of a fault; its message in the braces
 
 @dataclass(frozen=True)
 class Design:
-    """All bytes of a design. Nothing is read again later: what was checked is what is printed."""
+    """All files of a design. Nothing is read again later, so what was checked is printed."""
 
     name: str
     contents: Mapping[str, bytes] = field(repr=False)
@@ -147,8 +147,8 @@ class Design:
 
 
 def line_of(text: str, location: Sequence[int | str]) -> str:
-    """Return `:12` for the line where a manifest has the last name of a location that it contains;
-    empty when it contains none.
+    """Return the line of a fault, as `:12`: that of the last name of its location that the manifest
+    contains. Empty if it contains none.
     """
     lines = text.splitlines()
     for name in reversed([part for part in location if isinstance(part, str) and part != "[key]"]):
@@ -159,15 +159,15 @@ def line_of(text: str, location: Sequence[int | str]) -> str:
 
 
 def read(folder: Path, name: str | None = None) -> Design:
-    """Read a design. Raises DesignUnusable for a missing folder, links out of it, or too much in
-    it.
+    """Read a design. Raises DesignUnusable for a missing folder, a link out of it, and more files
+    or bytes than a design may have.
     """
     if not folder.is_dir():
         raise DesignUnusable(f"{folder} is not a folder")
     contents: dict[str, bytes] = {}
     for path in sorted(design_files(folder)):
         inside = path.relative_to(folder).as_posix()
-        if not inside.isprintable():  # nor is a name that is not UTF-8
+        if not inside.isprintable():  # a name that is not UTF-8 is not printable either
             raise DesignUnusable(
                 f"{folder.name}/{inside!a}: a file whose name cannot be printed: give it another"
             )
@@ -189,7 +189,7 @@ def read(folder: Path, name: str | None = None) -> Design:
 
 
 def design_files(folder: Path) -> Iterator[Path]:
-    """Yield the author's files: no hidden ones, no editor's copies, none of our own previews."""
+    """Yield the author's files, without hidden ones, backup copies and Stubline's previews."""
     for path in folder.rglob("*"):
         parts = PurePosixPath(path.relative_to(folder).as_posix()).parts
         if path.is_file() and not any(
@@ -250,11 +250,11 @@ class DesignLibrary:
 
 def best_language(requested: str, languages: Sequence[str]) -> str | None:
     """Look a language up as RFC 4647 does: `pt-BR` is served by `pt`, and `pt` not by `pt-BR`."""
-    known = {language.lower(): language for language in reversed(languages)}
+    known = {name.lower(): name for name in reversed(languages)}
     parts = requested.lower().split("-")
     while parts:
-        if (found := known.get("-".join(parts))) is not None:
-            return found
+        if (language := known.get("-".join(parts))) is not None:
+            return language
         parts.pop()
     return None
 

@@ -15,31 +15,28 @@ from services.delivery.printing.design.library import DesignVariant, FieldName
 from services.delivery.printing.design.page import source_line
 from services.delivery.printing.errors import DesignUnusable
 
-BASE = (
-    "http://design.invalid/"  # relative addresses need one; the name can never resolve (RFC 6761)
-)
+# The base of relative addresses, whose host can never be resolved (RFC 6761).
+BASE = "http://design.invalid/"
 SCHEMES = ("https://", "http://", "mailto:", "tel:")
 STAND_IN = "https://link-{}.invalid/"  # while the page is laid out
 HOST = re.compile(r"https?://[^\s{}/?#@]+(/|$)")
 PART = re.compile(r"\{([^{}]*)\}")
-ADDRESS = "%/:?#[]@!$&'()*+,;=-._~"  # stays as it is in an address (RFC 3986)
+ADDRESS = "%/:?#[]@!$&'()*+,;=-._~"  # not escaped in an address (RFC 3986)
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """`address` has `{field}` where a ticket's text is filled in; `description` is what a reader
-    announces.
-    """
+    """A link with a ticket's own texts in its address."""
 
-    address: str
-    description: str
+    address: str  # with `{field}` for each text
+    description: str  # which a screen reader announces
 
 
 def links_of(variant: DesignVariant, root: Element) -> tuple[Link, ...]:
-    """Return every data-link of the page, checked; from now on its element leads to a stand-in.
-    Raises DesignUnusable.
+    """Return every data-link of the page, and give its element a stand-in as its address. Raises
+    DesignUnusable.
     """
-    found: list[Link] = []
+    links: list[Link] = []
     for element in root.iter("a"):
         inner_fields = (inner.get("data-field") for inner in element.iter())
         for field in (name for name in inner_fields if name is not None):
@@ -51,17 +48,17 @@ def links_of(variant: DesignVariant, root: Element) -> tuple[Link, ...]:
     for element in root.iter():
         if (address := element.get("data-link")) is None:
             continue
-        at = source_line(variant.design, "data-link", len(found))
+        at = source_line(variant.design, "data-link", len(links))
         where = f"{variant.design.name}/{at}: data-link"
         if element.tag != "a":
-            raise DesignUnusable(f"{where} stands on <{element.tag}>; a link is an <a>")
+            raise DesignUnusable(f"{where} is on <{element.tag}>; a link is an <a>")
         check_address(where, address, variant.design.manifest.fields)
         description = (
             " ".join("".join(element.itertext()).split()) or element.get("title", "") or "Link"
         )
-        element.set("href", STAND_IN.format(len(found)))
-        found.append(Link(address, description))
-    return tuple(found)
+        element.set("href", STAND_IN.format(len(links)))
+        links.append(Link(address, description))
+    return tuple(links)
 
 
 def check_address(where: str, address: str, known: Iterable[str]) -> None:
@@ -83,15 +80,15 @@ def check_address(where: str, address: str, known: Iterable[str]) -> None:
             )
     if re.search("[{}]", PART.sub("", address)):
         raise DesignUnusable(
-            f"{where} is `{address[:80]}`; braces stand around the name of a field, once each"
+            f"{where} is `{address[:80]}`; braces are for the name of a field, once each"
         )
 
 
-def check_targets(where: str, found: Sequence[tuple[Any, ...]]) -> None:
-    """Check all links as WeasyPrint found them, wherever they come from: a ticket has one page and
-    no attachments.
+def check_targets(where: str, links: Sequence[tuple[Any, ...]]) -> None:
+    """Raise DesignUnusable for a link within the page, to an attachment, or to a file of the
+    design. These are all links that WeasyPrint drew, also those without data-link.
     """
-    for kind, target, *_ in found:
+    for kind, target, *_ in links:
         if kind == "internal":
             raise DesignUnusable(
                 f"{where}: links to `#{target[:80]}`, a place of its own: a ticket is one page"
@@ -110,8 +107,8 @@ def check_targets(where: str, found: Sequence[tuple[Any, ...]]) -> None:
 
 
 def filled_address(address: str, texts: Mapping[str, str]) -> bytes:
-    """Return the address with a ticket's texts, in ASCII. A text is one part of the address,
-    whatever it contains: it ends no path and begins no query.
+    """Return the address with a ticket's texts, in ASCII. A text is one part of the address: it can
+    end no path and begin no query.
     """
     filled = PART.sub(lambda part: quote(texts[part[1]], safe="", errors="replace"), address)
     return quote(filled, safe=ADDRESS, errors="replace").encode()

@@ -39,7 +39,7 @@ PAGE_VARIABLES = (
 
 @dataclass(frozen=True, slots=True)
 class CampaignFacts:
-    """What a design is laid out for: the same for all tickets of a campaign."""
+    """What a page shows of its campaign, the same on all tickets."""
 
     campaign_id: str
     name: str
@@ -60,7 +60,7 @@ class CampaignFacts:
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
-    """A field as its element declares it. `lines` 0: as many as its box holds."""
+    """A field as its element declares it."""
 
     name: FieldName
     rule: FittingRule
@@ -157,42 +157,40 @@ def describe_template_error(error: Exception) -> str:
 
 
 def line_raised(error: BaseException) -> str:
-    """Return the author's file and line: Jinja rewrites tracebacks, and the last frame of a
-    template has them.
+    """Return the author's file and line. Jinja rewrites tracebacks, so the last frame of a template
+    has them.
     """
-    trace, found = error.__traceback__, PAGE
+    trace, line = error.__traceback__, PAGE
     while trace is not None:
         if trace.tb_frame.f_code.co_filename.endswith(TEMPLATES):
-            found = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+            line = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
         trace = trace.tb_next
-    return found
+    return line
 
 
 def fields_of(variant: DesignVariant, root: Element) -> dict[str, FieldSpec]:
-    """Return every data-field of the page, checked against the manifest. A second element of a
-    field is `number.2`.
+    """Return every data-field of the page by its name; the second element of a field is `number.2`.
+    Raises DesignUnusable for a field that the manifest lacks.
     """
-    design, found = variant.design, dict[str, FieldSpec]()
+    design, fields = variant.design, dict[str, FieldSpec]()
     known = design.manifest.fields
     for element in root.iter():
         if (name := element.get("data-field")) is None:
             continue
-        earlier = sum(spec.name == name for spec in found.values())
+        earlier = sum(spec.name == name for spec in fields.values())
         at = source_line(design, f'data-field="{name}"', earlier)
         where = f"{design.name}/{at}: field `{name}`"
         if name not in known:
-            fields = ", ".join(get_args(FieldName))
-            remedy = (
-                f"add [fields.{name}]" if name in get_args(FieldName) else f"fields are {fields}"
-            )
+            names = get_args(FieldName)
+            remedy = f"add [fields.{name}]" if name in names else f"fields are {', '.join(names)}"
             raise DesignUnusable(f"{where} is not in design.toml: {remedy}")
         if any(child.tag is not None for child in element):
             raise DesignUnusable(
                 f"{where} holds other elements; it holds its text and nothing else"
             )
         key = f"{name}.{earlier + 1}" if earlier else name
-        found[key] = FieldSpec(name, fitting_rule(element, where), at, element)
-    return found
+        fields[key] = FieldSpec(name, fitting_rule(element, where), at, element)
+    return fields
 
 
 def fitting_rule(element: Element, where: str) -> FittingRule:
@@ -224,26 +222,26 @@ def integer_attribute(element: Element, name: str, default: int, most: int, wher
 
 
 def source_line(design: Design, text: str, times_before: int = 0) -> str:
-    """Return `page.html:12`: where the page, or a file that it includes, has these words, with any
-    quotes or none.
+    """Return where the page or a file that it includes has this text, as `page.html:12`. Quotes in
+    the text match any quotes, or none.
     """
     wanted = re.compile(r"\s*=\s*".join(map(re.escape, text.split("=", 1))).replace('"', "[\"']?"))
     templates = sorted(
         (path for path in design.contents if path.endswith(TEMPLATES)),
         key=lambda path: (path != PAGE, path),
     )
-    found = [
+    lines = [
         f"{path}:{at}"
         for path in templates
         for at, line in enumerate(design.contents[path].decode(errors="replace").splitlines(), 1)
         if wanted.search(line)
     ]
-    return found[min(times_before, len(found) - 1)] if found else f"{PAGE}:1"
+    return lines[min(times_before, len(lines) - 1)] if lines else f"{PAGE}:1"
 
 
 def write_fitted(element: Element, fitted: FittedText) -> None:
-    """Write lines into a field, as text: nothing in them can be markup. A stamp sets the same lines
-    at the same places.
+    """Write lines into a field. They are written as text, so that nothing in them is markup. A
+    stamp sets the same lines at the same places.
     """
     for child in list(element):
         element.remove(child)
@@ -262,9 +260,7 @@ def write_fitted(element: Element, fitted: FittedText) -> None:
 
 @dataclass(frozen=True, slots=True)
 class UnstampableText:
-    """A text that WeasyPrint sets by itself: at a size and height at which layouts have shown it to
-    fit, or truncated.
-    """
+    """A text that WeasyPrint breaks into lines, at a size at which it fits or truncated."""
 
     text: str
     size: float
@@ -300,7 +296,7 @@ def size_of(fitted: FittedText) -> str:
 
 
 def draw_code(element: Element, svg_path: str, side: int, title: str) -> None:
-    """Draw the code, as modules of an SVG that is as large as its element."""
+    """Draw the code into its element, as an SVG that fills it."""
     for child in list(element):
         element.remove(child)
     element.text = None

@@ -1,9 +1,10 @@
-"""Rewrites PostScript outlines keyed by CID, so that a glyph is found by its number alone.
+"""Rewrites PostScript outlines that are keyed by CID, so that a reader finds a glyph by its number.
 
-WeasyPrint and our own writer use a glyph's number in the font file as its CID. A reader finds that
-glyph in a TrueType program and in a name-keyed CFF program (ISO 32000-1, 9.7.4.2). In a CID-keyed
-one it looks the CID up in the program's own charset, which a subset keeps from the original font:
-another glyph is drawn there, or none. So such a file is rewritten before anything reads it.
+WeasyPrint and Stubline's own writer use a glyph's number in the font file as its CID. A reader
+finds that glyph in a TrueType program and in a name-keyed CFF program (ISO 32000-1, 9.7.4.2). In a
+CID-keyed program it looks the CID up in the program's own charset, which a subset keeps from the
+original font, so that another glyph is drawn, or none. Such a file is therefore rewritten before
+anything reads it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fontTools.misc.psCharStrings import T2CharString, encodeIntT2
 from fontTools.ttLib import TTFont
 
 OPENTYPE, COLLECTION, PACKED = b"OTTO", b"ttcf", (b"wOFF", b"wOF2")
-FONTS = (OPENTYPE, COLLECTION, *PACKED)  # how files begin that may have to be rewritten
+FONTS = (OPENTYPE, COLLECTION, *PACKED)  # the first bytes of files that may have to be rewritten
 LAST_OPERATOR = 31  # of the bytes that begin a charstring's token; 28 begins a number all the same
 SHORT_INT = 28
 TOKEN_BYTES = {SHORT_INT: 3, 255: 5}  # of numbers by their first byte; others have one or two
@@ -33,8 +34,8 @@ class OutlinesUnknownError(ValueError):
 
 
 def keyed_by_number(content: bytes) -> bytes:
-    """Return the font, its glyphs under the same numbers: name-keyed if it was keyed by CID,
-    uncompressed, the first one of a collection.
+    """Return the font with its glyphs under the same numbers. A font that was keyed by CID becomes
+    name-keyed, a compressed one is unpacked, and of a collection it is the first.
 
     Raises what fontTools raises for a file that is not a font, and OutlinesUnknownError.
     """
@@ -49,8 +50,8 @@ def keyed_by_number(content: bytes) -> bytes:
 
 
 def unpacked(content: bytes) -> bytes:
-    """Return a file of one font and nothing compressed: fontconfig would take all fonts of a
-    collection for one family.
+    """Return a file of one font, uncompressed. Of a collection fontconfig would take all fonts for
+    one family.
     """
     number = 0 if content[:4] == COLLECTION else -1
     font = TTFont(io.BytesIO(content), fontNumber=number, recalcTimestamp=False)
@@ -67,7 +68,7 @@ def name_keyed(content: bytes) -> bytes:
     charstrings, top_dict = keyed.CharStrings.charStringsIndex, {"FontBBox": keyed.FontBBox}
     advances = [measures.get_glyph_h_advance(glyph) for glyph in range(len(charstrings))]
     usual = Counter(advances).most_common(1)[0][0]
-    # Names of the standard come first: 65,535 glyphs have no room for names of their own.
+    # Standard names come first, because a file has no room for 65,535 names of its own.
     order = [*cffStandardStrings, *(f"glyph{at}" for at in range(len(charstrings)))][
         : len(charstrings)
     ]
@@ -98,8 +99,8 @@ def without_subroutines(face: hb.Face) -> bytes:
 
 
 def with_width(charstring: bytes, advance: int, usual: int) -> bytes:
-    """Return the charstring with the advance of `hmtx` before the drawing, instead of a number that
-    only the glyph's own font dictionary explains.
+    """Return the charstring with the advance of `hmtx` before the drawing, in place of a number
+    that is relative to the glyph's own font dictionary.
     """
     at, ends = 0, list[int]()
     while at < len(charstring) and (charstring[at] > LAST_OPERATOR or charstring[at] == SHORT_INT):

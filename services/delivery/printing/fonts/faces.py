@@ -1,9 +1,8 @@
-"""A face kit: one font file cut to the characters that designs are compiled for; a document embeds
-those that it shows.
+"""A face kit: one font file cut to the characters that designs are compiled for.
 
-A document has one font of each face: the letters of nearly every file, and of all others only those
-that it shows. So a plain name does not carry the letters of forty languages. Glyph ids stay those
-of the file, so both ways of printing write the same.
+A document embeds one font of each face, with the common glyphs, which nearly every document has,
+and of all others only those that it shows. So a plain name does not carry the glyphs of forty
+languages. Glyph ids stay those of the file, so that both ways of printing write the same.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from services.delivery.printing.fonts.shaping import Face
 from services.delivery.printing.plates import PlateBlobs, pack, unpack
 
 MAGIC = b"stubline-face-2\n"
-# Latin with all European accents, and punctuation. Combining and right-to-left text is laid out.
-# Names, numbers, addresses: in every file.
+# The characters of names, numbers and addresses, whose glyphs are in every file.
 COMMON = ((0x20, 0x20), (0x27, 0x29), (0x2C, 0x3A), (0x40, 0x5A), (0x61, 0x7A))
+# Latin with all European accents, and punctuation. Combining and right-to-left text is laid out.
 LATIN = (
     (0x20, 0x7E),
     (0xA0, 0x24F),
@@ -37,14 +36,16 @@ LATIN = (
     (0x20AC, 0x20AC),
     (0x2116, 0x2122),
 )
-LIGATURE_LETTERS_MAX = 4
+LIGATURE_CHARACTERS_MAX = 4
 
 
 @dataclass(frozen=True)
 class FaceKit:
+    """All that is needed of one font file to stamp texts and to embed it."""
+
     digest: str
     family: str
-    # For the shaper: the same glyph ids, with kerning and ligatures.
+    # The font for the shaper: the same glyph ids, kerning and ligatures, and no outlines.
     blob: bytes = field(repr=False)
     characters: frozenset[str] = field(repr=False)
     widths: Mapping[int, int] = field(repr=False)
@@ -66,15 +67,15 @@ class FaceKits(Protocol):
 
 
 def require_kit(kits: FaceKits, digest: str) -> FaceKit:
-    found = kits.kit(digest)
-    if found is None:
+    kit = kits.kit(digest)
+    if kit is None:
         raise PlateUnreadable(f"the face {digest[:12]} is missing")
-    return found
+    return kit
 
 
 def digest_of(content: bytes, index: int, family: str, extra: str, tags: frozenset[str]) -> str:
-    """Return the hash of all that a kit is made of. Its family is printed: two designs may name one
-    file differently.
+    """Return the hash of all that a kit is made of. The family is part of it, because two designs
+    may name one file differently and a PDF holds the name.
     """
     parts = (
         f"{hb.__version__} {COMMON} {LATIN} {index} {sorted(tags)} "
@@ -86,8 +87,8 @@ def digest_of(content: bytes, index: int, family: str, extra: str, tags: frozens
 def compile_kit(
     content: bytes, index: int, family: str, extra: str, tags: frozenset[str]
 ) -> FaceKit:
-    """Return the kit of a font file. `tags`: features that fields switch on, whose other shapes of
-    a letter are in the kit too. Raises what fontTools raises.
+    """Return the kit of a font file. `tags` are the features that fields switch on; their glyphs
+    are in the kit too. Raises what fontTools raises.
     """
     font = TTFont(io.BytesIO(content), fontNumber=index, lazy=True)
     characters, glyphs, common = covered_glyphs(font, extra, tags)
@@ -123,7 +124,7 @@ def covered_glyphs(
     ids = font.getReverseGlyphMap()
     wanted = [*code_points(LATIN), *map(ord, extra)]
     known = {code for code in wanted if code in cmap and is_plain(chr(code))}
-    # Of two characters with one glyph, the first.
+    # Of two characters with one glyph, the first counts.
     texts = {ids[cmap[code]]: chr(code) for code in sorted(known, reverse=True)}
     common = {ids[cmap[code]] for code in code_points(COMMON) if code in known}
     shapes = other_shapes(font, texts, ids, tags)
@@ -139,7 +140,7 @@ def code_points(ranges: Iterable[tuple[int, int]]) -> Iterator[int]:
 
 
 def is_plain(character: str) -> bool:
-    """Return whether a character stands on its own, from left to right."""
+    """Return whether a character neither combines with another nor runs from right to left."""
     return unicodedata.combining(character) == 0 and unicodedata.bidirectional(character) not in {
         "R",
         "AL",
@@ -150,34 +151,34 @@ def is_plain(character: str) -> bool:
 
 
 def ligatures(font: TTFont, known: Mapping[int, str], ids: Mapping[str, int]) -> dict[int, str]:
-    """Return glyph -> the letters that it stands for, of all ligatures whose letters are known."""
+    """Return the glyphs of all ligatures of known characters, each with its text."""
     if "GSUB" not in font or font["GSUB"].table.LookupList is None:
         return {}
-    found = dict[int, str]()
+    texts = dict[int, str]()
     for lookup in font["GSUB"].table.LookupList.Lookup:
         for subtable in lookup.SubTable:
             table = getattr(subtable, "ExtSubTable", subtable)
             for first, ligature_set in getattr(table, "ligatures", {}).items():
                 for ligature in ligature_set:
-                    letters = [known.get(ids[name]) for name in (first, *ligature.Component)]
+                    parts = [known.get(ids[name]) for name in (first, *ligature.Component)]
                     if (
-                        len(letters) <= LIGATURE_LETTERS_MAX
-                        and None not in letters
+                        len(parts) <= LIGATURE_CHARACTERS_MAX
+                        and None not in parts
                         and ids[ligature.LigGlyph] not in known
                     ):
-                        found[ids[ligature.LigGlyph]] = "".join(filter(None, letters))
-    return found
+                        texts[ids[ligature.LigGlyph]] = "".join(filter(None, parts))
+    return texts
 
 
 def other_shapes(
     font: TTFont, known: Mapping[int, str], ids: Mapping[str, int], tags: frozenset[str]
 ) -> dict[int, str]:
-    """Return glyph -> the letter that it stands for, of what these features put in a letter's
-    place, such as tabular digits.
+    """Return the glyphs that these features substitute for known ones, such as tabular digits, each
+    with its text.
     """
     if not tags or "GSUB" not in font or font["GSUB"].table.FeatureList is None:
         return {}
-    table, found = font["GSUB"].table, dict[int, str]()
+    table, texts = font["GSUB"].table, dict[int, str]()
     wanted = {
         at
         for record in table.FeatureList.FeatureRecord
@@ -186,12 +187,11 @@ def other_shapes(
     }
     for at in sorted(wanted):
         for subtable in table.LookupList.Lookup[at].SubTable:
-            for letter, shape in getattr(
-                getattr(subtable, "ExtSubTable", subtable), "mapping", {}
-            ).items():
-                if ids[letter] in known and isinstance(shape, str) and ids[shape] not in known:
-                    found[ids[shape]] = known[ids[letter]]
-    return found
+            substitutions = getattr(getattr(subtable, "ExtSubTable", subtable), "mapping", {})
+            for usual, shape in substitutions.items():
+                if ids[usual] in known and isinstance(shape, str) and ids[shape] not in known:
+                    texts[ids[shape]] = known[ids[usual]]
+    return texts
 
 
 def for_shaping(face: hb.Face, characters: Iterable[str]) -> bytes:

@@ -1,9 +1,9 @@
-"""The fallback fonts: they come with Stubline for what a design's own fonts lack, other scripts,
-signs and emoji, the same on every machine.
+"""The fallback fonts, which come with Stubline for what a design's own fonts lack: other scripts,
+signs and emoji. They are the same on every machine.
 
-A file is read only when a text needs it. HarfBuzz makes it in milliseconds, one weight of a
-variable font or one slice of a large one: static, and the same bytes for the same release of the
-font and of HarfBuzz.
+A file is made only when a text needs it. HarfBuzz takes milliseconds for one weight of a variable
+font, or one slice of a large one. The result is a static font, with the same bytes for the same
+release of the font and of HarfBuzz.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ PACKAGES = (NOTO, PLEX, CJK)
 FAMILY_PREFIX = "Stubline "
 WEIGHTS = {"Regular": 400, "Bold": 700}
 SLICE = re.compile(r"(\w+)-([0-9a-f]{2,3})\.otf")
-# They choose among the shapes of the character before them.
+# Variation selectors, which choose among the shapes of the character before them.
 SELECTORS = (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
-# Unicode's Default_Ignorable_Code_Point beyond category Cf; and what is of category Cf and has a
-# shape all the same.
+# Unicode's Default_Ignorable_Code_Point, beyond those of category Cf.
 UNDRAWN = frozenset(
     {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x3164, 0xFFA0}
 )
+# Characters of category Cf that have a shape all the same.
 DRAWN_FORMATS = (
     *((0x0600, 0x0605), (0x06DD, 0x06DD), (0x070F, 0x070F), (0x0890, 0x0891), (0x08E2, 0x08E2)),
     *((0xFFF9, 0xFFFB), (0x110BD, 0x110BD), (0x110CD, 0x110CD), (0x13430, 0x1343F)),
 )
 BLANKS, OGHAM_SPACE = "\t\n\r", 0x1680  # the one space that has a shape
-SPACES = (0x20, 0xA0, 0x3000)  # are set in the font of the letter before them
-VERTICAL = (b"vhea", b"vmtx", b"VORG")  # for columns, which no page has; a slice may do without
+SPACES = (0x20, 0xA0, 0x3000)  # which are set in the font of the character before them
+VERTICAL = (b"vhea", b"vmtx", b"VORG")  # tables for vertical text, which no page has
 NAMES = (1, 6)  # family and PostScript name
-EMOJI_FROM = 0x2000  # below it, a letter, a digit or a sign is an emoji only with TO_EMOJI after it
+EMOJI_FROM = 0x2000  # a character below it is an emoji only if TO_EMOJI follows
 TO_EMOJI = "\ufe0f"
 
 
 @dataclass(frozen=True, slots=True)
 class FallbackFamily:
-    """One variable file, or one a weight. Without `weights` it is the same in bold, and so large
-    that texts get slices of it.
+    """A variable font file, or a file for each weight. Without `weights` the family is the same in
+    bold, and so large that texts get slices of it.
 
-    A slice is 256 characters: an embedded font has room for all glyphs of its file, and 65,535 of
-    them are more than a ticket should carry.
+    A slice has 256 characters. An embedded font has an entry for each glyph of its file, and 65,535
+    of them are more than a ticket should carry.
     """
 
     name: str
@@ -71,12 +71,12 @@ class FallbackFamily:
 
 
 EMOJI = FallbackFamily("NotoEmoji")
-LETTERS = FallbackFamily("NotoSans")  # Latin, Greek, Cyrillic
-# A character is looked up in this order: it may never depend on texts that came before.
+EUROPEAN = FallbackFamily("NotoSans")  # Latin, Greek, Cyrillic
+# The order in which a character is looked up. It may not depend on texts that came before.
 FAMILIES = (
-    LETTERS,
-    # Before Noto's Arabic, whose dots are glyphs of their own: a reader of the file cannot tell of
-    # which letter.
+    EUROPEAN,
+    # Before Noto's Arabic, whose dots are glyphs of their own, so that a PDF reader cannot know to
+    # which character they belong.
     FallbackFamily("IBMPlexSansArabic", PLEX, "{}-{}.ttf"),
     *(
         FallbackFamily(f"NotoSans{script}")
@@ -110,11 +110,11 @@ FAMILIES = (
 
 def needed(text: str) -> tuple[str, ...]:
     """Return the files that have what is in a text, whether the design's fonts have it or not."""
-    wanted: dict[FallbackFamily, set[int]] = {LETTERS: set()}  # always: nearly every text needs it
+    wanted: dict[FallbackFamily, set[int]] = {EUROPEAN: set()}  # always: nearly every text needs it
     is_emoji = TO_EMOJI in text
     for code in {ord(character) for character in text if not is_ignorable(character)}:
         wanted.setdefault(
-            next((family for family in FAMILIES if code in open_face(family).unicodes), LETTERS),
+            next((family for family in FAMILIES if code in open_face(family).unicodes), EUROPEAN),
             set(),
         ).add(code)
         if (code >= EMOJI_FROM or is_emoji) and code in open_face(EMOJI).unicodes:
@@ -154,8 +154,8 @@ def is_fallback(family: str) -> bool:
 def open_face(family: FallbackFamily, weight: str = "Regular") -> hb.Face:
     """Return the face, mapped and not read."""
     wanted = family.file.format(family.name, weight)
-    found = (file for file in distribution(family.package).files or [] if file.name == wanted)
-    return hb.Face(hb.Blob.from_file_path(str(next(found).locate())))
+    files = (file for file in distribution(family.package).files or [] if file.name == wanted)
+    return hb.Face(hb.Blob.from_file_path(str(next(files).locate())))
 
 
 @cache
@@ -182,8 +182,8 @@ def is_known(name: str) -> bool:
 
 
 def font(name: str) -> bytes:
-    """Return the font file. Not cached: a template declares it once, and WeasyPrint writes it to a
-    file of its own.
+    """Return the font file. It is not cached, because a template declares it once and WeasyPrint
+    keeps a copy.
     """
     family, weight = family_and_weight(name)
     wanted = hb.SubsetInput()

@@ -1,4 +1,4 @@
-"""The fonts of one template, as fontconfig and Pango choose among them: the design's own, then the
+"""The fonts of one template, among which fontconfig and Pango choose: the design's own, then the
 fallback fonts.
 """
 
@@ -22,12 +22,12 @@ from services.delivery.printing.fonts import fallback
 
 # U+FFFD, a question mark in a diamond: Unicode's sign for a character that cannot be shown
 REPLACEMENT = "\ufffd"
-# Pango draws these from the font of the letter before them, which lacks them.
+# Pango draws these from the font of the character before them, which lacks them.
 NEVER_CHOSEN = "\u0890\u0891"
 FAMILY, CHARSET = b"family", b"charset"  # fontconfig's words
-EMOJI = b"emoji"  # the family that Pango requests where a text has emoji
+EMOJI = b"emoji"  # the family that Pango requests for emoji
 FALLBACK_FAMILIES = [family.css.encode() for family in fallback.FAMILIES]
-TAG_LETTERS = 6
+TAG_CHARACTERS = 6
 TAGGED = """<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "urn:fontconfig:fonts.dtd">
 <fontconfig><match target="font">
 <test name="file" compare="eq"><string>{file}</string></test>
@@ -51,11 +51,12 @@ class DesignFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships 
     rules are not read.
 
     WeasyPrint takes two fonts of one description (family, weight, style, width) for one file, and
-    draws the glyph numbers of the second from the first. So each file has a family of its own once
-    it was chosen: the declared one and a tag. The glyphs of a slice of a large font, or of the
-    second `unicode-range` of a family, can then not be drawn from another file.
+    draws the glyph numbers of the second from the first. So each file that was chosen gets a family
+    of its own: the declared one and a tag. The glyphs of a slice of a large font, or of the second
+    `unicode-range` of a family, can then not be drawn from another file.
 
-    It knows where each font comes from: WeasyPrint only names a broken one.
+    `sources` has the file of each family, because WeasyPrint's message about a broken font only
+    names the family.
     """
 
     def __init__(self) -> None:
@@ -66,9 +67,8 @@ class DesignFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships 
             ffi.cast("PangoFcFontMap *", self.font_map), self._config
         )
         fontconfig.FcConfigDestroy(self._config)  # the map has its own reference
-        self._sequence = ffi.callback(
-            "SubstituteFunc", append_fallbacks
-        )  # Pango keeps no reference to it
+        # Kept here, because Pango keeps no reference to it.
+        self._sequence = ffi.callback("SubstituteFunc", append_fallbacks)
         pangoft2.pango_ft2_font_map_set_default_substitute(
             self.font_map, self._sequence, ffi.NULL, ffi.NULL
         )
@@ -123,7 +123,7 @@ class DesignFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships 
         """Return each font's character set, with the pattern that owns it. Recomputed when a font
         is added.
         """
-        fonts, found = fontconfig.FcConfigGetFonts(self._config, fontconfig.FcSetApplication), []
+        fonts, coverage = fontconfig.FcConfigGetFonts(self._config, fontconfig.FcSetApplication), []
         bare = ffi.gc(fontconfig.FcPatternCreate(), fontconfig.FcPatternDestroy)
         for at in range(fonts.nfont if fonts != ffi.NULL else 0):
             prepared = fontconfig.FcFontRenderPrepare(self._config, bare, fonts.fonts[at])
@@ -132,8 +132,8 @@ class DesignFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships 
                 fontconfig.FcPatternGetCharSet(owner, CHARSET, 0, charset)
                 == fontconfig.FcResultMatch
             ):
-                found.append((owner, charset[0]))
-        return found
+                coverage.append((owner, charset[0]))
+        return coverage
 
     def with_source(self, message: str) -> str:
         """Return WeasyPrint's message about a font that it cannot load, with the font's file."""
@@ -147,22 +147,23 @@ class DesignFonts(FontConfiguration):  # type: ignore[misc]  # weasyprint ships 
 
 
 def tagged(family: str, rule: str) -> str:
-    """Return the family with six letters of the rule's hash: the same on each machine, whatever was
-    declared before.
+    """Return the family with six letters of the rule's hash, which are the same on each machine and
+    do not depend on earlier rules.
     """
-    letters = (chr(97 + byte % 26) for byte in hashlib.sha256(rule.encode()).digest()[:TAG_LETTERS])
-    return f"{family} {''.join(letters)}"
+    digest = hashlib.sha256(rule.encode()).digest()
+    tag = "".join(chr(ord("a") + byte % 26) for byte in digest[:TAG_CHARACTERS])
+    return f"{family} {tag}"
 
 
 def untagged(family: str) -> str:
     """Return the family as the style sheet declares it."""
-    return family[: -TAG_LETTERS - 1]
+    return family[: -TAG_CHARACTERS - 1]
 
 
 def append_fallbacks(pattern: Any, _: Any) -> None:
     """Append the fallback fonts after all families that a text names."""
     if next(families(pattern), b"") == EMOJI:
-        # Pango's own request for emoji, whatever the design names.
+        # Pango's own request for emoji, which replaces the families that the design names.
         fontconfig.FcPatternDel(pattern, FAMILY)
         fontconfig.FcPatternAddString(pattern, FAMILY, fallback.EMOJI.css.encode())
     for family in FALLBACK_FAMILIES:
@@ -170,8 +171,8 @@ def append_fallbacks(pattern: Any, _: Any) -> None:
 
 
 def families(pattern: Any) -> Iterator[bytes]:
-    found = ffi.new("FcChar8 **")
+    family = ffi.new("FcChar8 **")
     for at in count():
-        if fontconfig.FcPatternGetString(pattern, FAMILY, at, found):
+        if fontconfig.FcPatternGetString(pattern, FAMILY, at, family):
             return
-        yield ffi.string(found[0])
+        yield ffi.string(family[0])

@@ -10,8 +10,8 @@ from importlib.metadata import distribution
 @cache
 def font_names() -> dict[str, str]:
     """Return file name -> path of the TrueType files of the font package."""
-    found = distribution("font-source-sans-pro").files or []
-    return {path.name: str(path.locate()) for path in found if path.suffix == ".ttf"}
+    files = distribution("font-source-sans-pro").files or []
+    return {path.name: str(path.locate()) for path in files if path.suffix == ".ttf"}
 
 
 @cache

@@ -1,13 +1,14 @@
 """Font programs with only the glyphs that a file shows, made while a ticket is stamped.
 
-The letters of nearly every file are compressed once; a file's other glyphs are compressed after
+The glyphs of nearly every file are compressed once; a file's other glyphs are compressed after
 them, as further blocks of the same stream. Glyphs have numbers of the kit's own, the common ones
 first, so that a program ends with the last one that it holds.
 
 What it gains: `make bench ARGS="--only rendering"` prints 0.2 ms for a program with three rare
-letters, beside 0.6 ms for HarfBuzz's subset of the same file; a ticket takes some 0.65 ms on that
-core. So a name with rare letters, which needs a program of its own in each face, costs a third more
-than a plain one, and would cost twice as much.
+characters, beside 0.6 ms for HarfBuzz's subset of the same file; a ticket takes some 0.65 ms on
+that core. So a name with rare characters, which needs a program of its own in each face, costs a
+third more than a plain one, and would cost twice as much. HarfBuzz's subset is the plain twin: a
+test draws each glyph from both (tests/unit/delivery/printing/test_fast.py).
 """
 
 from __future__ import annotations
@@ -24,22 +25,15 @@ from typing import Any
 import uharfbuzz as hb
 from fontTools.ttLib import TTFont
 
+from services.delivery.printing import fast
 from services.delivery.printing.errors import PlateUnreadable
+from services.delivery.printing.fast import DeflateBlocks
 
-STORED_MAX = 0xFFFF  # bytes of one block
 SHORT_MAX = 0x1FFFE  # bytes of outlines that short offsets reach
-WINDOW_BITS, MEMORY = (
-    12,
-    6,
-)  # of a small compressor: a large one takes longer to set up than to use
+COMMON_LEVEL, RARE_LEVEL, NUMBERS_LEVEL = 9, 6, 4  # of zlib
 MAGIC_SUM = 0xB1B0AFBA  # what a font's checksum and its adjustment add up to
-WORDS, SCALE, MORE, TWO_SCALES, MATRIX = (
-    0x0001,
-    0x0008,
-    0x0020,
-    0x0040,
-    0x0080,
-)  # flags of a part of a composite glyph
+# Flags of a part of a composite glyph.
+WORDS, SCALE, MORE, TWO_SCALES, MATRIX = 0x0001, 0x0008, 0x0020, 0x0040, 0x0080
 DROPPED = (
     "GSUB",
     "GPOS",
@@ -59,23 +53,21 @@ DROPPED = (
 
 @dataclass(frozen=True)
 class FontProgram:
-    """`numbers`: CID -> glyph of the program, compressed; empty where they are the same."""
+    """A font file with some of a font's glyphs, compressed."""
 
     packed: bytes
     length: int
-    numbers: bytes = b""
+    numbers: bytes = b""  # CID -> glyph of the program, compressed; empty if they are the same
 
 
 @dataclass(frozen=True)
 class TrueTypeProgram:
-    """Outlines by the kit's own numbers. `order`: which glyph of the font file each of them is; 0
-    is .notdef.
-    """
+    """Outlines by the kit's own numbers."""
 
-    order: Sequence[int]
-    common: int  # so many of the first are in each program
+    order: Sequence[int]  # the glyph of the font file that each outline is; 0 is .notdef
+    common: int  # how many, from the first, are in each program
     ends: Sequence[int]  # of each outline in `outlines`
-    parts: Mapping[int, Sequence[int]]  # glyphs that a composite glyph is made of, by all levels
+    parts: Mapping[int, Sequence[int]]  # composite glyph -> those that it is made of, nested too
     outlines: bytes
     metrics: bytes  # four bytes a glyph: advance and left side
     heads: tuple[bytes, bytes, bytes]  # tables head, hhea and maxp
@@ -85,12 +77,10 @@ class TrueTypeProgram:
         return {glyph: number for number, glyph in enumerate(self.order)}
 
     @cached_property
-    def _start(self) -> tuple[bytes, int]:
-        """The outlines that are in each program: compressed, and their sum."""
+    def _common_outlines(self) -> tuple[DeflateBlocks, int]:
+        """The outlines that are in each program, and the sum of their words."""
         outlines = self.outlines[: self.ends[self.common - 1]]
-        packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-        packed = packer.compress(outlines) + packer.flush(zlib.Z_SYNC_FLUSH)
-        return packed, sum_of_words(outlines)
+        return fast.compressed(outlines, COMMON_LEVEL), sum_of_words(outlines)
 
     def program(self, glyphs: Iterable[int]) -> FontProgram:
         """Return a program with these glyphs of the font file beside the common ones."""
@@ -101,27 +91,17 @@ class TrueTypeProgram:
         outlines = b"".join(
             [self.outlines[self.ends[number - 1] : self.ends[number]] for number in rare]
         )
-        packed, common_sum = self._start
-        common = self.outlines[: self.ends[self.common - 1]]
-        tables = self._tables(rare, count, len(common))
-        front = directory(len(common) + len(outlines), common_sum + sum_of_words(outlines), tables)
+        common, common_sum = self._common_outlines
+        size = len(common.data)
+        tables = self._tables(rare, count, size)
+        front = directory(size + len(outlines), common_sum + sum_of_words(outlines), tables)
         tail = b"".join([outlines, *map(padded, tables.values())])
-        compressor = zlib.compressobj(6, zlib.DEFLATED, -WINDOW_BITS, MEMORY)
-        checksum = zlib.adler32(tail, zlib.adler32(common, zlib.adler32(front)))
-        parts = [
-            b"\x78\xda",
-            stored(front),
-            packed,
-            compressor.compress(tail),
-            compressor.flush(),
-            struct.pack(">I", checksum),
-        ]
-        length = len(front) + len(common) + len(tail)
-        return FontProgram(b"".join(parts), length, self._numbers(shown))
+        packed = fast.zlib_stream(fast.stored(front), common, fast.compressed(tail, RARE_LEVEL))
+        return FontProgram(packed, len(front) + size + len(tail), self._numbers(shown))
 
     def _tables(self, rare: Sequence[int], count: int, at: int) -> dict[bytes, bytes]:
-        """Return the tables as they stand after the outlines. A glyph that is left out has no
-        outline and no width.
+        """Return the tables that follow the outlines. A glyph that is left out has no outline and
+        no width.
         """
         starts = list[int]()
         metrics = bytearray(4 * count)
@@ -166,12 +146,12 @@ class TrueTypeProgram:
             glyph = self.order[number]
             numbers += bytes(max(0, 2 * glyph + 2 - len(numbers)))
             numbers[2 * glyph : 2 * glyph + 2] = number.to_bytes(2, "big")
-        return zlib.compress(numbers, 4)
+        return zlib.compress(numbers, NUMBERS_LEVEL)
 
 
 @dataclass(frozen=True)
 class CffProgram:
-    """A design's own OpenType file with PostScript outlines: cut by HarfBuzz for each set of
+    """A design's own OpenType file with PostScript outlines. HarfBuzz cuts it for each set of
     glyphs, which keep their ids.
     """
 
@@ -182,7 +162,7 @@ class CffProgram:
         wanted = subset_input(self.common.union(glyphs))
         wanted.flags |= hb.SubsetFlags.RETAIN_GIDS
         program = bytes(hb.subset(hb.Face(self.blob), wanted).blob.data)
-        return FontProgram(zlib.compress(program, 9), len(program))
+        return FontProgram(zlib.compress(program, COMMON_LEVEL), len(program))
 
 
 Outlines = TrueTypeProgram | CffProgram
@@ -191,7 +171,7 @@ Outlines = TrueTypeProgram | CffProgram
 def cut_outlines(
     face: hb.Face, glyphs: Iterable[int], common: Iterable[int], *, is_cff: bool
 ) -> Outlines:
-    """Return what programs with these glyphs of a font file are made from."""
+    """Return the outlines of these glyphs of a font file, from which programs are made."""
     wanted = subset_input(glyphs)
     if is_cff:
         wanted.flags |= hb.SubsetFlags.RETAIN_GIDS
@@ -251,12 +231,13 @@ def components(outline: bytes) -> Iterator[tuple[int, int]]:
 
 
 def with_parts(outlines: Sequence[bytes], numbers: Iterable[int]) -> set[int]:
-    waiting, found = list(numbers), set[int]()
+    """Return the glyphs with all that they are made of."""
+    waiting, complete = list(numbers), set[int]()
     while waiting:
-        if (number := waiting.pop()) not in found:
-            found.add(number)
+        if (number := waiting.pop()) not in complete:
+            complete.add(number)
             waiting += [part for _, part in components(outlines[number])]
-    return found
+    return complete
 
 
 def renumbered(outline: bytes, own: Mapping[int, int]) -> bytes:
@@ -267,8 +248,8 @@ def renumbered(outline: bytes, own: Mapping[int, int]) -> bytes:
 
 
 def directory(outlines: int, outlines_sum: int, tables: dict[bytes, bytes]) -> bytes:
-    """Return a font file's beginning: the outlines come first, then the tables as they stand.
-    Completes `head` with the file's sum.
+    """Return a font file's beginning, for outlines that come first and then the tables in their
+    order. Completes `head` with the file's checksum.
     """
     at = 12 + 16 * (len(tables) + 1)
     rows = [(b"glyf", outlines_sum & 0xFFFFFFFF, at, outlines)]
@@ -291,13 +272,6 @@ def padded(table: bytes) -> bytes:
 def sum_of_words(words: bytes) -> int:
     numbers: tuple[int, ...] = struct.unpack(f">{len(words) // 4}I", words)
     return sum(numbers) & 0xFFFFFFFF
-
-
-def stored(block: bytes, *, is_last: bool = False) -> bytes:
-    """Return a block as deflate holds what it does not compress."""
-    return (
-        (b"\1" if is_last else b"\0") + struct.pack("<HH", len(block), len(block) ^ 0xFFFF) + block
-    )
 
 
 def to_json(outlines: Outlines) -> tuple[dict[str, Any], list[bytes]]:

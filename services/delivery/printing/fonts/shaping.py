@@ -1,8 +1,8 @@
 """Text as glyphs, placed as Pango places them and written as WeasyPrint writes them.
 
-Widths are in Pango units (1/1024 CSS pixel) at the size in use, so that both ways round alike; what
-is written between glyphs is in thousandths of the size, cut to whole numbers as WeasyPrint 70 cuts
-them (weasyprint/draw/text.py).
+Widths are in Pango units (1/1024 CSS pixel) at the size in use, so that both ways round alike. The
+adjustments between glyphs are in thousandths of the size, cut to whole numbers as WeasyPrint 70
+cuts them (weasyprint/draw/text.py).
 """
 
 from __future__ import annotations
@@ -14,39 +14,37 @@ import uharfbuzz as hb
 
 UNITS = 1024  # Pango's, per CSS pixel
 RUNS_CACHED_MAX = 4_096  # per face: an order's tickets have the same names
-# Pango joins no letters that are spaced.
+# Pango forms no ligatures in text with letter spacing.
 LETTERSPACED = {"liga": False, "clig": False, "dlig": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """One line. `before` (empty without letter spacing) and `after`: what moves the pen, in
-    thousandths of the size.
+    """One line. `before` and `after` are how far the pen moves beside each glyph, in thousandths of
+    the size.
     """
 
     ids: tuple[int, ...]
-    before: tuple[float, ...]
+    before: tuple[float, ...]  # empty without letter spacing
     after: tuple[int, ...]
     width: float  # CSS pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Spacing:
-    """What CSS adds between letters, in CSS pixels, and which features of the font it sets."""
+    """The language, letter spacing and font features that CSS sets."""
 
     language: str = "en"
-    letter: float = 0.0
+    letter_spacing: float = 0.0
     features: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
 class Face:
-    """A font file ready to shape with. `widths`: of the glyphs that the kit has; a line that needs
-    another cannot be stamped.
-    """
+    """A font file ready to shape with."""
 
     blob: bytes
-    widths: Mapping[int, int]  # of the carried glyphs, in thousandths of the size
+    widths: Mapping[int, int]  # of the glyphs that the kit has, in thousandths of the size
     _face: hb.Face = field(init=False, repr=False)
     _fonts: dict[int, hb.Font] = field(init=False, default_factory=dict, repr=False)
     _runs: dict[object, Glyphs | None] = field(init=False, default_factory=dict, repr=False)
@@ -55,14 +53,14 @@ class Face:
         self._face = hb.Face(self.blob)
 
     def shape(self, text: str, size: float, spacing: Spacing) -> Glyphs | None:
-        """Return a line's glyphs. None when it needs a glyph that the kit lacks, or one that is
-        moved off its place: such a line cannot be stamped.
+        """Return a line's glyphs, or None if the line cannot be stamped: it needs a glyph that the
+        kit lacks, or one that is moved off its place.
         """
         scale = int(size * UNITS)
         key = (
             text,
             scale,
-            spacing.letter,
+            spacing.letter_spacing,
             spacing.language,
             tuple(sorted(spacing.features.items())),
         )
@@ -73,8 +71,8 @@ class Face:
         return self._runs[key]
 
     def line(self, size: float) -> tuple[float, float]:
-        """Return ascent and height of a line without leading, in CSS pixels: rounded at this size,
-        as Pango does.
+        """Return ascent and height of a line without leading, in CSS pixels, rounded at this size
+        as Pango rounds them.
         """
         extents = self._font(int(size * UNITS)).get_font_extents("ltr")
         return extents.ascender / UNITS, (extents.ascender - extents.descender) / UNITS
@@ -92,12 +90,13 @@ class Face:
         buffer.add_str(text)
         buffer.guess_segment_properties()
         buffer.language = spacing.language  # not the one of the process's locale
-        gap = int(spacing.letter * UNITS)
+        gap = int(spacing.letter_spacing * UNITS)
         features = {**spacing.features, **LETTERSPACED} if gap else dict(spacing.features)
         hb.shape(font, buffer, features)
-        return self._written(buffer, scale, gap, spacing.letter)
+        return self._placed(buffer, scale, spacing.letter_spacing)
 
-    def _written(self, buffer: hb.Buffer, scale: int, gap: int, letter: float) -> Glyphs | None:
+    def _placed(self, buffer: hb.Buffer, scale: int, spacing_px: float) -> Glyphs | None:
+        gap = int(spacing_px * UNITS)
         ids = [info.codepoint for info in buffer.glyph_infos]
         places = [place.position for place in buffer.glyph_positions]
         kit_widths = self.widths
@@ -113,9 +112,9 @@ class Face:
                 ]
             )
             return Glyphs(tuple(ids), (), after, sum([place[2] for place in places]) / UNITS)
-        # Pango puts one half of the gap before each letter but the first, the other behind each but
-        # the last. It divides as C does, and half of a gap of whole pixels is whole pixels too
-        # (pango_glyph_item_letter_space).
+        # Pango puts one half of the gap before each glyph but the first, and the other half after
+        # each but the last. It divides as C does, and half of a gap of whole pixels is rounded to
+        # whole pixels (pango_glyph_item_letter_space).
         left, last = int(gap / 2), len(ids) - 1
         if gap % UNITS == 0:
             left = (left + UNITS // 2) // UNITS * UNITS
@@ -130,5 +129,5 @@ class Face:
             int(kit_widths[glyph] + move - advance * 1000 / scale)
             for glyph, move, advance in zip(ids, before, advances, strict=True)
         )
-        # WeasyPrint counts the space behind the last letter too (it moves what is aligned right).
-        return Glyphs(tuple(ids), before, after, sum(advances) / UNITS + letter)
+        # WeasyPrint counts the space after the last glyph too, which moves text aligned right.
+        return Glyphs(tuple(ids), before, after, sum(advances) / UNITS + spacing_px)

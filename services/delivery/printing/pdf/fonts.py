@@ -1,5 +1,5 @@
-"""A face as PDF objects: one composite font, as WeasyPrint embeds it (CIDs are the font file's
-glyph ids).
+"""A face as PDF objects: one composite font, whose CIDs are the font file's glyph ids, as in
+WeasyPrint's files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from services.delivery.printing.fonts.faces import FaceKit
 from services.delivery.printing.fonts.programs import FontProgram
 
-FONT_OBJECTS = 7  # at most, with the stream that the small ones stand in
+FONT_OBJECTS = 7  # at most, with the object stream that holds the small ones
 CMAP_HEAD = (
     b"/CIDInit/ProcSet findresource begin 12 dict begin "
     b"begincmap/CIDSystemInfo<</Registry(Adobe)/Ordering(UCS)/Supplement 0>>def\n"
@@ -22,6 +22,7 @@ CMAP_HEAD = (
 )
 CMAP_END = b"endcmap CMapName currentdict/CMap defineresource pop end end"
 CMAP_ROWS_MAX = 100  # of one block, as the standard requires
+CMAP_LEVEL = 6  # of zlib
 Add = Callable[[int, bytes, bytes | None], None]  # number, dictionary, stream
 
 
@@ -31,7 +32,7 @@ def resource_name(digest: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedFont:
-    """A font with all that a document states of its glyphs."""
+    """A font with the widths and texts of its glyphs. `unicode_map` is compressed."""
 
     program: FontProgram
     widths: bytes
@@ -39,32 +40,28 @@ class EmbeddedFont:
 
 
 class FontObjects:
-    """The objects of one face: what is the same in each document is made once. Not shared between
+    """The objects of one face. What is the same in each document is made once. Not shared between
     threads.
     """
 
     def __init__(self, kit: FaceKit) -> None:
         self.kit = kit
         self._widths = widths(kit.common, kit.widths)
-        self._compressor = zlib.compressobj(6, zlib.DEFLATED, 12, 5)
-        self._common_rows = self._compressor.compress(
-            CMAP_HEAD + cmap_rows({glyph: kit.glyphs[glyph] for glyph in kit.common})
-        )
+        self._common_rows = cmap_rows({glyph: kit.glyphs[glyph] for glyph in kit.common})
 
     def embedded(self, rare: frozenset[int]) -> EmbeddedFont:
         """Return the font with these glyphs beside the common ones."""
-        compressor = self._compressor.copy()
-        rows = cmap_rows({glyph: self.kit.glyphs[glyph] for glyph in rare}) + CMAP_END
+        rows = self._common_rows + cmap_rows({glyph: self.kit.glyphs[glyph] for glyph in rare})
         return EmbeddedFont(
             self.kit.outlines.program(rare),
             self._widths + widths(rare, self.kit.widths),
-            b"".join([self._common_rows, compressor.compress(rows), compressor.flush()]),
+            zlib.compress(CMAP_HEAD + rows + CMAP_END, CMAP_LEVEL),
         )
 
 
 def add_font(add: Add, number: int, fonts: FontObjects, rare: frozenset[int]) -> int:
-    """Add the font itself first, then what it refers to. Six objects at most: CFF needs no map of
-    glyphs.
+    """Add the font itself, then what it refers to: six objects, or five for CFF, which needs no
+    map of glyphs. Return the next free number.
     """
     kit, font = fonts.kit, fonts.embedded(rare)
     family = re.sub(rb"[^A-Za-z0-9-]", b"", kit.family.encode("ascii", "ignore")) or b"Font"
@@ -72,11 +69,8 @@ def add_font(add: Add, number: int, fonts: FontObjects, rare: frozenset[int]) ->
     program, numbers = font.program, font.program.numbers
     add(
         number,
-        (
-            b"<</Type/Font/Subtype/Type0/BaseFont/%b/Encoding/Identity-H/DescendantFonts[%d 0 "
-            b"R]/ToUnicode %d 0 R>>"
-        )
-        % (name, number + 1, number + 3),
+        b"<</Type/Font/Subtype/Type0/BaseFont/%b/Encoding/Identity-H/DescendantFonts[%d 0 R]"
+        b"/ToUnicode %d 0 R>>" % (name, number + 1, number + 3),
         None,
     )
     glyphs_map = b"/CIDToGIDMap %d 0 R" % (number + 5) if numbers else b""
@@ -105,8 +99,8 @@ def descriptor(kit: FaceKit, name: bytes, program: int) -> bytes:
     ascent, descent, *bounds = kit.metrics
     box, file = b" ".join(b"%d" % bound for bound in bounds), 3 if kit.is_cff else 2
     return (
-        b"<</Type/FontDescriptor/FontName/%b/Flags 4/FontBBox[%b]/ItalicAngle 0/Ascent %d/Descent "
-        b"%d/CapHeight %d/StemV 80/FontFile%d %d 0 R>>"
+        b"<</Type/FontDescriptor/FontName/%b/Flags 4/FontBBox[%b]/ItalicAngle 0/Ascent %d"
+        b"/Descent %d/CapHeight %d/StemV 80/FontFile%d %d 0 R>>"
     ) % (name, box, ascent, descent, ascent, file, program)
 
 
@@ -129,8 +123,8 @@ def widths(glyphs: Iterable[int], width_of: Mapping[int, int]) -> bytes:
 
 
 def cmap_rows(glyphs: Mapping[int, str]) -> bytes:
-    """Return glyph -> text, which is what readers find and copy. Neighbours that stand for
-    neighbouring letters are one range.
+    """Return the text of each glyph, which readers search and copy. Neighbouring glyphs of
+    neighbouring characters are one range.
     """
     runs: list[tuple[int, int, str]] = []
     for glyph in sorted(glyphs):
@@ -156,8 +150,8 @@ def cmap_blocks(kind: bytes, rows: Sequence[bytes]) -> bytes:
 
 
 def is_next(run: tuple[int, int, str], glyph: int, text: str) -> bool:
-    """Return whether a glyph continues a run, which stays within one last byte of its letters, as
-    the standard requires.
+    """Return whether a glyph continues a run. The characters of a run differ in their last byte
+    only, as the standard requires.
     """
     first, last, begin = run
     if len(begin) != 1 or len(text) != 1 or ord(text) > 0xFFFF:

@@ -1,9 +1,8 @@
-"""The writer: stamped pages to one PDF 1.7. What is the same in every file of its kind is made once
-and cached.
+"""Writes stamped pages as one file of PDF 1.7.
 
 A file is its skeleton (all objects that do not depend on a ticket's texts), its fonts, and after
-them the pages' contents, title and dates. Skeletons are cached by plates, fonts by their glyphs, so
-the next ticket of a design costs its contents and a hash.
+them the pages' contents, title and dates. Skeletons are cached by their plates and fonts by their
+glyphs, so that the next ticket of a design costs its contents and a hash.
 """
 
 from __future__ import annotations
@@ -16,18 +15,19 @@ from functools import partial
 from itertools import chain
 from struct import Struct
 
+from services.delivery.printing import fast
 from services.delivery.printing.design.links import action
+from services.delivery.printing.fast import DeflateBlocks, Template
 from services.delivery.printing.fonts.faces import FaceKits, require_kit
-from services.delivery.printing.fonts.programs import STORED_MAX, stored
 from services.delivery.printing.lru_cache import LruCache
 from services.delivery.printing.pdf.fonts import FONT_OBJECTS, FontObjects, add_font, resource_name
-from services.delivery.printing.pdf.forms import Form, forms_of
 from services.delivery.printing.pdf.metadata import (
     DocumentMetadata,
     info_dictionary,
     pdf_string,
     xmp,
 )
+from services.delivery.printing.pdf.page_templates import templates_of
 from services.delivery.printing.plates import Hole, Plate
 
 HEADER = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
@@ -45,14 +45,12 @@ CACHED_MAX = 64  # cached plates and faces
 
 @dataclass(frozen=True, slots=True)
 class StampedPage:
-    """One ticket: operators, compressed, what they show beside common glyphs (face, glyph), and
-    where its own links lead.
-    """
+    """One ticket's page."""
 
     plate: Plate
-    content: bytes
-    rare: frozenset[tuple[str, int]]
-    links: tuple[bytes, ...] = ()
+    content: bytes  # operators, compressed
+    rare: frozenset[tuple[str, int]]  # face and glyph of what they show beside common glyphs
+    links: tuple[bytes, ...] = ()  # the addresses of its own links
 
 
 @dataclass(slots=True)
@@ -60,9 +58,8 @@ class FileSkeleton:
     """All objects that do not depend on a ticket's texts."""
 
     body: bytes
-    rows: tuple[
-        bytes, bytes
-    ]  # of the cross-reference stream: before those of fonts, and after them
+    # Of the cross-reference stream: before those of fonts, and after them.
+    rows: tuple[bytes, bytes]
     faces: tuple[tuple[str, int], ...]  # each with the number of its font's first object
     size: int  # the next free object number
     digest: bytes = b""  # of the body
@@ -70,7 +67,7 @@ class FileSkeleton:
 
 @dataclass(slots=True)
 class FontBlock:
-    """A font's objects, wherever in the file they come to stand."""
+    """A font's objects, with places that count from the block's own beginning."""
 
     body: bytes
     rows: list[tuple[int, int, int]]
@@ -87,13 +84,12 @@ class FontBlock:
 
 @dataclass(slots=True)
 class FileFrame:
-    """A skeleton and its fonts: all of a file but what stands after them."""
+    """A skeleton and its fonts: the beginning of a file, up to its first page's contents."""
 
     body: bytes
     size: int
     digest: bytes
-    rows: bytes  # of the cross-reference stream, compressed as far as they go
-    rows_sum: int
+    rows: DeflateBlocks  # of the cross-reference stream
 
 
 @dataclass
@@ -133,11 +129,8 @@ class FileDraft:
             inside = zlib.compress(head + b"\n".join([body for _, body in batch]), PACKED_LEVEL)
             self._put(
                 number,
-                (
-                    b"<</Type/ObjStm/N %d/First %d/Filter/FlateDecode/Length "
-                    b"%d>>\nstream\n%b\nendstream"
-                )
-                % (len(batch), len(head), len(inside), inside),
+                b"<</Type/ObjStm/N %d/First %d/Filter/FlateDecode/Length %d>>"
+                b"\nstream\n%b\nendstream" % (len(batch), len(head), len(inside), inside),
             )
             number += 1
         self.packed.clear()
@@ -153,11 +146,11 @@ class PdfWriter:
         self._frames: LruCache[object, FileFrame] = LruCache(entries_max=SKELETONS_MAX)
         self._blocks: LruCache[object, FontBlock] = LruCache(entries_max=BLOCKS_MAX)
         self._fonts: LruCache[str, FontObjects] = LruCache(entries_max=CACHED_MAX)
-        self._forms: LruCache[object, list[Form]] = LruCache(entries_max=CACHED_MAX)
+        self._templates: LruCache[object, list[Template]] = LruCache(entries_max=CACHED_MAX)
 
     def write(self, pages: Sequence[StampedPage], metadata: DocumentMetadata) -> bytes:
-        """Return the file. The same pages and metadata give the same bytes. Raises ValueError for
-        no page: readers refuse such a file.
+        """Return the file. The same pages and metadata give the same bytes. Raises ValueError if
+        there is no page, because readers refuse such a file.
         """
         if not pages:
             raise ValueError("a document has one page at least")
@@ -174,12 +167,12 @@ class PdfWriter:
         for body in bodies:
             digest.update(body)
         name = digest.hexdigest()[:32].encode()
-        entries = append_stored(frame.rows, frame.rows_sum, b"".join(rows))
+        entries = fast.zlib_stream(frame.rows, fast.stored(b"".join(rows)))
         table = frame.size + len(bodies)
         info = table - 2  # before the last body, which is the XMP metadata
         parts.append(
-            b"%d 0 obj\n<</Type/XRef/Size %d/W[1 4 2]/Root %d 0 R/Info %d 0 "
-            b"R/ID[<%b><%b>]/Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream\nendobj\n"
+            b"%d 0 obj\n<</Type/XRef/Size %d/W[1 4 2]/Root %d 0 R/Info %d 0 R/ID[<%b><%b>]"
+            b"/Filter/FlateDecode/Length %d>>\nstream\n%b\nendstream\nendobj\n"
             b"startxref\n%d\n%%%%EOF\n"
             % (table, table + 1, CATALOG, info, name, name, len(entries), entries, at)
         )
@@ -200,23 +193,15 @@ class PdfWriter:
         return self._frames.get_or((key, rare), frame)
 
     def _framed(self, skeleton: FileSkeleton, rare: frozenset[tuple[str, int]]) -> FileFrame:
-        parts, at, rows, digest = (
-            [skeleton.body],
-            len(skeleton.body),
-            [skeleton.rows[0]],
-            hashlib.sha256(skeleton.digest),
-        )
+        parts, rows = [skeleton.body], [skeleton.rows[0]]
+        at, digest = len(skeleton.body), hashlib.sha256(skeleton.digest)
         for block in self._blocks_of(skeleton, rare):
             rows.append(block.rows_at(at))
             parts.append(block.body)
             at += len(block.body)
             digest.update(block.digest)
-        entries = b"".join([*rows, skeleton.rows[1]])
-        packer = zlib.compressobj(PACKED_LEVEL)
-        packed = packer.compress(entries) + packer.flush(zlib.Z_SYNC_FLUSH)
-        return FileFrame(
-            b"".join(parts), skeleton.size, digest.digest(), packed, zlib.adler32(entries)
-        )
+        entries = fast.compressed(b"".join([*rows, skeleton.rows[1]]), PACKED_LEVEL)
+        return FileFrame(b"".join(parts), skeleton.size, digest.digest(), entries)
 
     def _built(self, plates: Sequence[Plate], language: str) -> FileSkeleton:
         draft, number = FileDraft(), FIRST_FREE
@@ -253,19 +238,19 @@ class PdfWriter:
         language: str,
         faces: Sequence[tuple[str, int]],
         number: int,
-    ) -> tuple[dict[str, tuple[int, Sequence[Form]]], int]:
-        """Add what the pages of each plate share. Return by the plates' digests their first object
-        and their forms, and the next free number.
+    ) -> tuple[dict[str, tuple[int, Sequence[Template]]], int]:
+        """Add what the pages of each plate share. Return the first object and the templates of each
+        plate by its digest, and the next free number.
         """
         fonts = b"".join(
             [b"/%b %d 0 R" % (resource_name(face), first + 1) for face, first in faces]
         )
-        known = dict[str, tuple[int, Sequence[Form]]]()
+        known = dict[str, tuple[int, Sequence[Template]]]()
         for plate in plates:
             if plate.digest not in known:
-                make_forms = partial(forms_of, plate, language)
-                forms = self._forms.get_or((plate.digest, language), make_forms)
-                known[plate.digest] = number, forms
+                make = partial(templates_of, plate, language)
+                templates = self._templates.get_or((plate.digest, language), make)
+                known[plate.digest] = number, templates
                 number = add_shared(draft, number, plate, fonts)
         return known, number
 
@@ -277,10 +262,8 @@ class PdfWriter:
             yield self._blocks.get_or((face, first, own), partial(self._block, face, first, own))
 
     def _block(self, face: str, first: int, rare: frozenset[int]) -> FontBlock:
-        draft, fonts = (
-            FileDraft([], 0),
-            self._fonts.get_or(face, lambda: FontObjects(require_kit(self._kits, face))),
-        )
+        draft = FileDraft([], 0)
+        fonts = self._fonts.get_or(face, lambda: FontObjects(require_kit(self._kits, face)))
         add_font(draft.add, first + 1, fonts, rare)
         draft.pack(first)
         body = b"".join(draft.parts)
@@ -303,15 +286,6 @@ def bodies_of(pages: Sequence[StampedPage], metadata: DocumentMetadata) -> list[
     ]
 
 
-def append_stored(compressed: bytes, checksum: int, tail: bytes) -> bytes:
-    """Return a compressed stream continued by its tail as it is: a few rows are not worth a
-    compressor.
-    """
-    blocks = [tail[start : start + STORED_MAX] for start in range(0, len(tail), STORED_MAX)]
-    parts = [stored(block, is_last=block is blocks[-1]) for block in blocks]
-    return b"".join([compressed, *parts, zlib.adler32(tail, checksum).to_bytes(4, "big")])
-
-
 def add_shared(draft: FileDraft, number: int, plate: Plate, fonts: bytes) -> int:
     numbers: dict[Hole, bytes] = {
         ("shared", index): b"%d" % (number + index) for index in range(len(plate.shared))
@@ -325,13 +299,13 @@ def add_shared(draft: FileDraft, number: int, plate: Plate, fonts: bytes) -> int
 def add_pages(
     draft: FileDraft,
     plates: Sequence[Plate],
-    known: Mapping[str, tuple[int, Sequence[Form]]],
+    known: Mapping[str, tuple[int, Sequence[Template]]],
     starts: Sequence[int],
     contents: int,
 ) -> None:
     annotation, link = len(plates), contents + len(plates)
     for index, (plate, start) in enumerate(zip(plates, starts, strict=True)):
-        (base, forms), links = known[plate.digest], len(plate.annotated)
+        (base, templates), links = known[plate.digest], len(plate.annotated)
         numbers = [
             *range(start, start + len(plate.page)),
             *range(base, base + len(plate.shared)),
@@ -341,7 +315,7 @@ def add_pages(
         ]
         annotation += links
         link += len(plate.links)
-        for at, (template, select) in enumerate(forms, start):
+        for at, (template, select) in enumerate(templates, start):
             draft.add(at, template % select(numbers))
 
 

@@ -1,7 +1,7 @@
-"""The layout process: it lays out what is requested, under its limits, and replies with the result.
+"""The layout process: it lays pages out under its limits, and replies with the results.
 
-It ends when no further request can come, even in the middle of one: its parent closed the pipe, or
-was killed.
+It ends as soon as no further request can come, because its parent closed the pipe or was killed,
+even during a request.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class LayoutRequests:
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - a customer's text may do anything to a layout
-            self._templates.clear()  # whatever state it was left in
+            self._templates.clear()  # a failed layout may have left them in any state
             return WireMessage(
                 {"status": "failed", "cause": f"{type(error).__name__}: {error}"[:CAUSE_CHARS_MAX]}
             )
@@ -104,8 +104,8 @@ def compile_and_store(
 
 
 def resident_bytes() -> int:
-    """Return the resident memory. Without /proc it is 0, and only the number of requests renews the
-    process.
+    """Return the resident memory. Without /proc it is 0, and the process is renewed only by the
+    number of its requests.
     """
     try:
         return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf(
@@ -116,7 +116,9 @@ def resident_bytes() -> int:
 
 
 def listen(source: int, requests: queue.SimpleQueue[WireMessage]) -> None:
-    """Read requests beside the work, so that the end of the pipe is seen during a long one."""
+    """Read requests in a thread of its own, so that the end of the pipe is seen during a long
+    request.
+    """
     try:
         while (request := wire.read(source)) is not None:
             requests.put(request)
@@ -127,7 +129,7 @@ def listen(source: int, requests: queue.SimpleQueue[WireMessage]) -> None:
 def main() -> None:
     bytes_max, seconds_max = map(int, sys.argv[1:])
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)  # meant for the parent, which finishes its work
+        signal.signal(signum, signal.SIG_IGN)  # for the parent, which finishes its work
     replies = os.dup(1)
     os.dup2(2, 1)  # what a library prints is no reply
     limit_process(bytes_max)

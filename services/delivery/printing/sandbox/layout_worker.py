@@ -1,11 +1,11 @@
 """The layout worker: sets texts that cannot be stamped, in a process of its own that stays for the
 next text.
 
-Importing WeasyPrint takes most of a second, so it is not a process per text; Pango and its kin
-never give all memory back, so it is renewed from time to time. It starts with the first unstampable
-text: an installation that has none pays nothing.
+Importing WeasyPrint takes most of a second, so there is not a process per text. Pango and the
+libraries below it never return all memory, so the process is renewed from time to time. It starts
+with the first unstampable text: an installation without such texts does not have it.
 
-Crash: the worker holds nothing. If it is killed, the text is set again by the next one: the same
+Crash: the worker holds nothing. If it is killed, the next one sets the text again, with the same
 bytes.
 """
 

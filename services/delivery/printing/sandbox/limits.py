@@ -1,8 +1,8 @@
-"""A process that lays out under limits of time and memory: a design that exhausts both harms
-nothing else.
+"""A process that lays out under limits of time and memory, so that a design that exhausts them
+harms nothing else.
 
-The parent holds the process's pipe, and the process ends with the pipe, so a kill -9 leaves none
-behind.
+The parent holds the process's pipe, and the process ends when the pipe is closed, so no process
+survives a parent that is killed.
 """
 
 from __future__ import annotations
@@ -58,28 +58,30 @@ class SandboxLimits:
 
 
 def limit_process(bytes_max: int) -> None:
-    """Limit this process, for good. It leaves no core dump, which would hold names."""
+    """Limit this process until it ends. It leaves no core dump, which would hold names."""
     resource.setrlimit(resource.RLIMIT_AS, (bytes_max, bytes_max))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def renew_cpu_limit(seconds: int) -> None:
-    """Allow so many seconds from now on: a process lays out much, but nothing of it for long."""
+    """Allow so many seconds of processor time from now on. A process lays out many pages, and each
+    has this limit.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
     entries_max = math.ceil(used.ru_utime + used.ru_stime) + seconds
     resource.setrlimit(resource.RLIMIT_CPU, (entries_max, resource.RLIM_INFINITY))
 
 
 def is_over_limit(code: int, last: str) -> bool:
-    """Tell from how a process ended, its exit code and the last line that it wrote, whether it
-    reached a limit.
+    """Return whether a process reached a limit, by its exit code and the last line that it wrote to
+    stderr.
     """
     return code < 0 or "MemoryError" in last
 
 
 class SandboxEnded(Exception):
-    """The process did not reply. `is_cpu_exhausted`: this request had all its processor time, and
-    would have again.
+    """The process did not reply. `is_cpu_exhausted`: this request used up its processor time, and
+    would do so again.
     """
 
     def __init__(self, cause: str, *, is_limit: bool, is_cpu_exhausted: bool = False) -> None:
@@ -88,7 +90,9 @@ class SandboxEnded(Exception):
 
 
 class SandboxProcess:
-    """The process. Not shared between threads. Raises LayoutUnavailable if it cannot start."""
+    """A process under limits. Not shared between threads. Raises LayoutUnavailable if it cannot
+    start.
+    """
 
     def __init__(self, limits: SandboxLimits) -> None:
         self._limits, self._is_late = limits, threading.Event()
@@ -172,7 +176,7 @@ def describe_exit(code: int) -> str:
 
 
 def end_process(process: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
-    """End the process by closing its pipes; one that does not end is killed."""
+    """End the process by closing its pipes, and kill it if it does not end."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
@@ -197,7 +201,9 @@ class CompileTask:
 def compile_in_sandbox(
     task: CompileTask, *, seconds_max: int = SECONDS_MAX, bytes_max: int = BYTES_MAX
 ) -> float:
-    """Return the seconds that it took. Raises DesignUnusable, also for what reached a limit."""
+    """Compile a plate, and return the seconds that it took. Raises DesignUnusable, also if a limit
+    was reached.
+    """
     begun, name = time.monotonic(), task.variant.design.name
     limits = SandboxLimits(seconds_max, seconds_max + 1, bytes_max)
     design = wire.encode_request(task.variant, task.facts)

@@ -1,7 +1,7 @@
 """Messages of two processes over pipes: a length, then so many bytes, which are a head of JSON and
 blobs after it.
 
-Nothing that is read is executed, whoever wrote it: no pickle.
+Nothing that is read is executed, so there is no pickle.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def read_bytes(source: int, length: int) -> bytes | None:
 
 
 def encode_request(variant: DesignVariant, facts: CampaignFacts) -> WireMessage:
-    """Return a request with the design's bytes: what was chosen is laid out, whatever its folder
-    has by now.
+    """Return a request with the design's bytes. They were read before, so a later change of the
+    folder has no effect.
     """
     design = variant.design
     head = {

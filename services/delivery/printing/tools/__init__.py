@@ -1,4 +1,4 @@
-"""What authors of designs work with: `stubline design new`, `list`, `check`, `preview` and `bench`.
+"""The tools for authors of designs: `stubline design new`, `list`, `check`, `preview` and `bench`.
 They need no server.
 
 target      which design a command means
@@ -8,7 +8,7 @@ proof       one design, both ways: as a sender prints it, and as WeasyPrint does
 pictures    pages as pixels, and how far two of them differ
 checks      faults and warnings of a design
 legible     whether people and scanners can read it
-previews    files to look at
+previews    pictures of a design
 bench       its stamping rate, beside WeasyPrint's in the same run
 isolated    a process under limits, in which untried designs are laid out
 watch       runs a command again at each change

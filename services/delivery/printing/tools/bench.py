@@ -1,5 +1,5 @@
-"""A design's stamping rate, beside WeasyPrint's on the same pages in the same run: time of one
-core, medians of three rounds.
+"""A design's stamping rate, beside WeasyPrint's on the same pages in the same run. Times are CPU
+times of one core, medians of three rounds.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ ROUNDS, SINGLES, REFERENCE_SINGLES, BATCH = 3, 300, 4, 100
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`seconds` of a core for one ticket: neither way waits for anything, so other programs on the
-    machine do not count.
+    """A measurement. `seconds` are CPU time for one ticket: neither way waits for anything, so
+    other programs on the machine do not count.
     """
 
     what: str
@@ -73,14 +73,13 @@ class DesignBench:
         if unstampable:
             raise DesignUnusable(
                 f"{self.variant.design.name}: its sample {next(iter(unstampable.values()))[:40]!r} "
-                "cannot be stamped, because its font lacks a letter: take a font that has it"
+                "cannot be stamped, because its font lacks a character: take a font that has it"
             )
 
     def figures(self, rounds: int = ROUNDS) -> list[Figure]:
-        """Measure all ways in turns, so that a machine that slows down slows all of them."""
-        jobs: dict[
-            str, tuple[Callable[[int], bytes], int, int]
-        ] = {  # what is made, how often, tickets in each
+        """Measure all ways alternately, so that a machine that slows down slows all of them."""
+        # What is made, how often, and how many tickets are in each.
+        jobs: dict[str, tuple[Callable[[int], bytes], int, int]] = {
             "stamped, one order a ticket": (self._stamped_single, self.singles, 1),
             f"stamped, {self.batch} in one document": (self._stamped_batch, 3, self.batch),
             "WeasyPrint, one at a time from its HTML": (self._from_html, self.reference_singles, 1),
@@ -92,9 +91,8 @@ class DesignBench:
             f"WeasyPrint, {self.batch} in one document": (self._reference_batch, 1, self.batch),
         }
         seconds: dict[str, list[float]] = {what: [] for what in jobs}
-        sizes = {
-            what: len(make(0)) for what, (make, _, _) in jobs.items()
-        }  # and everything is warm
+        # This fills all caches, too.
+        sizes = {what: len(make(0)) for what, (make, _, _) in jobs.items()}
         for round_number in range(rounds):
             for what, (make, times, tickets) in jobs.items():
                 begun = time.process_time()
@@ -117,10 +115,11 @@ class DesignBench:
     def _stamped_single(self, number: int) -> bytes:
         return self.proof.stamped([self.texts(number)], [samples.payload(number)])
 
-    def _stamped_batch(self, number: int) -> bytes:
-        numbers = range(number * self.batch, (number + 1) * self.batch)
+    def _stamped_batch(self, index: int) -> bytes:
+        numbers = range(index * self.batch, (index + 1) * self.batch)
         return self.proof.stamped(
-            [self.texts(it) for it in numbers], [samples.payload(it) for it in numbers]
+            [self.texts(number) for number in numbers],
+            [samples.payload(number) for number in numbers],
         )
 
     def _reference_single(self, number: int) -> bytes:
@@ -165,8 +164,7 @@ class DesignBench:
         if len(document.pages) != len(numbers):
             raise DesignUnusable(
                 f"{design.name}: {len(numbers)} of it in one document fill {len(document.pages)} "
-                "pages, so WeasyPrint cannot be "
-                "measured: place what is on the page in one element"
+                "pages, so WeasyPrint cannot be measured: place what is on the page in one element"
             )
         pdf: bytes = document.write_pdf(pdf_tags=True, pdf_variant="pdf/ua-1")
         return pdf

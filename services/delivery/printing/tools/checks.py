@@ -1,4 +1,4 @@
-"""What is wrong with a design, and what a reader or a scanner cannot read. Each finding names file,
+"""Finds faults of a design, and what a reader or a scanner cannot read. Each finding names file,
 line and remedy.
 """
 
@@ -34,7 +34,9 @@ Kind = Literal["fault", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class DesignFinding:
-    """`size` and `language`: where it was found; empty, when it is the same in all."""
+    """A fault or a warning. `size` and `language` are those of the variant, or empty if the finding
+    is the same in all.
+    """
 
     kind: Kind
     text: str
@@ -75,9 +77,8 @@ class DesignCheck:
         proof = DesignProof(variant, facts, self.plate_cache)
         is_clean = True
         for what, texts in samples.texts(variant.design, variant.language):
-            self.begin(
-                f"{variant.size}, {variant.language}, {what}"
-            )  # each has its own time limit: a heavy design may be a good one
+            # Each layout has a time limit of its own, because a heavy design may be a good one.
+            self.begin(f"{variant.size}, {variant.language}, {what}")
             for finding in self._compared(proof, texts, what):
                 is_clean = is_clean and finding.kind != "fault"
                 yield finding
@@ -85,8 +86,8 @@ class DesignCheck:
             self.plate_cache.put_plate(plate_key(variant, facts), proof.plate, is_proven=True)
 
     def _one(self, variant: DesignVariant, *, is_first: bool) -> Iterator[DesignFinding]:
-        """Check all campaigns; hard texts only in the first language, for they are the same
-        in all.
+        """Check all campaigns. Hard texts are checked only in the first language, because they are
+        the same in all.
         """
         for index, (what, facts) in enumerate(samples.campaigns(variant.design, variant.language)):
             proof = self._proof(variant, facts, what)
@@ -163,7 +164,7 @@ class DesignCheck:
         return is_new
 
     def _legible(self, proof: DesignProof, texts: Mapping[str, str]) -> Iterator[DesignFinding]:
-        """Check for people and scanners: how large, how clear, how complete, how heavy."""
+        """Check for people and scanners: sizes, contrast, completeness and the size of the file."""
         payload = samples.payload()
         printed, reference = proof.printed(texts, payload), proof.reference(texts, payload)
         warnings = [
@@ -172,14 +173,13 @@ class DesignCheck:
         ]
         yield from (DesignFinding("warning", f"{code_at(proof)}: {text}") for text in warnings)
         name = proof.variant.design.name
-        found = details(proof, pictures.text_of(printed))
-        yield from (DesignFinding("warning", f"{name}/{PAGE}: {text}") for text in found)
+        warnings = list(details(proof, pictures.text_of(printed)))
+        yield from (DesignFinding("warning", f"{name}/{PAGE}: {text}") for text in warnings)
         if len(printed) > FILE_BYTES_MAX:
             yield DesignFinding(
                 "warning",
                 f"{name}: a file of one ticket has {len(printed):,} bytes, {FILE_BYTES_MAX:,} are "
-                "good: use smaller images, "
-                "fewer fonts and weights",
+                "good: use smaller images, fewer fonts and weights",
             )
 
 
@@ -227,7 +227,7 @@ def code_at(proof: DesignProof) -> str:
 
 
 def differing_field(proof: DesignProof, difference: pictures.PixelDifference) -> str:
-    """Return the field in which the difference begins; else the page."""
+    """Return the field in which the difference begins, or the page."""
     if difference.box is not None:
         left, top, right, bottom = difference.box
         for name, spot in proof.plate.spots.items():

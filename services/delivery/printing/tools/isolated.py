@@ -1,5 +1,5 @@
-"""A process with the limits of a campaign's start: a design that was never laid out may exhaust
-time and memory.
+"""Runs checks in a process with the limits of a campaign's start, because a design that was never
+laid out may exhaust time and memory.
 
 The parent receives a line of JSON for each event, and so knows what was laid out when the process
 ended.

@@ -1,5 +1,5 @@
-"""Can a scanner read the code, and does the page show all that its holder needs? By figures, not by
-taste.
+"""Checks whether a scanner can read the code, and whether the page shows all that its holder needs.
+The checks compare figures and no taste.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CODE_DPI = 200
 CSS_PIXELS_PER_INCH, MM_PER_INCH = 96, 25.4
 PAPER_MM_MIN, PHONE_MM_MIN, PHONE = 26.0, 34.0, "phone"
 QUIET_MODULES, STEPS_PER_MODULE = 4, 2
-WHITE = 225  # of 255, each of red, green and blue: cream will do, a tint will not
+WHITE = 225  # of 255, for red, green and blue: cream is accepted, a tint is not
 NEEDED = ("number", "holder", "purchaser", "order", "status")
 
 
@@ -31,8 +31,8 @@ def code_width(proof: DesignProof) -> Iterator[str]:
 def quiet_zone(
     proof: DesignProof, page: Image.Image, square: tuple[float, float, float]
 ) -> Iterator[str]:
-    """Yield a warning if the white around the code is too narrow: rings of half a module are tried
-    outwards, until one is not white or leaves the page.
+    """Yield a warning if the white around the code is too narrow. Rings of half a module are
+    checked outwards, until one is not white or leaves the page.
     """
     x, y, side = (length * CODE_DPI / CSS_PIXELS_PER_INCH for length in square)
     step = side / proof.plate.modules / STEPS_PER_MODULE
@@ -41,9 +41,8 @@ def quiet_zone(
         .convert("L")
         .point(lambda level: 255 if level else 0)
     )
-    dark.paste(
-        0, (int(x) - 1, int(y) - 1, int(x + side) + 2, int(y + side) + 2)
-    )  # the code itself, with its edges
+    code_with_edges = (int(x) - 1, int(y) - 1, int(x + side) + 2, int(y + side) + 2)
+    dark.paste(0, code_with_edges)
     white = 0
     for ring in range(1, QUIET_MODULES * STEPS_PER_MODULE + 1):
         # One pixel less: where the zone ends, its neighbour's edge is smoothed into it.
@@ -68,8 +67,8 @@ def quiet_zone(
 
 
 def details(proof: DesignProof, text: str) -> Iterator[str]:
-    """Yield what a ticket has to show and does not: number, campaign, holder, purchaser, order,
-    date, status.
+    """Yield what a ticket has to show and does not show: number, campaign, holder, purchaser,
+    order, date, status.
     """
     size, fields = proof.variant.size, proof.fields
     for name in NEEDED:
@@ -89,7 +88,7 @@ def details(proof: DesignProof, text: str) -> Iterator[str]:
 
 
 def squeezed(text: str) -> str:
-    """Return the text without what depends on case and on where lines end (pdfium writes a hyphen
-    there as U+FFFE).
+    """Return the text without differences of case and of line ends (pdfium writes a hyphen there as
+    U+FFFE).
     """
     return "".join(text.replace("\ufffe", "-").split()).casefold()

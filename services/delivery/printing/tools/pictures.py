@@ -9,9 +9,9 @@ import pypdfium2
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 POINTS_PER_INCH, CSS_PIXELS_PER_INCH = 72, 96
-# Half a thousandth of a pixel decides whether pdfium sets a letter a third of a pixel further, so
-# edges may differ a little: by 29 levels of 255 after a blur of three pixels, in all that was
-# tried. A letter that is missing differs by 100.
+# Half a thousandth of a pixel decides whether pdfium sets a glyph a third of a pixel further, so
+# edges may differ a little: by at most 29 levels of 255 after a blur of three pixels, in all pages
+# that were tried. A missing glyph differs by 100.
 SOFT_PIXELS, LEVELS_MAX = 1, 48
 GAP, CAPTION = 16, 26
 PAPER, INK, DIFFERS = (229, 231, 235), (31, 41, 55), (220, 38, 38)
@@ -20,8 +20,8 @@ COLOURS = 32
 
 @dataclass(frozen=True, slots=True)
 class PixelDifference:
-    """How many pixels differ by more than edges may, the greatest difference in levels of 255, and
-    where, in CSS pixels.
+    """How many pixels differ by more than edges may differ, the greatest difference in levels of
+    255, and its place in CSS pixels.
     """
 
     pixels: int

@@ -1,5 +1,5 @@
-"""Files to look at: a page stamped, the same page by WeasyPrint, and both side by side with what
-differs.
+"""Previews: a page stamped, the same page by WeasyPrint, and both side by side with their
+differences.
 """
 
 from __future__ import annotations

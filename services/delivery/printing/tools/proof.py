@@ -1,5 +1,5 @@
 """A proof, as printers call it: one design in one size and language for one campaign, printed both
-ways before any ticket is.
+ways before any ticket is printed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class ReferencePage:
 
 
 class DesignProof:
-    """Raises DesignUnusable where the campaign's start would."""
+    """A design for one campaign. Raises DesignUnusable as the start of the campaign would."""
 
     def __init__(
         self, variant: DesignVariant, facts: CampaignFacts, plate_cache: PlateCache
     ) -> None:
         self.variant, self.facts = variant, facts
-        self._shelf, self._stencil = plate_cache, plate_cache.stencil()
+        self._plate_cache, self._stencil = plate_cache, plate_cache.stencil()
         self.template = PageTemplate(variant, facts)
         self.plate = compile_plate(self.template, plate_cache.kit_of, modules=self._stencil.side)
         self._stamp = PageStamp(self.plate, plate_cache, self._stencil)
@@ -50,12 +50,13 @@ class DesignProof:
         return {spot.field for spot in self.plate.spots.values()}
 
     def printed(self, texts: Mapping[str, str], payload: str) -> bytes:
-        """Print as a sender does: stamped, and laid out what cannot be."""
+        """Print as a sender does: what cannot be stamped is laid out."""
         _, unstampable = self.split(texts)
         if not unstampable:
             return self.stamped([texts], [payload])
-        plate = plate_with_texts(self.template, self.plate, unstampable, self._shelf.kit_of)
-        return self._written([PageStamp(plate, self._shelf, self._stencil).page(texts, payload)])
+        plate = plate_with_texts(self.template, self.plate, unstampable, self._plate_cache.kit_of)
+        stamp = PageStamp(plate, self._plate_cache, self._stencil)
+        return self._written([stamp.page(texts, payload)])
 
     def stamped(self, texts: Sequence[Mapping[str, str]], payloads: Sequence[str]) -> bytes:
         """Return one document. Raises NotStampable."""
@@ -64,9 +65,7 @@ class DesignProof:
         )
 
     def reference(self, texts: Mapping[str, str], payload: str) -> ReferencePage:
-        """Return WeasyPrint's own file of the same page: its operators, its fonts, nothing
-        of ours.
-        """
+        """Return WeasyPrint's own file of the same page, with its operators and its fonts."""
         field_texts, square = self.field_texts(texts, payload)
         laid_out = self.template.lay_out(field_texts, square)
         return ReferencePage(

@@ -1,4 +1,4 @@
-"""Texts for fields and campaigns: usual ones, and hard ones. The same at each run."""
+"""Texts for fields and campaigns, usual ones and hard ones. They are the same at each run."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ VENUE = (
 
 
 def facts(design: Design, language: str = "") -> CampaignFacts:
-    """Return the manifest's campaign. Its date is in the design's first language; other languages
-    have ours.
+    """Return the manifest's campaign. Its date is written in the design's first language; in other
+    languages it is a date of this module.
     """
     campaign = design.manifest.campaign
     when = (

@@ -1,4 +1,4 @@
-"""Which design a command means: a folder, or the name of an installed one."""
+"""Finds the design that a command names: a folder, or the name of an installed one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from services.delivery.printing.errors import DesignUnknown, DesignUnusable
 
 @dataclass(frozen=True, slots=True)
 class DesignTarget:
-    """`folder` None: one of the built-in designs."""
+    """A design by its name. `folder` is None for a built-in one."""
 
     name: str
     folder: Path | None
@@ -34,14 +34,14 @@ class DesignTarget:
 
 
 def find(reference: str, library: DesignLibrary) -> DesignTarget:
-    """Find a design; a folder comes before a name. Raises DesignUnknown."""
+    """Find a design. A folder comes before a name. Raises DesignUnknown."""
     path, named = Path(reference), by_name(ALIASES.get(reference, reference), library)
     if (path / MANIFEST).is_file() or (path.is_dir() and named is None):
         return DesignTarget(path.resolve().name, path.resolve())
     if named is not None:
         return named
     reason = (
-        "is a file; name the folder that it stands in"
+        "is a file; name the folder that it is in"
         if path.is_file()
         else "is neither a folder nor the name of a design"
     )
@@ -80,9 +80,7 @@ def requested(name: str | None, known: list[str], otherwise: str) -> list[str]:
 
 
 def list_designs(library: DesignLibrary) -> Iterator[dict[str, Any]]:
-    """Yield every design by its name; one that cannot be read has the reason instead of its
-    title.
-    """
+    """Yield every design by its name. One that cannot be read has the reason for its title."""
     for name in library.names():
         target = by_name(name, library)
         row: dict[str, Any] = {

@@ -1,5 +1,5 @@
-"""Runs a command at each change of a folder, until Ctrl-C. It polls times and sizes: no library,
-and it works on network disks.
+"""Runs a command at each change of a folder, until Ctrl-C. It polls times and sizes, which needs no
+library and works on network disks.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ FolderState = frozenset[tuple[str, int, int]]
 
 
 def folder_state(folder: Path) -> FolderState:
-    """Return the design's files, when they were written and how large they are. One that is removed
-    meanwhile is left out.
+    """Return the design's files, each with its time and its size. A file that is removed meanwhile
+    is left out.
     """
-    found = set[tuple[str, int, int]]()
+    files = set[tuple[str, int, int]]()
     for path in design_files(folder):
         try:
             state = path.stat()
         except FileNotFoundError:
             continue
-        found.add((str(path), state.st_mtime_ns, state.st_size))
-    return frozenset(found)
+        files.add((str(path), state.st_mtime_ns, state.st_size))
+    return frozenset(files)
 
 
 def watch(folder: Path, on_change: Callable[[], None], wait: Callable[[], None]) -> None:

@@ -81,7 +81,8 @@ where order_id = %(order_id)s::text
 returning now() as at;
 
 -- name: record_accepted
--- A fact, whichever sender holds the lease by now, and whatever became of the order meanwhile.
+-- The mail was accepted: that is recorded also if another sender holds the lease by now, or if the
+-- order has changed.
 update delivery.jobs
 set state = 'sent', is_held = false, mails = mails + 1, sent_at = coalesce(sent_at, now()),
     answer = %(answer)s::text, lease_owner = null, document_sha256 = %(document_sha256)s::bytea

@@ -100,8 +100,8 @@ join locked using (order_id)
 where reads.order_id = batch.order_id;
 
 -- name: poll_states
--- For the metrics: how many polls of a source are suspended or behind an open circuit breaker, how
--- many have a warning, and how long ago the oldest was answered.
+-- For the metrics: how many polls of a source are suspended or stopped by its open circuit breaker,
+-- how many have a warning, and how long ago the oldest was answered.
 select polls.source,
     count(*) filter (
         where polls.state = 'suspended' or polled_sources.circuit_open_until > now()

@@ -11,8 +11,8 @@ from services.ingest.vendors.shared import exact_json, php_lists
 from services.ingest.vendors.shared.signing import is_hmac_of_body
 from services.ingest.vendors.shared.source import WebhookRequest
 
-# distinct ones: whoever has seen an item could send it with thousands of dates, and each becomes a
-# record
+# Distinct ones. Anybody who has seen an item could send it with thousands of dates, and each would
+# become a record.
 ITEMS_MAX = 100
 DIGITS_MAX = 1_000
 KEY = re.compile(r"(?:[0-9A-Fa-f]{2})+", re.ASCII)
@@ -37,8 +37,8 @@ def document(body: bytes) -> Any:
     """Return the parsed body; None if it is not JSON.
 
     A lone surrogate in a shopper's name, a raw line break or a number of thousands of digits is no
-    reason to refuse: Adyen would send the same for a month, and hold back everything that waits
-    behind it.
+    reason to refuse: Adyen would send the same for a month, and everything after it in its queue
+    would wait.
     """
     try:
         return exact_json.loads(body)
@@ -58,13 +58,14 @@ def items(body: bytes) -> Sequence[Mapping[str, Any]]:
     """Return the items in order. The signature and the worker read them here, so both see the same
     value of a repeated key.
     """
-    notification = document(body)
-    listed = (
-        php_lists.list_from_php(notification.get("notificationItems"))
-        if isinstance(notification, dict)
-        else None
-    )
-    return [_item(wrapped) for wrapped in listed] if isinstance(listed, list) else ()
+    return [_item(wrapped) for wrapped in _listed(document(body)) or ()]
+
+
+def _listed(notification: object) -> list[object] | None:
+    """Return the notification's list of wrapped items; None if it has none."""
+    if not isinstance(notification, dict):
+        return None
+    return php_lists.list_from_php(notification.get("notificationItems"))
 
 
 def _item(wrapped: object) -> Mapping[str, Any]:
@@ -114,12 +115,8 @@ def pieces(body: bytes) -> Sequence[bytes]:
     an item alone has the same signature.
     """
     notification = document(body)
-    listed = (
-        php_lists.list_from_php(notification.get("notificationItems"))
-        if isinstance(notification, dict)
-        else None
-    )
-    if not isinstance(listed, list) or len(listed) < 2:
+    listed = _listed(notification)
+    if listed is None or len(listed) < 2:
         return (body,)
     try:
         each = {

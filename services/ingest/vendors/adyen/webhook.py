@@ -1,10 +1,10 @@
 """Adyen: notifications of several items, each signed by itself and repeated until the oldest of a
 queue is accepted.
 
-Eight fields of an item are signed, and no time: whoever has seen an item can send it again with
+Eight fields of an item are signed, and no time: anybody who has seen an item can send it again with
 another date. So a fact's version is the stage of its event code, and the date only within a stage:
-a chargeback that is sent again, with whatever date, stays behind its reversal. A refund or dispute
-has its pspReference, which is signed, in its name.
+a chargeback that is sent again, with any date, does not supersede its reversal. The name of a
+refund or dispute has its pspReference, which is signed.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class AdyenStep(NamedTuple):
     kind: MovementKind
     stage: int
     state: MovementState
-    failed: MovementState | None = None  # with success false; None: nothing moved
+    failed: MovementState | None = None  # its state if success is false; None: nothing moved
     is_of_payment: bool = False  # about the payment itself, and named by it
 
 
@@ -108,9 +108,8 @@ STEPS: Mapping[str, AdyenStep] = {
     "CAPTURE": AdyenStep("capture", 20, "done", "failed"),
     "CAPTURE_FAILED": AdyenStep("capture", 40, "failed"),
     "REFUND": AdyenStep("refund", 20, "done", "failed"),
-    "CANCEL_OR_REFUND": AdyenStep(
-        "refund", 20, "done", "failed"
-    ),  # no signed field says which of the two it was
+    # No signed field tells whether it was a cancellation or a refund.
+    "CANCEL_OR_REFUND": AdyenStep("refund", 20, "done", "failed"),
     "REFUND_FAILED": AdyenStep("refund", 40, "failed"),
     "REFUNDED_REVERSED": AdyenStep("refund", 50, "undone"),
     "NOTIFICATION_OF_FRAUD": AdyenStep("warning", 20, "open"),

@@ -49,8 +49,8 @@ def _unknown_field(name: str, value: object) -> object:
     return "" if is_card_key(name) else without_card_data(value, name)
 
 
-def _blanked_pair(found: re.Match[bytes]) -> bytes:
-    name, value = found[2].decode("utf-8", "replace"), found[3].decode("utf-8", "replace")
+def _blanked_pair(pair: re.Match[bytes]) -> bytes:
+    name, value = pair[2].decode("utf-8", "replace"), pair[3].decode("utf-8", "replace")
     if not (is_card_key(name) or has_card_number(value)):
-        return found[0]
-    return found[1] + (b'""' if value[0] == '"' else b"0")
+        return pair[0]
+    return pair[1] + (b'""' if value[0] == '"' else b"0")

@@ -24,7 +24,7 @@ from services.ingest.vendors.shared.php_lists import list_from_php
 from services.ingest.vendors.shared.repairs import Repair, quoted
 from services.ingest.vendors.shared.source import bounded_time_or_none
 
-WHOLE = TypeAdapter(int)
+INTEGER = TypeAdapter(int)
 AMOUNTS, DATES = ("total_minor", "refunded_minor"), ("placed_at", "paid_at")
 
 
@@ -55,8 +55,8 @@ def bound_amounts_and_dates(
     """
     changes: dict[str, object] = {}
     for name in AMOUNTS:
-        if abs(found := getattr(order, name)) > AMOUNT_MAX:
-            changes[name], beside[text_name(name)] = 0, amount_text(found)
+        if abs(amount := getattr(order, name)) > AMOUNT_MAX:
+            changes[name], beside[text_name(name)] = 0, amount_text(amount)
             repairs.append(Repair("unreadable-amount", name))
     for name in DATES:
         at: datetime | None = getattr(order, name)
@@ -125,10 +125,10 @@ def _repair_order(order: dict[str, Any], beside: dict[str, str]) -> Iterator[Rep
 def is_whole(value: object, least: int | None = None) -> bool:
     """Return whether the model reads it as a whole number that is not below `least`."""
     try:
-        found = WHOLE.validate_python(value)
+        number = INTEGER.validate_python(value)
     except ValidationError:
         return False
-    return not isinstance(value, bool) and (least is None or found >= least)
+    return not isinstance(value, bool) and (least is None or number >= least)
 
 
 def text_name(name: str) -> str:

@@ -66,9 +66,9 @@ def verify(request: WebhookRequest) -> bool:
     ):
         return False
     given, fits = headers.get(b"webhook-signature", b"").split(), False
-    made = [signature(secret, event, at, request.body) for secret in request.secrets]
+    expected = [signature(secret, event, at, request.body) for secret in request.secrets]
     for signature_given in given[:SIGNATURES_MAX]:
-        fits |= is_one_of(signature_given, made)
+        fits |= is_one_of(signature_given, expected)
     return fits
 
 

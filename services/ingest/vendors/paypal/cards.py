@@ -28,9 +28,8 @@ DIGITS = frozenset(
     }
 )
 ON_CARD = frozenset({"name", "number"})
-HINT = re.compile(
-    rb'"(?:%b)"|\\u00[2-7]' % "|".join(sorted(CARDS | DIGITS)).encode()
-)  # or a key that is written with escapes
+# one of these keys, or a key that is written with escapes
+HINT = re.compile(rb'"(?:%b)"|\\u00[2-7]' % "|".join(sorted(CARDS | DIGITS)).encode())
 
 by_pattern = field_blanker(*sorted(DIGITS | ON_CARD))
 

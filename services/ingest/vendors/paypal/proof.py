@@ -1,12 +1,14 @@
 """Verifies that PayPal sent a callback: RSA, by a certificate of PayPal's that a header names.
 
 PayPal shares no secret. The signed text names the webhook for which it was made, and the body only
-by its CRC-32. That is no digest: whoever has seen one callback can send other bodies under its
+by its CRC-32. That is no digest: anybody who has seen one callback can send other bodies under its
 signature. So a transmission, whose id is signed, proves the first body that came with it and no
-other (`webhook.normalise`); only TLS keeps off a forger that comes before the genuine one. It is
-unknown whether PayPal signs a repeat again, and it repeats for three days, so a time may be that
-old (and, as elsewhere, hardly in the future). A replay within that time is recognised by the id in
-its body.
+other (`webhook.normalise`); against a forgery that arrives before the genuine callback there is
+only TLS.
+
+It is unknown whether PayPal signs a repeat again. It repeats for three days, so a signed time may
+be that old, and is in the future by no more than the tolerance. A replay within that time is
+recognised by the id in its body.
 """
 
 from __future__ import annotations
@@ -29,13 +31,11 @@ from services.runtime import files as bounded
 
 TRANSMISSION_CHARS_MAX = 200
 
-ID, TIME, SIGNATURE, CERTIFICATE, ALGORITHM = (
-    b"paypal-transmission-id",
-    b"paypal-transmission-time",
-    b"paypal-transmission-sig",
-    b"paypal-cert-url",
-    b"paypal-auth-algo",
-)
+ID = b"paypal-transmission-id"
+TIME = b"paypal-transmission-time"
+SIGNATURE = b"paypal-transmission-sig"
+CERTIFICATE = b"paypal-cert-url"
+ALGORITHM = b"paypal-auth-algo"
 DOMAIN = "paypal.com"
 ADDRESS = re.compile(
     rb"https://(?:[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?\.){0,4}paypal\.com(?::443)?/v1/notifications/certs/[A-Za-z0-9_-]{1,100}"
@@ -50,9 +50,7 @@ PADDING, HASH = PKCS1v15(), SHA256()
 
 def event_id(request: WebhookRequest) -> str:
     """Return the signed transmission id, which becomes the record's id."""
-    return request.headers.get(b"paypal-transmission-id", b"").decode("ascii", "replace")[
-        :TRANSMISSION_CHARS_MAX
-    ]
+    return request.headers.get(ID, b"").decode("ascii", "replace")[:TRANSMISSION_CHARS_MAX]
 
 
 def verify(request: WebhookRequest) -> bool:
@@ -63,11 +61,8 @@ def verify(request: WebhookRequest) -> bool:
     verify is fetched again, because it may have been renewed.
     """
     headers = request.headers
-    address, moment, number = (
-        headers.get(CERTIFICATE, b""),
-        headers.get(TIME, b""),
-        headers.get(ID, b""),
-    )
+    address, moment = headers.get(CERTIFICATE, b""), headers.get(TIME, b"")
+    number = headers.get(ID, b"")
     if (
         headers.get(ALGORITHM) != b"SHA256withRSA"
         or not request.secrets
@@ -126,9 +121,9 @@ def read_options(options: Mapping[str, str], folder: Path) -> Mapping[str, str]:
     try:
         if name:
             roots = bounded.read_text(folder / name, ROOTS_BYTES_MAX)
-        trust_store(roots)  # takes its time once, before a callback waits for it
+        trust_store(roots)  # slow the first time, so done before a callback waits for it
     except (OSError, ValueError):
         raise ValueError(f"roots: {name} is not a readable file with certificates in PEM") from None
-    if name and not roots.strip():  # which would mean the usual authorities
+    if name and not roots.strip():  # an empty text would stand for the usual authorities
         raise ValueError(f"roots: {name} is empty")
     return {**options, "roots": roots}

@@ -30,6 +30,7 @@ from services.ingest.vendors.paypal.proof import event_id, read_options, verify
 from services.ingest.vendors.shared.gateway import (
     CountedAmount,
     counted_amount,
+    kept_callback,
     missing_amount_drift,
 )
 from services.ingest.vendors.shared.money import EXPONENTS, counted
@@ -106,8 +107,8 @@ MOVED = {
 
 def orders(body: bytes) -> tuple[str | None]:
     """Return the order's id that the shop gave PayPal to keep, if it is there as plain text."""
-    found = CUSTOM.search(body) or INVOICE.search(body)
-    return ((found[1] or found[found.lastindex or 1]).decode() if found else None,)
+    match = CUSTOM.search(body) or INVOICE.search(body)
+    return ((match[1] or match[match.lastindex or 1]).decode() if match else None,)
 
 
 def identify(received: ReceivedCallback, event: PayPalEventHead) -> str:
@@ -130,19 +131,11 @@ def parsed(received: ReceivedCallback) -> facts.ParsedCallback:
     head = PayPalEventHead.model_validate_json(received.body)
     movement_type = MOVED.get(head.event_type)
     if movement_type is None:
-        what, is_reported = (
-            clean(head.event_type, 100) or "?",
-            not head.event_type.startswith(NOT_PAYMENTS),
+        what = clean(head.event_type, 100) or "?"
+        is_reported = not head.event_type.startswith(NOT_PAYMENTS)
+        return kept_callback(
+            received, identify(received, head), "unknown-type", what, is_reported=is_reported
         )
-        drift_notice = facts.DriftNotice(
-            received.source,
-            "unknown-type",
-            what,
-            received.body,
-            is_kept=True,
-            is_reported=is_reported,
-        )
-        return facts.parsed_callback(identify(received, head), None, drift=(drift_notice,))
     event = PayPalEvent.model_validate_json(received.body)
     resource = event.resource
     references = payments(resource, movement_type.kind)
@@ -195,8 +188,10 @@ def movement_of(
 
 
 def money(paid: PayPalMoney) -> CountedAmount:
-    found = counted(paid.value, EXPONENTS.get(paid.currency_code))
-    return counted_amount(None if found is None else abs(found), paid.value, paid.currency_code)
+    amount_minor = counted(paid.value, EXPONENTS.get(paid.currency_code))
+    return counted_amount(
+        None if amount_minor is None else abs(amount_minor), paid.value, paid.currency_code
+    )
 
 
 def changed_at(event: PayPalEvent) -> datetime:
@@ -213,17 +208,15 @@ def movement_state(
     unknown.
     """
     resource, word = event.resource, event.resource.status or ""
-    is_resolved = (
-        movement_type.kind == "dispute" and word == "RESOLVED"
-    )  # an update after the resolution may say so too
+    # an update that follows the resolution has this status too
+    is_resolved = movement_type.kind == "dispute" and word == "RESOLVED"
     if movement_type.state is not None and not is_resolved:
         return movement_type.kind, movement_type.state, word
     if movement_type.kind == "dispute":
         outcome = (resource.dispute_outcome and resource.dispute_outcome.outcome_code) or ""
         return "dispute", OUTCOMES.get(outcome), outcome
-    if (
-        capture_of_refund(resource) is None and event.resource_type != "refund"
-    ):  # a reversed capture is itself the resource
+    # the resource of a reversal may be the capture itself
+    if capture_of_refund(resource) is None and event.resource_type != "refund":
         return "capture", "undone", word
     return "refund", REFUND_STATES.get(word or "COMPLETED"), word
 
@@ -250,8 +243,8 @@ def capture_of_refund(resource: PayPalResource) -> str | None:
 
 
 def payments(resource: PayPalResource, kind: MovementKind) -> list[str]:
-    """Return PayPal's names of the payment, the capture first. The shop's plugin wrote down one of
-    them.
+    """Return PayPal's names of the payment, the capture first. The shop's plugin has one of them in
+    the order.
     """
     references: list[object] = []
     if kind == "dispute":
@@ -265,12 +258,12 @@ def payments(resource: PayPalResource, kind: MovementKind) -> list[str]:
         ]
         related = resource.supplementary_data.related_ids if resource.supplementary_data else None
         references += [related[name] for name in sorted(related)] if related else []
-    found = dict.fromkeys(
+    distinct = dict.fromkeys(
         reference
         for reference in references
         if isinstance(reference, str) and REFERENCE.fullmatch(reference)
     )
-    return list(found)[:PAYMENTS_MAX]
+    return list(distinct)[:PAYMENTS_MAX]
 
 
 def external_order_id(resource: PayPalResource) -> str | None:

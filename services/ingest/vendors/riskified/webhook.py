@@ -1,11 +1,11 @@
 """Riskified: decisions on orders, signed over the raw body, without a time and without a delivery
 id.
 
-Whoever has seen a decision can send it again, and it verifies. So a decision is the transition that
-it names, from `old_status` to `status`, and counts once: the verdict is the end of the chain
-(services.ingest.rules.verdicts). Only `approved` releases an order. An order that is approved,
-declined and approved again with the same statuses as before has a cycle, and stays declined until a
-person decides.
+Anybody who has seen a decision can send it again, and it verifies. So a decision is the transition
+that it names, from `old_status` to `status`, and counts once: the verdict is the end of the chain
+(services.ingest.rules.verdicts). Only `approved` releases an order. If an order is approved,
+declined and approved again with the same statuses, its chain has a cycle, and it stays declined
+until an operator decides.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def verify(request: WebhookRequest) -> bool:
 
 def orders(body: bytes) -> tuple[str | None]:
     """Return the order's id, which Riskified writes first."""
-    found = ORDER.search(body)
-    return ((found[1] or found[2]).decode() if found else None,)
+    match = ORDER.search(body)
+    return ((match[1] or match[2]).decode() if match else None,)
 
 
 def identify(received: ReceivedCallback, order: RiskifiedDecision) -> str:
@@ -83,10 +83,10 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     key = identify(received, order)
     status = plain(order.status)
     if order.id == "0" and status == "test":
-        greeting = facts.DriftNotice(
+        test_notification = facts.DriftNotice(
             received.source, "test-notification", "test", received.body, is_reported=False
         )
-        return facts.parsed_callback(key, None, drift=(greeting,))
+        return facts.parsed_callback(key, None, drift=(test_notification,))
     verdict = FraudVerdict(
         source=received.source,
         verdict=WORDS.get(status, "pending"),

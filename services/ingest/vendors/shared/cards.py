@@ -14,18 +14,12 @@ CARD_KEY = re.compile(
     r"|(?<![a-z])cc_|(?<![a-z])cc-?(?:num|no|exp|last)|(?<![a-z])pan(?![a-z])|(?-i:[a-z]Pan(?![a-z]))",
     re.IGNORECASE,
 )
-LABEL_KEYS = (
-    "key",
-    "display_key",
-    "name",
-    "label",
-    "field",
-)  # keys that name what an entry's value is
+LABEL_KEYS = ("key", "display_key", "name", "label", "field")  # they name what an entry's value is
 VALUE_KEYS = frozenset({"value", "display_value"})
-# references, by which payments join orders
+# References, by which payments join orders.
 REFERENCE_KEY = re.compile(r"(?:_id|_reference)$", re.IGNORECASE)
 REFERENCE = re.compile(r"[A-Za-z0-9_-]{0,200}", re.ASCII)
-# an address such as ricardo@ contains `card`
+# An address such as ricardo@ contains `card`.
 ADDRESS = re.compile(r"[^\s@\"]{1,100}@[^\s@\"]{1,200}")
 DIGIT = re.compile(r"[0-9]")
 DIGIT_GROUPS = re.compile(r"[0-9]{3,}+(?:[ -]{1,3}[0-9]{3,}+)*+")
@@ -96,8 +90,8 @@ def has_card_number(text: str) -> bool:
     """Return whether the text holds 13 to 19 digits that pass Luhn's check, in one group or in
     groups of at least three. In a very long text the check is skipped.
     """
-    for found in DIGIT_GROUPS.finditer(text):
-        groups = re.split("[ -]+", found[0])
+    for match in DIGIT_GROUPS.finditer(text):
+        groups = re.split("[ -]+", match[0])
         for at, first in enumerate(groups):
             digits = ""
             for group in groups[at : at + 7]:

@@ -36,14 +36,14 @@ def signer(pem: bytes, domain: str, roots: str, at: float) -> Signer | None:
     chain ends in one of the roots (PEM; empty: the browsers' authorities). The expensive part is
     done once per certificate and hour.
     """
-    found = _checked(pem, domain, roots, int(at // RECHECK_S))
-    return found if found is not None and found.begin <= at <= found.end else None
+    candidate = _checked(pem, domain, roots, int(at // RECHECK_S))
+    return candidate if candidate is not None and candidate.begin <= at <= candidate.end else None
 
 
 @lru_cache(maxsize=CACHED_MAX)
 def _checked(pem: bytes, domain: str, roots: str, hour: int) -> Signer | None:
-    """Check the chain at a time within the hour. The caller checks the certificate's own
-    validity.
+    """Check the chain at a time within the hour. The caller checks whether the certificate itself
+    is valid now.
     """
     try:
         leaf, *others = x509.load_pem_x509_certificates(pem)
@@ -78,19 +78,18 @@ def _verify_chain(
 
 @lru_cache(maxsize=8)
 def trust_store(roots: str) -> Store:
-    """Return the roots. Raises ValueError when one of them is no certificate. Unreadable ones among
-    the browsers' are left out.
+    """Return the roots. Raises ValueError when one of them is not a certificate. Those of the
+    browsers that cannot be read are left out.
     """
     return Store(x509.load_pem_x509_certificates(roots.encode()) if roots else _authorities())
 
 
 def _authorities() -> list[x509.Certificate]:
-    found = list[x509.Certificate]()
+    certificates = list[x509.Certificate]()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", CryptographyDeprecationWarning
-        )  # a few are older than today's rules
+        # a few of the browsers' roots are older than today's rules
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         for pem in PEM.findall(Path(certifi.where()).read_bytes()):
             with suppress(ValueError):
-                found.append(x509.load_pem_x509_certificate(pem))
-    return found
+                certificates.append(x509.load_pem_x509_certificate(pem))
+    return certificates

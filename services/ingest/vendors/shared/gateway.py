@@ -19,13 +19,11 @@ from services.ingest.vendors.shared.source import ReceivedCallback
 
 __all__ = ["quoted"]
 
-KINDS_WITH_AMOUNTS: frozenset[MovementKind] = frozenset(
-    {"capture", "refund", "dispute"}
-)  # movements whose amounts a gateway reports
+# Movements whose amounts a gateway reports.
+KINDS_WITH_AMOUNTS: frozenset[MovementKind] = frozenset({"capture", "refund", "dispute"})
 
-Reference = Annotated[
-    str, Field(pattern=r"^[!-~]{1,200}$")
-]  # no blanks, because it stands in names and logs
+# Without blanks, because it stands in names and logs.
+Reference = Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]
 Minor = Annotated[int, Field(strict=True)]  # not "1500", 1500.0 or true
 Text = Annotated[str | None, Field(max_length=10_000)]
 
@@ -37,8 +35,8 @@ class VendorModel(BaseModel):
 
 
 def order_reference(value: object) -> str | None:
-    """Return the order's id that the shop gave to the gateway, if it can be one. Otherwise only the
-    payment joins them.
+    """Return the order's id that the shop gave to the gateway, or None if it cannot be one. Then
+    only the payment joins the callback to its order.
     """
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     return (
@@ -57,9 +55,9 @@ def named_order(received: ReceivedCallback, value: str, what: str) -> str:
     """Return the order's id, for a vendor that reports on orders only. Raises
     CallbackUnreadable.
     """
-    if (found := order_id(received, value)) is None:
+    if (name := order_id(received, value)) is None:
         raise CallbackUnreadable(f"{what} can name no order")
-    return found
+    return name
 
 
 def to_iso_minor(minor: int, currency: str, own_digits: Mapping[str, int]) -> int | None:
@@ -70,10 +68,10 @@ def to_iso_minor(minor: int, currency: str, own_digits: Mapping[str, int]) -> in
     if (digits := EXPONENTS.get(currency)) is None:
         return None
     extra_digits = own_digits.get(currency, digits) - digits
-    whole, remainder = (
+    iso_minor, remainder = (
         divmod(minor, 10**extra_digits) if extra_digits > 0 else (minor * 10**-extra_digits, 0)
     )
-    return None if remainder or abs(whole) > AMOUNT_MAX else whole
+    return None if remainder or abs(iso_minor) > AMOUNT_MAX else iso_minor
 
 
 class CountedAmount(NamedTuple):
@@ -133,7 +131,7 @@ def field_blanker(*keys: str) -> Callable[[bytes], bytes]:
     It works by pattern, because it runs in the webhook endpoint, and in one pass: an unterminated
     text ends with the body. A quote inside a text is escaped, so only a key can match.
     """
-    found = re.compile(
+    pattern = re.compile(
         rb'("(?:' + b"|".join(re.escape(key.encode()) for key in keys) + rb')"\s*:\s*)'
         rb'("[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|-?[0-9][0-9.eE+-]*+)',
         re.DOTALL,
@@ -142,4 +140,4 @@ def field_blanker(*keys: str) -> Callable[[bytes], bytes]:
     def blank(match: re.Match[bytes]) -> bytes:
         return match[1] + (b'""' if match[2][:1] == b'"' else b"null")
 
-    return lambda body: found.sub(blank, body)
+    return lambda body: pattern.sub(blank, body)

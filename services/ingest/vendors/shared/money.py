@@ -43,10 +43,10 @@ def counted(text: str | None, digits: int | None) -> int | None:
     if text is None or digits is None:
         return None
     try:
-        found = minor(text, digits)
+        amount_minor = minor(text, digits)
     except AmountUnreadable:
         return None
-    return found if -AMOUNT_MAX <= found <= AMOUNT_MAX else None
+    return amount_minor if -AMOUNT_MAX <= amount_minor <= AMOUNT_MAX else None
 
 
 def amount_text(text: object) -> str:
@@ -61,22 +61,22 @@ def minor(text: str, digits: int) -> int:
     its digits are ignored; nothing is ever rounded.
     """
     point = len(text) - digits - 1
-    both = text[:point] + text[point + 1 :]
+    all_digits = text[:point] + text[point + 1 :]
     if (
         digits
         and 0 < point <= WHOLE_DIGITS_MAX
         and text[point] == "."
-        and both.isdecimal()
-        and both.isascii()
+        and all_digits.isdecimal()
+        and all_digits.isascii()
     ):
-        return int(both)  # the usual form
-    found = AMOUNT.fullmatch(text)
-    if found is None:
+        return int(all_digits)  # the usual form
+    match = AMOUNT.fullmatch(text)
+    if match is None:
         raise AmountUnreadable("an amount is not a decimal number")
-    sign, whole, part = found[1], found[2], found[3] or ""
-    if part[digits:].strip("0"):
+    sign, integer_part, fraction = match[1], match[2], match[3] or ""
+    if fraction[digits:].strip("0"):
         raise AmountUnreadable(
-            f"an amount has {len(part)} digits after the point, and its currency has {digits}"
+            f"an amount has {len(fraction)} digits after the point, and its currency has {digits}"
         )
-    number = int(whole + part[:digits].ljust(digits, "0"))
+    number = int(integer_part + fraction[:digits].ljust(digits, "0"))
     return -number if sign else number

@@ -26,5 +26,5 @@ def list_from_php_or_same(value: object) -> object:
     """Return the list, or the same value for the model to refuse. A validator that runs before the
     model's.
     """
-    found = list_from_php(value)
-    return value if found is None else found
+    items = list_from_php(value)
+    return value if items is None else items

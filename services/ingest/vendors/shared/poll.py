@@ -15,7 +15,7 @@ DAY_S = 86_400.0
 
 
 class PollConfig(NamedTuple):
-    """A polled source, as its section says. Its repr holds no secret."""
+    """A polled source, as its section of the sources file has it. Its repr holds no secret."""
 
     slug: str
     url: str  # of the vendor's API, without a slash at its end
@@ -43,7 +43,7 @@ class FoundObject(NamedTuple):
 class PollPage(NamedTuple):
     """One page. Its cursor is saved in the transaction that publishes what the page found."""
 
-    found: Sequence[FoundObject]
+    objects: Sequence[FoundObject]
     cursor: str  # JSON; where the next request begins
     is_last: bool  # nothing more for now
     warning: str = ""  # a disabled webhook, for example; reported, and blocks nothing

@@ -17,9 +17,8 @@ from services.ingest.vendors.shared import php_lists
 from services.ingest.vendors.shared.poll import PollPage
 
 SEEN_MAX = 2_000  # a larger overlap is published again; a cursor has at most 100,000 characters
-ID = re.compile(
-    r"[!#-\[\]-~]{1,200}"
-)  # no blank, quote or backslash, because it stands in keys, cursors and warnings
+# Without blank, quote and backslash, because it stands in keys, cursors and warnings.
+ID = re.compile(r"[!#-\[\]-~]{1,200}")
 
 
 def json_document(response: httpx.Response) -> Any:
@@ -42,9 +41,9 @@ def refuse_constant(_constant: str) -> NoReturn:
     raise ValueError("JSON has no such number")
 
 
-def body_of(found: Mapping[str, Any], what: str) -> bytes:
+def body_of(row: Mapping[str, Any], what: str) -> bytes:
     try:
-        return orjson.dumps(found)
+        return orjson.dumps(row)
     except orjson.JSONEncodeError:
         raise MalformedResponseError(f"one of the {what} cannot be written as JSON") from None
 
@@ -80,31 +79,30 @@ def object_mark(value: bytes) -> str:
     return hashlib.sha256(value).hexdigest()[:16]
 
 
-def list_of(found: object, what: str) -> list[Any]:
+def list_of(value: object, what: str) -> list[Any]:
     """Return the list. Some of its objects may be malformed, but not all."""
-    rows_found = (
-        php_lists.list_from_php(found) if found != {} else None
-    )  # PHP writes an empty list as one
-    if rows_found is None or (rows_found and not any(isinstance(row, dict) for row in rows_found)):
+    # PHP writes an empty list as [], so {} is an object.
+    rows = php_lists.list_from_php(value) if value != {} else None
+    if rows is None or (rows and not any(isinstance(row, dict) for row in rows)):
         raise MalformedResponseError(f"the response is not a list of {what}")
-    return rows_found
+    return rows
 
 
-def objects(found: object, what: str) -> list[dict[str, Any]]:
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+def objects(value: object, what: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
         raise MalformedResponseError(f"the response is not a list of {what}")
-    return found
+    return value
 
 
-def required_id(found: Mapping[str, Any], what: str) -> str:
-    if not (name := object_id(found)):
+def required_id(row: Mapping[str, Any], what: str) -> str:
+    if not (name := object_id(row)):
         raise MalformedResponseError(f"one of the {what} has no id")
     return name
 
 
-def object_id(found: object) -> str:
+def object_id(row: object) -> str:
     """Return the object's id; empty when it has no usable one."""
-    value = found.get("id") if isinstance(found, dict) else None
+    value = row.get("id") if isinstance(row, dict) else None
     is_usable = (
         isinstance(value, int | str)
         and not isinstance(value, bool)
@@ -115,10 +113,10 @@ def object_id(found: object) -> str:
 
 def cursor_of(text: str, kind: type[dict[str, Any]] = dict) -> dict[str, Any]:
     """Return the cursor that the last page left; "" is the first."""
-    found = orjson.loads(text) if text else {}
-    if not isinstance(found, kind):
+    cursor = orjson.loads(text) if text else {}
+    if not isinstance(cursor, kind):
         raise MalformedResponseError("the cursor is not an object")
-    return found
+    return cursor
 
 
 def cursor_text(cursor: Mapping[str, Any]) -> str:
@@ -160,11 +158,11 @@ def webhook_page(slug: str, webhooks: Iterable[ListedWebhook], enabled: str) -> 
     """Return a page without objects, with a warning if no enabled webhook calls the endpoint of
     this source.
     """
-    found = webhooks_of_source(slug, webhooks)
-    if not found:
+    own_webhooks = webhooks_of_source(slug, webhooks)
+    if not own_webhooks:
         warning = f"no webhook calls /hooks/{slug}: only polls find its changes"
     else:
-        disabled = [webhook.id for webhook in found if webhook.state != enabled]
+        disabled = [webhook.id for webhook in own_webhooks if webhook.state != enabled]
         warning = (
             f"the webhook {', '.join(disabled)} is disabled: enable it again at the source"
             if disabled

@@ -22,9 +22,9 @@ def is_hmac_of_body(
     """
     text, fits = request.body if signed is None else signed, False
     for secret in request.secrets:
-        made = hmac.digest(secret, text, "sha256")
+        digest = hmac.digest(secret, text, "sha256")
         fits |= hmac.compare_digest(
-            made.hex().encode() if is_hex else base64.b64encode(made), given
+            digest.hex().encode() if is_hex else base64.b64encode(digest), given
         )
     return fits
 

@@ -50,8 +50,7 @@ class ReceivedCallback(NamedTuple):
     body: bytes
     orders_of: str = ""  # the source whose orders it reports on, from the sources file
     decimals: int | None = None  # digits of its amounts, from the sources file
-    # of its record (`facts.log_position`): orders what has no clock of its own
-    position: str = ""
+    position: str = ""  # of its record (`facts.log_position`): orders what has no clock of its own
 
     @property
     def at(self) -> datetime:
@@ -154,12 +153,12 @@ class Source:
     media: bytes = JSON
     other_media: bytes = b""  # another media type, when there are two
     response_body: bytes = b"ok\n"
-    needs_orders_of: bool = (
-        False  # gateways and fraud checkers: the section must name the source of their orders
-    )
-    options: Mapping[str, str] = field(
-        default_factory=dict
-    )  # keys that its section may have, and what they mean
+    needs_orders_of: bool = False
+    """Whether the section must name the source of the orders: of gateways and fraud checkers."""
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Further keys that its section may have, with their descriptions."""
+
     read_options: Callable[[Mapping[str, str], Path], Mapping[str, str]] = _unchanged_options
     """Return the options as `verify` needs them, read once at the start; files are relative to the
     folder of the sources file. Raises ValueError.

@@ -7,9 +7,10 @@ import unicodedata
 
 EMAIL_CHARS_MAX = 320
 INVISIBLE = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
+# They may reverse the direction of a text.
 DIRECTION = frozenset(
     "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
-)  # may reverse the direction of a text
+)
 
 
 def clean(text: str, chars_max: int) -> str:

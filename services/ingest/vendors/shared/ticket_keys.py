@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-RECIPIENT_KEYS = (  # if a line names several, the first of these wins
+# If a line names several, the first of these wins.
+RECIPIENT_KEYS = (
     "gift_recipient",
     "giftee",
     "gift_to",
@@ -34,10 +35,11 @@ PERSON_PARTS = {
     "lastname": "last",
     "surname": "last",
 }
-EITHER, KEY = "either", "key"  # a name or an address; the key under which it was found
-PEOPLE = {who: (rank, EITHER) for rank, who in enumerate(RECIPIENT_KEYS)} | {
-    f"{who}_{word}": (rank, part)
-    for rank, who in enumerate(RECIPIENT_KEYS)
+EITHER = "either"  # a name or an address
+KEY = "key"  # the key that named the recipient
+PEOPLE = {recipient_key: (rank, EITHER) for rank, recipient_key in enumerate(RECIPIENT_KEYS)} | {
+    f"{recipient_key}_{word}": (rank, part)
+    for rank, recipient_key in enumerate(RECIPIENT_KEYS)
     for word, part in PERSON_PARTS.items()
 }
 NUMBERS = {

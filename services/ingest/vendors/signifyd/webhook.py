@@ -20,7 +20,7 @@ from schemas.callbacks import SIGNIFYD
 from schemas.fraud import FraudVerdict, Word
 from services.ingest.rules import facts
 from services.ingest.rules.verdicts import SEVERITY, untimed_fact
-from services.ingest.vendors.shared.gateway import named_order
+from services.ingest.vendors.shared.gateway import kept_callback, named_order
 from services.ingest.vendors.shared.signing import is_hmac_of_body
 from services.ingest.vendors.shared.source import (
     ReceivedCallback,
@@ -100,8 +100,8 @@ def verify(request: WebhookRequest) -> bool:
 
 
 def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
-    """Return the options with header names in lower case; Signifyd has renamed its
-    headers before.
+    """Return the options with header names in lower case. Signifyd has renamed its headers
+    before.
     """
     named = {name: text.lower() for name, text in options.items()}
     if not all(HEADER.fullmatch(text) for text in named.values()):
@@ -118,8 +118,8 @@ def first(headers: Mapping[bytes, bytes], names: tuple[bytes, ...]) -> bytes:
 
 
 def orders(body: bytes) -> tuple[str | None]:
-    found = ORDER.search(body)
-    return ((found[1] or found[2]).decode() if found else None,)
+    match = ORDER.search(body)
+    return ((match[1] or match[2]).decode() if match else None,)
 
 
 def identify(received: ReceivedCallback, webhook: SignifydWebhook) -> str:
@@ -137,27 +137,19 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     key = identify(received, webhook)
     words = words_of(webhook)
     if received.topic == TEST or not words:
-        what = "test" if received.topic == TEST else "a body without a decision"
-        is_reported = received.topic != TEST
-        drift_notice = facts.DriftNotice(
-            received.source,
-            "unknown-type",
-            what,
-            received.body,
-            is_kept=True,
-            is_reported=is_reported,
-        )
-        return facts.parsed_callback(key, None, drift=(drift_notice,))
+        is_test = received.topic == TEST
+        what = "test" if is_test else "a body without a decision"
+        return kept_callback(received, key, "unknown-type", what, is_reported=not is_test)
     decided = webhook.decision or webhook
     reason = webhook.decision.checkpointActionReason if webhook.decision else None
     verdict = FraudVerdict(
         source=received.source,
-        verdict=severest(words),
+        verdict=most_severe(words),
         detail=clean(f"{' '.join(word for word, _ in words)}: {reason or ''}".rstrip(" :"), 200),
         score=score(decided.score),
         at=webhook.at or received.at,
     )
-    rank = SEVERITY[verdict.verdict]  # of two in the same instant the severer wins
+    rank = SEVERITY[verdict.verdict]  # of two in the same instant the more severe one wins
     fact = facts.verdict_fact(verdict, rank=rank) if webhook.at else untimed_fact(verdict)
     unknown = [
         facts.DriftNotice(received.source, "unknown-status", word, received.body)
@@ -187,8 +179,8 @@ def word_and_verdict(word: str, known: Mapping[str, Word]) -> tuple[str, Word | 
     return plain, known.get(plain)
 
 
-def severest(words: list[tuple[str, Word | None]]) -> Word:
-    """Return the severest verdict."""
+def most_severe(words: list[tuple[str, Word | None]]) -> Word:
+    """Return the most severe verdict; an unknown word counts as pending."""
     return max((word or "pending" for _, word in words), key=SEVERITY.__getitem__)
 
 

@@ -36,14 +36,14 @@ from services.ingest.vendors.stripe.objects import (
 
 # Stripe counts these otherwise than ISO: ISK and UGX in hundredths, MGA in whole units.
 OWN_DIGITS = {"ISK": 2, "UGX": 2, "MGA": 0}
-# until this API version, amounts that are not captured, or canceled, are reported as refunded
+# Before this API version, what was released instead of captured is reported as refunded.
 RELEASED_UNTIL = "2025-03-31"
 NEVER_CAPTURED = "expired_uncaptured_charge"
 
 
 class PaymentStage(NamedTuple):
-    """The state that a status means, and its rank: of two in the same second the greater came
-    later.
+    """The state that a status means, and its rank: of two statuses in the same second, the one with
+    the greater rank came later.
     """
 
     state: MovementState
@@ -69,6 +69,10 @@ DISPUTES: Mapping[str, PaymentStage] = {
     "won": PaymentStage("undone", 61),
 }
 UNKNOWN = PaymentStage("open", 40)
+# Of a payment itself.
+DONE = PaymentStage("done", 50)
+FAILED = PaymentStage("failed", 50)
+ENDED = PaymentStage("undone", 80)  # canceled or expired
 REVIEWS: Mapping[str, Word] = {
     "approved": "approved",
     "acknowledged": "approved",
@@ -87,6 +91,11 @@ REVIEWS: Mapping[str, Word] = {
 FactsAndDrift = tuple[tuple[facts.Fact, ...], tuple[facts.DriftNotice, ...]]
 
 
+def payment_of(stripe_object: StripeObject) -> str:
+    """Return the name of the object's payment."""
+    return next(filter(None, stripe_object.references), stripe_object.id)
+
+
 class StripeCallback(NamedTuple):
     """An Event and the callback that carried it."""
 
@@ -103,7 +112,7 @@ class StripeCallback(NamedTuple):
         detail: str | None = "",
         by_payment: bool = False,
     ) -> facts.Fact:
-        payment = next(filter(None, stripe_object.references), stripe_object.id)
+        payment = payment_of(stripe_object)
         currency = (
             stripe_object.currency.upper()
             if isinstance(stripe_object, StripeMoney) and minor is not None
@@ -124,21 +133,32 @@ class StripeCallback(NamedTuple):
         )
         return facts.movement_fact(movement, rank=stage.rank)
 
-    def summed(self, stripe_object: StripeCharge) -> tuple[facts.Fact, ...]:
+    def payment_movement(
+        self,
+        stripe_object: StripeObject,
+        kind: MovementKind,
+        stage: PaymentStage,
+        minor: int,
+        *,
+        detail: str | None = "",
+    ) -> FactsAndDrift:
+        """Return a movement of the payment itself, under the payment's name."""
+        fact = self.movement_fact(stripe_object, kind, stage, minor, detail=detail, by_payment=True)
+        return (fact,), ()
+
+    def refunds_facts(self, charge: StripeCharge) -> tuple[facts.Fact, ...]:
         """Return the total of a charge's refunds; nothing if its currency cannot be counted."""
-        minor, released_amount, currency = (
-            stripe_object.amount_refunded or 0,
-            never_captured_minor(self.event, stripe_object),
-            stripe_object.currency.upper(),
-        )
-        refunded_minor = to_iso_minor(max(0, minor - released_amount), currency, OWN_DIGITS)
+        currency = charge.currency.upper()
+        released_amount = never_captured_minor(self.event, charge)
+        refunded_amount = max(0, (charge.amount_refunded or 0) - released_amount)
+        refunded_minor = to_iso_minor(refunded_amount, currency, OWN_DIGITS)
         released_minor = to_iso_minor(released_amount, currency, OWN_DIGITS)
         if refunded_minor is None or released_minor is None:
             return ()
         total = RefundedTotal(
             gateway=self.received.source,
-            reference=stripe_object.id,
-            payment=next(filter(None, stripe_object.references), stripe_object.id),
+            reference=charge.id,
+            payment=payment_of(charge),
             refunded_minor=refunded_minor,
             released_minor=released_minor,
             currency=currency,
@@ -150,109 +170,48 @@ class StripeCallback(NamedTuple):
         return (facts.DriftNotice(self.received.source, kind, what, self.received.body),)
 
 
-def captured(callback: StripeCallback, stripe_object: StripePaymentIntent) -> FactsAndDrift:
-    minor = (
-        stripe_object.amount
-        if stripe_object.amount_received is None
-        else stripe_object.amount_received
-    )
-    return (
-        callback.movement_fact(
-            stripe_object, "capture", PaymentStage("done", 50), minor, by_payment=True
-        ),
-    ), ()
+def captured(callback: StripeCallback, intent: StripePaymentIntent) -> FactsAndDrift:
+    minor = amount_or_full(intent.amount_received, intent)
+    return callback.payment_movement(intent, "capture", DONE, minor)
 
 
-def authorised(callback: StripeCallback, stripe_object: StripePaymentIntent) -> FactsAndDrift:
-    minor = (
-        stripe_object.amount
-        if stripe_object.amount_capturable is None
-        else stripe_object.amount_capturable
-    )
-    return (
-        callback.movement_fact(
-            stripe_object, "authorisation", PaymentStage("done", 50), minor, by_payment=True
-        ),
-    ), ()
+def authorised(callback: StripeCallback, intent: StripePaymentIntent) -> FactsAndDrift:
+    minor = amount_or_full(intent.amount_capturable, intent)
+    return callback.payment_movement(intent, "authorisation", DONE, minor)
 
 
-def failed(callback: StripeCallback, stripe_object: StripePaymentIntent) -> FactsAndDrift:
-    code = stripe_object.last_payment_error.code if stripe_object.last_payment_error else None
-    return (
-        callback.movement_fact(
-            stripe_object,
-            "failure",
-            PaymentStage("failed", 50),
-            stripe_object.amount,
-            detail=code,
-            by_payment=True,
-        ),
-    ), ()
+def failed(callback: StripeCallback, intent: StripePaymentIntent) -> FactsAndDrift:
+    code = intent.last_payment_error.code if intent.last_payment_error else None
+    return callback.payment_movement(intent, "failure", FAILED, intent.amount, detail=code)
 
 
-def canceled(callback: StripeCallback, stripe_object: StripePaymentIntent) -> FactsAndDrift:
-    stage = PaymentStage("undone", 80)
-    return (
-        callback.movement_fact(
-            stripe_object,
-            "authorisation",
-            stage,
-            stripe_object.amount,
-            detail=stripe_object.cancellation_reason,
-            by_payment=True,
-        ),
-    ), ()
+def canceled(callback: StripeCallback, intent: StripePaymentIntent) -> FactsAndDrift:
+    reason = intent.cancellation_reason
+    return callback.payment_movement(intent, "authorisation", ENDED, intent.amount, detail=reason)
 
 
-def charged(callback: StripeCallback, stripe_object: StripeCharge) -> FactsAndDrift:
+def charged(callback: StripeCallback, charge: StripeCharge) -> FactsAndDrift:
     """Return the charge's capture under the intent's name; an authorisation as long as nothing is
     captured.
     """
-    if not stripe_object.captured:
-        return (
-            callback.movement_fact(
-                stripe_object,
-                "authorisation",
-                PaymentStage("done", 50),
-                stripe_object.amount,
-                by_payment=True,
-            ),
-        ), ()
-    minor = (
-        stripe_object.amount
-        if stripe_object.amount_captured is None
-        else stripe_object.amount_captured
-    )
-    return (
-        callback.movement_fact(
-            stripe_object, "capture", PaymentStage("done", 50), minor, by_payment=True
-        ),
-    ), ()
+    if not charge.captured:
+        return callback.payment_movement(charge, "authorisation", DONE, charge.amount)
+    minor = amount_or_full(charge.amount_captured, charge)
+    return callback.payment_movement(charge, "capture", DONE, minor)
 
 
-def charge_failed(callback: StripeCallback, stripe_object: StripeCharge) -> FactsAndDrift:
-    return (
-        callback.movement_fact(
-            stripe_object,
-            "failure",
-            PaymentStage("failed", 50),
-            stripe_object.amount,
-            detail=stripe_object.failure_code,
-            by_payment=True,
-        ),
-    ), ()
+def charge_failed(callback: StripeCallback, charge: StripeCharge) -> FactsAndDrift:
+    code = charge.failure_code
+    return callback.payment_movement(charge, "failure", FAILED, charge.amount, detail=code)
 
 
-def expired(callback: StripeCallback, stripe_object: StripeCharge) -> FactsAndDrift:
-    return (
-        callback.movement_fact(
-            stripe_object,
-            "authorisation",
-            PaymentStage("undone", 80),
-            stripe_object.amount,
-            by_payment=True,
-        ),
-    ), ()
+def expired(callback: StripeCallback, charge: StripeCharge) -> FactsAndDrift:
+    return callback.payment_movement(charge, "authorisation", ENDED, charge.amount)
+
+
+def amount_or_full(minor: int | None, payment: StripeMoney) -> int:
+    """Return the amount, or the payment's full amount if the Event has no such field."""
+    return payment.amount if minor is None else minor
 
 
 def charge_refunded(callback: StripeCallback, charge: StripeCharge) -> FactsAndDrift:
@@ -275,25 +234,20 @@ def charge_refunded(callback: StripeCallback, charge: StripeCharge) -> FactsAndD
         for refund in named
     ]
     movement_facts = [fact for facts_, _ in refunds for fact in facts_] + (
-        [] if charge.amount_refunded is None else [*callback.summed(charge)]
+        [] if charge.amount_refunded is None else [*callback.refunds_facts(charge)]
     )
-    return (*undone, *movement_facts), tuple(notice for _, drift in refunds for notice in drift)
+    return (*undone, *movement_facts), tuple(
+        drift_notice for _, drift in refunds for drift_notice in drift
+    )
 
 
-def never_captured_minor(event: StripeEvent, stripe_object: StripeCharge) -> int:
+def never_captured_minor(event: StripeEvent, charge: StripeCharge) -> int:
     """Return how much of the refunded amount was never captured."""
     if (event.api_version or RELEASED_UNTIL) >= RELEASED_UNTIL:
         return 0
-    taken = (
-        stripe_object.amount
-        if stripe_object.amount_captured is None
-        else stripe_object.amount_captured
-    )
-    return (
-        max(0, stripe_object.amount - taken)
-        if stripe_object.captured
-        else stripe_object.amount_refunded or 0
-    )
+    if not charge.captured:
+        return charge.amount_refunded or 0
+    return max(0, charge.amount - amount_or_full(charge.amount_captured, charge))
 
 
 def refunded(callback: StripeCallback, stripe_object: StripeRefund) -> FactsAndDrift:
@@ -333,8 +287,8 @@ def _stage(
 
 
 def warned(callback: StripeCallback, stripe_object: StripeFraudWarning) -> FactsAndDrift:
-    """Return the warning; one that was acted on or overtaken is done."""
-    stage = PaymentStage("open", 30) if stripe_object.actionable else PaymentStage("done", 50)
+    """Return the warning; it is done once it cannot be acted on any more."""
+    stage = PaymentStage("open", 30) if stripe_object.actionable else DONE
     return (
         callback.movement_fact(stripe_object, "warning", stage, detail=stripe_object.fraud_type),
     ), ()
@@ -369,7 +323,7 @@ def _verdict(
     return facts.verdict_fact(verdict, rank=rank, about=stripe_object.id)
 
 
-def names_payment_only(_to: StripeCallback, _it: StripeObject) -> FactsAndDrift:
+def names_payment_only(_callback: StripeCallback, _object: StripeObject) -> FactsAndDrift:
     """Return no facts: the event only joins a payment and an order."""
     return (), ()
 

@@ -40,7 +40,7 @@ NEEDS = ("key",)
 TYPE = "stubline.callback.stripe.v1"
 ENABLED = "enabled"
 OVERLAP_S = 300
-LOOK_BACK_S = int(DAY_S)  # of a walk after one that found nothing: the clocks differ by less
+LOOKBACK_S = int(DAY_S)  # of the walk after one that was empty: the clocks differ by less
 KEPT_S = 29 * DAY_S  # Stripe lists events for 30 days
 
 
@@ -60,17 +60,21 @@ def request(
 
 
 def read_events(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> PollPage:
-    """Read the next events of a walk from now back to `since`. The cursor has `behind` (the event
-    after which the page begins), `newest` (the newest time seen), `seen` (marks), `off` (the
-    endpoint was disabled at the start) and `all` (the walk goes over all events).
+    """Read the next events of a walk from now back to `since`. The cursor has
+
+    - `after`: the event after which the page begins
+    - `newest`: the newest time seen
+    - `seen`: marks of the objects that were found last
+    - `off`: the endpoint was disabled at the start
+    - `all`: the walk goes over all events
     """
     at = cursor_of(cursor)
     since = max(int(at.get("since", now - config.first_days * DAY_S)), int(now - KEPT_S))
-    behind = at.get("behind") if int(at.get("began", now)) > now - DAY_S else None
-    is_off = bool(at.get("off")) if behind else not is_on(http, config)
-    is_all = bool(at.get("all")) if behind else is_off or bool(at.get("off"))
+    after = at.get("after") if int(at.get("began", now)) > now - DAY_S else None
+    is_off = bool(at.get("off")) if after else not is_on(http, config)
+    is_all = bool(at.get("all")) if after else is_off or bool(at.get("off"))
     listed_events, has_more = request(
-        http, config, "events", parameters(since, behind, config.page, is_all=is_all)
+        http, config, "events", parameters(since, after, config.page, is_all=is_all)
     )
     newest = max(
         [
@@ -78,35 +82,39 @@ def read_events(http: httpx.Client, config: PollConfig, cursor: str, now: float)
             *(second for event in listed_events if (second := created(event)) is not None),
         ]
     )
-    walk = {"since": since, "newest": newest, "began": int(at["began"]) if behind else int(now)}
+    walk = {"since": since, "newest": newest, "began": int(at["began"]) if after else int(now)}
     seen = dict.fromkeys(at.get("seen", ()))
     sound, warning = page_rows(
         [event for event in listed_events if not is_all or is_needed(event)], "events"
     )
-    found = {object_mark(event.id.encode()): event.body for event in sound}
-    new = [FoundObject(None, TYPE, body) for marked, body in found.items() if marked not in seen]
-    marks = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
-    if has_more and listed_events:
-        last = next((name for event in reversed(listed_events) if (name := object_id(event))), None)
-        if last is None:
-            raise MalformedResponseError("no event of a page has an id")
-        going = {**walk, "behind": last, "seen": marks, "off": is_off, "all": is_all}
-        return PollPage(new, cursor_text(going), is_last=False, warning=warning)
-    begin = max(since, min(newest, walk["began"]) - OVERLAP_S, walk["began"] - LOOK_BACK_S)
-    return PollPage(
-        new,
-        cursor_text({"since": begin, "seen": marks, "off": is_off}),
-        is_last=True,
-        warning=warning,
-    )
+    bodies = {object_mark(event.id.encode()): event.body for event in sound}
+    new = [FoundObject(None, TYPE, body) for marked, body in bodies.items() if marked not in seen]
+    marks = list(seen | dict.fromkeys(bodies))[-SEEN_MAX:]
+    following = next_position(walk, listed_events if has_more else [])
+    following |= {"seen": marks, "off": is_off}
+    is_last = "after" not in following
+    if not is_last:
+        following["all"] = is_all
+    return PollPage(new, cursor_text(following), is_last=is_last, warning=warning)
 
 
-def parameters(since: int, behind: object, size: int, *, is_all: bool) -> dict[str, str | int]:
+def next_position(walk: dict[str, int], page: list[Any]) -> dict[str, Any]:
+    """Return where the next page of the walk begins; without a page, where the next walk ends."""
+    if not page:
+        newest, began = min(walk["newest"], walk["began"]), walk["began"]
+        return {"since": max(walk["since"], newest - OVERLAP_S, began - LOOKBACK_S)}
+    last = next((name for event in reversed(page) if (name := object_id(event))), None)
+    if last is None:
+        raise MalformedResponseError("no event of a page has an id")
+    return {**walk, "after": last}
+
+
+def parameters(since: int, after: object, size: int, *, is_all: bool) -> dict[str, str | int]:
     wanted: dict[str, str | int] = {"limit": size, "created[gte]": since}
     if not is_all:
         wanted["delivery_success"] = "false"
-    if behind:
-        wanted["starting_after"] = str(behind)
+    if after:
+        wanted["starting_after"] = str(after)
     return wanted
 
 

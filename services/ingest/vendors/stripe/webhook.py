@@ -29,9 +29,8 @@ from services.ingest.vendors.stripe.objects import StripeEvent, StripeMoney, Str
 SIGNATURE = b"stripe-signature"
 TIME = re.compile(rb"[0-9]{1,15}")
 PARTS_MAX = 32  # of the header; Stripe sends a time and one v1 for each secret
-ORDER = re.compile(
-    rb'"order_id"\s*:\s*"?([!#-+\--\[\]-|~]{1,200})"?\s*[,}]'
-)  # no quote, comma, backslash or brace
+# An order's id without quote, comma, backslash and brace.
+ORDER = re.compile(rb'"order_id"\s*:\s*"?([!#-+\--\[\]-|~]{1,200})"?\s*[,}]')
 # Known, and irrelevant to orders: kept, and not reported as drift.
 IRRELEVANT_TYPES = (
     "account.", "application_fee.", "balance.", "billing_portal.", "capability.",
@@ -53,24 +52,24 @@ def signature(header: bytes) -> tuple[bytes, Sequence[bytes]]:
 
 
 def verify(request: WebhookRequest) -> bool:
-    """Check hex(HMAC-SHA256(secret, time.body)): any v1, any secret. A repeat is signed again, so
-    an old time is no repeat.
+    """Check hex(HMAC-SHA256(secret, time.body)): any v1, any secret. Stripe signs each repeat
+    again, so an old time is a replay.
     """
     at, given = signature(request.headers.get(SIGNATURE, b""))
     if not TIME.fullmatch(at) or abs(request.at - int(at)) > request.tolerance_s:
         return False
     signed, fits = b"%b.%b" % (at, request.body), False
     for secret in request.secrets:
-        made = hmac.digest(secret, signed, "sha256").hex().encode()
+        expected = hmac.digest(secret, signed, "sha256").hex().encode()
         for signature_given in given:
-            fits |= hmac.compare_digest(made, signature_given)
+            fits |= hmac.compare_digest(expected, signature_given)
     return fits
 
 
 def orders(body: bytes) -> tuple[str | None]:
     """Return the order's id of the first metadata that has one."""
-    found = ORDER.search(body)
-    return (order_reference(found[1].decode()) if found else None,)
+    match = ORDER.search(body)
+    return (order_reference(match[1].decode()) if match else None,)
 
 
 def identify(received: ReceivedCallback, event: StripeEvent) -> str:

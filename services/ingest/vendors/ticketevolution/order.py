@@ -67,12 +67,8 @@ VERDICTS: dict[str | None, Word] = {
     "approved": "approved",
     "declined": "declined",
 }
-VERDICT_RANKS: dict[Word, int] = {
-    "unchecked": 30,
-    "approved": 40,
-    "pending": 60,
-    "declined": 80,
-}  # in a tie the one that closes the gate wins
+# In a tie the verdict that closes the gate wins.
+VERDICT_RANKS: dict[Word, int] = {"unchecked": 30, "approved": 40, "pending": 60, "declined": 80}
 GATES = {"pending": "fraud-pending", "declined": CANCELLED}
 
 Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]
@@ -144,11 +140,8 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     verdict.
     """
     order = TicketEvolutionOrder.model_validate_json(received.body)
-    at, state, word = (
-        bounded_time(order.updated_at),
-        normalised_status(order.seller_state),
-        _word(order),
-    )
+    at, word = bounded_time(order.updated_at), _word(order)
+    state = normalised_status(order.seller_state)
     key, order_id = identify(received, order), f"{received.order_source}:{order.id}"
     drift = [] if state in STATES else [_drift(received, f"seller_state {ascii(state)[:100]}")]
     if word == FIELD_MISSING:  # a list may leave the field out: the order itself is read
@@ -266,12 +259,12 @@ def uncountable_amount_drift(
     if front.currency not in EXPONENTS:
         what = f"the currency {quoted(front.currency_text or front.currency)}"
         return [facts.DriftNotice(received.source, "unknown-currency", what, received.body)]
-    found = {
+    kept_as_text = {
         "total": front.total_text is not None,
         "refunded": front.refunded_text is not None,
         "items.price": any(priced_line.total_text is not None for priced_line in front.lines),
     }
-    names = [name for name, is_a_text in found.items() if is_a_text]
+    names = [name for name, is_a_text in kept_as_text.items() if is_a_text]
     return [
         facts.DriftNotice(received.source, "unreadable-amount", name, received.body)
         for name in names
@@ -319,5 +312,5 @@ SOURCE = Source(
     kind="ticketevolution-order",
     type=TICKETEVOLUTION_ORDER,
     normalise=normalise,
-    has_webhook=False,
-)  # polled only
+    has_webhook=False,  # it is only polled
+)

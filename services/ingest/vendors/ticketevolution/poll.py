@@ -2,9 +2,9 @@
 id.
 
 A round requests pending orders, page by page, and then what has changed since the last round began,
-because an order that was accepted or cancelled is no longer pending. It looks back a little further
-than that: clocks differ, and pages shift while they are read. An order that is found again is a
-duplicate.
+because an order that was accepted or cancelled is no longer pending. It begins LOOKBACK_S earlier
+than that, because clocks differ and pages shift while they are read. An order that is found again
+is a duplicate.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from services.ingest.vendors.shared.poll import (
 
 URL = "https://api.ticketevolution.com"
 EVERY_S = 300.0  # the vendor recommends 5 to 10 minutes
-LOOK_BACK_S = 900.0
+LOOKBACK_S = 900.0
 PAGES_MAX = 500  # of one list; beyond it a warning is reported
 
 
@@ -47,9 +47,8 @@ class PollCursor(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    since: Annotated[float, Field(ge=0)] = (
-        0.0  # seconds since 1970: when the last complete round began
-    )
+    # in seconds since 1970: when the last complete round began, and when this one did
+    since: Annotated[float, Field(ge=0)] = 0.0
     began: Annotated[float, Field(ge=0)] = 0.0
     is_pending_done: bool = False
     page: Annotated[int, Field(ge=1, le=PAGES_MAX)] = 1
@@ -64,18 +63,18 @@ def read(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> Pol
     at = _at(cursor, now, config.first_days * DAY_S)
     buyers = config.options.get("direct_buyer_type", "")
     client = TicketEvolution(http, config.url, config.key, config.secret)
-    state, since = ("", _time(at.since - LOOK_BACK_S)) if at.is_pending_done else ("pending", "")
+    state, since = ("", _time(at.since - LOOKBACK_S)) if at.is_pending_done else ("pending", "")
     with malformed_as_poll_error():
         orders = client.orders(
             state=state, updated_since=since, page=at.page, direct_buyer_type=buyers
         )
-    found = tuple(_found(orders))
-    lost = len(orders) - len(found)
+    found_objects = tuple(_found_objects(orders))
+    lost = len(orders) - len(found_objects)
     warnings = [f"{lost} orders have no id, are too large, or are no Unicode"] if lost else []
     is_over = len(orders) < PER_PAGE_MAX
     if not is_over and at.page < PAGES_MAX:
         return PollPage(
-            found,
+            found_objects,
             at.model_copy(update={"page": at.page + 1}).text,
             is_last=False,
             warning="; ".join(warnings),
@@ -86,7 +85,9 @@ def read(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> Pol
         following = at.model_copy(update={"is_pending_done": True, "page": 1})
     else:  # what was cut off is requested again
         following = PollCursor(since=at.began if is_over else at.since)
-    return PollPage(found, following.text, is_last=at.is_pending_done, warning="; ".join(warnings))
+    return PollPage(
+        found_objects, following.text, is_last=at.is_pending_done, warning="; ".join(warnings)
+    )
 
 
 def _at(cursor: str, now: float, first_s: float) -> PollCursor:
@@ -106,7 +107,7 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(max(seconds, 0.0), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _found(orders: Sequence[object]) -> Iterator[FoundObject]:
+def _found_objects(orders: Sequence[object]) -> Iterator[FoundObject]:
     """Yield each order with its keys sorted, so that the same order has the same body."""
     for order in orders:
         order_id = order_id_of(order)

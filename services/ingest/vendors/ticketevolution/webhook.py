@@ -3,7 +3,7 @@
 The secret is an unguessable word in the address (`/hooks/<slug>/<word>`, or the password in it). It
 keeps unauthenticated callers out and proves nothing. So no content of a body is trusted: it only
 names the order to read through the signed API (`poll`, `order`). The same address also receives
-what was meant for us as a buyer, and changes of the catalogue: both are kept and not acted on.
+callbacks that concern us as a buyer, and changes of the catalogue: both are kept and not acted on.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from schemas.callbacks import TICKETEVOLUTION
 from schemas.text import rfc3339
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
+from services.ingest.vendors.shared.gateway import kept_callback
 from services.ingest.vendors.shared.signing import is_one_of
 from services.ingest.vendors.shared.source import FORM, ReceivedCallback, Source, WebhookRequest
 
@@ -31,17 +32,15 @@ ORDER_EVENTS = frozenset(
     {"order_created", "order_accepted", "fraud_response_received", "etickets_finalized"}
 )
 STATES = ("seller_state", "buyer_state", "fraud_check_status")  # of an order, and of nothing else
-CATALOGUE_IDS = frozenset(
-    {"event_id", "performer_id", "perfomer_id", "venue_id"}
-)  # the page spells one of them so
+# The vendor's documentation spells one of them `perfomer_id`.
+CATALOGUE_IDS = frozenset({"event_id", "performer_id", "perfomer_id", "venue_id"})
 CATALOGUE_EVENT = re.compile(
     r"(?:event|performer|perfomer|venue)_(?:created|updated|deleted)", re.ASCII
 )
 WORD = re.compile(r"[a-z][a-z0-9_.-]{0,59}", re.ASCII)
 ID = re.compile(r"[0-9]{1,19}", re.ASCII)
-NUMBER = re.compile(
-    r"\s*[0-9]{1,19}-([0-9]{1,19})\s*", re.ASCII
-)  # ` 61449-190823`: the order's id is the right part
+# Of ` 61449-190823` the right part is the order's id.
+NUMBER = re.compile(r"\s*[0-9]{1,19}-([0-9]{1,19})\s*", re.ASCII)
 PATH = re.compile(r"/orders/([0-9]{1,19})(?:/.*)?", re.ASCII)
 SECRET = re.compile(r"[A-Za-z0-9_.~-]+", re.ASCII)
 FIELDS_MAX = 20
@@ -59,8 +58,8 @@ class TicketEvolutionForm(NamedTuple):
 
 
 def verify(request: WebhookRequest) -> bool:
-    """Check the word after the slug, or the password of basic credentials: whoever knows it is let
-    in, and no more.
+    """Check the word after the slug, or the password of basic credentials. It admits the caller and
+    proves nothing of the content.
     """
     in_path = is_one_of(request.path_suffix.encode("utf-8", "replace"), request.secrets)
     return in_path | is_one_of(
@@ -114,20 +113,20 @@ def parsed(body: bytes) -> TicketEvolutionForm:
     is_catalogue = CATALOGUE_EVENT.fullmatch(event) is not None or (
         not group and not CATALOGUE_IDS.isdisjoint(fields)
     )
-    found = {} if is_catalogue and not text else _loaded(text)
+    content = {} if is_catalogue and not text else _loaded(text)
     return TicketEvolutionForm(
-        group, fields.get("recipient", "").strip().lower(), event, is_catalogue, found
+        group, fields.get("recipient", "").strip().lower(), event, is_catalogue, content
     )
 
 
 def _loaded(text: str) -> Mapping[str, Any]:
     try:
-        found = orjson.loads(text)
+        document = orjson.loads(text)
     except ValueError:
         raise CallbackUnreadable("the form's field body is not JSON") from None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise CallbackUnreadable("the form's field body is not a JSON object")
-    return found
+    return document
 
 
 def order_id(form: TicketEvolutionForm) -> str | None:
@@ -141,8 +140,8 @@ def order_id(form: TicketEvolutionForm) -> str | None:
         return named
     for name, pattern in (("url", PATH), ("oid", NUMBER)):
         text = body.get(name)
-        if isinstance(text, str) and (found := pattern.fullmatch(text)):
-            return found[1]
+        if isinstance(text, str) and (match := pattern.fullmatch(text)):
+            return match[1]
     is_order = form.event == "order_created" or any(name in body for name in STATES)
     return _id(body.get("id")) if is_order else None
 
@@ -183,19 +182,15 @@ def _instant(value: object) -> str:
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
-    """Return no facts, whatever the form says: an order to read, or a callback to keep."""
+    """Return an order to read, or a callback to keep; never facts, because no form is trusted."""
     form = parsed(received.body)
     key, event = identify(received, form), _word(form.event)
     if form.is_catalogue:
-        return facts.parsed_callback(
-            key, None, drift=(_not_acted_on(received, f"catalogue: {event}"),)
-        )
+        return _not_acted_on(received, key, f"catalogue: {event}")
     if form.recipient == "buyer":
-        return facts.parsed_callback(
-            key, None, drift=(_not_acted_on(received, f"to us as a buyer: {event}"),)
-        )
-    found = order_id(form)
-    reads = (f"{received.order_source}:{found}",) if found else ()
+        return _not_acted_on(received, key, f"to us as a buyer: {event}")
+    external_id = order_id(form)
+    reads = (f"{received.order_source}:{external_id}",) if external_id else ()
     if form.recipient == "seller" and form.event in ORDER_EVENTS:
         if not reads:
             raise CallbackUnreadable(f"the body of {event} names no order")
@@ -213,10 +208,8 @@ def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]
     return options
 
 
-def _not_acted_on(received: ReceivedCallback, what: str) -> facts.DriftNotice:
-    return facts.DriftNotice(
-        received.source, "not-acted-on", what, received.body, is_kept=True, is_reported=False
-    )
+def _not_acted_on(received: ReceivedCallback, key: str, what: str) -> facts.ParsedCallback:
+    return kept_callback(received, key, "not-acted-on", what, is_reported=False)
 
 
 def _word(text: str) -> str:

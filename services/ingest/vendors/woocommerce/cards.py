@@ -22,8 +22,12 @@ from services.ingest.vendors.shared.cards import (
 
 # The trigger sees a body in lower case, without blanks and dashes, with every digit as a zero.
 FOLDED = bytes(
-    ord("0") if chr(it).isdigit() and it < 128 else ord(chr(it).lower()) if it < 128 else it
-    for it in range(256)
+    ord("0")
+    if chr(code).isdigit() and code < 128
+    else ord(chr(code).lower())
+    if code < 128
+    else code
+    for code in range(256)
 )
 TRIGGERS = re.compile(
     rb"card|cv[cvn]|last_?(?:0|four)|expir|exp_?[mdy]|security_?code|[^a-z]cc[_nel]|[^a-z]pan|pan[^a-z]"
@@ -58,13 +62,13 @@ def without_cards(body: bytes) -> bytes:
         return by_pattern(plain)
 
 
-def _without_card_number(found: re.Match[bytes]) -> bytes:
-    return found[1] + b'"' if has_card_number(found[2].decode("utf-8", "replace")) else found[0]
+def _without_card_number(match: re.Match[bytes]) -> bytes:
+    return match[1] + b'"' if has_card_number(match[2].decode("utf-8", "replace")) else match[0]
 
 
 def is_suspect(body: bytes) -> bool:
-    """Return cheaply whether to look closer; nearly every body ends here. What precedes the first
-    metadata, such as a payment's title, is the shop's own.
+    """Return cheaply whether the body has to be parsed; nearly every body ends here. What precedes
+    the first metadata, such as a payment's title, is the shop's own.
     """
     if b"\\u00" in body and HIDING_ESCAPE.search(body):
         return True
@@ -79,9 +83,9 @@ def is_suspect(body: bytes) -> bool:
 def unescaped(body: bytes) -> bytes:
     r"""Replace escapes of plain characters, so that `c\u0061rd` is `card`."""
 
-    def plain(found: re.Match[bytes]) -> bytes:
-        char = bytes.fromhex(found[1].decode()) if found[1] else b""
-        return char if char and char not in b'"\\\x7f' else found[0]
+    def plain(match: re.Match[bytes]) -> bytes:
+        char = bytes.fromhex(match[1].decode()) if match[1] else b""
+        return char if char and char not in b'"\\\x7f' else match[0]
 
     return ESCAPED.sub(plain, body) if HIDING_ESCAPE.search(body) else body
 
@@ -91,35 +95,34 @@ def by_pattern(body: bytes) -> bytes:
     the first metadata are removed.
     """
 
-    def blank(found: re.Match[bytes]) -> bytes:
-        is_data = found[2].decode("ascii", "replace") in VALUE_KEYS or is_card_key(
-            found[2].decode("utf-8", "replace")
+    def blank(match: re.Match[bytes]) -> bytes:
+        is_data = match[2].decode("ascii", "replace") in VALUE_KEYS or is_card_key(
+            match[2].decode("utf-8", "replace")
         )
-        return found[1] + (b'""' if found[3][:1] == b'"' else b"0") if is_data else found[0]
+        return match[1] + (b'""' if match[3][:1] == b'"' else b"0") if is_data else match[0]
 
     begin = max(0, body.find(b'"meta_data"'))
     return body[:begin] + KEY_AND_VALUE.sub(blank, body[begin:]).translate(DIGITS_TO_ZERO)
 
 
 def _cleaned_meta(text: str) -> str:
-    parts, at, is_twice = list[str](), 0, list[str]()
+    parts, at, repeated = list[str](), 0, list[int]()
 
     def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
-        if len(found := dict(items)) < len(
-            items
-        ):  # a repeated key hides its earlier values, which would be kept
-            is_twice.append("")
-        return found
+        distinct = dict(items)
+        if len(distinct) < len(items):  # a repeated key hides earlier values, which would be kept
+            repeated.append(len(items) - len(distinct))
+        return distinct
 
     decoder = json.JSONDecoder(
         parse_float=_finite, parse_int=_bounded, object_pairs_hook=pairs, strict=False
     )
-    while (found := META.search(text, at)) is not None:
-        meta, end = decoder.raw_decode(text, found.end())
+    while (match := META.search(text, at)) is not None:
+        meta, end = decoder.raw_decode(text, match.end())
         clean = without_card_data(meta)
-        is_same = clean == meta and not is_twice
-        is_twice.clear()
-        parts += (text[at : found.end()], text[found.end() : end] if is_same else _written(clean))
+        is_same = clean == meta and not repeated
+        repeated.clear()
+        parts += (text[at : match.end()], text[match.end() : end] if is_same else _written(clean))
         at = end
     return "".join((*parts, text[at:]))
 
@@ -137,8 +140,8 @@ def _written(clean: object) -> str:
 
 
 def _finite(text: str) -> float | None:
-    """Return the number, or None if it is infinite: JSON cannot express it, and no order
-    needs it.
+    """Return the number, or None if it is infinite, which JSON cannot express and no order
+    needs.
     """
     return number if math.isfinite(number := float(text)) else None
 

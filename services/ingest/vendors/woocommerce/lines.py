@@ -97,13 +97,13 @@ def _person_texts(part: str, entry: Mapping[object, object]) -> Mapping[str, str
     if isinstance(value, str):
         return {part: value} if value.strip() else {}
     if isinstance(value, dict) and part == EITHER:
-        found = {
-            PERSON_PARTS[key]: it
-            for key, it in value.items()
-            if key in PERSON_PARTS and isinstance(it, str)
+        parts = {
+            PERSON_PARTS[key]: text
+            for key, text in value.items()
+            if key in PERSON_PARTS and isinstance(text, str)
         }
-        if found:
-            return found
+        if parts:
+            return parts
     if isinstance(text := entry.get("display_value"), str):
         return {part: text} if text.strip() else {}
     return {part: ""} if value else {}
@@ -152,9 +152,9 @@ def _number_values(value: object) -> Iterable[object]:
         text = value.strip()
         if SERIALISED.match(text):
             return (NO_NUMBER,)
-        if (found := _parsed_list(text)) is None:
+        if (parsed := _parsed_list(text)) is None:
             return (BETWEEN if BETWEEN.search(text) else BLANKS).split(text)
-        value = found
+        value = parsed
     if (values := list_from_php(value)) is None:
         values = [*value.values()] if isinstance(value, dict) else [value]
     return chain.from_iterable(
@@ -175,8 +175,8 @@ def _parsed_list(text: str) -> object:
 def usable_numbers(values: Iterable[object]) -> tuple[tuple[str, ...], bool]:
     """Return each number once, in order, and whether that is all of them."""
     texts = [_number(value) for value in values]
-    found = tuple(dict.fromkeys(text for text in texts if text))
-    return found[:NUMBERS_MAX], None not in texts and len(found) <= NUMBERS_MAX
+    numbers = tuple(dict.fromkeys(text for text in texts if text))
+    return numbers[:NUMBERS_MAX], None not in texts and len(numbers) <= NUMBERS_MAX
 
 
 def _number(value: object) -> str | None:

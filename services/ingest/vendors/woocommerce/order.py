@@ -21,9 +21,8 @@ from services.ingest.vendors.shared.source import EARLIEST, LATEST, bounded_time
 
 ID = re.compile(r"[0-9]{1,19}", re.ASCII)
 TEXT_CHARS_MAX = 10_000
-Id = Annotated[
-    str, Field(pattern=r"^[0-9]{1,19}$")
-]  # numbers are read as text (coerce_numbers_to_str)
+# Numbers are read as text (coerce_numbers_to_str).
+Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]
 Text = Annotated[str | None, Field(max_length=TEXT_CHARS_MAX)]
 Number = Annotated[str, Field(max_length=40)]  # neither null nor empty: nothing is not zero
 Amount = Annotated[str | None, Field(max_length=40)]  # no ticket depends on it
@@ -129,11 +128,11 @@ def _repair_lists(order: dict[str, Any]) -> list[Repair]:
     if order.get("billing") == []:  # PHP's empty object
         order["billing"] = {}
     if (refunds := order.get("refunds")) is not None:
-        found = list_from_php(refunds)
-        order["refunds"] = found and [
-            refund if isinstance(refund, dict) else {} for refund in found
+        listed = list_from_php(refunds)
+        order["refunds"] = listed and [
+            refund if isinstance(refund, dict) else {} for refund in listed
         ]
-        if found is None:
+        if listed is None:
             repairs.append(Repair("unreadable-list", "refunds"))
     return repairs
 
@@ -244,7 +243,9 @@ def modified_at(order: WooCommerceOrder, repairs: list[Repair]) -> datetime:
         if (usable := within_bounds(at)) is not None:
             return usable
         repairs.append(Repair("unreadable-date", "date_modified_gmt"))
-    if (made := order.date_created_gmt) is not None and (usable := within_bounds(made)) is not None:
+    if (created := order.date_created_gmt) is not None and (
+        usable := within_bounds(created)
+    ) is not None:
         return usable
     raise CallbackUnreadable("the order has no usable date_modified_gmt or date_created_gmt")
 

@@ -41,10 +41,8 @@ OVERLAP_S = 120  # an order may appear so long after the second that it names
 WEBHOOK_PAGES_MAX = 3
 TOPIC = "order.updated"
 API = "/wp-json/wc/v3"
-TOTAL, COUNT = (
-    "x-wp-total",
-    re.compile(r"[0-9]{1,6}", re.ASCII),
-)  # a larger total is ignored, so that pages end
+TOTAL = "x-wp-total"
+COUNT = re.compile(r"[0-9]{1,6}", re.ASCII)  # a larger total is ignored, so that pages end
 
 
 def request(
@@ -64,10 +62,13 @@ def request(
 def read_orders(
     http: httpx.Client, config: PollConfig, cursor: str, now: float, *, status: str
 ) -> PollPage:
-    """Read the next orders behind the cursor. The cursor has `after` (all changes up to this second
-    were read), of an unfinished walk `from`, `last` and `began`, of a second that is read by id
-    `second`, `offset` (where the page begins; on the way `back` where it ends), and `seen` (marks
-    of what was found last, so that an overlap publishes nothing twice).
+    """Read the next orders after the cursor, which has
+
+    - `after`: all changes up to this second were read
+    - `from`, `last` and `began`, of a walk that is not finished
+    - `second` and `offset`, of a second that is read by id: where the page begins, or on the way
+      `back` where it ends
+    - `seen`: marks of the objects that were found last, so that an overlap publishes nothing twice
     """
     position, size = cursor_of(cursor), config.page
     after = int(position.get("after", now - config.first_days * DAY_S))
@@ -88,12 +89,12 @@ def read_orders(
         page, total = request_orders(http, config, status, by_id)
         has_more = len(page) >= size or total > offset + size
         following = next_by_id(walk, second, offset, size, has_more=has_more, is_back=is_back)
-    found = dict[str, FoundObject]()
+    by_mark = dict[str, FoundObject]()
     sound, warning = page_rows(page, "orders")
     for name, body in sound:
-        found[object_mark(body)] = FoundObject(name, WOOCOMMERCE, body, TOPIC)
-    new = [found_object for marked, found_object in found.items() if marked not in seen]
-    following["seen"] = list(seen | dict.fromkeys(found))[-SEEN_MAX:]
+        by_mark[object_mark(body)] = FoundObject(name, WOOCOMMERCE, body, TOPIC)
+    new = [found_object for marked, found_object in by_mark.items() if marked not in seen]
+    following["seen"] = list(seen | dict.fromkeys(by_mark))[-SEEN_MAX:]
     return PollPage(new, cursor_text(following), is_last="began" not in following, warning=warning)
 
 
@@ -122,7 +123,7 @@ def next_by_time(walk: dict[str, int], page: list[Any], *, has_more: bool) -> di
     if not has_more:  # the end: the next walk begins a little earlier, for orders that appear late
         return {"after": max(walk["from"], min(last, walk["began"]) - OVERLAP_S)}
     if not times:
-        raise MalformedResponseError("no order of a page says when it was changed")
+        raise MalformedResponseError("no order of a page has the time of its last change")
     if times[-1] - 1 > walk["after"]:
         return {**walk, "after": times[-1] - 1, "last": last}
     return {**walk, "last": last, "second": walk["after"] + 1, "offset": 0}
@@ -140,8 +141,8 @@ def next_by_id(
 
 
 def modified(order: object) -> int | None:
-    """Return when the order was changed; None if it does not say. The time of creation would not
-    help, because no page is sorted by it.
+    """Return when the order was last changed, or None if it has no such time. The time of creation
+    would not help, because no page is sorted by it.
     """
     value = order.get("date_modified_gmt") if isinstance(order, dict) else None
     try:
@@ -164,8 +165,8 @@ def trash(http: httpx.Client, config: PollConfig, cursor: str, now: float) -> Po
 
 
 def webhook(http: httpx.Client, config: PollConfig, _cursor: str, _now: float) -> PollPage:
-    """Check the webhook, which WooCommerce disables after a few failures in a row without
-    notice.
+    """Check the webhook, which WooCommerce disables after a few failures in a row without reporting
+    it.
     """
     webhooks = list[ListedWebhook]()
     for number in range(1, WEBHOOK_PAGES_MAX + 1):

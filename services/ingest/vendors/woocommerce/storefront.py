@@ -152,20 +152,20 @@ def refunded_minor(refunds: Sequence[WooCommerceRefund], digits: int | None) -> 
     """Return the sum of the refunds; None if one of them, or the sum, cannot be counted."""
     total = 0
     for refund in refunds:
-        if (found := counted(refund.total, digits)) is None:
+        if (amount_minor := counted(refund.total, digits)) is None:
             return None
-        total += abs(found)
+        total += abs(amount_minor)
     return total if total <= AMOUNT_MAX else None
 
 
 def quantity(text: str) -> int:
-    """Return the whole part: 1.5 kg beside the tickets is no half ticket."""
+    """Return the integer part: a line of 1.5 kg beside the tickets is accepted as one unit."""
     if text.isdecimal() and text.isascii() and len(text) < QUANTITY_DIGITS:
         return int(text)
     try:
-        whole = minor(text, 20) // 10**20
+        units = minor(text, 20) // 10**20
     except AmountUnreadable:
         raise CallbackUnreadable("a quantity is not a decimal number") from None
-    if whole > QUANTITY_MAX:
+    if units > QUANTITY_MAX:
         raise CallbackUnreadable(f"a quantity is above {QUANTITY_MAX}")
-    return max(whole, 0)
+    return max(units, 0)

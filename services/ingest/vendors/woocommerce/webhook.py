@@ -2,8 +2,8 @@
 time of sending.
 
 The delivery id names a second, not a callback, so it is no key. The signature does not cover the
-topic: it only tells deleted, restored and updated apart, and a deletion must also look like one (a
-body with nothing but an id).
+topic: it only distinguishes deleted, restored and updated orders, and a deletion must also have the
+form of one (a body with nothing but an id).
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ SIGNATURE = b"x-wc-webhook-signature"
 TOPIC = b"x-wc-webhook-topic"
 DELETED, RESTORED = "order.deleted", "order.restored"
 RESTORED_WITHIN = timedelta(days=1)  # a shop's queue may stand still for hours
-ORDER_TOPICS = frozenset(
-    {"order.created", "order.updated", RESTORED, ""}
-)  # "": a proxy removed the header; the body is an order
+# The empty topic: a proxy removed the header, and the body is an order.
+ORDER_TOPICS = frozenset({"order.created", "order.updated", RESTORED, ""})
 LEADING_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*([0-9]{1,19})\s*[,}]')
 ENTITY = re.compile(
     r"&(?:(amp|#0*38|#x0*26)|(lt|#0*60|#x0*3c)|(gt|#0*62|#x0*3e)|(quot|#0*34|#x0*22)|(#0*39|#x0*27));",
@@ -66,7 +65,7 @@ def verify(request: WebhookRequest) -> bool:
 
 def key_of(secret: str) -> bytes:
     """Return the key as WordPress signs: with its five special characters decoded, once."""
-    return ENTITY.sub(lambda found: ENTITY_CHARACTERS[(found.lastindex or 1) - 1], secret).encode()
+    return ENTITY.sub(lambda match: ENTITY_CHARACTERS[(match.lastindex or 1) - 1], secret).encode()
 
 
 def topic(headers: Mapping[bytes, bytes]) -> str:
@@ -75,8 +74,8 @@ def topic(headers: Mapping[bytes, bytes]) -> str:
 
 def orders(body: bytes) -> tuple[str | None]:
     """Return the order's id, which WordPress writes first."""
-    found = LEADING_ID.match(body)
-    return (found[1].decode() if found else None,)
+    match = LEADING_ID.match(body)
+    return (match[1].decode() if match else None,)
 
 
 def is_ping(request: WebhookRequest) -> bool:
@@ -137,20 +136,20 @@ def drift_of(
     their key; and missing fields that were replaced (an order as never refunded, or as changed when
     it was made).
     """
-    found: list[tuple[str, str]] = [*repairs]
+    drift: list[tuple[str, str]] = [*repairs]
     for meta in extras:
         if meta is not NO_META:
-            found += drift_of_line(meta)
+            drift += drift_of_line(meta)
     if order.date_modified_gmt is None:
-        found.append(("missing-field", "date_modified_gmt"))
+        drift.append(("missing-field", "date_modified_gmt"))
     if order.refunds is None:
-        found.append(("missing-field", "refunds"))
-    if not found:
+        drift.append(("missing-field", "refunds"))
+    if not drift:
         return ()
     return tuple(
         [
             facts.DriftNotice(received.source, kind, what, received.body)
-            for kind, what in sorted(set(found))
+            for kind, what in sorted(set(drift))
         ]
     )
 

@@ -22,7 +22,8 @@ from services.delivery.printing.tools.checks import DesignCheck
 from services.delivery.printing.tools.proof import DesignProof
 from services.delivery.printing.tools.target import DesignTarget, variants_of
 from tests.support import rendering
-from tests.support.design_commands import Stubline, findings, made
+from tests.support.cli_output import StublineCommand
+from tests.support.design_commands import findings, made
 from tests.support.rendering import png
 
 
@@ -37,7 +38,7 @@ def only_usual(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_sound_design_ends_with_0_and_lists_what_was_checked(
-    stubline: Stubline, tmp_path: Path
+    stubline: StublineCommand, tmp_path: Path
 ) -> None:
     made(tmp_path / "door", page=("</body>", f"{SAYS_ALL}</body>"), manifest=("", MORE_FIELDS))
     answer = stubline("check", "door", "--json")
@@ -216,7 +217,9 @@ def test_what_is_the_same_in_all_sizes_and_languages_is_reported_once_and_faults
     ]
 
 
-def test_a_fault_ends_with_1_and_leaves_stdout_to_it(stubline: Stubline, tmp_path: Path) -> None:
+def test_a_fault_ends_with_1_and_leaves_stdout_to_it(
+    stubline: StublineCommand, tmp_path: Path
+) -> None:
     made(tmp_path / "door", style=".holder { opacity: 0.5 }")
     answer = stubline("check", "door")
     assert answer.code == 1

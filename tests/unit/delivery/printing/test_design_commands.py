@@ -20,13 +20,14 @@ from services.delivery.printing.tools.bench import DesignBench
 from services.delivery.printing.tools.new_design import create
 from services.delivery.printing.tools.target import find, variants_of
 from services.delivery.printing.tools.watch import folder_state, watch
-from tests.support.design_commands import Stubline, made
+from tests.support.cli_output import StublineCommand
+from tests.support.design_commands import made
 
 # new
 
 
 def test_a_new_design_is_a_copy_with_a_title_of_its_own_that_campaigns_can_name(
-    stubline: Stubline, tmp_path: Path
+    stubline: StublineCommand, tmp_path: Path
 ) -> None:
     answer = stubline("new", "door-pass", "--from", "raffle-entry", "--into", "designs")
     assert answer.code == 0
@@ -38,7 +39,7 @@ def test_a_new_design_is_a_copy_with_a_title_of_its_own_that_campaigns_can_name(
 
 
 def test_it_prints_the_next_steps_and_the_setting_of_senders(
-    stubline: Stubline, tmp_path: Path
+    stubline: StublineCommand, tmp_path: Path
 ) -> None:
     output = stubline("new", "door-pass").out
     for step in (
@@ -51,7 +52,7 @@ def test_it_prints_the_next_steps_and_the_setting_of_senders(
 
 
 def test_it_is_made_where_senders_look_if_that_is_set(
-    stubline: Stubline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    stubline: StublineCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("STUBLINE_DELIVERY_DESIGNS_FOLDER", str(tmp_path / "ours"))
     assert stubline("new", "door-pass", "--json").json["folder"] == str(
@@ -90,7 +91,7 @@ def test_a_name_that_is_none_makes_nothing_anywhere(name: str, tmp_path: Path) -
 
 
 def test_a_path_for_a_name_ends_with_1_and_explains_what_a_name_is(
-    stubline: Stubline, tmp_path: Path
+    stubline: StublineCommand, tmp_path: Path
 ) -> None:
     answer = stubline("new", "../x")
     assert answer.code == 1
@@ -98,7 +99,7 @@ def test_a_path_for_a_name_ends_with_1_and_explains_what_a_name_is(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_stands_is_never_touched(stubline: Stubline, tmp_path: Path) -> None:
+def test_a_folder_that_stands_is_never_touched(stubline: StublineCommand, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "page.html").write_text("work of weeks")
     assert stubline("new", "mine").code == 1
@@ -107,7 +108,7 @@ def test_a_folder_that_stands_is_never_touched(stubline: Stubline, tmp_path: Pat
 
 
 @pytest.mark.parametrize("command", [["new", "x", "--from"], ["check"], ["preview"], ["bench"]])
-def test_what_is_no_design_ends_with_3(stubline: Stubline, command: list[str]) -> None:
+def test_what_is_no_design_ends_with_3(stubline: StublineCommand, command: list[str]) -> None:
     answer = stubline(*command, "no-such-design")
     assert answer.code == 3
     assert "event-ticket" in answer.err  # which there are
@@ -115,7 +116,7 @@ def test_what_is_no_design_ends_with_3(stubline: Stubline, command: list[str]) -
 
 @pytest.mark.parametrize("option", [["--size", "a3"], ["--language", "xx"]])
 def test_a_size_or_language_that_a_design_lacks_ends_with_3_and_names_those_it_has(
-    stubline: Stubline, option: list[str]
+    stubline: StublineCommand, option: list[str]
 ) -> None:
     answer = stubline("check", "event-ticket", *option)
     assert answer.code == 3
@@ -126,7 +127,7 @@ def test_a_size_or_language_that_a_design_lacks_ends_with_3_and_names_those_it_h
 
 
 def test_the_list_has_what_is_built_in_and_what_is_ones_own(
-    stubline: Stubline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    stubline: StublineCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     made(tmp_path / "ours" / "door")
     made(tmp_path / "ours" / "event-ticket")
@@ -152,7 +153,9 @@ def test_the_list_has_what_is_built_in_and_what_is_ones_own(
 # preview
 
 
-def test_a_preview_has_both_ways_and_what_differs(stubline: Stubline, tmp_path: Path) -> None:
+def test_a_preview_has_both_ways_and_what_differs(
+    stubline: StublineCommand, tmp_path: Path
+) -> None:
     before = made(tmp_path / "door").digest
     assert stubline("preview", "door").code == 0
     out = tmp_path / "door" / "preview"
@@ -177,7 +180,9 @@ def test_a_preview_has_both_ways_and_what_differs(stubline: Stubline, tmp_path: 
     assert read(tmp_path / "door").digest == before  # pictures of it are no part of it
 
 
-def test_pictures_are_never_made_part_of_the_design(stubline: Stubline, tmp_path: Path) -> None:
+def test_pictures_are_never_made_part_of_the_design(
+    stubline: StublineCommand, tmp_path: Path
+) -> None:
     made(tmp_path / "door")
     assert stubline("preview", "door", "--out", "door/pictures").code == 2
     assert not (tmp_path / "door" / "pictures").exists()
@@ -187,7 +192,7 @@ def test_pictures_are_never_made_part_of_the_design(stubline: Stubline, tmp_path
 
 @pytest.mark.slow
 def test_a_preview_of_a_built_in_design_leaves_the_installation_alone(
-    stubline: Stubline, tmp_path: Path
+    stubline: StublineCommand, tmp_path: Path
 ) -> None:
     assert stubline("preview", "event-ticket", "--size", "phone").code == 0
     assert (tmp_path / "event-ticket-preview" / "phone-en-stamped.png").is_file()
@@ -195,7 +200,7 @@ def test_a_preview_of_a_built_in_design_leaves_the_installation_alone(
 
 
 def test_a_preview_of_what_cannot_be_printed_ends_with_1(
-    stubline: Stubline, tmp_path: Path
+    stubline: StublineCommand, tmp_path: Path
 ) -> None:
     made(tmp_path / "door", page=("<h1>", "<h1>{{ nothing }}"))
     answer = stubline("preview", "door")
@@ -234,7 +239,7 @@ def test_what_is_seen_of_a_folder_is_what_the_design_is_made_of(tmp_path: Path) 
 
 
 def test_a_fault_does_not_end_watching_and_ctrl_c_does(
-    stubline: Stubline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    stubline: StublineCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     made(tmp_path / "door", page=("<h1>", "<h1>{{ nothing }}"))
     turns = count()
@@ -289,7 +294,7 @@ def test_the_pages_that_weasyprint_is_measured_with_are_the_same_pages(
 
 
 @pytest.mark.slow
-def test_the_bench_prints_rates_sizes_and_ratios(stubline: Stubline, tmp_path: Path) -> None:
+def test_the_bench_prints_rates_sizes_and_ratios(stubline: StublineCommand, tmp_path: Path) -> None:
     made(tmp_path / "door")
     answer = stubline("bench", "door", "--json")
     assert answer.code == 0

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from services.delivery.printing import qr
+from services.delivery.printing import fast
 from services.delivery.printing.qr import (
     ALPHABET,
     MASK,
@@ -249,11 +249,11 @@ def test_neighbours_in_a_row_are_one_rectangle_unless_the_eighth_module_parts_th
 
 
 def test_lines_are_kept_for_the_sides_of_stencils_and_for_no_larger_ones() -> None:
-    qr._strips.cache_clear()
+    fast.strips.cache_clear()
     for side in (25, 33, 37, 177):
         assert of_pdf(pdf_path(1, side)) == [(side - 1, side - 1, 1)]
-    assert qr._strips.cache_info().currsize == 2
-    assert {len(strip) for strip in qr._strips(25)} == {1}
+    assert fast.strips.cache_info().currsize == 2
+    assert {len(strip) for strip in fast.strips(25)} == {1}
 
 
 @given(st.text(ALPHABET, min_size=35, max_size=35))

@@ -1,22 +1,25 @@
-"""A circuit breaker for one server of mails or of files. While the one for mails is open, nothing
-is leased: jobs stay due and lose no attempt.
-"""
+"""A circuit breaker for one server that the process calls: of mails, of files, of a vendor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from services.runtime.failures.backoff import ExponentialDelay
+
 
 @dataclass(slots=True)
 class CircuitBreaker:
-    """Closed: everything passes. Open: nothing, for a delay that doubles with each trip. Half-open:
-    one job tries, and its result decides.
+    """Stops calls to a server that fails. Closed: every call may pass. Open: none, for a delay that
+    doubles with each trip. Half-open: one call is tried, and its result decides.
+
+    It lives in one process, and its caller refrains from calls, so nothing counts as an attempt
+    while it is open. It is not the `FailureRateBreaker` (loop/breaker.py), which pauses a whole
+    service of whose last records too many became dead letters.
     """
 
-    failures_max: int
-    wait_min_s: float
-    wait_max_s: float
+    failures_max: int  # in a row, that open it
+    delay: ExponentialDelay  # how long it is open
     clock: Callable[[], float]
     rng: Callable[[], float]
     _failures: int = 0
@@ -36,11 +39,13 @@ class CircuitBreaker:
 
     @property
     def wait_s(self) -> float:
+        """The seconds until a call is tried again."""
         return max(0.0, self._until - self.clock())
 
-    def allows(self, jobs: int) -> int:
+    def allows(self, calls: int) -> int:
+        """Return how many of so many calls may be made now."""
         if self._trips == 0:
-            return jobs
+            return calls
         return 0 if self.is_open else 1
 
     def succeeded(self) -> None:
@@ -50,6 +55,5 @@ class CircuitBreaker:
         """Count a failure. `at_once`: another try cannot succeed, as with a wrong password."""
         self._failures += 1
         if at_once or self._trips or self._failures >= self.failures_max:
-            doubled = self.wait_min_s * 2.0 ** min(self._trips, 30)
-            self._until = self.clock() + min(self.wait_max_s, doubled) * (0.75 + self.rng() / 4)
             self._trips += 1
+            self._until = self.clock() + self.delay.delay_s(self._trips, self.rng())

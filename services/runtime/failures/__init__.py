@@ -1,0 +1,1 @@
+"""What a failure is, and how long to wait after it."""
