@@ -73,9 +73,15 @@ class Site:
     def post(self, orders: int, rate: float, tickets: int, odd: float) -> dict[str, object]:
         """Post paid orders, and return what the load reports."""
         first, self.next_order = self.next_order, self.next_order + orders
-        endpoint = self.running.programs[ENDPOINT].public_port
         options = [
-            *("--port", str(endpoint), "--path", f"/hooks/{SOURCE}", "--secret", self.secret),
+            *(
+                "--port",
+                str(self.running.webhooks_port),
+                "--path",
+                f"/hooks/{SOURCE}",
+                "--secret",
+                self.secret,
+            ),
             *("--first", str(first), "--orders", str(orders), "--rate", str(rate)),
             *("--tickets", str(tickets), "--odd", str(odd)),
         ]

@@ -10,16 +10,20 @@ import argparse
 import asyncio
 import json
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import cast
+from http import HTTPStatus
 
 import uvloop
 
+from deploy.demo import http_connection
+from deploy.demo.http_connection import HttpConnection
 from deploy.demo.woocommerce import Item, Purchase, headers, order_body
 
 STAMPED = ("Ada Example", "Chloé Dupré", "Jürgen Müller", "Grace O'Hara", "Bjørn Ångström")
 ODD = "小林 美咲"  # a name that the layout process has to print
+REFUSED_WAIT_S = 0.2
 
 
 def request(options: argparse.Namespace, number: int) -> bytes:
@@ -31,87 +35,38 @@ def request(options: argparse.Namespace, number: int) -> bytes:
     at = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=60)
     body = order_body(purchase, "completed", at, at)
     lines = headers(options.secret, "order.updated", body, second=number)
-    head = "".join(f"{name}: {text}\r\n" for name, text in lines.items())
-    return (
-        f"POST {options.path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-        f"{head}\r\n"
-    ).encode() + body
+    return http_connection.post(options.path, lines, body)
 
 
+@dataclass
 class Load:
     """The orders that are left to post, each due at its time."""
 
-    def __init__(self, requests: list[tuple[int, bytes]], rate: float) -> None:
-        self._requests = iter(enumerate(requests))
-        self._rate, self._begun = rate, time.perf_counter()
-        self.posted: dict[int, float] = {}
-        self.refused = 0
+    requests: Iterator[tuple[int, tuple[int, bytes]]]
+    rate: float  # orders a second; 0: at once
+    begun: float = field(default_factory=time.perf_counter)
+    posted: dict[int, float] = field(default_factory=dict)  # order -> when, since 1970
+    refused: int = 0
 
-    def next(self) -> tuple[float, int, bytes] | None:
-        """Return when the next order is due (perf_counter), its number and its request."""
-        for index, (number, encoded) in self._requests:
-            due = self._begun + index / self._rate if self._rate else time.perf_counter()
-            return due, number, encoded
-        return None
-
-
-class Connection(asyncio.Protocol):
-    """Posts one order after another. A refused one is posted again, as shops do."""
-
-    def __init__(self, load: Load, done: asyncio.Future[None]) -> None:
-        self._load, self.done, self._response = load, done, b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transport is no subclass of asyncio's
-        self._transport = cast("asyncio.Transport", transport)
-        self._take()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_exception(exc or ConnectionError("the endpoint closed the connection"))
-
-    def _take(self) -> None:
-        if (entry := self._load.next()) is None:
-            self.done.set_result(None)
-            self._transport.close()
-            return
-        due, self._number, self._encoded = entry
-        wait_s = max(0.0, due - time.perf_counter())
-        asyncio.get_running_loop().call_later(wait_s, self._post)
-
-    def _post(self) -> None:
-        # A refused order counts from its first try.
-        self._load.posted.setdefault(self._number, time.time())
-        self._transport.write(self._encoded)
-
-    def data_received(self, data: bytes) -> None:
-        self._response += data
-        head, separator, body = self._response.partition(b"\r\n\r\n")
-        if not separator:
-            return
-        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
-        if len(body) < length:
-            return
-        self._response = b""
-        if head[9:12] == b"200":
-            self._take()
-            return
-        self._load.refused += 1
-        asyncio.get_running_loop().call_later(0.2, self._post)
-
-
-def same(connection: Connection) -> Connection:
-    return connection
+    async def post(self, port: int) -> None:
+        """Post orders over one connection until none is left. A refused one is posted again, as
+        shops do, and counts from its first try.
+        """
+        async with HttpConnection(port) as connection:
+            for index, (number, encoded) in self.requests:
+                due = self.begun + index / self.rate if self.rate else 0.0
+                if (wait_s := due - time.perf_counter()) > 0:
+                    await asyncio.sleep(wait_s)
+                self.posted[number] = time.time()
+                while (await connection.request(encoded)).status != HTTPStatus.OK:
+                    self.refused += 1
+                    await asyncio.sleep(REFUSED_WAIT_S)
 
 
 async def run(options: argparse.Namespace) -> dict[str, object]:
     numbers = range(options.first, options.first + options.orders)
-    load = Load([(number, request(options, number)) for number in numbers], options.rate)
-    loop = asyncio.get_running_loop()
-    connections = [Connection(load, loop.create_future()) for _ in range(options.connections)]
-    for connection in connections:
-        await loop.create_connection(partial(same, connection), "127.0.0.1", options.port)
-    await asyncio.gather(*(connection.done for connection in connections))
+    load = Load(enumerate([(number, request(options, number)) for number in numbers]), options.rate)
+    await asyncio.gather(*(load.post(options.port) for _ in range(options.connections)))
     return {"posted": load.posted, "refused": load.refused, "cpu_s": time.process_time()}
 
 

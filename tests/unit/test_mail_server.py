@@ -19,7 +19,7 @@ from hypothesis import strategies as some
 
 from deploy.local.ports import HOST
 from deploy.local.smtp import ENDING, Envelope, Maildir, MailServer, serve, stored
-from tests.support.certificates import Authority
+from tests.support.certificates import LocalAuthority
 
 MAIL = b"Subject: Tickets\r\n\r\n.first\r\nBj\xc3\xb8rn\r\n..\r\nlast\r\n"
 LOGIN = ("shop", "pass word")
@@ -143,7 +143,7 @@ def test_without_a_login_no_mail_is_taken_where_one_is_needed(
 
 
 def test_a_mail_goes_encrypted_after_starttls(server: MailServer, tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
+    authority = LocalAuthority(tmp_path)
     issued = authority.issue("localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(issued.certificate, issued.key)
@@ -162,7 +162,7 @@ def test_a_mail_goes_encrypted_after_starttls(server: MailServer, tmp_path: Path
 
 
 def test_what_follows_starttls_unencrypted_is_refused(server: MailServer, tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
+    authority = LocalAuthority(tmp_path)
     issued = authority.issue("localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(issued.certificate, issued.key)
