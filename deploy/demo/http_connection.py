@@ -40,7 +40,7 @@ class HttpConnection(asyncio.Protocol):
         loop, transport = asyncio.get_running_loop(), self._transport
         if transport is None or transport.is_closing():
             opened, _ = await loop.create_connection(lambda: self, HOST, self._port)
-            transport = cast("asyncio.Transport", opened)
+            transport = opened
         self._response = loop.create_future()
         transport.write(encoded)
         return await self._response
