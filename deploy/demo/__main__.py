@@ -72,7 +72,7 @@ def main() -> int:
         cluster = configured(reader["KAFKA_BOOTSTRAP_SERVERS"])
         scene = Scene(
             plan(options.orders, options.seed),
-            DemoStorefront(f"{running.webhooks_url}/hooks/{reconcile.SOURCE}", secret),
+            DemoStorefront(running.webhooks_port, f"/hooks/{reconcile.SOURCE}", secret),
             running,
             lambda: open_store(reader["DATABASE_URL"], cluster),
             console,

@@ -135,8 +135,12 @@ class Services:
         )
 
     @property
+    def webhooks_port(self) -> int:
+        return self.programs[ENDPOINT].public_port
+
+    @property
     def webhooks_url(self) -> str:
-        return f"http://127.0.0.1:{self.programs[ENDPOINT].public_port}"
+        return f"http://127.0.0.1:{self.webhooks_port}"
 
 
 @contextmanager

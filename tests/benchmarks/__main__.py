@@ -1,6 +1,6 @@
 """`make bench`: all benchmarks, on stacks of their own unless the environment names servers.
 
-`--only lanes|webhooks|normalising|storm|pipeline|rendering` runs one part.
+`--only lanes|webhooks|normalising|storm|pipeline|rendering|delivered` runs one part.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.local.stack import Stack
-from tests.benchmarks import lanes, normalising, pipeline, rendering, storm, webhooks
+from tests.benchmarks import delivered, lanes, normalising, pipeline, rendering, storm, webhooks
 from tests.benchmarks.report import Figure, show
 
 TITLES = {
@@ -24,6 +24,7 @@ TITLES = {
     "normalising": "Callbacks normalised",
     "pipeline": "Orders through ingest, approval and issuer",
     "rendering": "Tickets rendered",
+    "delivered": "Paid orders to accepted mails",
 }
 
 
@@ -54,15 +55,23 @@ def measured(part: str, options: argparse.Namespace) -> list[Figure]:
         )
     if part == "normalising":
         return normalising.figures(runs=options.runs)
+    if part == "delivered":
+        return delivered.figures(orders=options.paid_orders, backlog_mails=options.backlog)
     with servers() as (broker, database_url):
-        if part == "lanes":
-            bench = lanes.open_bench(broker, database_url)
-            return lanes.figures(bench, records=options.records, runs=options.runs)
-        if part == "webhooks":
-            return webhooks.figures(broker, runs=options.runs)
-        if part == "storm":
-            return storm.figures(broker, database_url, runs=options.runs)
-        return pipeline.figures(broker, database_url, orders=options.orders)
+        return measured_on_servers(part, options, broker, database_url)
+
+
+def measured_on_servers(
+    part: str, options: argparse.Namespace, broker: str, database_url: str
+) -> list[Figure]:
+    if part == "lanes":
+        bench = lanes.open_bench(broker, database_url)
+        return lanes.figures(bench, records=options.records, runs=options.runs)
+    if part == "webhooks":
+        return webhooks.figures(broker, runs=options.runs)
+    if part == "storm":
+        return storm.figures(broker, database_url, runs=options.runs)
+    return pipeline.figures(broker, database_url, orders=options.orders)
 
 
 def main() -> int:
@@ -72,6 +81,8 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=600_000)
     parser.add_argument("--orders", type=int, default=200_000)
     parser.add_argument("--tickets", type=int, default=100_000)
+    parser.add_argument("--paid-orders", type=int, default=20_000)
+    parser.add_argument("--backlog", type=int, default=10_000)
     parser.add_argument("--odd-names", type=int, default=2_000)
     options = parser.parse_args()
     missed = 0

@@ -29,6 +29,11 @@ LATIN = {
     "a little too long": "Maximiliane Freifrau von und zu Hohenstein",
     "double names": "Anna-Lena-Marie-Sophie Meyer-Schmidt-Lang/Müller_Otto@home",
     "a whole book": "Call me Ishmael. " * 589,
+    "Greek": "Ελευθερία Παπαδοπούλου",
+    "Greek, polytonic": "Ἀλέξανδρος ὁ Μέγας, Ὀδυσσεὺς ᾍδης",
+    "Cyrillic": "Достоевский, Фёдор Михайлович",
+    "Cyrillic, further": "Ђорђе Љубичић №5 (Володимир Ґалаґан), Ўладзімір Іўеў",
+    "Cyrillic, a whole book": "Все счастливые семьи похожи. " * 345,  # noqa: RUF001 - another script, and meant so
 }
 ODD = {
     "Chinese": "王小明",
@@ -39,11 +44,10 @@ ODD = {
     "Thai": "สมชาย ใจดี",
     "emoji": "🎟️ 👩‍👩‍👧‍👦 🏳️‍🌈 Ada",
     "combining": "e\u0301\u0302x q\u0303 Z\u0361a",
-    "Greek": "Ελευθερία Παπαδοπούλου",
-    "Cyrillic": "Достоевский, Фёдор Михайлович",
     "mixed": "Ada 王小明 (محمد) <b>Грейс</b>",
+    "two scripts": "Ada Достоевский, Ελένη",
+    "two scripts in one word": "AVТО",  # noqa: RUF001 - the last two are Cyrillic
     "Arabic, long": "مرحبا بالعالم " * 60,
-    "Cyrillic, a whole book": "Все счастливые семьи похожи. " * 345,  # noqa: RUF001 - another script, and meant so
     "Japanese": "山田さくら カナ",
     "Korean": "김철수",
     "Tamil": "கமல்ஹாசன்",

@@ -24,14 +24,17 @@ from services.delivery.printing.fonts.programs import Outlines, cut_outlines, fr
 from services.delivery.printing.fonts.shaping import Face
 from services.delivery.printing.plates import PlateBlobs, pack, unpack
 
-MAGIC = b"stubline-face-2\n"
+MAGIC = b"stubline-face-3\n"
 # The characters of names, numbers and addresses, whose glyphs are in every file.
 COMMON = ((0x20, 0x20), (0x27, 0x29), (0x2C, 0x3A), (0x40, 0x5A), (0x61, 0x7A))
-# Latin with all European accents, and punctuation. Combining and right-to-left text is laid out.
-LATIN = (
+# Latin with all European accents, Greek, Cyrillic, and punctuation, as far as the font has them.
+# Combining and right-to-left text is laid out.
+STAMPED = (
     (0x20, 0x7E),
     (0xA0, 0x24F),
-    (0x1E00, 0x1EFF),
+    (0x370, 0x3FF),
+    (0x400, 0x52F),
+    (0x1E00, 0x1FFF),
     (0x2010, 0x2044),
     (0x20AC, 0x20AC),
     (0x2116, 0x2122),
@@ -78,7 +81,7 @@ def digest_of(content: bytes, index: int, family: str, extra: str, tags: frozens
     may name one file differently and a PDF holds the name.
     """
     parts = (
-        f"{hb.__version__} {COMMON} {LATIN} {index} {sorted(tags)} "
+        f"{hb.__version__} {COMMON} {STAMPED} {index} {sorted(tags)} "
         f"{''.join(sorted(set(extra)))} {family} "
     )
     return hashlib.sha256(MAGIC + parts.encode() + hashlib.sha256(content).digest()).hexdigest()
@@ -122,7 +125,7 @@ def covered_glyphs(
     """
     cmap: dict[int, str] = font.getBestCmap()
     ids = font.getReverseGlyphMap()
-    wanted = [*code_points(LATIN), *map(ord, extra)]
+    wanted = [*code_points(STAMPED), *map(ord, extra)]
     known = {code for code in wanted if code in cmap and is_plain(chr(code))}
     # Of two characters with one glyph, the first counts.
     texts = {ids[cmap[code]]: chr(code) for code in sorted(known, reverse=True)}

@@ -7,8 +7,11 @@ cuts them (weasyprint/draw/text.py).
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import uharfbuzz as hb
 
@@ -16,6 +19,44 @@ UNITS = 1024  # Pango's, per CSS pixel
 RUNS_CACHED_MAX = 4_096  # per face: an order's tickets have the same names
 # Pango forms no ligatures in text with letter spacing.
 LETTERSPACED = {"liga": False, "clig": False, "dlig": False}
+
+
+# The scripts of stampable characters, by the first word of their names in Unicode, and the language
+# that Pango takes for a text of the script where the page's language is not written in it.
+LANGUAGES_OF_SCRIPTS = {"LATIN": "en", "GREEK": "el", "CYRILLIC": "ru", "COPTIC": "cop"}
+LATIN_SIGNS = ("FEMININE", "MASCULINE")  # ordinal indicators
+IN_GREEK = frozenset({"el", "grc"})
+IN_CYRILLIC = frozenset(
+    {
+        *("ab", "av", "ba", "be", "bg", "ce", "cv", "kk", "kv", "ky", "mk", "mn", "os", "ru"),
+        *("sah", "sr", "tg", "tt", "tyv", "uk"),
+    }
+)
+
+
+@lru_cache(4_096)
+def script(character: str) -> str:
+    """Return the script of a character; empty for what every script uses."""
+    word = unicodedata.name(character, "").partition(" ")[0]
+    if word in LATIN_SIGNS:
+        return "LATIN"
+    return word if word in LANGUAGES_OF_SCRIPTS else ""
+
+
+def scripts(text: str) -> set[str]:
+    return set(map(script, text)) - {""}
+
+
+def language(of_page: str, text_scripts: AbstractSet[str]) -> str:
+    """Return the language by which a text in one script is shaped: the page's, if it is written in
+    that script.
+    """
+    primary = of_page.partition("-")[0].lower()
+    if "GREEK" in text_scripts and primary not in IN_GREEK:
+        return LANGUAGES_OF_SCRIPTS["GREEK"]
+    if "CYRILLIC" in text_scripts and primary not in IN_CYRILLIC:
+        return LANGUAGES_OF_SCRIPTS["CYRILLIC"]
+    return of_page
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +126,14 @@ class Face:
         return font
 
     def _shaped(self, text: str, scale: int, spacing: Spacing) -> Glyphs | None:
+        if not text.isascii() and len(found := scripts(text)) > 1:
+            return None  # Pango shapes each script by itself
         font = self._font(scale)
         buffer = hb.Buffer()
         buffer.add_str(text)
         buffer.guess_segment_properties()
-        buffer.language = spacing.language  # not the one of the process's locale
+        # Not the language of the process's locale.
+        buffer.language = spacing.language if text.isascii() else language(spacing.language, found)
         gap = int(spacing.letter_spacing * UNITS)
         features = {**spacing.features, **LETTERSPACED} if gap else dict(spacing.features)
         hb.shape(font, buffer, features)

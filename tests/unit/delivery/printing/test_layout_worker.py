@@ -64,7 +64,7 @@ class Bench:
             self._template, self.plate, unstampable, self.task.plate_cache.kit_of
         )
 
-    def by(self, worker: LayoutWorker, text: str = ODD["Greek"]) -> Plate:
+    def by(self, worker: LayoutWorker, text: str = ODD["Thai"]) -> Plate:
         return worker.set_texts(self.task, self.plate, {"holder": text})
 
 
@@ -140,7 +140,7 @@ def test_one_process_sets_many_texts_in_many_designs(
     other = Bench(make_design(tmp_path / "other", style="h1 { color: red }"), tmp_path / "shelf")
     bench.by(worker)
     pid = worker.pid
-    assert other.by(worker) == other.here({"holder": ODD["Greek"]})
+    assert other.by(worker) == other.here({"holder": ODD["Thai"]})
     assert bench.by(worker, ODD["Arabic"]) == bench.here({"holder": ODD["Arabic"]})
     assert worker.pid == pid
 
@@ -148,7 +148,7 @@ def test_one_process_sets_many_texts_in_many_designs(
 def test_a_sender_that_meets_no_unstampable_text_starts_no_process(plates_folder: Path) -> None:
     at_work = renderer(plates_folder, ticket())
     is_started = list[bool]()
-    for name in ("Zoë Łukasz", ODD["Greek"]):
+    for name in ("Zoë Łukasz", ODD["Thai"]):
         at_work.render(document_of(ticket(holder=name)))
         is_started.append(at_work.layout_worker.pid is not None)
     assert is_started == [False, True]
@@ -163,7 +163,7 @@ def test_a_text_that_takes_too_long_is_refused_and_the_next_one_is_set(
         heavy.by(worker)
     assert refused.value.cause == "heavy: holder: needs more than 1 s or 1,024 MiB to be laid out"
     assert worker.pid is None
-    assert bench.by(worker) == bench.here({"holder": ODD["Greek"]})
+    assert bench.by(worker) == bench.here({"holder": ODD["Thai"]})
     worker.close()
 
 
@@ -193,8 +193,8 @@ def test_a_text_that_takes_too_much_memory_is_refused_and_the_next_one_is_set(
     )
     worker = LayoutWorker(SandboxLimits(bytes_max=345 * MIB))
     with pytest.raises(TextUnprintable, match="fat: holder: needs more than 60 s or 345 MiB"):
-        worker.set_texts(task, bench.plate, {"holder": ODD["Greek"]})
-    assert bench.by(worker) == bench.here({"holder": ODD["Greek"]})
+        worker.set_texts(task, bench.plate, {"holder": ODD["Thai"]})
+    assert bench.by(worker) == bench.here({"holder": ODD["Thai"]})
     worker.close()
 
 
@@ -212,7 +212,7 @@ def test_killed_in_the_middle_of_a_job_it_is_done_again_with_the_same_bytes(
     plate = heavy.by(worker)
     thread.join()
     assert worker.pid not in {None, *killed}
-    assert plates.to_bytes(plate) == plates.to_bytes(heavy.here({"holder": ODD["Greek"]}))
+    assert plates.to_bytes(plate) == plates.to_bytes(heavy.here({"holder": ODD["Thai"]}))
 
 
 def test_killed_each_time_it_is_the_texts_fault(
@@ -232,7 +232,7 @@ def test_killed_each_time_it_is_the_texts_fault(
             bench.by(worker)
     assert len(set(started)) == 2, "once more, and in a process that is new"
     assert not any(map(is_there, started))
-    assert bench.by(worker) == bench.here({"holder": ODD["Greek"]})
+    assert bench.by(worker) == bench.here({"holder": ODD["Thai"]})
 
 
 def test_a_failure_in_it_is_reported_and_it_goes_on(bench: Bench, worker: LayoutWorker) -> None:
@@ -240,7 +240,7 @@ def test_a_failure_in_it_is_reported_and_it_goes_on(bench: Bench, worker: Layout
     pid = worker.pid
     with pytest.raises(TextUnprintable, match="made: nowhere: KeyError"):
         worker.set_texts(bench.task, bench.plate, {"nowhere": "x"})
-    assert bench.by(worker) == bench.here({"holder": ODD["Greek"]})
+    assert bench.by(worker) == bench.here({"holder": ODD["Thai"]})
     assert worker.pid == pid
 
 
@@ -254,12 +254,12 @@ def test_a_process_that_cannot_start_is_not_the_texts_fault(
         patched.setattr(sys, "executable", "/nowhere/python")
         with pytest.raises(LayoutUnavailable, match="no process can be started"):
             bench.by(worker)
-    assert bench.by(worker) == bench.here({"holder": ODD["Greek"]})
+    assert bench.by(worker) == bench.here({"holder": ODD["Thai"]})
 
 
 def test_after_so_many_texts_it_is_another_process_and_the_same_bytes(bench: Bench) -> None:
     worker, pids = LayoutWorker(requests_max=2), list[int | None]()
-    for text in (ODD["Greek"], ODD["Arabic"], ODD["Greek"]):
+    for text in (ODD["Thai"], ODD["Arabic"], ODD["Thai"]):
         assert bench.by(worker, text) == bench.here({"holder": text})
         pids.append(worker.pid)
     assert pids[1] is None
@@ -294,12 +294,12 @@ from services.delivery.printing.plate_cache import PlateCache
 from tests.support.corpus import ODD
 from tests.support.rendering import document_of, ticket
 at_work = Renderer(DesignLibrary((pathlib.Path(sys.argv[1]),)), PlateCache(pathlib.Path(sys.argv[2])))
-at_work.render(document_of(ticket(holder=ODD["Greek"], design="event-ticket")))
+at_work.render(document_of(ticket(holder=ODD["Thai"], design="event-ticket")))
 print(at_work.layout_worker.pid, flush=True)
 if sys.argv[3] == "at work":
     at_work.render(document_of(ticket(design="heavy")))
     print("stamped", flush=True)
-    at_work.render(document_of(ticket(holder=ODD["Greek"], design="heavy")))
+    at_work.render(document_of(ticket(holder=ODD["Thai"], design="heavy")))
 threading.Event().wait()
 """  # noqa: E501 - a row of a table, or a program
 
@@ -361,7 +361,7 @@ def test_what_is_no_reply_is_none(written: bytes) -> None:
 def test_the_worker_uses_the_senders_library(tmp_path: Path, plates_folder: Path) -> None:
     """What was chosen is laid out, whatever stands in its folder by now."""
     make_design(tmp_path / "own")
-    page = ticket(design="own", holder=ODD["Greek"])
+    page = ticket(design="own", holder=ODD["Thai"])
     at_work = Renderer(
         DesignLibrary((tmp_path,)),
         renderer(plates_folder, page, library=DesignLibrary((tmp_path,))).plate_cache,
