@@ -10,9 +10,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
-from deploy.demo import http_connection
+from deploy.demo import kept_connection
 from deploy.demo.evening import Callback
-from deploy.demo.http_connection import HttpConnection
+from deploy.demo.kept_connection import KeptConnection
 from deploy.demo.woocommerce import headers
 
 AT_ONCE = 16  # callbacks: a shop's queue runner posts some in parallel
@@ -65,7 +65,7 @@ class DemoStorefront:
 
     async def _post(self, connections: ConnectionPool, callback: Callback, number: int) -> None:
         signed = headers(self.secret, callback.topic, callback.body, second=number // 50)
-        request = http_connection.post(self.path, signed, callback.body)
+        request = kept_connection.post(self.path, signed, callback.body)
         for _ in range(TRIES):
             if callback.completes and callback.order_id is not None:
                 self.completed_at.setdefault(callback.order_id, time.time())
@@ -82,14 +82,14 @@ class ConnectionPool:
 
     def __init__(self, port: int, open_until_the_end: AsyncExitStack) -> None:
         self._port, self._stack = port, open_until_the_end
-        self._idle: list[HttpConnection] = []
+        self._idle: list[KeptConnection] = []
 
     async def try_once(self, request: bytes) -> tuple[int, float]:
         """Return the status, or UNREACHABLE, and the seconds to wait before another try."""
         if self._idle:
             connection = self._idle.pop()
         else:
-            connection = await self._stack.enter_async_context(HttpConnection(self._port))
+            connection = await self._stack.enter_async_context(KeptConnection(self._port))
         try:
             response = await connection.request(request)
         except OSError:

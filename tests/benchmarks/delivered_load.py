@@ -17,8 +17,8 @@ from http import HTTPStatus
 
 import uvloop
 
-from deploy.demo import http_connection
-from deploy.demo.http_connection import HttpConnection
+from deploy.demo import kept_connection
+from deploy.demo.kept_connection import KeptConnection
 from deploy.demo.woocommerce import Item, Purchase, headers, order_body
 
 STAMPED = ("Ada Example", "Chloé Dupré", "Jürgen Müller", "Grace O'Hara", "Bjørn Ångström")
@@ -35,7 +35,7 @@ def request(options: argparse.Namespace, number: int) -> bytes:
     at = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=60)
     body = order_body(purchase, "completed", at, at)
     lines = headers(options.secret, "order.updated", body, second=number)
-    return http_connection.post(options.path, lines, body)
+    return kept_connection.post(options.path, lines, body)
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Load:
         """Post orders over one connection until none is left. A refused one is posted again, as
         shops do, and counts from its first try.
         """
-        async with HttpConnection(port) as connection:
+        async with KeptConnection(port) as connection:
             for index, (number, encoded) in self.requests:
                 due = self.begun + index / self.rate if self.rate else 0.0
                 if (wait_s := due - time.perf_counter()) > 0:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from deploy.demo.http_connection import HttpConnection, Response, post
+from deploy.demo.kept_connection import KeptConnection, Response, post
 from deploy.local.ports import HOST
 
 RESPONSE = b"HTTP/1.1 503 Busy\r\nRetry-After: 2\r\nContent-Length: 5\r\n\r\nlater"
@@ -44,7 +44,7 @@ def server(pieces: list[bytes], connections: int) -> Iterator[int]:
 
 
 async def responses(port: int, requests: int) -> list[Response | BaseException]:
-    async with HttpConnection(port) as connection:
+    async with KeptConnection(port) as connection:
         return [
             (await asyncio.gather(connection.request(REQUEST), return_exceptions=True))[0]
             for _ in range(requests)

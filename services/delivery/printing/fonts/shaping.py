@@ -126,14 +126,15 @@ class Face:
         return font
 
     def _shaped(self, text: str, scale: int, spacing: Spacing) -> Glyphs | None:
-        if not text.isascii() and len(found := scripts(text)) > 1:
+        text_scripts = set[str]() if text.isascii() else scripts(text)
+        if len(text_scripts) > 1:
             return None  # Pango shapes each script by itself
         font = self._font(scale)
         buffer = hb.Buffer()
         buffer.add_str(text)
         buffer.guess_segment_properties()
         # Not the language of the process's locale.
-        buffer.language = spacing.language if text.isascii() else language(spacing.language, found)
+        buffer.language = language(spacing.language, text_scripts)
         gap = int(spacing.letter_spacing * UNITS)
         features = {**spacing.features, **LETTERSPACED} if gap else dict(spacing.features)
         hb.shape(font, buffer, features)

@@ -20,7 +20,7 @@ class Response(NamedTuple):
     headers: dict[bytes, bytes]
 
 
-class HttpConnection(asyncio.Protocol):
+class KeptConnection(asyncio.Protocol):
     """Opened by the first request, and again by the next one after the server closed it."""
 
     def __init__(self, port: int) -> None:
