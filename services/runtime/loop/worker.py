@@ -41,6 +41,7 @@ from services.runtime.loop.fetch_errors import FetchErrorHandler
 from services.runtime.loop.idle_checks import IdleChecks
 from services.runtime.loop.lane import LaneState, RecordPosition
 from services.runtime.loop.parsing import RecordParser
+from services.runtime.loop.linger import BatchLinger
 from services.runtime.loop.ports import FetchResult
 from services.runtime.loop.publisher import OutputPublisher
 from services.runtime.loop.throttle import Throttle
@@ -75,6 +76,7 @@ class Worker(Generic[S]):
         self._idle_checks = IdleChecks(context, self.assignment)
         self._fetch_errors = FetchErrorHandler(context, self.assignment)
         self._batch_size = AdaptiveBatchSize(settings)
+        self._linger = BatchLinger(settings.batch_linger_ms / 1_000)
         self._backoff = Backoff(settings.backoff_max_ms / 1_000, context.rng)
         self._was_paused = self._must_reconnect = False
         context.broker.subscribe(service.input_topics, self.assignment)
@@ -106,12 +108,13 @@ class Worker(Generic[S]):
         0. While backing off, only stay in the group: all lanes are paused.
         1. Reconnect to the database after a failure.
         2. Read the controls: pause, rate limit and backlog.
-        3. Fetch; rebalance callbacks run inside. Request the ids of the topics whose records may be
-           committed in this iteration.
+        3. Fetch; rebalance callbacks run inside. If the batch is due, request the ids of the topics
+           whose records may be committed in this iteration.
         4. Prepare the fetched records.
         5. Evaluate delivery reports.
         6. Acquire lanes that are due.
-        7. Commit a batch of what is prepared and publish its outputs; then the timer's work.
+        7. Commit a batch of what is prepared and publish its outputs, unless it waits for more
+           records; then the timer's work.
         8. Run the idle checks.
         """
         if wait_s := self._backoff.remaining(self._clock()):
@@ -124,13 +127,16 @@ class Worker(Generic[S]):
         self._apply_pause()
         fetch = self._fetch()
         self._idle_checks.observe(fetch)
-        topic_ids = self._request_topic_ids(fetch)
+        is_due = self._is_batch_due(fetch)
+        topic_ids = self._request_topic_ids(fetch) if is_due else dict
         self._prepare(fetch)
         self._broker.poll_deliveries(0)
         self._settle()
         self.assignment.acquire_due()
         if not self._throttle.is_paused:
-            self._commit_prepared(topic_ids)
+            if is_due:
+                self._commit_prepared(topic_ids)
+                self._linger.committed()
             self._run_timer()
         self._idle_checks.run(is_paused=self._throttle.is_paused)
         self._backoff.record_success(self._clock())
@@ -186,7 +192,9 @@ class Worker(Generic[S]):
         allowed = self._throttle.allowance(room, len(own), self._broker.lanes_total())
         if allowed <= 0:
             return self._poll_group(wait_s)
-        fetch = self._broker.fetch(allowed, 0.0 if prepared else wait_s)
+        if prepared:
+            wait_s = self._linger.remaining(self._clock())
+        fetch = self._broker.fetch(allowed, wait_s)
         self._throttle.consume(sum(map(len, fetch.records.values())))
         return fetch
 
@@ -223,6 +231,14 @@ class Worker(Generic[S]):
                 self.assignment.suspect_offset_gap(lane)
             sizes += [prepared.size for prepared in lane.prepared[before:]]
         self._batch_size.observe_sizes(sizes)
+
+    def _is_batch_due(self, fetch: FetchResult) -> bool:
+        """Return whether to commit now: the batch is full, or has waited long enough."""
+        arrived, now = sum(map(len, fetch.records.values())), self._clock()
+        records = arrived + sum(len(lane.prepared) for lane in self.assignment)
+        self._linger.observe(records, has_arrived=arrived > 0, now=now)
+        is_full = records >= self._batch_size.records or self._batch_size.room(records) <= 0
+        return is_full or not self._linger.remaining(now)
 
     # Commit and publish.
 

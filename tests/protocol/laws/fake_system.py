@@ -41,6 +41,7 @@ from tests.protocol.toy.sabotage import QuietSaboteur, Sabotage, Switches
 from tests.protocol.toy.service import STAGES, Release
 
 QUICK = {
+    "batch_linger_ms": 0,
     "idle_check_ms": 400,
     "tick_interval_ms": 200,
     "controls_interval_ms": 200,

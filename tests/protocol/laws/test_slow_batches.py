@@ -25,6 +25,7 @@ from services.runtime.testing.clock import FakeClock
 
 RECORDS, SECONDS_EACH = 80, 0.025
 TIMES = LaneSettings(
+    batch_linger_ms=0,
     batch_records_max=RECORDS,
     transaction_timeout_ms=1_000,
     bisect_deadline_ms=800,
