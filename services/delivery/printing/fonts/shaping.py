@@ -126,15 +126,18 @@ class Face:
         return font
 
     def _shaped(self, text: str, scale: int, spacing: Spacing) -> Glyphs | None:
-        text_scripts = set[str]() if text.isascii() else scripts(text)
-        if len(text_scripts) > 1:
-            return None  # Pango shapes each script by itself
+        shaped_in = spacing.language
+        if not text.isascii():
+            text_scripts = scripts(text)
+            if len(text_scripts) > 1:
+                return None  # Pango shapes each script by itself
+            shaped_in = language(spacing.language, text_scripts)
         font = self._font(scale)
         buffer = hb.Buffer()
         buffer.add_str(text)
         buffer.guess_segment_properties()
         # Not the language of the process's locale.
-        buffer.language = language(spacing.language, text_scripts)
+        buffer.language = shaped_in
         gap = int(spacing.letter_spacing * UNITS)
         features = {**spacing.features, **LETTERSPACED} if gap else dict(spacing.features)
         hb.shape(font, buffer, features)
