@@ -32,7 +32,11 @@ from services.runtime.testing import (
 from tests.protocol.simulation.two_stages import FIRST, FIRST_TOPICS, LAST, MIDDLE, SECOND
 
 SETTINGS = LaneSettings(
-    batch_linger_ms=30, batch_records_max=7, idle_check_ms=1_000, tick_interval_ms=200, breaker_window_records=10_000
+    batch_linger_ms=30,
+    batch_records_max=7,
+    idle_check_ms=1_000,
+    tick_interval_ms=200,
+    breaker_window_records=10_000,
 )
 POINTS = (
     "transaction_begun",

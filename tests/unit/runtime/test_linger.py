@@ -4,6 +4,7 @@ later than the linger.
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -27,7 +28,7 @@ def test_the_next_records_wait_for_others_and_not_longer_for_those_that_come() -
     linger.committed()
     linger.observe(1, has_arrived=True, now=5.5)
     linger.observe(2, has_arrived=True, now=5.55)
-    assert linger.remaining(5.55) == LINGER_S - (5.55 - 5.5)
+    assert linger.remaining(5.55) == pytest.approx(LINGER_S - 0.05)
     assert linger.remaining(5.5 + LINGER_S) == 0
 
 
@@ -46,7 +47,7 @@ def test_a_batch_whose_lanes_were_taken_away_is_gathered_again() -> None:
     linger.observe(1, has_arrived=True, now=5.2)
     linger.observe(0, has_arrived=False, now=5.25)
     linger.observe(1, has_arrived=True, now=5.4)
-    assert linger.remaining(5.4) == LINGER_S
+    assert linger.remaining(5.4) == pytest.approx(LINGER_S)
 
 
 @given(some.lists(some.floats(0, 3), min_size=1, max_size=30))
