@@ -40,8 +40,8 @@ from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.fetch_errors import FetchErrorHandler
 from services.runtime.loop.idle_checks import IdleChecks
 from services.runtime.loop.lane import LaneState, RecordPosition
-from services.runtime.loop.parsing import RecordParser
 from services.runtime.loop.linger import BatchLinger
+from services.runtime.loop.parsing import RecordParser
 from services.runtime.loop.ports import FetchResult
 from services.runtime.loop.publisher import OutputPublisher
 from services.runtime.loop.throttle import Throttle
