@@ -28,7 +28,7 @@ from msgspec import Meta, Struct
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
-# Behind a pattern's `$`, which also matches before a newline at the end of a text.
+# Follows a pattern's `$`, which also matches before a newline at the end of a text.
 NO_NEWLINE = r"(?!\n)"
 UNKNOWN_WORD = "Invalid enum value"
 
@@ -91,7 +91,10 @@ def convert(kind: type[S], value: object) -> S:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise OutOfContract(f"{kind.__name__}: {error}") from None
+        problem = str(error)
+        if problem.startswith(UNKNOWN_WORD):  # which quotes the word
+            problem = f"unknown word{_place(problem)}"
+        raise OutOfContract(f"{kind.__name__}: {problem}") from None
 
 
 @cache

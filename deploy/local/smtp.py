@@ -285,7 +285,7 @@ class Connection(asyncio.Protocol):
         if self._server.tls is None or self._is_encrypted:
             self._reply(b"502 5.5.1 no STARTTLS")
             return
-        if self._buffer:  # commands behind it would be taken for encrypted ones (RFC 3207)
+        if self._buffer:  # commands after it would be taken for encrypted ones (RFC 3207)
             self._reply(b"501 5.5.4 nothing may follow STARTTLS")
             self._transport.close()
             return

@@ -102,7 +102,7 @@ def decide_order(
 def order_decided(
     observed: OrderObserved, decision: Decision, *, generation: int, sequence: int
 ) -> OrderDecided:
-    """Return the decision as an event. The holder of a gift is its recipient, whoever paid."""
+    """Return the decision as an event. The holder of a gift is its recipient, not the buyer."""
     return OrderDecided(
         writer=WRITER,
         key=observed.key,

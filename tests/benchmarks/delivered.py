@@ -102,11 +102,11 @@ class Site:
                     raise TimeoutError(f"{last} of {self.mails} mails were accepted")
                 time.sleep(0.1)
 
-    def waits(self, posted: dict[str, float]) -> list[float]:
-        """Return the seconds from each order's callback to its last mail."""
-        ids = {f"{SOURCE}:{number}": at for number, at in posted.items()}
+    def mailed(self, posted: dict[str, float]) -> dict[str, float]:
+        """Return when the last mail of each order was accepted, in seconds since 1970."""
+        ids = {f"{SOURCE}:{number}": number for number in posted}
         with psycopg.connect(self.stack.database_url) as connection:
-            return [float(at) - ids[name] for name, at in connection.execute(SENT, [list(ids)])]
+            return {ids[name]: float(at) for name, at in connection.execute(SENT, [list(ids)])}
 
 
 @contextmanager
@@ -173,12 +173,9 @@ def measured(place: Site, orders: int, rate: float, *, tickets: int = 1, odd: fl
     poster_s, posted = report["cpu_s"], report["posted"]
     assert isinstance(poster_s, float)
     assert isinstance(posted, dict)
-    waits_s = place.waits(posted)
-    begun = min(posted.values())
-    seconds = (
-        max(posted_at + wait_s for posted_at, wait_s in zip(posted.values(), waits_s, strict=False))
-        - begun
-    )
+    mailed = place.mailed(posted)
+    waits_s = [at - posted[number] for number, at in mailed.items()]
+    seconds = max(mailed.values()) - min(posted.values())
     return Run(orders, cpu_account.between(first, last, poster_s), waits_s, seconds)
 
 

@@ -23,7 +23,7 @@ class BatchLinger:
         if not prepared:
             self._due_at = None
         elif self._due_at is None:
-            # What a full batch left behind has waited already.
+            # The rest of a full batch has waited already.
             is_first = not has_arrived or now - self._arrived_at >= QUIET_S
             self._due_at = now if is_first else now + self._linger_s
         if has_arrived:

@@ -167,4 +167,7 @@ def test_rows_of_a_database_become_parts_of_a_snapshot() -> None:
     row = {"job_id": UUID(int=1), "kind": "initial", "state": "sent", "attempts": 1}
     row |= {"ticket_ids": [UUID(int=2)], "sent_at": datetime(2027, 3, 20, tzinfo=UTC)}
     job = structs.convert(JobSnapshot, row)
+    with pytest.raises(OutOfContract) as refusal:
+        structs.convert(JobSnapshot, row | {"state": "secret"})
+    assert "secret" not in str(refusal.value)
     assert (job.ticket_ids, job.sent_at) == ((UUID(int=2),), datetime(2027, 3, 20, tzinfo=UTC))
