@@ -14,7 +14,6 @@ from services.delivery.printing import qr
 from services.delivery.printing.design.fitting import FittedText, fit
 from services.delivery.printing.design.library import CODE
 from services.delivery.printing.design.links import filled_address
-from services.delivery.printing.fast import glyph_hex
 from services.delivery.printing.fonts.faces import FaceKit, FaceKits, require_kit
 from services.delivery.printing.fonts.shaping import UNITS, Glyphs, Spacing
 from services.delivery.printing.pdf.fonts import resource_name
@@ -151,7 +150,7 @@ def show_glyphs(glyphs: Glyphs, kit: FaceKit, size: float) -> bytes:
     for glyph, before, after in zip(glyphs.ids, befores, glyphs.after):  # noqa: B905 - `repeat` has no end
         if before:
             parts.append(b">%.3f<" % -before)
-        parts.append(glyph_hex(glyph))
+        parts.append(b"%04x" % glyph)
         if after:
             parts.append(b">%d<" % after)
     parts.append(b">] TJ\n")

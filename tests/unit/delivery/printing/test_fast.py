@@ -59,11 +59,6 @@ def test_cached_rectangles_are_the_plain_ones(code: tuple[int, int]) -> None:
     assert fast.rectangles(*code) == fast.plain_rectangles(*code)
 
 
-@given(st.integers(0, 0xFFFF))
-def test_the_hexadecimal_number_of_a_glyph_is_its_format(glyph: int) -> None:
-    assert fast.glyph_hex(glyph) == f"{glyph:04x}".encode()
-
-
 def deflated(data: bytes, level: int | None) -> DeflateBlocks:
     return fast.stored(data) if level is None else fast.compressed(data, level)
 
