@@ -73,12 +73,20 @@ class DeliverySettings(LaneSettings):
         le=10_000,
         description="A connection is closed after so many mails: some servers require it.",
     )
-    lease_jobs_max: int = Field(
+    connections: int = Field(
         4,
         ge=1,
+        le=32,
+        description="Connections of a sender to the mail server, a thread and a database session "
+        "each. They are opened when more jobs are due than one of them leases. More help where "
+        "the mail server is slow or far away.",
+    )
+    lease_jobs_max: int = Field(
+        8,
+        ge=1,
         le=200,
-        description="Jobs a sender leases at once. More saves round trips, and delays more when "
-        "the sender dies.",
+        description="Jobs a connection leases at once. More saves round trips, and delays more "
+        "when the sender dies.",
     )
     lease_ms: int = Field(
         60_000,

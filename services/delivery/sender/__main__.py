@@ -1,13 +1,13 @@
-"""`python -m services.delivery.sender`: one sender, until SIGTERM. Run as many as needed."""
+"""`python -m services.delivery.sender`: a sender, until SIGTERM. Run as many as needed."""
 
 from __future__ import annotations
 
 import sys
 
-from services.delivery.printer import renderer
+from services.delivery.printer import SharedRenderer
 from services.delivery.sender.process import run
 from services.delivery.settings import DeliverySettings
 from services.runtime.settings import load
 
 if __name__ == "__main__":
-    sys.exit(run(load(DeliverySettings), renderer))
+    sys.exit(run(load(DeliverySettings), SharedRenderer))

@@ -110,7 +110,7 @@ class Scripted:
         return True
 
 
-def is_content(line: bytes) -> bool:
+def is_content(line: object) -> bool:
     return line != b".\r\n"
 
 
