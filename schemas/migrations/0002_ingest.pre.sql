@@ -8,7 +8,7 @@
 --   incidents_seen  incidents that an operator has acknowledged
 --   polls           what vendors are polled for, and how far
 --   polled_sources  the circuit breaker of each polled source
---   reads           orders to be read from their source
+--   order_fetches   orders to be fetched from their source
 create schema ingest;
 
 
@@ -150,11 +150,11 @@ create table ingest.polled_sources (
     updated_at         timestamptz not null default now()
 );
 
--- Orders that an unauthenticated callback named. They are read from the source itself before
+-- Orders that an unauthenticated callback named. They are fetched from the source itself before
 -- anything is done about them.
-create table ingest.reads (
+create table ingest.order_fetches (
     order_id     text primary key check (length(order_id) between 3 and 512),
-    -- How often the order was requested, and how many of these requests are answered. One reading
+    -- How often the order was requested, and how many of these requests are answered. One fetch
     -- answers all that were there when it began.
     requested    bigint not null default 1 check (requested >= 1),
     done         bigint not null default 0 check (done between 0 and requested),
@@ -164,4 +164,4 @@ create table ingest.reads (
     next_at      timestamptz not null default now()
 );
 -- The poller takes the longest due first.
-create index reads_due on ingest.reads (next_at) where requested > done;
+create index order_fetches_due on ingest.order_fetches (next_at) where requested > done;

@@ -69,9 +69,9 @@ class IngestStore:
     def save_payments(self, payments: Sequence[KnownPayment]) -> None:
         self.session.execute(SQL["save_payments"], _payment_columns(payments))
 
-    def add_reads(self, order_ids: Sequence[str]) -> None:
-        """Request that orders are read at their source."""
-        self.session.execute(SQL["add_reads"], {"order_ids": texts(order_ids)})
+    def request_order_fetches(self, order_ids: Sequence[str]) -> None:
+        """Request that orders are fetched from their source."""
+        self.session.execute(SQL["request_order_fetches"], {"order_ids": texts(order_ids)})
 
     def add_drift_notices(self, drift_notices: Mapping[DriftNotice, tuple[int, str]]) -> None:
         """Add drift notices, each with its count and the key of a callback that brought it."""

@@ -343,7 +343,7 @@ def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost
         read = poller.settle()
         assert keys(read) == ["tevo:101"]
         assert kinds(poller.handle(read)) == [Effect]
-        assert poller.rows("select requested, done from ingest.reads") == [(1, 1)]
+        assert poller.rows("select requested, done from ingest.order_fetches") == [(1, 1)]
         vendor.put(lost)  # its webhook never comes
         assert kinds(poller.handle(poller.poll_again())) == [Duplicate, Effect]
         assert poller.rows("select order_id, sequence from ingest.orders order by 1") == [
@@ -354,7 +354,7 @@ def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost
 
 
 def request_read(session: Session, *order_ids: str) -> None:
-    IngestStore(session).add_reads(sorted(order_ids))
+    IngestStore(session).request_order_fetches(sorted(order_ids))
     session.commit()
 
 
@@ -365,14 +365,14 @@ def test_orders_that_a_source_spoke_of_without_proof_are_read_there(
     shop.put(2, NOW - 90 * 86_400)
     request_read(session, "shop:1", "shop:2", "elsewhere:3")
     assert keys(poller.settle()) == ["shop:1", "shop:2"]
-    assert poller.rows("select order_id from ingest.reads where requested > done") == [
+    assert poller.rows("select order_id from ingest.order_fetches where requested > done") == [
         ("elsewhere:3",)
     ]
     request_read(session, "shop:1")
     assert keys(poller.settle()) == ["shop:1"]
     poller.scheduler._report_at = 0.0
     poller.tick()
-    assert metrics.value_of("stubline_ingest_reads_waiting", source="?") == 1
+    assert metrics.value_of("stubline_ingest_order_fetches_waiting", source="?") == 1
 
 
 def test_an_order_that_is_requested_while_it_is_read_is_read_again(
@@ -385,7 +385,7 @@ def test_an_order_that_is_requested_while_it_is_read_is_read_again(
     poller.await_results()
     request_read(session, "shop:1")
     assert keys(poller.settle()) == ["shop:1", "shop:1"]
-    assert poller.rows("select requested, done from ingest.reads") == [(2, 2)]
+    assert poller.rows("select requested, done from ingest.order_fetches") == [(2, 2)]
 
 
 def test_an_order_that_its_source_does_not_have_is_reported_missing_after_some_tries(
@@ -394,10 +394,10 @@ def test_an_order_that_its_source_does_not_have_is_reported_missing_after_some_t
     request_read(session, "shop:404")
     for tries in range(1, 6):
         assert poller.settle() == []
-        assert poller.rows("select failures, done from ingest.reads") == [
+        assert poller.rows("select failures, done from ingest.order_fetches") == [
             (tries, 0) if tries < 5 else (0, 1)
         ]
-        session.execute(b"update ingest.reads set next_at = now()")
+        session.execute(b"update ingest.order_fetches set next_at = now()")
         session.commit()
     assert poller.rows("select kind, encode(example, 'escape') from ingest.drift_notices") == [
         ("order-missing", "404")

@@ -55,7 +55,7 @@ def keys(poller: Poller) -> list[str]:
 
 
 def request_read(session: Session, *order_ids: str) -> None:
-    IngestStore(session).add_reads(sorted(order_ids))
+    IngestStore(session).request_order_fetches(sorted(order_ids))
     session.commit()
 
 
@@ -190,7 +190,7 @@ def test_refused_credentials_are_not_tried_with_every_order_that_waits(
 
 def poller_waits(session: Session) -> int:
     ((count,),) = session.execute(
-        b"select count(*) from ingest.reads where requested > done"
+        b"select count(*) from ingest.order_fetches where requested > done"
     ).fetchall()
     session.rollback()
     return int(count)

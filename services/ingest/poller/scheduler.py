@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from schemas.topics import MIB
 from services.ingest import callbacks
 from services.ingest.config.sources_file import SourceConfig
-from services.ingest.metrics import POLL_AGE, POLL_WARNINGS, POLLS_SUSPENDED, READS_WAITING
+from services.ingest.metrics import ORDER_FETCHES_WAITING, POLL_AGE, POLL_WARNINGS, POLLS_SUSPENDED
 from services.ingest.poller.store import PollName, PollStore
 from services.ingest.poller.workers import (
     REQUEST_VALID_S,
@@ -25,7 +25,7 @@ from services.ingest.poller.workers import (
 )
 from services.ingest.rules.facts import DriftNotice
 from services.ingest.rules.polling import (
-    READ_TRIES_MAX,
+    ORDER_FETCH_TRIES_MAX,
     PollDelay,
     PollProblem,
     after_failure,
@@ -43,9 +43,9 @@ from services.runtime.records import Event
 from services.runtime.text import storable
 
 TICK_BYTES_MAX = 2 * MIB  # of bodies in one tick; a page may take several ticks
-READS_OF_REQUEST_MAX = 10  # orders of one source that are read in a row
+ORDER_FETCHES_PER_REQUEST_MAX = 10  # of one source
 REPORT_S = 10.0
-GAUGES = (POLL_WARNINGS, POLLS_SUSPENDED, POLL_AGE, READS_WAITING)
+GAUGES = (POLL_WARNINGS, POLLS_SUSPENDED, POLL_AGE, ORDER_FETCHES_WAITING)
 
 
 class ActivePoll(NamedTuple):
@@ -87,13 +87,13 @@ class PollScheduler:
         self._poll_names: list[PollName] = [
             (slug, what) for slug, vendor in self._vendors.items() for what in vendor.polls
         ]
-        self._readers = [
-            slug for slug, vendor in self._vendors.items() if vendor.read_order is not None
+        self._order_sources = [
+            slug for slug, vendor in self._vendors.items() if vendor.fetch_order is not None
         ]
         self._workers = workers or PollWorkers(on_orphaned=clear_gauges)
         self._rng, self._clock = rng, clock
-        self._read_last = set[str]()
-        self._denied_until = dict[str, float]()  # for reads of a source; a restart tries again
+        self._fetched_last = set[str]()
+        self._denied_until = dict[str, float]()  # for order fetches; a restart tries again
         self._report_at: float | None = None
 
     def tick(self, _now: datetime, session: Session) -> list[Event]:
@@ -149,8 +149,8 @@ class PollScheduler:
             published, room, is_done = self._publish_page(store, result, result.page, room)
         elif isinstance(result.page, PollFailure):
             self._fail(store, result, result.page, failed)
-        elif result.order_reads:
-            published = self._take_reads(store, result, failed)
+        elif result.order_fetches:
+            published = self._take_order_fetches(store, result, failed)
         if failed and is_source_available(result):
             store.save_source(result.request.config.slug, 0, 0.0)
         return published, room, is_done
@@ -215,21 +215,21 @@ class PollScheduler:
         store.save_failure(name, delay, failure.text)
         self._back_off_source(store, name[0], delay, source_failures)
 
-    def _take_reads(
+    def _take_order_fetches(
         self, store: PollStore, result: PollResult, source_failures: int
     ) -> list[Event]:
         source, events = result.request.config.slug, list[Event]()
         answered, postponed = dict[str, int](), dict[str, PollDelay]()
-        for order, requests, failures, outcome in result.order_reads:
+        for order, requests, failures, outcome in result.order_fetches:
             order_id = f"{source}:{order}"
             if isinstance(outcome, FoundObject):
                 events += self._records(store, result.request, outcome)
                 answered[order_id], source_failures = requests, 0
                 continue
             delay = self._delay_after(outcome, failures, source_failures)
-            if outcome.trouble is PollProblem.DENIED:  # all other reads would be denied too
+            if outcome.trouble is PollProblem.DENIED:  # all other fetches would be denied too
                 self._denied_until[source] = self._clock() + delay.poll_s
-            if outcome.trouble is PollProblem.MISSING and delay.failures >= READ_TRIES_MAX:
+            if outcome.trouble is PollProblem.MISSING and delay.failures >= ORDER_FETCH_TRIES_MAX:
                 answered[order_id] = requests
                 drift_notice = DriftNotice(
                     source, "order-missing", "an order that it named is missing", order.encode()
@@ -239,9 +239,9 @@ class PollScheduler:
             postponed[order_id] = delay
             self._back_off_source(store, source, delay, source_failures)
         if answered:
-            store.answer_reads(answered)
+            store.complete_order_fetches(answered)
         if postponed:
-            store.postpone_reads(postponed)
+            store.postpone_order_fetches(postponed)
         return events
 
     def _delay_after(self, failure: PollFailure, failures: int, source_failures: int) -> PollDelay:
@@ -268,7 +268,7 @@ class PollScheduler:
             )
 
     def _request_due(self, store: PollStore) -> None:
-        due = (
+        due_polls = (
             {
                 (due_poll.source, due_poll.what): due_poll
                 for due_poll in store.find_due(self._poll_names)
@@ -276,35 +276,44 @@ class PollScheduler:
             if self._poll_names
             else {}
         )
-        reads: dict[str, list[tuple[str, int, int]]] = {}
-        readers = [slug for slug in self._readers if slug not in self._denied]
-        for due_poll in store.find_reads(readers, READS_OF_REQUEST_MAX) if readers else ():
-            reads.setdefault(due_poll.source, []).append(
-                (due_poll.order_id.partition(":")[2], due_poll.requests, due_poll.failures)
-            )
+        order_fetches = self._due_order_fetches(store)
         until = self._clock() + REQUEST_VALID_S
         for source, name in choose_requests(
-            [(due_poll[0], due_poll) for due_poll in due],
-            reads,
+            [(due_poll[0], due_poll) for due_poll in due_polls],
+            order_fetches,
             self._workers.busy,
-            self._read_last,
+            self._fetched_last,
         ):
             config, kind = self._active[source].poll, self._vendors[source].kind
             if name is None:
-                self._read_last.add(source)
-                self._workers.submit(PollRequest(kind, config, reads=reads[source], until=until))
+                self._fetched_last.add(source)
+                self._workers.submit(
+                    PollRequest(kind, config, order_fetches=order_fetches[source], until=until)
+                )
             else:
-                self._read_last.discard(source)
-                poll = due[name]
+                self._fetched_last.discard(source)
+                poll = due_polls[name]
                 self._workers.submit(
                     PollRequest(
                         kind, config, poll.what, cursor=poll.cursor, tags=poll.tags, until=until
                     )
                 )
 
+    def _due_order_fetches(self, store: PollStore) -> dict[str, list[tuple[str, int, int]]]:
+        """Return the orders to fetch by source, as `PollRequest` takes them."""
+        order_sources = [slug for slug in self._order_sources if slug not in self._denied]
+        if not order_sources:
+            return {}
+        order_fetches = defaultdict[str, list[tuple[str, int, int]]](list)
+        for due in store.find_due_order_fetches(order_sources, ORDER_FETCHES_PER_REQUEST_MAX):
+            order_fetches[due.source].append(
+                (due.order_id.partition(":")[2], due.requests, due.failures)
+            )
+        return order_fetches
+
     @property
     def _denied(self) -> set[str]:
-        """Sources whose credentials were refused recently when an order was read."""
+        """Sources whose credentials were refused recently when an order was fetched."""
         return {slug for slug, until in self._denied_until.items() if until > self._clock()}
 
     def _report(self, store: PollStore) -> None:
@@ -319,13 +328,13 @@ class PollScheduler:
         )
         POLL_WARNINGS.set_all({(state.source,): state.warnings for state in states})
         POLL_AGE.set_all({(state.source,): state.age_s for state in states})
-        waiting = store.count_reads([*self._active, *self._refused])
-        READS_WAITING.set_all({(slug,): count for slug, count in waiting.items()})
+        waiting = store.count_order_fetches([*self._active, *self._refused])
+        ORDER_FETCHES_WAITING.set_all({(slug,): count for slug, count in waiting.items()})
 
 
 def is_source_available(result: PollResult) -> bool:
     """Return whether the source answered at all, and did not end by asking for a pause."""
-    outcomes = [read.outcome for read in result.order_reads]
+    outcomes = [fetch.outcome for fetch in result.order_fetches]
     if not outcomes:
         return isinstance(result.page, PollPage)
     last = outcomes[-1]

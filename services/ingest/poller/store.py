@@ -32,8 +32,8 @@ class DuePoll(NamedTuple):
     tags: Mapping[str, str]
 
 
-class DueRead(NamedTuple):
-    """An order that is to be read at its source."""
+class DueOrderFetch(NamedTuple):
+    """An order that is to be fetched from its source."""
 
     source: str
     order_id: str
@@ -87,9 +87,14 @@ class PollStore:
             DuePoll(source, what, cursor, orjson.loads(tags)) for source, what, cursor, tags in rows
         ]
 
-    def find_reads(self, sources: Sequence[str], reads_max: int) -> list[DueRead]:
-        wanted = {"sources": texts(sources), "reads_max": reads_max}
-        return [DueRead(*row) for row in self.session.execute(SQL["find_due_reads"], wanted)]
+    def find_due_order_fetches(
+        self, sources: Sequence[str], orders_max: int
+    ) -> list[DueOrderFetch]:
+        wanted = {"sources": texts(sources), "orders_max": orders_max}
+        return [
+            DueOrderFetch(*row)
+            for row in self.session.execute(SQL["find_due_order_fetches"], wanted)
+        ]
 
     def lock_poll(self, name: PollName) -> StoredPoll | None:
         row = self.session.execute(SQL["lock_poll"], _name(name)).fetchone()
@@ -123,30 +128,30 @@ class PollStore:
             SQL["save_source"], {"source": source, "failures": failures, "wait_s": wait_s}
         )
 
-    def answer_reads(self, answered: Mapping[str, int]) -> None:
-        """Complete reads of orders, each with the number of requests that there were when the
-        reading began.
+    def complete_order_fetches(self, answered: Mapping[str, int]) -> None:
+        """Complete order fetches, each with the number of requests that there were when the
+        fetch began.
         """
         batch = {"order_ids": texts(list(answered)), "requested": plain(list(answered.values()))}
-        self.session.execute(SQL["complete_reads"], batch)
+        self.session.execute(SQL["complete_order_fetches"], batch)
 
-    def postpone_reads(self, postponed: Mapping[str, PollDelay]) -> None:
+    def postpone_order_fetches(self, postponed: Mapping[str, PollDelay]) -> None:
         batch = {
             "order_ids": texts(list(postponed)),
             "failures": plain([delay.failures for delay in postponed.values()]),
             "waits_s": plain([str(delay.poll_s) for delay in postponed.values()]),
         }
-        self.session.execute(SQL["postpone_reads"], batch)
+        self.session.execute(SQL["postpone_order_fetches"], batch)
 
     def poll_states(self, names: Sequence[PollName]) -> list[SourcePollState]:
         return [
             SourcePollState(*row) for row in self.session.execute(SQL["poll_states"], _names(names))
         ]
 
-    def count_reads(self, sources: Sequence[str]) -> dict[str, int]:
-        """Return how many reads wait, by source."""
+    def count_order_fetches(self, sources: Sequence[str]) -> dict[str, int]:
+        """Return how many order fetches wait, by source."""
         return dict(
-            self.session.execute(SQL["count_reads"], {"sources": texts(sources)}).fetchall()
+            self.session.execute(SQL["count_order_fetches"], {"sources": texts(sources)}).fetchall()
         )
 
 

@@ -83,14 +83,14 @@ from unnest(%(payments)s::text[], %(orders)s::text[], %(facts)s::text[])
     as batch (payment, orders, facts)
 where payments.payment = batch.payment;
 
--- name: add_reads
--- An order that is requested again while it is being read stays due: the reading that is under way
+-- name: request_order_fetches
+-- An order that is requested again while it is being fetched stays due: the fetch that is under way
 -- does not answer the new request.
-insert into ingest.reads (order_id)
+insert into ingest.order_fetches (order_id)
 select order_id from unnest(%(order_ids)s::text[]) as batch (order_id) order by order_id
 on conflict (order_id) do update
-set requested = reads.requested + 1, requested_at = excluded.requested_at,
-    next_at = least(reads.next_at, excluded.next_at);
+set requested = order_fetches.requested + 1, requested_at = excluded.requested_at,
+    next_at = least(order_fetches.next_at, excluded.next_at);
 
 -- name: add_drift_notices
 -- Most connections count in different slots, and so in different rows.

@@ -258,7 +258,7 @@ def _decide(
     content_hashes: AbstractSet[bytes],
 ) -> CallbackOutcome:
     """Decide one callback, and put what it changes into `orders` and `payments`."""
-    # without facts it only requests that an order is read, or is only kept
+    # without facts it only requests an order fetch, or is only kept
     if not (callback.facts or callback.payments or callback.movements):
         is_known = callback.content_hash in content_hashes
         return CallbackOutcome.DUPLICATE if is_known else CallbackOutcome.APPLIED

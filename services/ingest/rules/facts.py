@@ -108,9 +108,9 @@ class ParsedCallback(NamedTuple):
     facts: tuple[Fact, ...] = ()
     payments: tuple[str, ...] = ()  # as `payment_name` names them
     movements: tuple[Fact, ...] = ()
-    # Orders (`{source}:{external id}`) to read at their source, because the callback itself has no
-    # proof.
-    reads: tuple[str, ...] = ()
+    # Orders (`{source}:{external id}`) to fetch from their source, because the callback itself
+    # has no proof.
+    orders_to_fetch: tuple[str, ...] = ()
     drift: tuple[DriftNotice, ...] = ()
     received: str = ""  # when the endpoint received it, by its record
     # The name of its signature, and SHA-256 of the one body that this signature may prove.
@@ -224,15 +224,22 @@ def parsed_callback(
     *,
     payments: Sequence[str] = (),
     movements: tuple[Fact, ...] = (),
-    reads: tuple[str, ...] = (),
+    orders_to_fetch: tuple[str, ...] = (),
     drift: tuple[DriftNotice, ...] = (),
 ) -> ParsedCallback:
     named = tuple(sorted(set(payments)))
     parts = [order_id or "", *(f"{fact.name}\0{fact.digest}" for fact in facts)]
-    if named or movements or reads:
-        parts += ["\1", *named, *(f"{fact.name}\0{fact.digest}" for fact in movements), *reads]
+    if named or movements or orders_to_fetch:
+        parts += [
+            "\1",
+            *named,
+            *(f"{fact.name}\0{fact.digest}" for fact in movements),
+            *orders_to_fetch,
+        ]
     content_hash = hashlib.sha256("\0".join(parts).encode()).digest()
-    return ParsedCallback(key, content_hash, order_id, facts, named, movements, reads, drift)
+    return ParsedCallback(
+        key, content_hash, order_id, facts, named, movements, orders_to_fetch, drift
+    )
 
 
 def merge_facts(facts: Mapping[str, Fact], new_facts: Iterable[Fact]) -> Mapping[str, Fact]:

@@ -2,7 +2,7 @@
 
 Such a vendor has a module `poll` in its folder, with `POLLS`: what can be polled. It may also have
 
-- `read_order(http, config, external_id) -> FoundObject`, for orders that a source without proof
+- `fetch_order(http, config, external_id) -> FoundObject`, for orders that a source without proof
   named
 - `URL`, if its API has one address for everybody
 - `NEEDS`, if it needs only one of the credentials `key` and `secret`
@@ -29,7 +29,7 @@ class PolledVendor:
 
     kind: str
     polls: Mapping[str, Poll]  # by what they poll
-    read_order: Callable[[httpx.Client, PollConfig, str], FoundObject] | None = None
+    fetch_order: Callable[[httpx.Client, PollConfig, str], FoundObject] | None = None
     url: str = ""
     needs: Sequence[str] = CREDENTIALS
 
@@ -49,7 +49,7 @@ def find_polled_vendors() -> dict[str, PolledVendor]:
             vendors[name] = PolledVendor(
                 name,
                 {poll.what: poll for poll in polls},
-                getattr(module, "read_order", None),
+                getattr(module, "fetch_order", None),
                 getattr(module, "URL", ""),
                 getattr(module, "NEEDS", CREDENTIALS),
             )

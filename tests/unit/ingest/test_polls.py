@@ -454,13 +454,13 @@ def test_the_fakes_report_what_no_vendor_would_accept(kind: type[FakeVendor]) ->
 def test_an_order_is_read_by_its_id_alone() -> None:
     shop = FakeWooCommerce()
     shop.put(7, BEGIN)
-    found = woocommerce.read_order(shop.client(), SHOP, "7")
+    found = woocommerce.fetch_order(shop.client(), SHOP, "7")
     assert (found.external_id, json.loads(found.body)) == ("7", shop.body(7))
     with pytest.raises(httpx.HTTPStatusError):
-        woocommerce.read_order(shop.client(), SHOP, "8")
+        woocommerce.fetch_order(shop.client(), SHOP, "8")
     requests_before = len(shop.requests)
     with pytest.raises(ValueError, match="number"):
-        woocommerce.read_order(shop.client(), SHOP, "../webhooks")
+        woocommerce.fetch_order(shop.client(), SHOP, "../webhooks")
     assert len(shop.requests) == requests_before
 
 

@@ -175,7 +175,11 @@ def test_a_clients_order_without_the_fraud_word_is_no_fact_and_is_read_once() ->
     """A list may leave it out. Missing is not null."""
     bare = {name: it for name, it in ORDER.items() if name != "fraud_check_status"}
     callback = vendors.parse(record(bare))
-    assert (callback.order_id, callback.facts, callback.reads) == (None, (), ("tevo:10324712",))
+    assert (callback.order_id, callback.facts, callback.orders_to_fetch) == (
+        None,
+        (),
+        ("tevo:10324712",),
+    )
     assert callback.drift[0].kind == "missing-field"
     assert known(callback, callback, read()).outcomes == [
         CallbackOutcome.APPLIED,

@@ -51,7 +51,7 @@ class PollPage(NamedTuple):
 
 
 class OrderMissingError(LookupError):
-    """Raised by `read_order` if the vendor has no such order; a 404 or 410 may be raised as it is,
+    """Raised by `fetch_order` if the vendor has no such order; a 404 or 410 may be raised as it is,
     too.
     """
 

@@ -144,14 +144,16 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     state = normalised_status(order.seller_state)
     key, order_id = identify(received, order), f"{received.order_source}:{order.id}"
     drift = [] if state in STATES else [_drift(received, f"seller_state {ascii(state)[:100]}")]
-    if word == FIELD_MISSING:  # a list may leave the field out: the order itself is read
+    if word == FIELD_MISSING:  # a list may leave the field out: the order itself is fetched
         missing = facts.DriftNotice(
             received.source,
             "missing-field",
             "fraud_check_status of a client's order",
             received.body,
         )
-        return facts.parsed_callback(f"{key} in part", None, reads=(order_id,), drift=(missing,))
+        return facts.parsed_callback(
+            f"{key} in part", None, orders_to_fetch=(order_id,), drift=(missing,)
+        )
     if verdict_of(word) == "pending" and word != "pending":
         drift.append(_drift(received, f"fraud_check_status {ascii(word)[:100]}"))
     if any(not item.price and item.cost is None for item in order.items):

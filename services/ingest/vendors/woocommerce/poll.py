@@ -183,7 +183,7 @@ def webhook(http: httpx.Client, config: PollConfig, _cursor: str, _now: float) -
     return webhook_page(config.slug, webhooks, "active")
 
 
-def read_order(http: httpx.Client, config: PollConfig, external_id: str) -> FoundObject:
+def fetch_order(http: httpx.Client, config: PollConfig, external_id: str) -> FoundObject:
     if not (external_id.isascii() and external_id.isdigit()):
         raise MalformedResponseError("an order's id is a number here")
     order, _ = request(http, config, f"/orders/{external_id}")
