@@ -203,14 +203,14 @@ def _is_known(
     orders: Mapping[str, KnownOrder],
     payments_after: Sequence[KnownPayment],
 ) -> bool:
-    places = [payment.facts for payment in payments_after]
+    fact_sets = [payment.facts for payment in payments_after]
     if callback.order_id is not None:
         order_facts = orders[callback.order_id].facts
         if any(order_facts[fact.name].digest != fact.digest for fact in callback.facts):
             return False
-        places.append(order_facts)
+        fact_sets.append(order_facts)
     return all(
-        facts[fact.name].digest == fact.digest for fact in callback.movements for facts in places
+        facts[fact.name].digest == fact.digest for fact in callback.movements for facts in fact_sets
     )
 
 
