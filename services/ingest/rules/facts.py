@@ -139,27 +139,27 @@ def reached_name(status: str) -> str:
 
 
 def storefront_facts(
-    order: Storefront, modified_at: datetime, at_position: str = ""
+    order: Storefront, modified_at: datetime, record_position: str = ""
 ) -> tuple[Fact, Fact]:
     """Return the order as its source shows it, and the fact that its status was reached by then.
     See `serialized_storefront_facts`.
     """
     content = encode_checked(order)
-    return serialized_storefront_facts(content, order.status, rfc3339(modified_at), at_position)
+    return serialized_storefront_facts(content, order.status, rfc3339(modified_at), record_position)
 
 
 def serialized_storefront_facts(
-    storefront: bytes, status: str, at: str, at_position: str = ""
+    storefront: bytes, status: str, at: str, record_position: str = ""
 ) -> tuple[Fact, Fact]:
     """Return the facts of a Storefront that is already serialized, byte for byte as the model does
     it. `at` is when it was modified (RFC 3339).
 
-    `at_position` is the record's, if its source sends an order as it is at the time of sending. If
-    two agree in time and rank, the one that was appended to the log later wins. Without it their
-    hashes decide.
+    `record_position` is given if the source sends an order as it is at the time of sending. If two
+    agree in time and rank, the one that was appended to the log later wins. Without it their hashes
+    decide.
     """
     begin, when = f"{at}/{RANKS.get(status, RANK_OF_OTHERS):02d}/", f'"{at}"'.encode()
-    tie = f"{TIE_BY_POSITION}{at_position}/" if at_position else ""
+    tie = f"{TIE_BY_POSITION}{record_position}/" if record_position else ""
     return (
         Fact(STOREFRONT, f"{begin}{tie}{hashlib.sha256(storefront).hexdigest()}", storefront),
         Fact(REACHED + status, begin + hashlib.sha256(when).hexdigest(), when),
@@ -201,15 +201,15 @@ def movement_fact(movement: Movement, *, rank: int = 50) -> Fact:
 
 
 def verdict_fact(
-    verdict: FraudVerdict, *, rank: int = 50, about: str = "", at_position: str = ""
+    verdict: FraudVerdict, *, rank: int = 50, check_id: str = "", record_position: str = ""
 ) -> Fact:
-    """Return the verdict of a fraud checker on an order. `about` names one of several checks.
-    `at_position` is as in `serialized_storefront_facts`.
+    """Return the verdict of a fraud checker on an order. `check_id` distinguishes several checks of
+    an order by one checker. `record_position` is as in `serialized_storefront_facts`.
     """
     content = encode_checked(verdict)
-    tie = f"{TIE_BY_POSITION}{at_position}/" if at_position else ""
+    tie = f"{TIE_BY_POSITION}{record_position}/" if record_position else ""
     version = f"{rfc3339(verdict.at)}/{rank:02d}/{tie}{hashlib.sha256(content).hexdigest()}"
-    return Fact(f"{VERDICT}{verdict.source}{about and ':'}{about}", version, content)
+    return Fact(f"{VERDICT}{verdict.source}{check_id and ':'}{check_id}", version, content)
 
 
 def payment_name(shop: str, reference: str) -> str:

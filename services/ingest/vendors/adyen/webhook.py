@@ -236,7 +236,7 @@ def review_verdict(received: ReceivedCallback, item: AdyenItem) -> facts.Fact | 
     verdict = FraudVerdict(
         source=received.source, verdict=word, detail=item.code, at=bounded_time(item.at)
     )
-    return with_stage(facts.verdict_fact(verdict, about=item.payment), stage)
+    return with_stage(facts.verdict_fact(verdict, check_id=item.payment), stage)
 
 
 def with_stage(fact: facts.Fact, stage: int) -> facts.Fact:

@@ -320,7 +320,7 @@ def _verdict(
         detail=clean(detail, 200),
         at=callback.event.at,
     )
-    return facts.verdict_fact(verdict, rank=rank, about=stripe_object.id)
+    return facts.verdict_fact(verdict, rank=rank, check_id=stripe_object.id)
 
 
 def names_payment_only(_callback: StripeCallback, _object: StripeObject) -> FactsAndDrift:

@@ -208,7 +208,7 @@ def _verdict(received: ReceivedCallback, word: str | None, at: datetime) -> fact
         source=received.source, verdict=verdict_word, detail=clean(word or "", 100), at=at
     )
     return facts.verdict_fact(
-        verdict, rank=VERDICT_RANKS[verdict_word], at_position=received.position
+        verdict, rank=VERDICT_RANKS[verdict_word], record_position=received.position
     )
 
 
