@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from schemas.topics import MIB
-from services.ingest import callbacks
+from services.ingest import callback_records
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.metrics import ORDER_FETCHES_WAITING, POLL_AGE, POLL_WARNINGS, POLLS_SUSPENDED
 from services.ingest.poller.store import PollName, PollStore
@@ -33,8 +33,7 @@ from services.ingest.rules.polling import (
     interval,
 )
 from services.ingest.settings import ROOM_BYTES
-from services.ingest.store import DRIFT_CHARS_MAX
-from services.ingest.store import IngestStore as Inbox
+from services.ingest.store import DRIFT_CHARS_MAX, IngestStore
 from services.ingest.vendors.polls import VENDORS
 from services.ingest.vendors.shared.poll import FoundObject, PollConfig, PollPage
 from services.runtime.observability import logs
@@ -202,7 +201,7 @@ class PollScheduler:
                 key,
             )
             return []
-        return list(callbacks.poll_records(config, found_object))
+        return list(callback_records.poll_records(config, found_object))
 
     def _fail(
         self, store: PollStore, result: PollResult, failure: PollFailure, source_failures: int
@@ -346,7 +345,7 @@ def is_source_available(result: PollResult) -> bool:
 
 
 def add_drift_notice(store: PollStore, drift_notice: DriftNotice, key: str) -> None:
-    Inbox(store.session).add_drift_notices(
+    IngestStore(store.session).add_drift_notices(
         {
             drift_notice._replace(what=storable(drift_notice.what, DRIFT_CHARS_MAX)): (
                 1,

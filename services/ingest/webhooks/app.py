@@ -26,7 +26,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from schemas.text import rfc3339
-from services.ingest.callbacks import UNKNOWN_ID, records
+from services.ingest.callback_records import UNKNOWN_ID, records
 from services.ingest.config.sources_file import WEBHOOK_PATH_PREFIX, SourceConfig
 from services.ingest.metrics import WEBHOOK_CALLBACKS, WEBHOOK_IN_FLIGHT
 from services.ingest.settings import IngestSettings

@@ -12,7 +12,7 @@ from schemas import structs
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement
 from services.ingest import vendors
-from services.ingest.callbacks import records
+from services.ingest.callback_records import records
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import ParsedCallback, merge_facts

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from schemas import structs
 from schemas.orders import Storefront
 from services.ingest import vendors
-from services.ingest.callbacks import records
+from services.ingest.callback_records import records
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import ParsedCallback
