@@ -45,7 +45,7 @@ from services.ingest.webhooks.responses import (
 )
 from services.runtime.observability import logs, tracing
 
-TOPIC_CHARS_MAX = 128
+CALLBACK_TYPE_CHARS_MAX = 128
 PINGS_PER_S = 50.0  # of one source; WooCommerce sends one when a webhook is saved
 
 
@@ -207,7 +207,10 @@ class WebhookHandler:
             awaited = [
                 self._publisher.publish(record.encode(time=at, traceparent=hop))
                 for record in records(
-                    config, config.source.topic(request.headers)[:TOPIC_CHARS_MAX], body, event_id
+                    config,
+                    config.source.callback_type(request.headers)[:CALLBACK_TYPE_CHARS_MAX],
+                    body,
+                    event_id,
                 )
             ]
             # gather retrieves the exceptions of all of them

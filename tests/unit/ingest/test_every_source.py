@@ -150,7 +150,7 @@ def test_no_headers_make_the_endpoint_fail(vendor: Vendor, sample: Sample) -> No
             try:
                 changed = request._replace(headers={**request.headers, name: text})
                 vendor.source.verify(changed)
-                vendor.source.topic(changed.headers).encode()
+                vendor.source.callback_type(changed.headers).encode()
                 vendor.source.is_ping(changed)
             except CertificateNeededError:
                 pass

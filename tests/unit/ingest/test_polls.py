@@ -188,7 +188,7 @@ def test_the_first_poll_goes_back_a_few_days_and_trash_is_polled_by_itself() -> 
     found, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN), "")
     trashed, _ = walk(lambda at: woocommerce.trash(client, SHOP, at, BEGIN), "")
     assert [it.external_id for it in found] == ["1"]
-    assert [(it.external_id, it.topic) for it in trashed] == [("3", "order.updated")]
+    assert [(it.external_id, it.callback_type) for it in trashed] == [("3", "order.updated")]
     older, _ = walk(
         lambda at: woocommerce.orders(client, SHOP._replace(first_days=5), at, BEGIN), ""
     )

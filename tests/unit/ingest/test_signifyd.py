@@ -74,10 +74,10 @@ def test_a_forged_header_of_the_new_name_is_refused_despite_a_right_one_of_the_o
     assert not signifyd.verify(WebhookRequest(headers, b"{}", (b"testKey",)))
 
 
-@pytest.mark.parametrize("header", signifyd.TOPICS)
+@pytest.mark.parametrize("header", signifyd.TYPE_HEADERS)
 def test_the_checkpoint_is_read_under_each_of_its_names(header: bytes) -> None:
-    assert signifyd.topic({header: b"MERCHANT_REVIEW"}) == "MERCHANT_REVIEW"
-    assert signifyd.topic({header: b"\xff\r\n x" * 500}).isprintable()
+    assert signifyd.callback_type({header: b"MERCHANT_REVIEW"}) == "MERCHANT_REVIEW"
+    assert signifyd.callback_type({header: b"\xff\r\n x" * 500}).isprintable()
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class FoundObject(NamedTuple):
     external_id: str | None  # the order's, which chooses the partition
     type: str  # ce_type
     body: bytes
-    topic: str = ""
+    callback_type: str = ""
 
 
 class PollPage(NamedTuple):

@@ -33,7 +33,7 @@ from services.ingest.vendors.shared.text import clean
 
 # current names, then former ones
 SIGNATURES = (b"signifyd-sec-hmac-sha256", b"x-signifyd-sec-hmac-sha256")
-TOPICS = (b"signifyd-checkpoint", b"signifyd-topic", b"x-signifyd-topic")
+TYPE_HEADERS = (b"signifyd-checkpoint", b"signifyd-topic", b"x-signifyd-topic")
 HEADER = re.compile(r"[a-z0-9-]{1,100}", re.ASCII)
 TEST = "cases/test"  # sent by a button of its page, about no order
 ACTIONS: dict[str, Word] = {
@@ -109,8 +109,8 @@ def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]
     return named
 
 
-def topic(headers: Mapping[bytes, bytes]) -> str:
-    return clean(first(headers, TOPICS).decode("ascii", "replace"), 100)
+def callback_type(headers: Mapping[bytes, bytes]) -> str:
+    return clean(first(headers, TYPE_HEADERS).decode("ascii", "replace"), 100)
 
 
 def first(headers: Mapping[bytes, bytes], names: tuple[bytes, ...]) -> bytes:
@@ -125,10 +125,10 @@ def order_ids(body: bytes) -> tuple[str | None]:
 def identify(received: ReceivedCallback, webhook: SignifydWebhook) -> str:
     """Return source, order, case, checkpoint, and the decision's time."""
     case, at = clean(webhook.signifydId or webhook.caseId or "", 100), webhook.at
-    topic = clean(received.topic, 100)
+    callback_type = clean(received.callback_type, 100)
     return (
-        f"{received.source}:{checked_identifier(webhook.orderId, 'orderId')} {case} {topic} "
-        f"{at.isoformat() if at else ''}"
+        f"{received.source}:{checked_identifier(webhook.orderId, 'orderId')} {case} "
+        f"{callback_type} {at.isoformat() if at else ''}"
     )
 
 
@@ -136,8 +136,8 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     webhook = SignifydWebhook.model_validate_json(received.body)
     key = identify(received, webhook)
     words = words_of(webhook)
-    if received.topic == TEST or not words:
-        is_test = received.topic == TEST
+    if received.callback_type == TEST or not words:
+        is_test = received.callback_type == TEST
         what = "test" if is_test else "a body without a decision"
         return kept_callback(received, key, "unknown-type", what, is_reported=not is_test)
     decided = webhook.decision or webhook
@@ -197,7 +197,7 @@ SOURCE = Source(
     verify=verify,
     normalise=normalise,
     order_ids=order_ids,
-    topic=topic,
+    callback_type=callback_type,
     needs_orders_of=True,
     options={"signature_header": "the header of the signature, if Signifyd gives it another name"},
     read_options=read_options,

@@ -75,7 +75,7 @@ class WooCommerceOrder(WooCommerceModel):
 
 
 class WooCommerceDeletion(WooCommerceModel):
-    """Nothing but an id. A body with more is another callback under a wrong topic."""
+    """Nothing but an id. A body with more is another callback under a wrong type."""
 
     id: Id
     status: None = None
