@@ -2,8 +2,8 @@
 time of sending.
 
 The delivery id names a second, not a callback, so it is no key. The signature does not cover the
-type (its header's topic): it only distinguishes deleted, restored and updated orders, and a deletion must also have the
-form of one (a body with nothing but an id).
+callback's type, which the header of the topic names: it only distinguishes deleted, restored and
+updated orders, and a deletion must also have the form of one (a body with nothing but an id).
 """
 
 from __future__ import annotations
