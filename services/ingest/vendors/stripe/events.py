@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from schemas.fraud import FraudVerdict, Word
+from schemas.fraud import FraudStatus, FraudVerdict
 from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.rules import facts
 from services.ingest.rules.refunds import RefundedTotal, refunds_fact
@@ -73,7 +73,7 @@ UNKNOWN = PaymentStage("open", 40)
 DONE = PaymentStage("done", 50)
 FAILED = PaymentStage("failed", 50)
 ENDED = PaymentStage("undone", 80)  # canceled or expired
-REVIEWS: Mapping[str, Word] = {
+FRAUD_STATUS_BY_CLOSED_REASON: Mapping[str, FraudStatus] = {
     "approved": "approved",
     "acknowledged": "approved",
     **dict.fromkeys(
@@ -304,7 +304,7 @@ def review_opened(callback: StripeCallback, stripe_object: StripeReview) -> Fact
 
 def review_closed(callback: StripeCallback, stripe_object: StripeReview) -> FactsAndDrift:
     reason = stripe_object.closed_reason or ""
-    word = REVIEWS.get(reason)
+    word = FRAUD_STATUS_BY_CLOSED_REASON.get(reason)
     drift = (
         () if word else callback.unknown("unknown-reason", f"a review closed for {quoted(reason)}")
     )
@@ -312,7 +312,7 @@ def review_closed(callback: StripeCallback, stripe_object: StripeReview) -> Fact
 
 
 def _verdict(
-    callback: StripeCallback, stripe_object: StripeReview, word: Word, detail: str, rank: int
+    callback: StripeCallback, stripe_object: StripeReview, word: FraudStatus, detail: str, rank: int
 ) -> facts.Fact:
     verdict = FraudVerdict(
         source=callback.received.source,
