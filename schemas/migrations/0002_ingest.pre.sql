@@ -63,8 +63,9 @@ create table ingest.payments (
 create table ingest.drift_notices (
     source      text not null check (length(source) between 1 and 32),
     kind        text not null check (length(kind) between 1 and 64),
-    -- The unknown word, as the source wrote it.
-    what        text not null check (length(what) between 1 and 300),
+    -- What is unknown, for example a word as the source wrote it. Notices of one cause are counted
+    -- together.
+    cause       text not null check (length(cause) between 1 and 300),
     slot        int not null check (slot >= 0),
     count       bigint not null check (count >= 1),
     first_at    timestamptz not null default now(),
@@ -74,7 +75,7 @@ create table ingest.drift_notices (
     example     bytea not null,
     -- When an operator last closed it. A later occurrence opens it again.
     resolved_at timestamptz,
-    primary key (source, kind, what, slot)
+    primary key (source, kind, cause, slot)
 );
 
 
@@ -85,7 +86,7 @@ create table ingest.kept_callbacks (
     source       text not null,
     -- As in drift_notices: why it was kept.
     kind         text not null,
-    what         text not null,
+    cause        text not null,
     body         bytea not null,
     topic        text not null,
     partition    int not null,
@@ -99,7 +100,7 @@ create table ingest.kept_callbacks (
 -- The oldest are purged first.
 create index kept_callbacks_by_age on ingest.kept_callbacks (kept_at);
 -- An incident's callbacks are given back together.
-create index kept_callbacks_by_kind on ingest.kept_callbacks (source, kind, what);
+create index kept_callbacks_by_kind on ingest.kept_callbacks (source, kind, cause);
 
 
 -- Incidents of orders that an operator has acknowledged. A later occurrence opens them again.
@@ -113,7 +114,8 @@ create table ingest.incidents_seen (
 -- transaction that publishes what was found.
 create table ingest.polls (
     source      text not null check (length(source) between 1 and 32),
-    what        text not null check (length(what) between 1 and 32),
+    -- What is polled: orders, events, or the webhook itself.
+    object_kind text not null check (length(object_kind) between 1 and 32),
     -- Where the next page begins, in the vendor's own terms.
     cursor      text not null default '' check (length(cursor) <= 100000),
     -- The ETags of the last page, by address.
@@ -134,7 +136,7 @@ create table ingest.polls (
     -- When the vendor last answered, or when polling began.
     answered_at timestamptz not null default now(),
     updated_at  timestamptz not null default now(),
-    primary key (source, what),
+    primary key (source, object_kind),
     -- Only a page that is under way has published parts.
     check ((answer is null) = (published = 0)),
     -- A poll is suspended by a failure.

@@ -78,7 +78,9 @@ class IngestStore:
         batch = {
             "sources": texts([drift_notice.source for drift_notice in drift_notices]),
             "kinds": texts([drift_notice.kind for drift_notice in drift_notices]),
-            "whats": texts([drift_notice.what[:DRIFT_CHARS_MAX] for drift_notice in drift_notices]),
+            "causes": texts(
+                [drift_notice.cause[:DRIFT_CHARS_MAX] for drift_notice in drift_notices]
+            ),
             "counts": plain([count for count, _ in drift_notices.values()]),
             "keys": texts([key for _, key in drift_notices.values()]),
             "examples": blobs(
@@ -95,7 +97,7 @@ class IngestStore:
             "keys": texts(list(kept_callbacks)),
             "sources": texts([drift_notice.source for drift_notice in drift_notices]),
             "kinds": texts([drift_notice.kind for drift_notice in drift_notices]),
-            "whats": texts([drift_notice.what for drift_notice in drift_notices]),
+            "causes": texts([drift_notice.cause for drift_notice in drift_notices]),
             "bodies": blobs([drift_notice.body for drift_notice in drift_notices]),
             "topics": texts([origin.topic for origin in origins]),
             "partitions": plain([origin.partition for origin in origins]),

@@ -157,8 +157,8 @@ def test_what_is_not_acted_on_is_kept_and_counted(session: Session) -> None:
     assert kinds(work_callbacks(session, *callbacks)) == [Effect] * 6
     work_callbacks(session, *callbacks)  # sent again: known
     assert rows(
-        session, "select what, sum(count)::int from ingest.drift_notices group by what"
-    ) == [(strange.what, 3)]
+        session, "select cause, sum(count)::int from ingest.drift_notices group by cause"
+    ) == [(strange.cause, 3)]
     assert rows(session, "select count(*), count(distinct body) from ingest.kept_callbacks") == [
         (6, 2)
     ]

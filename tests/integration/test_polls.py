@@ -72,9 +72,9 @@ def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
     return [OrderObserved.read(output.headers, output.value) for output in outputs]
 
 
-def state(poller: Poller, what: str = "orders") -> tuple[str, int, str]:
+def state(poller: Poller, object_kind: str = "orders") -> tuple[str, int, str]:
     ((found, failures, trouble),) = poller.rows(
-        f"select state, failures, trouble from ingest.polls where what = '{what}'"
+        f"select state, failures, trouble from ingest.polls where object_kind = '{object_kind}'"
     )
     return found, failures, trouble
 
@@ -274,9 +274,9 @@ def test_a_disabled_webhook_is_reported(poller: Poller, shop: FakeWooCommerce) -
     assert poller.rows("select * from ingest.drift_notices") == []
     shop.webhooks[0]["status"] = "disabled"
     poller.poll_again()
-    ((source, kind, what),) = poller.rows("select source, kind, what from ingest.drift_notices")
+    ((source, kind, cause),) = poller.rows("select source, kind, cause from ingest.drift_notices")
     assert (source, kind) == ("shop", "webhook-disabled")
-    assert what.startswith("the webhook 1 is disabled")
+    assert cause.startswith("the webhook 1 is disabled")
     poller.scheduler._report_at = 0.0
     poller.tick()
     assert metrics.value_of("stubline_ingest_poll_warnings", source="shop") == 1

@@ -114,14 +114,14 @@ def test_a_disabled_webhook_stays_reported_while_the_shop_answers_that_nothing_c
     assert any(
         it.headers.get("if-none-match") for it in shop.requests if it.path.endswith("/webhooks")
     )
-    ((warning,),) = poller.rows("select warning from ingest.polls where what = 'webhook'")
+    ((warning,),) = poller.rows("select warning from ingest.polls where object_kind = 'webhook'")
     assert warning.startswith("the webhook 1 is disabled")
     assert poller.rows(
         "select sum(count)::int from ingest.drift_notices where kind = 'webhook-disabled'"
     ) == [(3,)]
     shop.webhooks[0]["status"] = "active"
     poller.poll_again()
-    assert poller.rows("select warning from ingest.polls where what = 'webhook'") == [("",)]
+    assert poller.rows("select warning from ingest.polls where object_kind = 'webhook'") == [("",)]
 
 
 def test_an_order_that_is_too_large_is_reported_without_its_card_data(

@@ -151,12 +151,12 @@ def test_what_is_not_ours_to_act_on_is_kept_whole(session: Session) -> None:
         webhook(order(), "order_teleported"),
     )
     assert published(work(session, buyer, unknown)) == []
-    assert rows(session, "select what, body from ingest.kept_callbacks order by what") == [
+    assert rows(session, "select cause, body from ingest.kept_callbacks order by cause") == [
         ("order_teleported", unknown.value),
         ("to us as a buyer: order_accepted", buyer.value),
     ]
     assert rows(
-        session, "select kind, what, sum(count) from ingest.drift_notices group by kind, what"
+        session, "select kind, cause, sum(count) from ingest.drift_notices group by kind, cause"
     ) == [("unknown-type", "order_teleported", 1)]
     assert rows(session, "select order_id from ingest.order_fetches") == [("tevo:10324712",)]
     assert [type(it) for it in work(session, buyer, unknown)] == [Duplicate, Duplicate]

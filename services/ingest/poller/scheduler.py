@@ -84,7 +84,9 @@ class PollScheduler:
             slug: VENDORS[active.config.source.kind] for slug, active in self._active.items()
         }
         self._poll_names: list[PollName] = [
-            (slug, what) for slug, vendor in self._vendors.items() for what in vendor.polls
+            (slug, object_kind)
+            for slug, vendor in self._vendors.items()
+            for object_kind in vendor.polls
         ]
         self._order_sources = [
             slug for slug, vendor in self._vendors.items() if vendor.fetch_order is not None
@@ -158,7 +160,7 @@ class PollScheduler:
         self, store: PollStore, result: PollResult, page: PollPage, room: int
     ) -> tuple[list[Event], int, bool]:
         """Publish as much of a page as there is room for. The cursor moves with the last part."""
-        request, name = result.request, (result.request.config.slug, result.request.what)
+        request, name = result.request, (result.request.config.slug, result.request.object_kind)
         stored = store.lock_poll(name)
         if stored is None or stored.cursor != request.cursor:  # another process was faster
             return [], room, True
@@ -170,13 +172,15 @@ class PollScheduler:
         if published < len(page.objects):
             store.save_part(name, result.id, published)
             return events, room, False
-        every_s = request.config.every_s or VENDORS[request.kind].polls[request.what].every_s
+        every_s = request.config.every_s or VENDORS[request.kind].polls[request.object_kind].every_s
         wait_s = interval(every_s, is_last=page.is_last, jitter=self._rng())
         if page.is_unchanged:
             page = page._replace(warning=stored.warning)
         store.save_page(name, page, result.tags, wait_s)
         if page.warning:
-            self._log.error("poll warning", source=name[0], what=name[1], warning=page.warning)
+            self._log.error(
+                "poll warning", source=name[0], object_kind=name[1], warning=page.warning
+            )
             kind = "webhook-disabled" if name[1] == "webhook" else "poll-warning"
             add_drift_notice(
                 store, DriftNotice(name[0], kind, page.warning), f"{name[0]} {name[1]}"
@@ -206,7 +210,7 @@ class PollScheduler:
     def _fail(
         self, store: PollStore, result: PollResult, failure: PollFailure, source_failures: int
     ) -> None:
-        name = (result.request.config.slug, result.request.what)
+        name = (result.request.config.slug, result.request.object_kind)
         stored = store.lock_poll(name)
         if stored is None or stored.cursor != result.request.cursor:
             return
@@ -269,7 +273,7 @@ class PollScheduler:
     def _request_due(self, store: PollStore) -> None:
         due_polls = (
             {
-                (due_poll.source, due_poll.what): due_poll
+                (due_poll.source, due_poll.object_kind): due_poll
                 for due_poll in store.find_due(self._poll_names)
             }
             if self._poll_names
@@ -294,7 +298,12 @@ class PollScheduler:
                 poll = due_polls[name]
                 self._workers.submit(
                     PollRequest(
-                        kind, config, poll.what, cursor=poll.cursor, tags=poll.tags, until=until
+                        kind,
+                        config,
+                        poll.object_kind,
+                        cursor=poll.cursor,
+                        tags=poll.tags,
+                        until=until,
                     )
                 )
 
@@ -347,7 +356,7 @@ def is_source_available(result: PollResult) -> bool:
 def add_drift_notice(store: PollStore, drift_notice: DriftNotice, key: str) -> None:
     IngestStore(store.session).add_drift_notices(
         {
-            drift_notice._replace(what=storable(drift_notice.what, DRIFT_CHARS_MAX)): (
+            drift_notice._replace(cause=storable(drift_notice.cause, DRIFT_CHARS_MAX)): (
                 1,
                 storable(key),
             )

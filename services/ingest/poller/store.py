@@ -20,14 +20,14 @@ from services.runtime.text import storable
 
 SQL = statements.load(__package__)
 
-PollName = tuple[str, str]  # source, and what is polled
+PollName = tuple[str, str]  # source and object kind
 
 
 class DuePoll(NamedTuple):
     """A poll that is due."""
 
     source: str
-    what: str
+    object_kind: str
     cursor: str
     tags: Mapping[str, str]
 
@@ -84,7 +84,8 @@ class PollStore:
     def find_due(self, names: Sequence[PollName]) -> list[DuePoll]:
         rows = self.session.execute(SQL["find_due_polls"], _names(names))
         return [
-            DuePoll(source, what, cursor, orjson.loads(tags)) for source, what, cursor, tags in rows
+            DuePoll(source, object_kind, cursor, orjson.loads(tags))
+            for source, object_kind, cursor, tags in rows
         ]
 
     def find_due_order_fetches(
@@ -156,11 +157,11 @@ class PollStore:
 
 
 def _name(name: PollName) -> dict[str, object]:
-    return {"source": name[0], "what": name[1]}
+    return {"source": name[0], "object_kind": name[1]}
 
 
 def _names(names: Sequence[PollName]) -> dict[str, str]:
     return {
         "sources": texts([source for source, _ in names]),
-        "whats": texts([what for _, what in names]),
+        "object_kinds": texts([object_kind for _, object_kind in names]),
     }

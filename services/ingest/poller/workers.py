@@ -43,7 +43,7 @@ class PollRequest(NamedTuple):
 
     kind: str
     config: PollConfig
-    what: str = ""  # which poll, or
+    object_kind: str = ""  # of its poll; empty: it fetches these
     # orders to fetch: external id, number of requests, number of failures
     order_fetches: Sequence[tuple[str, int, int]] = ()
     cursor: str = ""
@@ -149,7 +149,9 @@ class PollWorkers:
                 result = self._result_of(request)
             except Exception as error:  # noqa: BLE001 - a defect of one poll must not end the thread
                 self._log.exception(
-                    "unhandled error in poll", source=request.config.slug, what=request.what
+                    "unhandled error in poll",
+                    source=request.config.slug,
+                    object_kind=request.object_kind,
                 )
                 result = PollResult(
                     request,
@@ -186,7 +188,7 @@ class PollWorkers:
             config = request.config._replace(page=size)
             page = (
                 VENDORS[request.kind]
-                .polls[request.what]
+                .polls[request.object_kind]
                 .read(client, config, request.cursor, self._wall())
             )
         except NotModifiedError:
@@ -232,7 +234,7 @@ class PollWorkers:
         log(
             "poll failed",
             source=request.config.slug,
-            what=request.what or "order fetches",
+            object_kind=request.object_kind or "order fetches",
             why=failure.text,
         )
         return failure

@@ -81,7 +81,7 @@ class DriftNotice(NamedTuple):
 
     source: str
     kind: str  # "unknown-type", "unknown-status": one word for programs
-    what: str  # the same text for all notices that are counted together
+    cause: str  # what is unknown; notices of one cause are counted together
     body: bytes = b""  # of the callback that brought it
     is_kept: bool = False  # the callback is not acted on, and kept whole
     is_reported: bool = True  # shown to operators as an incident; else the callback is only kept

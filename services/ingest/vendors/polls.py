@@ -28,7 +28,7 @@ class PolledVendor:
     """A kind of source that can be polled."""
 
     kind: str
-    polls: Mapping[str, Poll]  # by what they poll
+    polls: Mapping[str, Poll]  # by object kind
     fetch_order: Callable[[httpx.Client, PollConfig, str], FoundObject] | None = None
     url: str = ""
     needs: Sequence[str] = CREDENTIALS
@@ -48,7 +48,7 @@ def find_polled_vendors() -> dict[str, PolledVendor]:
         if polls := getattr(module, "POLLS", None):
             vendors[name] = PolledVendor(
                 name,
-                {poll.what: poll for poll in polls},
+                {poll.object_kind: poll for poll in polls},
                 getattr(module, "fetch_order", None),
                 getattr(module, "URL", ""),
                 getattr(module, "NEEDS", CREDENTIALS),

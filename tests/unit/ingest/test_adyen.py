@@ -277,7 +277,7 @@ def test_refunds_in_part_are_movements_of_their_own() -> None:
 def test_a_movement_that_lacks_its_amount_is_accepted_and_reported() -> None:
     callback = read(item("chargeback", eventCode="CHARGEBACK", amount=None))
     assert only(callback).amount_minor is None
-    assert [(notice.kind, notice.what) for notice in callback.drift] == [
+    assert [(notice.kind, notice.cause) for notice in callback.drift] == [
         ("missing-field", "amount of 'CHARGEBACK'")
     ]
     assert not disputed("CHARGEBACK").drift

@@ -115,7 +115,7 @@ def test_of_an_older_body_the_guarantee_decides_unless_a_review_found_fraud(
 
 def test_an_unknown_word_is_reported() -> None:
     (notice,) = parse(decision("ESCALATE")).drift
-    assert (notice.kind, notice.what, notice.is_reported) == ("unknown-status", "ESCALATE", True)
+    assert (notice.kind, notice.cause, notice.is_reported) == ("unknown-status", "ESCALATE", True)
     assert not parse(decision("HOLD")).drift
 
 

@@ -344,7 +344,7 @@ def test_a_quantity_that_is_missing_is_not_read_as_zero(value: object) -> None:
 @pytest.mark.parametrize("name", ["refunds", "date_modified_gmt"])
 def test_a_missing_field_with_a_default_is_reported(name: str, value: object) -> None:
     callback = vendors.parse(lacking(name, value=value))
-    assert [(it.kind, it.what) for it in callback.drift] == [("missing-field", name)]
+    assert [(it.kind, it.cause) for it in callback.drift] == [("missing-field", name)]
     assert len(callback.facts) == 2
 
 

@@ -157,7 +157,7 @@ def test_what_comes_to_us_as_a_buyer_is_kept_and_not_acted_on(event: str) -> Non
     assert (callback.facts, callback.orders_to_fetch) == ((), ())
     (notice,) = callback.drift
     assert (notice.is_kept, notice.is_reported, notice.body) == (True, False, body)
-    assert event in notice.what
+    assert event in notice.cause
 
 
 @pytest.mark.feature("SF-190")
@@ -165,7 +165,7 @@ def test_an_unknown_type_is_kept_reported_and_read_again_where_it_names_an_order
     callback = read(form(ORDER, "order_teleported"))
     assert (callback.facts, callback.orders_to_fetch) == ((), ("tevo:10324712",))
     (notice,) = callback.drift
-    assert (notice.kind, notice.what, notice.is_kept, notice.is_reported) == (
+    assert (notice.kind, notice.cause, notice.is_kept, notice.is_reported) == (
         "unknown-type",
         "order_teleported",
         True,
@@ -174,8 +174,8 @@ def test_an_unknown_type_is_kept_reported_and_read_again_where_it_names_an_order
     nameless = read(form({"id": 5}, "order_teleported"))
     assert (nameless.orders_to_fetch, nameless.drift[0].is_kept) == ((), True)
     unknown_recipient = read(form(ORDER, "order_created", "broker"))
-    assert unknown_recipient.drift[0].what == "order_created to broker"
-    assert len(read(form(ORDER, "x\u202e" * 5_000)).drift[0].what) <= 200
+    assert unknown_recipient.drift[0].cause == "order_created to broker"
+    assert len(read(form(ORDER, "x\u202e" * 5_000)).drift[0].cause) <= 200
 
 
 @pytest.mark.parametrize("name", ["event_id", "performer_id", "perfomer_id", "venue_id"])

@@ -236,12 +236,12 @@ def test_a_line_without_any_price_is_free_and_reported() -> None:
         for it in ORDER["items"]
     ]
     (notice,) = read(items=bare, buyer=TEVO).drift
-    assert (notice.kind, notice.what) == ("missing-field", "items.price")
+    assert (notice.kind, notice.cause) == ("missing-field", "items.price")
 
 
 def test_an_unknown_state_is_reported() -> None:
     (notice,) = read(seller_state="Teleported", buyer=TEVO).drift
-    assert (notice.kind, notice.what, notice.is_kept) == (
+    assert (notice.kind, notice.cause, notice.is_kept) == (
         "unknown-status",
         "seller_state 'teleported'",
         False,

@@ -121,7 +121,7 @@ def test_a_gift_without_a_recipient_is_reported_and_costs_nothing_else(value: ob
     callback = parse(("gift_to", value), ("holder_name", ""))
     assert front(callback).lines[0].recipient is None
     (notice,) = callback.drift
-    assert (notice.kind, notice.what) == ("unusable-recipient", "line_items.meta_data.gift_to")
+    assert (notice.kind, notice.cause) == ("unusable-recipient", "line_items.meta_data.gift_to")
     for silent in (
         parse(("gift_to", value), ("holder_name", "Bob")),
         parse(("gift_to", "")),
@@ -173,7 +173,7 @@ def test_a_number_that_cannot_be_printed_is_reported_and_costs_nothing_else(bad:
     callback = parse(("chosen_numbers", ["7", bad, "9"]))
     assert front(callback).lines[0].numbers == ("7", "9")
     (notice,) = callback.drift
-    assert (notice.source, notice.kind, notice.what) == (
+    assert (notice.source, notice.kind, notice.cause) == (
         "shop",
         "unusable-number",
         "line_items.meta_data.chosen_numbers",

@@ -1,7 +1,8 @@
 -- name: add_polls
-insert into ingest.polls (source, what)
-select source, what from unnest(%(sources)s::text[], %(whats)s::text[]) as batch (source, what)
-order by source, what
+insert into ingest.polls (source, object_kind)
+select source, object_kind
+from unnest(%(sources)s::text[], %(object_kinds)s::text[]) as batch (source, object_kind)
+order by source, object_kind
 on conflict do nothing;
 
 -- name: resume_polls
@@ -20,13 +21,13 @@ where source = any(%(sources)s::text[]) order by source;
 
 -- name: find_due_polls
 -- The longest due first.
-select polls.source, polls.what, polls.cursor, polls.tags::text
+select polls.source, polls.object_kind, polls.cursor, polls.tags::text
 from ingest.polls
-join unnest(%(sources)s::text[], %(whats)s::text[])
-    as configured (source, what) using (source, what)
+join unnest(%(sources)s::text[], %(object_kinds)s::text[])
+    as configured (source, object_kind) using (source, object_kind)
 join ingest.polled_sources using (source)
 where polls.next_at <= now() and polled_sources.circuit_open_until <= now()
-order by polls.next_at, polls.source, polls.what;
+order by polls.next_at, polls.source, polls.object_kind;
 
 -- name: find_due_order_fetches
 -- The first few that are due, of each source. While a source's circuit breaker is open, no order is
@@ -45,13 +46,13 @@ order by configured.source, due.next_at, due.order_id;
 
 -- name: lock_poll
 select cursor, answer, published, failures, warning from ingest.polls
-where source = %(source)s::text and what = %(what)s::text for update;
+where source = %(source)s::text and object_kind = %(object_kind)s::text for update;
 
 -- name: save_partial_page
 -- A part of a page was published. The cursor moves with the last part.
 update ingest.polls
 set answer = %(answer)s::uuid, published = %(published)s::int, updated_at = now()
-where source = %(source)s::text and what = %(what)s::text;
+where source = %(source)s::text and object_kind = %(object_kind)s::text;
 
 -- name: save_page
 update ingest.polls
@@ -59,14 +60,14 @@ set cursor = %(cursor)s::text, tags = %(tags)s::text::json, answer = null, publi
     failures = 0, state = 'ok', trouble = '', warning = %(warning)s::text,
     next_at = now() + make_interval(secs => %(wait_s)s::float8), answered_at = now(),
     updated_at = now()
-where source = %(source)s::text and what = %(what)s::text;
+where source = %(source)s::text and object_kind = %(object_kind)s::text;
 
 -- name: save_failure
 update ingest.polls
 set failures = %(failures)s::int, state = %(state)s::text, trouble = %(trouble)s::text,
     answer = null, published = 0,
     next_at = now() + make_interval(secs => %(wait_s)s::float8), updated_at = now()
-where source = %(source)s::text and what = %(what)s::text;
+where source = %(source)s::text and object_kind = %(object_kind)s::text;
 
 -- name: save_source
 -- The circuit breaker opens for so long, or closes with a wait of zero.
@@ -109,8 +110,8 @@ select polls.source,
     ),
     count(*) filter (where warning <> ''), max(extract(epoch from now() - answered_at))::float8
 from ingest.polls
-join unnest(%(sources)s::text[], %(whats)s::text[])
-    as configured (source, what) using (source, what)
+join unnest(%(sources)s::text[], %(object_kinds)s::text[])
+    as configured (source, object_kind) using (source, object_kind)
 join ingest.polled_sources using (source)
 group by polls.source order by polls.source;
 

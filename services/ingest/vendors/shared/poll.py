@@ -61,7 +61,7 @@ class Poll:
     """One thing that can be polled of a kind of source."""
 
     kind: str
-    what: str  # "orders", "events", "webhook": one word, part of its cursor's name
+    object_kind: str  # "orders", "events", "webhook": one word, part of its cursor's name
     every_s: float
     read: Callable[[httpx.Client, PollConfig, str, float], PollPage]
     """Read one page from a cursor ("" at first) at a time (seconds since 1970), in one to three

@@ -196,10 +196,10 @@ def bounded_amount(minor: int) -> int:
     return minor
 
 
-def checked_identifier(identifier: str, what: str) -> str:
+def checked_identifier(identifier: str, field: str) -> str:
     """Return an id that can stand in keys, logs and addresses: no blanks, nothing invisible."""
     if not identifier.isprintable() or " " in identifier:
-        raise CallbackUnreadable(f"{what} has a blank or a character that cannot be printed")
+        raise CallbackUnreadable(f"{field} has a blank or a character that cannot be printed")
     return identifier
 
 

@@ -166,8 +166,8 @@ class StripeCallback(NamedTuple):
         )
         return (refunds_fact(total),)
 
-    def unknown(self, kind: str, what: str) -> tuple[facts.DriftNotice, ...]:
-        return (facts.DriftNotice(self.received.source, kind, what, self.received.body),)
+    def unknown(self, kind: str, cause: str) -> tuple[facts.DriftNotice, ...]:
+        return (facts.DriftNotice(self.received.source, kind, cause, self.received.body),)
 
 
 def captured(callback: StripeCallback, intent: StripePaymentIntent) -> FactsAndDrift:
@@ -279,11 +279,11 @@ def disputed(callback: StripeCallback, stripe_object: StripeDispute) -> FactsAnd
 
 
 def _stage(
-    callback: StripeCallback, what: str, status: str, known: Mapping[str, PaymentStage]
+    callback: StripeCallback, object_kind: str, status: str, known: Mapping[str, PaymentStage]
 ) -> tuple[PaymentStage, tuple[facts.DriftNotice, ...]]:
     if (stage := known.get(status)) is not None:
         return stage, ()
-    return UNKNOWN, callback.unknown("unknown-status", f"the {what} status {quoted(status)}")
+    return UNKNOWN, callback.unknown("unknown-status", f"the {object_kind} status {quoted(status)}")
 
 
 def warned(callback: StripeCallback, stripe_object: StripeFraudWarning) -> FactsAndDrift:

@@ -217,8 +217,8 @@ def _verdict(received: ReceivedCallback, word: str | None, at: datetime) -> fact
     )
 
 
-def _drift(received: ReceivedCallback, what: str) -> facts.DriftNotice:
-    return facts.DriftNotice(received.source, "unknown-status", what, received.body)
+def _drift(received: ReceivedCallback, cause: str) -> facts.DriftNotice:
+    return facts.DriftNotice(received.source, "unknown-status", cause, received.body)
 
 
 def storefront(order: TicketEvolutionOrder, shown_status: str, at: datetime) -> Storefront:
@@ -264,8 +264,8 @@ def uncountable_amount_drift(
 ) -> list[facts.DriftNotice]:
     """Return the drift of amounts that are kept as texts."""
     if front.currency not in EXPONENTS:
-        what = f"the currency {quoted(front.currency_text or front.currency)}"
-        return [facts.DriftNotice(received.source, "unknown-currency", what, received.body)]
+        cause = f"the currency {quoted(front.currency_text or front.currency)}"
+        return [facts.DriftNotice(received.source, "unknown-currency", cause, received.body)]
     kept_as_text = {
         "total": front.total_text is not None,
         "refunded": front.refunded_text is not None,

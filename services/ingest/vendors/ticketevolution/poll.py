@@ -143,4 +143,4 @@ def malformed_as_poll_error() -> Iterator[None]:
         raise MalformedResponseError(str(error)) from None
 
 
-POLLS = (Poll(kind="ticketevolution", what="orders", every_s=EVERY_S, read=read),)
+POLLS = (Poll(kind="ticketevolution", object_kind="orders", every_s=EVERY_S, read=read),)

@@ -195,9 +195,9 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         if not orders_to_fetch:
             raise CallbackUnreadable(f"the body of {event} names no order")
         return facts.parsed_callback(key, None, orders_to_fetch=orders_to_fetch)
-    what = event if form.recipient == "seller" else f"{event} to {_word(form.recipient)}"
+    cause = event if form.recipient == "seller" else f"{event} to {_word(form.recipient)}"
     drift_notice = facts.DriftNotice(
-        received.source, "unknown-type", what, received.body, is_kept=True
+        received.source, "unknown-type", cause, received.body, is_kept=True
     )
     return facts.parsed_callback(key, None, orders_to_fetch=orders_to_fetch, drift=(drift_notice,))
 
@@ -208,8 +208,8 @@ def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]
     return options
 
 
-def _not_acted_on(received: ReceivedCallback, key: str, what: str) -> facts.ParsedCallback:
-    return kept_callback(received, key, "not-acted-on", what, is_reported=False)
+def _not_acted_on(received: ReceivedCallback, key: str, cause: str) -> facts.ParsedCallback:
+    return kept_callback(received, key, "not-acted-on", cause, is_reported=False)
 
 
 def _word(text: str) -> str:

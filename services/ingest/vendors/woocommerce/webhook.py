@@ -148,8 +148,8 @@ def drift_of(
         return ()
     return tuple(
         [
-            facts.DriftNotice(received.source, kind, what, received.body)
-            for kind, what in sorted(set(drift))
+            facts.DriftNotice(received.source, kind, cause, received.body)
+            for kind, cause in sorted(set(drift))
         ]
     )
 
