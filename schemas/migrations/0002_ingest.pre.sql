@@ -130,7 +130,7 @@ create table ingest.polls (
     -- suspended: the vendor refuses the credentials.
     state       text not null default 'ok' check (state in ('ok', 'suspended')),
     -- Why the last request failed. Empty: it did not fail.
-    trouble     text not null default '' check (length(trouble) <= 300),
+    last_error  text not null default '' check (length(last_error) <= 300),
     -- What the vendor's last answer warned of.
     warning     text not null default '' check (length(warning) <= 300),
     -- When the vendor last answered, or when polling began.

@@ -73,10 +73,10 @@ def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
 
 
 def state(poller: Poller, object_kind: str = "orders") -> tuple[str, int, str]:
-    ((found, failures, trouble),) = poller.rows(
-        f"select state, failures, trouble from ingest.polls where object_kind = '{object_kind}'"
+    ((found, failures, last_error),) = poller.rows(
+        f"select state, failures, last_error from ingest.polls where object_kind = '{object_kind}'"
     )
-    return found, failures, trouble
+    return found, failures, last_error
 
 
 def test_what_a_webhook_lost_is_found_and_published_like_a_callback(
@@ -184,7 +184,7 @@ def test_what_was_published_of_a_page_does_not_count_for_the_page_of_another_pro
 
 
 @pytest.mark.parametrize(
-    ("way", "trouble"),
+    ("way", "last_error"),
     [
         ("500", "response 500"),
         ("broken", "the response is not JSON"),
@@ -196,21 +196,21 @@ def test_what_was_published_of_a_page_does_not_count_for_the_page_of_another_pro
     ],
 )
 def test_a_vendor_that_fails_is_polled_again_later_and_nothing_is_lost(
-    session: Session, shop: FakeWooCommerce, way: str, trouble: str
+    session: Session, shop: FakeWooCommerce, way: str, last_error: str
 ) -> None:
     shop.put(1, NOW - 60)
     poller = Poller(session, [woo_shop(shop)])
     shop.behave(way)
     assert keys(poller.settle()) in ([], ["shop:1"])  # whichever poll it met
     failed = poller.rows(
-        "select trouble, next_at > now() + interval '4 s' from ingest.polls where failures > 0"
+        "select last_error, next_at > now() + interval '4 s' from ingest.polls where failures > 0"
     )
-    assert [(it[0].startswith(trouble), it[1]) for it in failed] == [(True, True)]
+    assert [(it[0].startswith(last_error), it[1]) for it in failed] == [(True, True)]
     poller.poll_again()
     assert keys(poller.records) == ["shop:1"]
-    assert poller.rows("select count(*) from ingest.polls where failures > 0 or trouble <> ''") == [
-        (0,)
-    ]
+    assert poller.rows(
+        "select count(*) from ingest.polls where failures > 0 or last_error <> ''"
+    ) == [(0,)]
 
 
 @pytest.mark.parametrize("wait", ["429 70", "503 70", "429 Fri,_20_Nov_2099_15:30:08_GMT"])

@@ -100,7 +100,7 @@ def test_a_header_may_hold_any_bytes(poller: Poller, shop: MalformedShop, name: 
     poller.settle()
     poller.poll_again()
     assert keys(poller) == ["shop:1"]
-    assert poller.rows("select trouble from ingest.polls where failures > 0") == []
+    assert poller.rows("select last_error from ingest.polls where failures > 0") == []
 
 
 def test_a_disabled_webhook_stays_reported_while_the_shop_answers_that_nothing_changed(
@@ -144,7 +144,7 @@ def test_a_page_that_is_too_much_at_once_is_requested_in_smaller_ones(
     for number in range(1, 61):
         shop.put(number, NOW - 600 + number)
     poller.settle()
-    assert poller.rows("select trouble from ingest.polls where failures > 0") == [
+    assert poller.rows("select last_error from ingest.polls where failures > 0") == [
         ("the response is too large",)
     ]
     poller.poll_again()

@@ -230,9 +230,9 @@ class PollScheduler:
                 answered[order_id], source_failures = requests, 0
                 continue
             delay = self._delay_after(outcome, failures, source_failures)
-            if outcome.trouble is PollProblem.DENIED:  # all other fetches would be denied too
+            if outcome.problem is PollProblem.DENIED:  # all other fetches would be denied too
                 self._denied_until[source] = self._clock() + delay.poll_s
-            if outcome.trouble is PollProblem.MISSING and delay.failures >= ORDER_FETCH_TRIES_MAX:
+            if outcome.problem is PollProblem.MISSING and delay.failures >= ORDER_FETCH_TRIES_MAX:
                 answered[order_id] = requests
                 drift_notice = DriftNotice(
                     source, "order-missing", "an order that it named is missing", order.encode()
@@ -250,7 +250,7 @@ class PollScheduler:
     def _delay_after(self, failure: PollFailure, failures: int, source_failures: int) -> PollDelay:
         jitter = self._rng()
         return after_failure(
-            failure.trouble,
+            failure.problem,
             failures,
             source_failures,
             retry_after_s=failure.retry_after_s,
@@ -346,7 +346,7 @@ def is_source_available(result: PollResult) -> bool:
     if not outcomes:
         return isinstance(result.page, PollPage)
     last = outcomes[-1]
-    wants_no_requests = isinstance(last, PollFailure) and last.trouble in {
+    wants_no_requests = isinstance(last, PollFailure) and last.problem in {
         PollProblem.UNAVAILABLE,
         PollProblem.RATE_LIMITED,
     }

@@ -116,11 +116,11 @@ class PollStore:
         }
         self.session.execute(SQL["save_page"], _name(name) | columns | {"wait_s": wait_s})
 
-    def save_failure(self, name: PollName, delay: PollDelay, trouble: str) -> None:
+    def save_failure(self, name: PollName, delay: PollDelay, last_error: str) -> None:
         columns = {
             "failures": delay.failures,
             "state": "suspended" if delay.is_suspended else "ok",
-            "trouble": storable(trouble, 300),
+            "last_error": storable(last_error, 300),
         }
         self.session.execute(SQL["save_failure"], _name(name) | columns | {"wait_s": delay.poll_s})
 

@@ -54,7 +54,7 @@ class PollRequest(NamedTuple):
 class PollFailure(NamedTuple):
     """Why there is no result. The text quotes nothing that a vendor wrote."""
 
-    trouble: PollProblem
+    problem: PollProblem
     text: str
     retry_after_s: float | None = None
 
@@ -220,7 +220,7 @@ class PollWorkers:
             except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as error:
                 outcome = self._failure(request, error)
             order_fetches.append(OrderFetch(order, requests, failures, outcome))
-            if isinstance(outcome, PollFailure) and outcome.trouble not in {
+            if isinstance(outcome, PollFailure) and outcome.problem not in {
                 PollProblem.MISSING,
                 PollProblem.MALFORMED,
             }:
@@ -229,8 +229,8 @@ class PollWorkers:
 
     def _failure(self, request: PollRequest, error: Exception) -> PollFailure:
         failure = failure_of(error, self._wall())
-        POLL_REQUESTS.add(1, source=request.config.slug, outcome=failure.trouble.value)
-        log = self._log.error if failure.trouble is PollProblem.DENIED else self._log.warning
+        POLL_REQUESTS.add(1, source=request.config.slug, outcome=failure.problem.value)
+        log = self._log.error if failure.problem is PollProblem.DENIED else self._log.warning
         log(
             "poll failed",
             source=request.config.slug,

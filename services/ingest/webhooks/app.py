@@ -255,10 +255,10 @@ class WebhookApp(Starlette):
             await super().__call__(scope, receive, send)
 
 
-def liveness_response(trouble: str | None) -> Response:
-    if trouble is None:
+def liveness_response(problem: str | None) -> Response:
+    if problem is None:
         return Response("ok\n", media_type="text/plain")
-    return problem_response(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, trouble))
+    return problem_response(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, problem))
 
 
 async def handle_http_error(_request: Request, error: Exception) -> Response:

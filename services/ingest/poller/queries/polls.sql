@@ -57,14 +57,14 @@ where source = %(source)s::text and object_kind = %(object_kind)s::text;
 -- name: save_page
 update ingest.polls
 set cursor = %(cursor)s::text, tags = %(tags)s::text::json, answer = null, published = 0,
-    failures = 0, state = 'ok', trouble = '', warning = %(warning)s::text,
+    failures = 0, state = 'ok', last_error = '', warning = %(warning)s::text,
     next_at = now() + make_interval(secs => %(wait_s)s::float8), answered_at = now(),
     updated_at = now()
 where source = %(source)s::text and object_kind = %(object_kind)s::text;
 
 -- name: save_failure
 update ingest.polls
-set failures = %(failures)s::int, state = %(state)s::text, trouble = %(trouble)s::text,
+set failures = %(failures)s::int, state = %(state)s::text, last_error = %(last_error)s::text,
     answer = null, published = 0,
     next_at = now() + make_interval(secs => %(wait_s)s::float8), updated_at = now()
 where source = %(source)s::text and object_kind = %(object_kind)s::text;
