@@ -104,7 +104,7 @@ def test_when_the_webhook_came_the_poll_adds_nothing(poller: Poller, shop: FakeW
         shop.put(number, NOW - 600 + number // 40)
     topics = ("order.created", "order.updated")
     came = [
-        record(shop.body(number), topic=topics[number % 2], order=str(number))
+        record(shop.body(number), callback_type=topics[number % 2], order=str(number))
         for number in shop.orders
     ]
     assert len(published(poller.handle(came))) == 120

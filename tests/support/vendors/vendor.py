@@ -76,7 +76,7 @@ class Vendor:
         piece = self.source.split_events(body)[0]
         return callbacks.record(
             piece,
-            topic=sample.callback_type,
+            callback_type=sample.callback_type,
             kind=self.source.type,
             source=slug,
             order=next(iter(self.source.order_ids(piece)), None) or "?0123456789abcdef",

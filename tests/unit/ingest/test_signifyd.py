@@ -169,13 +169,13 @@ def test_a_decision_has_its_order_and_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "topic", "is_reported"),
+    ("body", "callback_type", "is_reported"),
     [(b'{"orderId":"727"}', "CHECKOUT", True), (case(orderId="19418"), "cases/test", False)],
 )
 def test_a_test_and_a_body_without_a_decision_are_kept_and_have_no_facts(
-    body: bytes, topic: str, is_reported: bool
+    body: bytes, callback_type: str, is_reported: bool
 ) -> None:
-    callback = parse(body, topic)
+    callback = parse(body, callback_type)
     assert callback.order_id is None
     assert [(it.is_kept, it.is_reported, it.body) for it in callback.drift] == [
         (True, is_reported, body)

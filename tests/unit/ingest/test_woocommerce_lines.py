@@ -288,8 +288,10 @@ def test_every_key_is_on_its_page() -> None:
 # What a shop sends instead of an order.
 
 
-@pytest.mark.parametrize("topic", ["order.updated", "order.created", "order.deleted", ""])
-def test_an_error_of_the_shop_means_that_the_webhooks_user_lost_its_right(topic: str) -> None:
+@pytest.mark.parametrize("callback_type", ["order.updated", "order.created", "order.deleted", ""])
+def test_an_error_of_the_shop_means_that_the_webhooks_user_lost_its_right(
+    callback_type: str,
+) -> None:
     body = {
         "code": "woocommerce_rest_cannot_view",
         "message": "Sorry, ada@example.org",
@@ -299,7 +301,7 @@ def test_an_error_of_the_shop_means_that_the_webhooks_user_lost_its_right(topic:
         WebhookReportsError,
         match=r"user who made the webhook .* 'woocommerce_rest_cannot_view'|may no longer read",
     ) as raised:
-        vendors.parse(record(json.dumps(body).encode(), topic=topic))
+        vendors.parse(record(json.dumps(body).encode(), callback_type=callback_type))
     assert "ada@" not in str(raised.value)
 
 
