@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from services.delivery.printer import SharedRenderer
+from services.delivery.rendering import SharedRenderer
 from services.delivery.sender.process import run
 from services.delivery.settings import DeliverySettings
 from services.runtime.settings import load
