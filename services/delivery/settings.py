@@ -26,6 +26,13 @@ class DeliverySettings(LaneSettings):
     tick_interval_ms: int = Field(
         200, ge=50, le=60_000, description="How often changed deliveries are published."
     )
+    publish_delay_ms: int = Field(
+        500,
+        ge=0,
+        le=60_000,
+        description="How long a changed delivery waits until it is published. A mail that is filed "
+        "and sent within that time is one event; 0 publishes each change at the next tick.",
+    )
     dirty_orders_max: int = Field(
         1_000,
         ge=1,

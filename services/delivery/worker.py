@@ -99,12 +99,12 @@ class DeadLetteredJob:
         return dead_letters.dead_output(topic, GROUP, dead_letter, row.id, row.attempts)
 
 
-def tick(_now: datetime, session: Session, orders_max: int) -> list[Event]:
-    """Return the deliveries of the orders that changed, and copies of new dead letters, in at most
-    four round trips.
+def tick(_now: datetime, session: Session, orders_max: int, delay_s: float = 0.0) -> list[Event]:
+    """Return the deliveries of the orders that changed at least so long ago, and copies of new dead
+    letters, in at most four round trips.
     """
     store = DeliveryStore(session)
-    dirty = store.lock_dirty(orders_max)
+    dirty = store.lock_dirty(orders_max, delay_s)
     if not dirty:
         return []
     order_ids = [published.order_id for published in dirty]
@@ -155,12 +155,14 @@ def backlog_limit(settings: DeliverySettings) -> Callable[[Session], str | None]
 
 
 def service(settings: DeliverySettings) -> Service[DeliveryInput, Session]:
+    delay_s = settings.publish_delay_ms / 1_000
     return Service(
         group=GROUP,
         topics=TOPICS,
         parse=parse,
         handle=handle,
-        tick=lambda now, session: tick(now, session, settings.dirty_orders_max),
+        tick=lambda now, session: tick(now, session, settings.dirty_orders_max, delay_s),
+        has_tick_work=lambda session: DeliveryStore(session).has_dirty(delay_s),
         backlog=backlog_limit(settings),
         subject=lambda record: order_of(record.key),
     )
