@@ -89,11 +89,11 @@ class DeliverySettings(LaneSettings):
         "the mail server is slow or far away.",
     )
     lease_jobs_max: int = Field(
-        8,
+        16,
         ge=1,
         le=200,
-        description="Jobs a connection leases at once. More saves round trips, and delays more "
-        "when the sender dies.",
+        description="Jobs a connection leases at once while more are due than it leased before. "
+        "More saves round trips, and delays more when the sender dies.",
     )
     lease_ms: int = Field(
         60_000,

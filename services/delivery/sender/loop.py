@@ -46,6 +46,7 @@ from services.runtime.failures.circuit_breaker import BreakerState, CircuitBreak
 from services.runtime.observability import logs
 
 CONTROLS_INTERVAL_S = 0.5
+LEASE_JOBS_FIRST = 2  # after a batch that was not full; doubles with each full one
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class Sender:
         self.context, self._is_ending = context, is_ending
         self._unwritten: deque[AttemptResult] = deque()  # happened, and not yet in the database
         self._is_paused = False
+        self._lease_jobs = min(LEASE_JOBS_FIRST, context.lease_jobs_max)
         self._controls_at = float("-inf")
 
     def step(self) -> bool:
@@ -97,7 +99,7 @@ class Sender:
         context = self.context
         self._write_all_but_accepted()
         self._check_controls()
-        allowed = self._allowed(context.lease_jobs_max)
+        allowed = self._allowed(self._lease_jobs)
         if not allowed:
             self.write_results()
             return False
@@ -107,7 +109,9 @@ class Sender:
             self._written(leased.recorded)
         if leased.due:
             context.telemetry.leased(leased)
-        if leased.due == allowed:
+        self._lease_jobs = min(LEASE_JOBS_FIRST, context.lease_jobs_max)
+        if leased.due == allowed:  # more may be due: others help, and this one leases more at once
+            self._lease_jobs = min(2 * allowed, context.lease_jobs_max)
             context.wake_another()
         self.work(leased.work)
         return bool(leased.work) or bool(leased.skipped)
