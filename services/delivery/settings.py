@@ -40,15 +40,17 @@ class DeliverySettings(LaneSettings):
         description="Orders whose deliveries one tick publishes. The others wait for the next.",
     )
     backlog_high_jobs: int = Field(
-        20_000,
+        2_000_000,
         ge=10,
-        le=10_000_000,
-        description="From so many open jobs on the lanes stop reading; Kafka holds the records.",
+        le=100_000_000,
+        description="From so many open jobs on the lanes stop reading, for the sake of the "
+        "database's disk: a job takes 2 KB. Below it jobs are filed however long a mail server "
+        "is unavailable.",
     )
     backlog_low_jobs: int = Field(
-        15_000,
+        1_500_000,
         ge=1,
-        le=10_000_000,
+        le=100_000_000,
         description="At so few open jobs the lanes read again. Below the high mark.",
     )
 
