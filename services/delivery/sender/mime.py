@@ -77,9 +77,9 @@ def _quoted_printable(content: bytes) -> bytes:
 
 def _base64(content: bytes) -> bytes:
     encoded = b2a_base64(content, newline=False)
-    whole = len(encoded) - len(encoded) % LINE_CHARS
-    lines = chain.from_iterable(iter_unpack(f"{LINE_CHARS}s", memoryview(encoded)[:whole]))
-    return b"\r\n".join([*lines, encoded[whole:]] if whole < len(encoded) else lines)
+    last = len(encoded) - len(encoded) % LINE_CHARS  # where a line begins that is not full
+    lines = chain.from_iterable(iter_unpack(f"{LINE_CHARS}s", memoryview(encoded)[:last]))
+    return b"\r\n".join([*lines, encoded[last:]] if last < len(encoded) else lines)
 
 
 def _file(name: str, content: bytes) -> bytes:

@@ -75,9 +75,9 @@ def verify_mail(mail: bytes, expected: ExpectedMail) -> None:
 def _values(fields: Sequence[bytes], names: Sequence[str]) -> dict[str, str]:
     """Return the values of the headers, which are these in this order, each once."""
     pairs = [field.decode("ascii").partition(": ") for field in fields]
-    found = [name for name, _, _ in pairs]
-    if found != list(names) or len(set(found)) != len(found):
-        raise MailUnsound(f"the headers are {', '.join(found)}"[:300])
+    written = [name for name, _, _ in pairs]
+    if written != list(names) or len(set(written)) != len(written):
+        raise MailUnsound(f"the headers are {', '.join(written)}"[:300])
     return {name: value for name, _, value in pairs}
 
 
