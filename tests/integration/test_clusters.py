@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +43,7 @@ from deploy.local.process import replace_text, wait_until
 from deploy.local.programs import Program, services
 from deploy.local.roles import environment_of_command
 from deploy.local.stack import Stack
-from services.runtime.errors import StublineError
+from services.runtime.errors import OutputUnauthorized, StublineError
 from services.runtime.kafka.acls import PROCESSES
 from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.connections import BrokerLoginRefused, BrokerTlsFailed
@@ -81,7 +81,7 @@ class Cluster:
             for answer in self.admin.alter_user_scram_credentials([change]).values():
                 answer.result(10)
 
-    def allow(self, acls: list[Mapping[str, str]]) -> None:
+    def allow(self, acls: Sequence[Mapping[str, str]]) -> None:
         for answer in self.admin.create_acls([binding(acl) for acl in acls]).values():
             answer.result(10)
 
@@ -175,7 +175,7 @@ def acls(cluster: Cluster) -> list[dict[str, str]]:
         cluster.secret(process, f"password-of-{process}")
     printed = stubline(cluster, "commands", "topics", "acls", "--json")
     found: list[dict[str, str]] = json.loads(printed)
-    cluster.allow(list(found))
+    cluster.allow(found)
     return found
 
 
@@ -221,6 +221,17 @@ def stubline(cluster: Cluster, process: str, *arguments: str) -> str:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
+
+
+def rights(
+    acls: list[dict[str, str]], process: str, operation: str, topic: str = ""
+) -> list[dict[str, str]]:
+    """Of the printed ACLs, those of a process; without a topic, for all of them."""
+    return [
+        acl
+        for acl in acls
+        if (acl["process"], acl["operation"]) == (process, operation) and topic in {"", acl["name"]}
+    ]
 
 
 def buy(shop: Stubline, orders: int) -> list[Any]:
@@ -338,19 +349,37 @@ def test_the_whole_pipeline_runs_with_the_acls_that_are_printed(
 def test_a_revoked_right_is_named_and_the_lane_goes_on_once_it_is_given_back(
     cluster: Cluster, shop: Stubline, acls: list[dict[str, str]]
 ) -> None:
-    (right,) = (
-        acl
-        for acl in acls
-        if acl["process"] == "issuer"
-        and acl["operation"] == "Read"
-        and acl["name"] == f"{PREFIX}orders.decided.v1"
-    )
+    (right,) = rights(acls, "issuer", "Read", f"{PREFIX}orders.decided.v1")
     cluster.revoke(right)
     bought = buy(shop, 3)
     wait_for(shop.services.programs["issuer"], "input-")
     cluster.allow([right])
     wait_for(shop.services.programs["issuer"], "", 30)
     all_delivered(shop, bought)
+
+
+@pytest.mark.parametrize("topic", [f"{PREFIX}tickets.changed.v1", ""], ids=["one", "all"])
+def test_a_revoked_right_to_write_is_named_and_the_outputs_are_published_once_it_is_given_back(
+    cluster: Cluster, shop: Stubline, acls: list[dict[str, str]], topic: str
+) -> None:
+    """Also that of a process which starts without it. Without any right to write its producer ends
+    for good, and it needs another one.
+    """
+    issuer = shop.services.programs["issuer"]
+    revoked = rights(acls, "issuer", "Write", topic)
+    for right in revoked:
+        cluster.revoke(right)
+    bought = buy(shop, 3)
+    wait_for(issuer, OutputUnauthorized.code)
+    if not topic:
+        issuer.stop()
+        issuer.start_soon()
+        wait_for(issuer, OutputUnauthorized.code)
+    assert shop.value("select count(*) from runtime.lanes where stopped_code is not null") == 0
+    cluster.allow(revoked)
+    wait_for(issuer, "", 30)
+    all_delivered(shop, bought)
+    assert '"code": "output-unauthorized"' in issuer.log_file.read_text("utf-8")
 
 
 def test_a_wrong_password_is_named_and_read_again_when_its_file_changes(
