@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -380,6 +381,40 @@ def test_a_revoked_right_to_write_is_named_and_the_outputs_are_published_once_it
     wait_for(issuer, "", 30)
     all_delivered(shop, bought)
     assert '"code": "output-unauthorized"' in issuer.log_file.read_text("utf-8")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["running", "restarted"])
+def test_callbacks_that_may_not_be_written_are_refused_with_a_reason_until_they_may(
+    cluster: Cluster, shop: Stubline, acls: list[dict[str, str]], *, is_restarted: bool
+) -> None:
+    """The shop sends them again. Metadata may still be readable: it proves nothing."""
+    webhooks = shop.services.programs["webhooks"]
+    revoked = rights(acls, "webhooks", "Write")
+    readable = [{**acl, "operation": "Describe"} for acl in revoked]
+    cluster.allow(readable)
+    for right in revoked:
+        cluster.revoke(right)
+    if is_restarted:
+        webhooks.stop()
+        webhooks.start_soon()
+        wait_for(webhooks, OutputUnauthorized.code)
+    with ThreadPoolExecutor(1) as pool:
+        bought = pool.submit(buy, shop, 3)
+        wait_for(webhooks, OutputUnauthorized.code)
+        for _ in range(30):  # several probes
+            time.sleep(0.1)
+            assert readiness(webhooks).startswith(f"{OutputUnauthorized.code}: callbacks.received")
+        cluster.allow(revoked)
+        wait_for(webhooks, "", 30)
+        all_delivered(shop, bought.result(60))
+    for right in readable:
+        cluster.revoke(right)
+    lines = [
+        line
+        for line in webhooks.log_file.read_text("utf-8").splitlines()
+        if '"code": "output-unauthorized"' in line and "retrying after error" in line
+    ]
+    assert len(lines) == 1 + is_restarted
 
 
 def test_a_wrong_password_is_named_and_read_again_when_its_file_changes(
