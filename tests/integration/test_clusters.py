@@ -7,6 +7,7 @@ One broker with Kafka's own authorizer. Topics and groups have a prefix, as on a
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -38,10 +39,17 @@ from confluent_kafka.admin import (
     ScramMechanism,
     UserScramCredentialUpsertion,
 )
+from rich.console import Console
 
+from deploy.demo import __main__ as demo
+from deploy.demo import reconcile
+from deploy.demo.evening import MALFORMED, plan
+from deploy.demo.store import open_store
+from deploy.demo.storefront import DemoStorefront
 from deploy.local.kafka import BrokerSecurity
+from deploy.local.ports import free_ports
 from deploy.local.process import replace_text, wait_until
-from deploy.local.programs import Program, services
+from deploy.local.programs import PUBLIC_PORT, Program, services
 from deploy.local.roles import environment_of_command
 from deploy.local.stack import Stack
 from services.runtime.errors import OutputUnauthorized, StublineError
@@ -60,7 +68,7 @@ pytestmark = pytest.mark.slow
 PREFIX = "acme."
 NAMED_WITHIN_S = 10.0
 ITERATIONS = 4096
-EVENING = 24  # orders
+EVENING, EVENING_S = 60, 5.0  # orders, and how long the shop posts
 
 
 @dataclass(frozen=True)
@@ -188,7 +196,13 @@ def shop(
     assert acls
     files = write_files(tmp_path_factory.mktemp("shop"))
     stubline(cluster, "migrate", "migrate")
-    stubline(cluster, "commands", "campaigns", "apply", str(files["campaigns"]))
+    for campaigns in (files["campaigns"], demo.HERE / "campaigns.toml"):
+        stubline(cluster, "commands", "campaigns", "apply", str(campaigns))
+    with files["sources"].open("a") as sources:
+        sources.write(
+            f'[sources.{reconcile.SOURCE}]\nkind = "woocommerce"\n'
+            'secrets = ["env:TEST_SHOP_SECRET"]\n'
+        )
     environment = {**cluster.stack.environment, "TEST_SHOP_SECRET": SECRET}
 
     def own_settings(program: str) -> Mapping[str, str]:
@@ -250,7 +264,8 @@ def all_delivered(shop: Stubline, bought: list[Any]) -> None:
         assert len(shop.tickets_of(order)) == quantity
         assert len(shop.mails_to(order)) == 1
     assert shop.conservation_gap() == 0
-    assert shop.value("select count(*) from runtime.dead_letters") == 0
+    # The demonstration's malformed callbacks, if it ran.
+    assert shop.value("select count(*) from runtime.dead_letters") in {0, len(MALFORMED)}
 
 
 def readiness(program: Program) -> str:
@@ -327,11 +342,30 @@ def test_a_login_that_is_refused_is_named(
         BrokerAdmin(reached, timeout_s=1).brokers()
 
 
-def test_the_whole_pipeline_runs_with_the_acls_that_are_printed(
+def test_the_demonstration_runs_with_the_acls_that_are_printed(
     cluster: Cluster, shop: Stubline
 ) -> None:
-    """Also the commands: what they read, they may read."""
-    all_delivered(shop, buy(shop, EVENING))
+    """A small evening, with its kill and its reconciliation: the books balance. First of those that
+    use the shop, since its books are about an empty database.
+    """
+    scene = demo.Scene(
+        plan(EVENING),
+        DemoStorefront(shop.services.webhooks_port, f"/hooks/{reconcile.SOURCE}", SECRET),
+        shop.services,
+        lambda: open_store(shop.database_url, shop.store.cluster),
+        Console(width=110, file=io.StringIO()),
+        seconds=EVENING_S,
+        outcome=cluster.folder,
+    )
+    code = demo.conclude(scene, shop.mail.maildir, demo.play(scene))
+    assert isinstance(scene.console.file, io.StringIO)
+    assert code == 0, scene.console.file.getvalue()
+
+
+def test_commands_may_read_what_they_read_and_every_name_has_the_prefix(
+    cluster: Cluster, shop: Stubline
+) -> None:
+    all_delivered(shop, buy(shop, 3))
     assert all(
         name.startswith((PREFIX, "__")) for name in cluster.admin.list_topics(timeout=10).topics
     )
@@ -445,6 +479,37 @@ def test_an_expired_certificate_is_named_and_the_process_goes_on_with_the_next(
         cluster.present(cluster.certificate)
     all_delivered(shop, bought)
     assert "certificate has expired" in delivery.log_file.read_text("utf-8")
+
+
+def test_an_expired_certificate_of_a_process_is_named_and_it_goes_on_with_the_next(
+    cluster: Cluster, shop: Stubline, acls: list[dict[str, str]]
+) -> None:
+    """A second webhook endpoint, which logs in by its certificate."""
+    name = "by-certificate"
+    (right,) = rights(acls, "webhooks", "Write")
+    cluster.allow([{**right, "user": f"CN={name}"}])
+    issued = cluster.authority.issue(name, is_expired=True)
+    (public_port,) = free_ports(1, avoid=set())
+    program = shop.services.add(
+        name,
+        "services.ingest.webhooks",
+        "STUBLINE_INGEST_WEBHOOK_HEALTH_PORT",
+        None,
+        **{PUBLIC_PORT: str(public_port)},
+        KAFKA_BOOTSTRAP_SERVERS=cluster.stack.kafka[0].mutual_address,
+        STUBLINE_KAFKA_SECURITY_PROTOCOL="SSL",
+        STUBLINE_KAFKA_CA_FILE=str(cluster.authority.certificate),
+        STUBLINE_KAFKA_CERTIFICATE_FILE=str(issued.certificate),
+        STUBLINE_KAFKA_KEY_FILE=str(issued.key),
+        STUBLINE_KAFKA_PREFIX=PREFIX,
+    )
+    program.start_soon()
+    wait_for(program, BrokerTlsFailed.code)
+    assert f"{name}.crt expired at " in readiness(program)
+    cluster.authority.issue(name)
+    wait_until("its end", partial(ended, program), seconds=NAMED_WITHIN_S)
+    program.start()  # by its supervisor; it returns when the process is ready
+    program.stop()
 
 
 def test_a_changed_authority_ends_every_process_and_its_supervisor_starts_it_again(
