@@ -36,6 +36,7 @@ from services.runtime.kafka.credentials import CredentialsWatch
 from services.runtime.kafka.topics import BrokerRefused
 from services.runtime.observability import logs
 from services.runtime.observability.log_limits import RepeatLimiter
+from services.runtime.settings import ConfigurationError
 
 CLIENT_ID = "stubline-webhooks"
 POLL_S = 0.1
@@ -85,16 +86,14 @@ class CallbackPublisher:
     ) -> None:
         self._cluster = cluster = KafkaCluster.of(cluster)
         self._connections = ConnectionErrors(cluster)
-        settings = producer_settings(cluster, CLIENT_ID, int(wait_s * 1_000))
-        bounds: dict[str, object] = {
+        self._bounds: dict[str, object] = {
             "queue.buffering.max.messages": records_max,
             "queue.buffering.max.kbytes": max(1, bytes_max // 1_024),
             "error_cb": self._on_error,
         }
-        self._settings = settings | bounds
+        self._topic, self._wait_s, self._on_fatal = topic, wait_s, on_fatal
         self._producer, self._admin = self._new_producer(), self._new_admin()
         self._credentials = CredentialsWatch(cluster.settings, self._producer, self._admin)
-        self._topic, self._wait_s, self._on_fatal = topic, wait_s, on_fatal
         self._loop = asyncio.get_running_loop()
         self._pending: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._acknowledged: deque[Acknowledgement] = deque()
@@ -111,7 +110,9 @@ class CallbackPublisher:
         self._sweeper = self._loop.create_task(self._sweep())
 
     def _new_producer(self) -> Producer:
-        return self._cluster.make(Producer, self._settings, logger=LOGGER)
+        """Its settings are read again: a secret may have changed since the last one was made."""
+        own = producer_settings(self._cluster, CLIENT_ID, int(self._wait_s * 1_000))
+        return self._cluster.make(Producer, own | self._bounds, logger=LOGGER)
 
     def _new_admin(self) -> AdminClient:
         own = self._cluster.client_settings({"client.id": CLIENT_ID})
@@ -221,8 +222,7 @@ class CallbackPublisher:
         elif (problem := self._problem_of_rights(name)) is not None:
             self._problem = problem
         else:
-            self._replace_producer()
-            self._problem = None
+            self._problem = self._replace_producer()
 
     def _problem_of_rights(self, name: str) -> str | None:
         """Return why we may not write. That the topic is visible proves no right to write, and the
@@ -250,6 +250,8 @@ class CallbackPublisher:
             code = OutputUnauthorized.code
         elif error.code() in MISSING:
             code = InputMissing.code
+        elif error.code() < 0:  # the client's own: no answer, no connection
+            code = BrokerUnavailable.code
         else:
             code = BrokerRefused.code
         return f"{code}: {self._topic}: {error.name()}"
@@ -266,12 +268,16 @@ class CallbackPublisher:
         else:
             self._problem = self._refusal(error)
 
-    def _replace_producer(self) -> None:
-        if not self._needs_producer:
-            return
-        ended, self._producer = self._producer, self._new_producer()
-        self._credentials.replace(ended, self._producer)
-        self._needs_producer = False
+    def _replace_producer(self) -> str | None:
+        """Make another producer if the last one ended. Return why that is not possible yet."""
+        if self._needs_producer:
+            try:
+                ended, self._producer = self._producer, self._new_producer()
+            except ConfigurationError as error:  # the file of a secret is just being replaced
+                return f"{BrokerUnavailable.code}: {error}"
+            self._credentials.replace(ended, self._producer)
+            self._needs_producer = False
+        return None
 
     def _delivered(
         self,

@@ -129,7 +129,7 @@ class KafkaClient:
             | {"error_cb": self._connections.report},
             logger=LOGGER,
         )
-        self._producer_settings = producer_settings(self._cluster, client_id, delivery_timeout_ms)
+        self._client_id, self._delivery_timeout_ms = client_id, delivery_timeout_ms
         self._producer = self._new_producer()
         self._admin = self._cluster.make(
             AdminClient,
@@ -146,11 +146,10 @@ class KafkaClient:
         self._partitions: dict[str, int] = {}
 
     def _new_producer(self) -> Producer:
-        return self._cluster.make(
-            Producer,
-            self._producer_settings | {"error_cb": self._connections.report},
-            logger=LOGGER,
-        )
+        """Its settings are read again: a secret may have changed since the last one was made."""
+        own = producer_settings(self._cluster, self._client_id, self._delivery_timeout_ms)
+        own["error_cb"] = self._connections.report
+        return self._cluster.make(Producer, own, logger=LOGGER)
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
         def assigned(consumer: Consumer, partitions: list[TopicPartition]) -> None:
