@@ -76,7 +76,10 @@ def rate(work: Callable[[Any], object], values: Sequence[Any]) -> float:
 def figures(*, runs: int = 3, count: int = 4_000) -> list[Figure]:
     raw = bodies(count)
     records = [record(body, order=str(100_000 + at)) for at, body in enumerate(raw)]
-    received = [vendors.received_callback(read_event(it.headers, it.value), it) for it in records]
+    received = [
+        vendors.received_callback(read_event(record.headers, record.value), record)
+        for record in records
+    ]
     parsed, normalised, read, cleaned = list[float](), list[float](), list[float](), list[float]()
     with as_a_worker():
         rate(vendors.parse, records)

@@ -71,9 +71,9 @@ class Process:
     @property
     def health(self) -> str:
         eventually(
-            f"{self.module} listens", lambda: any("health_port" in it for it in self.lines())
+            f"{self.module} listens", lambda: any("health_port" in line for line in self.lines())
         )
-        port = next(it["health_port"] for it in self.lines() if "health_port" in it)
+        port = next(line["health_port"] for line in self.lines() if "health_port" in line)
         return f"http://127.0.0.1:{port}"
 
     def why(self) -> str:
@@ -101,13 +101,13 @@ class Process:
         eventually(f"{self.module} tries {times} times", tried)
 
     def written(self, event: str, code: str) -> list[dict[str, Any]]:
-        return [it for it in self.lines() if (it["event"], it.get("code")) == (event, code)]
+        return [line for line in self.lines() if (line["event"], line.get("code")) == (event, code)]
 
     def repeats_itself_at_most_once_a_minute(self) -> None:
         counted = Counter(
-            (it["component"], it.get("code") or it["event"])
-            for it in self.lines()
-            if it["level"] in {"warning", "error"}
+            (line["component"], line.get("code") or line["event"])
+            for line in self.lines()
+            if line["level"] in {"warning", "error"}
         )
         assert max(counted.values(), default=0) <= 1 + (time.monotonic() - self.began) // 60, (
             counted
@@ -178,8 +178,8 @@ def test_without_its_database_a_process_logs_one_code_once_a_minute(
         worker.until_it_tried(8)  # only the first of these attempts is logged
         for process in (worker, sender):
             assert [
-                it["level"]
-                for it in process.written("retrying after error", "database-unavailable")
+                line["level"]
+                for line in process.written("retrying after error", "database-unavailable")
             ] == ["warning"]
             process.repeats_itself_at_most_once_a_minute()
         stack.enter_context(Proxy(database_url, proxy.port))
@@ -216,7 +216,7 @@ def test_without_kafka_a_process_logs_one_code_once_a_minute(
 @pytest.mark.parametrize(
     ("module", "variable"),
     [*PORTS.items(), (ENDPOINT, "STUBLINE_INGEST_WEBHOOK_PORT")],
-    ids=lambda it: it,
+    ids=lambda text: text,
 )
 def test_a_port_that_is_taken_is_one_sentence_and_a_next_step(
     tmp_path: Path, module: str, variable: str
@@ -258,7 +258,7 @@ def test_a_prober_that_hangs_up_leaves_no_line(tmp_path: Path, module: str) -> N
                 )  # closes with a reset
                 prober.sendall(request)
         assert httpx.get(f"{process.health}/livez", timeout=10).status_code == 200
-        assert {it["component"] for it in process.lines()} <= {
+        assert {line["component"] for line in process.lines()} <= {
             "process",
             "lanes",
             "kafka",

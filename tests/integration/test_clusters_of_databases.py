@@ -126,7 +126,10 @@ def test_of_several_hosts_the_one_that_takes_writes_is_used(
     passfile = tmp_path / "pgpass"
     passfile.touch(0o600)
     passfile.write_text(
-        "".join(f"{it['host']}:{it['port']}:*:*:{it['password']}\n" for it in (primary, secondary))
+        "".join(
+            f"{server['host']}:{server['port']}:*:*:{server['password']}\n"
+            for server in (primary, secondary)
+        )
     )
 
     def url(*ports: object, session_attrs: str) -> str:

@@ -73,9 +73,9 @@ def rows(world: Deliveries) -> list[dict[str, object]]:
 def stored(world: Deliveries) -> dict[str, bytes]:
     """What stands in the store, by its name."""
     return {
-        str(it.relative_to(world.files)): it.read_bytes()
-        for it in world.files.rglob("*")
-        if it.is_file()
+        str(path.relative_to(world.files)): path.read_bytes()
+        for path in world.files.rglob("*")
+        if path.is_file()
     }
 
 

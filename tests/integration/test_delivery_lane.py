@@ -38,7 +38,8 @@ def lane(database_url: str, tmp_path: Path) -> Iterator[Deliveries]:
 
 def test_a_paid_order_has_one_job_with_all_its_tickets(lane: Deliveries) -> None:
     assert [
-        type(it) for it in lane.receive(decided(ORDER, 1), issued(ORDER, 1, "Active", "Active"))
+        type(outcome)
+        for outcome in lane.receive(decided(ORDER, 1), issued(ORDER, 1, "Active", "Active"))
     ] == [Effect, Effect]
     [job] = lane.jobs()
     assert (job["state"], job["is_held"], job["kind"]) == ("due", False, "initial")
@@ -51,7 +52,7 @@ def test_what_arrives_again_or_late_changes_nothing(lane: Deliveries) -> None:
     again = lane.receive(
         issued(ORDER, 2, "Active"), issued(ORDER, 1, "Cancelled"), decided(ORDER, 1)
     )
-    assert [type(it) for it in again] == [Duplicate, Superseded, Duplicate]
+    assert [type(outcome) for outcome in again] == [Duplicate, Superseded, Duplicate]
     assert lane.jobs() == before
 
 
@@ -118,9 +119,9 @@ def test_a_job_cannot_be_dead_without_its_dead_letter_or_sent_without_its_time(
 def test_a_batch_takes_the_same_round_trips_whatever_its_size(lane: Deliveries) -> None:
     def statements(orders: range) -> int:
         inputs = [
-            it
+            event
             for n in orders
-            for it in (decided(f"shop:{n}", 1), issued(f"shop:{n}", 1, "Active", "Active"))
+            for event in (decided(f"shop:{n}", 1), issued(f"shop:{n}", 1, "Active", "Active"))
         ]
         counted = Counting(lane.connection)
         with lane.connection.transaction():
@@ -198,11 +199,11 @@ def test_a_job_that_is_replayed_is_due_again_once(lane: Deliveries) -> None:
     )
     value = f'{{"job_id": "{job["job_id"]}", "order_id": "{ORDER}"}}'.encode()
     inputs = parse(Record(JOBS, 0, 1, -1, ORDER.encode(), value, []))
-    assert [type(it) for it in lane.receive(inputs, inputs)] == [Effect, Duplicate]
+    assert [type(outcome) for outcome in lane.receive(inputs, inputs)] == [Effect, Duplicate]
     [again] = lane.jobs()
     assert (again["state"], again["failures"]) == ("due", 0)
     assert again["next_attempt_at"] - job["filed_at"] < timedelta(hours=1)
-    assert [type(it) for it in lane.receive(inputs)] == [Duplicate]
+    assert [type(outcome) for outcome in lane.receive(inputs)] == [Duplicate]
 
 
 @pytest.mark.parametrize("value", [None, b"", b"[]", b'{"job_id": "x", "order_id": "y"}', b"{}"])

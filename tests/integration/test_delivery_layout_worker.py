@@ -39,10 +39,12 @@ def world(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]
 def paid(world: Deliveries, order_id: str, buyer: Person, design: str, campaign_id: str) -> None:
     snapshot = issued(order_id, 1, "Active", buyer=buyer)
     campaigns = tuple(
-        msgspec.structs.replace(it, campaign_id=campaign_id, design=design)
-        for it in snapshot.campaigns
+        msgspec.structs.replace(campaign, campaign_id=campaign_id, design=design)
+        for campaign in snapshot.campaigns
     )
-    tickets = tuple(msgspec.structs.replace(it, campaign_id=campaign_id) for it in snapshot.tickets)
+    tickets = tuple(
+        msgspec.structs.replace(ticket, campaign_id=campaign_id) for ticket in snapshot.tickets
+    )
     world.receive(
         decided(order_id, 1),
         msgspec.structs.replace(snapshot, campaigns=campaigns, tickets=tickets),
@@ -53,7 +55,11 @@ def below(sender: SenderProcess) -> list[psutil.Process]:
     """The presses of a sender: what lays out below it."""
     try:
         every = psutil.Process(sender._child.pid).children(recursive=True)
-        return [it for it in every if "services.delivery.printing.sandbox.child" in it.cmdline()]
+        return [
+            process
+            for process in every
+            if "services.delivery.printing.sandbox.child" in process.cmdline()
+        ]
     except psutil.NoSuchProcess:
         return []
 

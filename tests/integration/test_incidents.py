@@ -58,7 +58,9 @@ class Scene:
 
     def __call__(self, *arguments: object) -> CliOutput:
         self._capsys.readouterr()
-        return CliOutput(cli.run([str(it) for it in arguments]), *self._capsys.readouterr())
+        return CliOutput(
+            cli.run([str(argument) for argument in arguments]), *self._capsys.readouterr()
+        )
 
     def dead_letter(
         self, times: int = 1, *, text: str = CAUSE, like: Record | None = None, **other: object
@@ -116,10 +118,10 @@ def unknown(
     number: int = 1, *, source: str = "pay", word: str = "charge.moon", is_kept: bool = True
 ) -> ParsedCallback:
     """Return a callback of a type that this release does not know."""
-    it = record({"n": number}, source=source, order=f"?{number}", offset=number)
-    drift_notice = DriftNotice(source, "unknown-type", word, it.value or b"", is_kept=is_kept)
+    callback = record({"n": number}, source=source, order=f"?{number}", offset=number)
+    drift_notice = DriftNotice(source, "unknown-type", word, callback.value or b"", is_kept=is_kept)
     parsed = facts.parsed_callback(f"{source}:evt_{number}", None, drift=(drift_notice,))
-    return vendors.with_origin(parsed, it)
+    return vendors.with_origin(parsed, callback)
 
 
 def test_ten_thousand_dead_letters_of_one_cause_are_one_incident(scene: Scene) -> None:
@@ -146,8 +148,8 @@ def test_two_sources_two_causes_and_two_codes_are_not_one(scene: Scene) -> None:
     scene.dead_letter(4, text="total: Field required")
     scene.dead_letter(1, code="ingest-amount-unreadable")
     scene.dead_letter(9, group="stubline.issuer")
-    assert [it["count"] for it in scene.incidents()] == [4, 3, 2, 1]
-    assert [it["count"] for it in scene.incidents("--source", "other")] == [2]
+    assert [incident["count"] for incident in scene.incidents()] == [4, 3, 2, 1]
+    assert [incident["count"] for incident in scene.incidents("--source", "other")] == [2]
 
 
 def test_a_source_is_named_by_the_header_and_not_by_the_shop_it_serves(scene: Scene) -> None:
@@ -160,7 +162,7 @@ def test_a_source_is_named_by_the_header_and_not_by_the_shop_it_serves(scene: Sc
     scene.dead_letter(
         1, like=gateway._replace(headers=[("ce_source", b"\xff\x00"), ("\xe9", None)], key=None)
     )
-    assert sorted((it["source"], it["count"]) for it in scene.incidents()) == [
+    assert sorted((incident["source"], incident["count"]) for incident in scene.incidents()) == [
         ("?", 1),
         ("stripe-eu", 2),
     ]
@@ -347,11 +349,11 @@ def test_kept_callbacks_are_replayed_whole_and_kept_once_more_if_still_unknown(
     assert replays[7]._replace(dead_letter_id=None) == original._replace(
         timestamp_ms=replays[7].timestamp_ms
     )
-    assert [type(it) for it in scene.drift_notice(unknown(7))] == [
+    assert [type(outcome) for outcome in scene.drift_notice(unknown(7))] == [
         Effect
     ]  # as the worker would process it again
     assert scene.rows("select key from ingest.kept_callbacks") == [("pay:evt_7",)]
-    assert "unknown-type" in [it["kind"] for it in scene.incidents()]
+    assert "unknown-type" in [incident["kind"] for incident in scene.incidents()]
     scene.session.execute(b"update runtime.dead_letters set state = 'resolved'")
     assert scene.resolve(found, "--replay").json["concerned"] == 1
     again = scene.rows(
@@ -364,7 +366,7 @@ def replayed(session: Session) -> list[Record]:
     with PostgresLaneStore(GROUP, "test", "1", lambda: session).transaction() as transaction:
         replays = transaction.take_replay_requests(1_000, 10**8)
         transaction.commit()
-    return sorted((it.record for it in replays), key=lambda it: it.offset)
+    return sorted((row.record for row in replays), key=lambda row: row.offset)
 
 
 def test_kept_callbacks_go_after_their_days_and_not_before(scene: Scene) -> None:

@@ -27,14 +27,14 @@ SECOND = "2026-11-20T15:28:{:02d}"
 
 
 def kinds(outcomes: Sequence[Outcome]) -> list[type[Outcome]]:
-    return [type(it) for it in outcomes]
+    return [type(outcome) for outcome in outcomes]
 
 
 def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
     """As a reader on the other side of the broker reads it."""
     found = []
-    for it in outcomes:
-        for event in it.outputs if isinstance(it, Effect) else ():
+    for outcome in outcomes:
+        for event in outcome.outputs if isinstance(outcome, Effect) else ():
             output = event.encode(time="2026-11-20T15:30:00.000000Z", traceparent=None)
             found.append(OrderObserved.read(output.headers, output.value))
     return found
@@ -104,11 +104,11 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
                 again.append(1)
                 ended.extend(work(opened, *batch))
 
-    lanes = [threading.Thread(target=lane) for _ in range(4)]
-    for it in lanes:
-        it.start()
-    for it in lanes:
-        it.join(60)
+    threads = [threading.Thread(target=lane) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
     assert len(ended) == 400
     assert len(published(ended)) == 100
     assert kinds(ended).count(Effect) == 100

@@ -83,10 +83,10 @@ def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
         threads.append(
             threading.Thread(target=lane, args=(database_url, cut(mixed, 40), outcomes, again))
         )
-    for it in threads:
-        it.start()
-    for it in threads:
-        it.join(60)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
     assert again  # or the lanes never met
     found = rows(session, "select order_id, facts::text from ingest.orders")
     assert len(found) == ORDERS
@@ -107,10 +107,10 @@ def test_of_two_bodies_under_one_proof_one_counts_though_two_lanes_bring_them_at
     rng, outcomes, again = Random(5), list[Outcome](), list[int]()
 
     def proved(order: int, number: int) -> ParsedCallback:
-        it = facts.parsed_callback(
+        callback = facts.parsed_callback(
             f"gate event {order}", f"shop:{order}", movements=(movement(f"re_{order}"),)
         )
-        return it._replace(proof=(f"gate transmission {number}", it.content_hash))
+        return callback._replace(proof=(f"gate transmission {number}", callback.content_hash))
 
     lanes = [[proved(1_000 * own + number, number) for number in range(ORDERS)] for own in (1, 2)]
     threads = [
@@ -120,10 +120,10 @@ def test_of_two_bodies_under_one_proof_one_counts_though_two_lanes_bring_them_at
         )
         for callbacks in lanes
     ]
-    for it in threads:
-        it.start()
-    for it in threads:
-        it.join(60)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
     assert sorted(kinds(outcomes), key=str) == sorted([Effect] * ORDERS + [Dead] * ORDERS, key=str)
     assert rows(session, "select count(*) from ingest.orders") == [(ORDERS,)]
 
@@ -136,7 +136,9 @@ def test_a_payment_that_no_order_names_waits_however_long(session: Session) -> N
         ("shop/pi_0000000000000007", "[]")
     ]
     (event,) = published(work(session, record(woo_order(id=7), order="7")))
-    assert [(it.kind, it.amount_minor) for it in event.movements] == [("refund", 500)]
+    assert [(movement.kind, movement.amount_minor) for movement in event.movements] == [
+        ("refund", 500)
+    ]
     assert event.sequence == 1
 
 
@@ -193,9 +195,9 @@ def test_a_batch_of_payments_takes_the_same_round_trips_whatever_its_size(
 def test_the_wait_from_the_endpoint_to_the_order_is_measured(session: Session) -> None:
     def measured(what: str) -> float:
         (line,) = [
-            it
-            for it in metrics.exposition().decode().splitlines()
-            if it.startswith(f"stubline_ingest_wait_seconds_{what} ")
+            line
+            for line in metrics.exposition().decode().splitlines()
+            if line.startswith(f"stubline_ingest_wait_seconds_{what} ")
         ]
         return float(line.split()[1])
 
@@ -203,8 +205,8 @@ def test_the_wait_from_the_endpoint_to_the_order_is_measured(session: Session) -
     took = datetime.now(UTC) - timedelta(seconds=5)
     at = took.isoformat(timespec="microseconds")[:26] + "Z"
     late, later = (
-        record(woo_order(id=order), order=str(order), at=it)
-        for order, it in ((8, at), (9, AT_ONCE))
+        record(woo_order(id=order), order=str(order), at=moment)
+        for order, moment in ((8, at), (9, AT_ONCE))
     )
     work(session, late, later)
     assert measured("count") == before[0] + 1  # of the oldest of the batch

@@ -173,7 +173,8 @@ def test_topics_are_created_once_and_then_left_alone(bootstrap_servers: str, pre
     assert broker.repair(topics) == []
     assert broker.compare(topics) == []
     assert {
-        name: it.partitions for name, it in broker.existing(topic.name for topic in topics).items()
+        name: topic.partitions
+        for name, topic in broker.existing(topic.name for topic in topics).items()
     } == {
         f"{prefix}.a.v1": 3,
         f"{prefix}.b.v1": 8,

@@ -55,19 +55,19 @@ def poller(session: Session, shop: FakeWooCommerce) -> Poller:
 
 
 def keys(records: Sequence[Record]) -> list[str]:
-    return sorted((it.key or b"").decode() for it in records)
+    return sorted((record.key or b"").decode() for record in records)
 
 
 def kinds(outcomes: Sequence[Outcome]) -> list[type[Outcome]]:
-    return [type(it) for it in outcomes]
+    return [type(outcome) for outcome in outcomes]
 
 
 def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
     outputs = [
         event.encode(time="2026-11-20T15:30:00Z", traceparent=None)
-        for it in outcomes
-        if isinstance(it, Effect)
-        for event in it.outputs
+        for outcome in outcomes
+        if isinstance(outcome, Effect)
+        for event in outcome.outputs
     ]
     return [OrderObserved.read(output.headers, output.value) for output in outputs]
 
@@ -110,7 +110,7 @@ def test_when_the_webhook_came_the_poll_adds_nothing(poller: Poller, shop: FakeW
     assert len(published(poller.handle(came))) == 120
     outcomes = poller.handle(poller.settle())
     assert len(outcomes) == 120
-    assert {type(it) for it in outcomes} == {Duplicate}
+    assert {type(outcome) for outcome in outcomes} == {Duplicate}
     assert poller.rows(
         "select count(*) from ingest.orders where sequence <> 1 or incidents::text <> '[]'"
     ) == [(0,)]
@@ -176,7 +176,7 @@ def test_what_was_published_of_a_page_does_not_count_for_the_page_of_another_pro
     poller.await_results()
     assert 0 < poller.tick() < 30  # and dies
     shop.orders = {
-        number: it for number, it in shop.orders.items() if number > 10
+        number: polled for number, polled in shop.orders.items() if number > 10
     }  # the page begins elsewhere now
     assert set(keys(Poller(session, poller.configs).settle())) == {
         f"shop:{number}" for number in range(11, 31)
@@ -205,7 +205,7 @@ def test_a_vendor_that_fails_is_polled_again_later_and_nothing_is_lost(
     failed = poller.rows(
         "select trouble, next_at > now() + interval '4 s' from ingest.polls where failures > 0"
     )
-    assert [(it[0].startswith(trouble), it[1]) for it in failed] == [(True, True)]
+    assert [(failure[0].startswith(trouble), failure[1]) for failure in failed] == [(True, True)]
     poller.poll_again()
     assert keys(poller.records) == ["shop:1"]
     assert poller.rows("select count(*) from ingest.polls where failures > 0 or trouble <> ''") == [
@@ -293,7 +293,9 @@ def test_a_shop_with_etags_gets_what_is_known_and_answers_that_nothing_changed(
     assert poller.poll_again() == []
     later = shop.requests[requests_before:]
     assert {
-        it.headers.get("if-none-match", "")[:3] for it in later if it.path.endswith("/orders")
+        request.headers.get("if-none-match", "")[:3]
+        for request in later
+        if request.path.endswith("/orders")
     } == {'W/"'}
     shop.put(1, NOW - 60, "refunded")
     assert keys(poller.poll_again()) == ["shop:1"]
@@ -306,7 +308,7 @@ def test_undelivered_events_are_found_under_the_shop_of_their_orders(
     names = [payments.put(NOW - 600 + number) for number in range(250)]
     payments.delivered = set(names[::2])
     found = poller.settle()
-    assert sorted(json.loads(it.value or b"")["id"] for it in found) == sorted(names[1::2])
+    assert sorted(json.loads(record.value or b"")["id"] for record in found) == sorted(names[1::2])
     headers = dict(found[0].headers)
     assert (headers["ce_source"], headers["ce_ordersof"]) == (b"/sources/payments", b"shop")
     assert headers["ce_type"] == b"stubline.callback.stripe.v1"

@@ -80,7 +80,7 @@ class Whole:
 
     def log(self) -> str:
         return "".join(
-            it.read_text("utf-8", "replace") for it in sorted(self._folder.glob("worker-*.log"))
+            path.read_text("utf-8", "replace") for path in sorted(self._folder.glob("worker-*.log"))
         )
 
     def rows(self, statement: str) -> list[Any]:
@@ -96,8 +96,8 @@ class Whole:
 
     def observed(self) -> int:
         return sum(
-            it.high - it.low
-            for it in BrokerAdmin(self.stack.bootstrap_servers)
+            extent.high - extent.low
+            for extent in BrokerAdmin(self.stack.bootstrap_servers)
             .extents(OrderObserved.topic)
             .values()
         )
@@ -142,7 +142,9 @@ def test_lost_webhooks_are_found_received_ones_add_nothing_and_a_death_loses_non
     shop, now = whole.shop, int(time.time())
     shop.add_webhook("shop")
     whole.start()
-    whole.until("the first poll", lambda: any(it.path.endswith("/orders") for it in shop.requests))
+    whole.until(
+        "the first poll", lambda: any(request.path.endswith("/orders") for request in shop.requests)
+    )
     assert whole.orders() == set()
 
     shop.put(1, now)  # and its webhook is lost

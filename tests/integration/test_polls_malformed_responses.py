@@ -51,7 +51,7 @@ def poller(session: Session, shop: MalformedShop) -> Poller:
 
 
 def keys(poller: Poller) -> list[str]:
-    return sorted((it.key or b"").decode() for it in poller.records)
+    return sorted((record.key or b"").decode() for record in poller.records)
 
 
 def request_read(session: Session, *order_ids: str) -> None:
@@ -112,7 +112,9 @@ def test_a_disabled_webhook_stays_reported_while_the_shop_answers_that_nothing_c
     poller.poll_again()
     poller.poll_again()
     assert any(
-        it.headers.get("if-none-match") for it in shop.requests if it.path.endswith("/webhooks")
+        request.headers.get("if-none-match")
+        for request in shop.requests
+        if request.path.endswith("/webhooks")
     )
     ((warning,),) = poller.rows("select warning from ingest.polls where what = 'webhook'")
     assert warning.startswith("the webhook 1 is disabled")

@@ -50,13 +50,13 @@ def vendor() -> Iterator[FakeTicketEvolution]:
 def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
     outputs = [
         event.encode(time="2026-11-20T15:30:00.000000Z", traceparent=None)
-        for it in outcomes
-        for event in (it.outputs if isinstance(it, Effect) else ())
+        for outcome in outcomes
+        for event in (outcome.outputs if isinstance(outcome, Effect) else ())
     ]
     return [
-        OrderObserved.read(it.headers, it.value)
-        for it in outputs
-        if it.topic == OrderObserved.topic
+        OrderObserved.read(output.headers, output.value)
+        for output in outputs
+        if output.topic == OrderObserved.topic
     ]
 
 
@@ -87,8 +87,10 @@ def requested_reads(session: Session, vendor: FakeTicketEvolution) -> list[Recor
     ]
     with httpx.Client(timeout=5) as http:
         return [
-            poll_record(poll.read_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), it))
-            for it in wanted
+            poll_record(
+                poll.read_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), order_id)
+            )
+            for order_id in wanted
         ]
 
 
@@ -99,7 +101,7 @@ def polled(vendor: FakeTicketEvolution, now: float = NOW) -> list[Record]:
         while not is_last:
             page = poll.read(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), cursor, now)
             cursor, is_last = page.cursor, page.is_last
-            found += [poll_record(it) for it in page.objects]
+            found += [poll_record(polled) for polled in page.objects]
     return found
 
 
@@ -118,12 +120,12 @@ def test_a_webhook_has_its_order_read_and_the_poll_adds_nothing(
     (event,) = published(work(session, *reads))
     assert (event.key, event.storefront and event.storefront.channel) == ("tevo:10324712", "tevo")
     assert event.storefront is not None
-    assert [(it.product_id, it.quantity, it.is_eticket) for it in event.storefront.lines] == [
-        ("58222", 2, True)
-    ]
+    assert [
+        (line.product_id, line.quantity, line.is_eticket) for line in event.storefront.lines
+    ] == [("58222", 2, True)]
     found = polled(vendor)
     assert len(found) == 1
-    assert [type(it) for it in work(session, *found, *found, *reads)] == [Duplicate] * 3
+    assert [type(outcome) for outcome in work(session, *found, *found, *reads)] == [Duplicate] * 3
     assert rows(session, "select sequence, incidents from ingest.orders") == [(1, [])]
     assert vendor.refusals == []
 
@@ -136,12 +138,14 @@ def test_an_order_whose_webhook_was_lost_is_found_by_the_poll(
     received = order(updated_at="2026-11-20T15:29:00Z", fraud_check_status=None)
     vendor.put(received)
     outcomes = work(session, *polled(vendor))  # pending, and changed since: it is found twice
-    assert [type(it) for it in outcomes] == [Effect, Duplicate]
+    assert [type(outcome) for outcome in outcomes] == [Effect, Duplicate]
     (event,) = published(outcomes)
     assert event.storefront is not None
     assert event.storefront.status == "pending"
     work(session, webhook(received))
-    assert [type(it) for it in work(session, *requested_reads(session, vendor))] == [Duplicate]
+    assert [type(outcome) for outcome in work(session, *requested_reads(session, vendor))] == [
+        Duplicate
+    ]
 
 
 @pytest.mark.feature("SF-190")
@@ -159,7 +163,7 @@ def test_what_is_not_ours_to_act_on_is_kept_whole(session: Session) -> None:
         session, "select kind, what, sum(count) from ingest.drift_notices group by kind, what"
     ) == [("unknown-type", "order_teleported", 1)]
     assert rows(session, "select order_id from ingest.reads") == [("tevo:10324712",)]
-    assert [type(it) for it in work(session, buyer, unknown)] == [Duplicate, Duplicate]
+    assert [type(outcome) for outcome in work(session, buyer, unknown)] == [Duplicate, Duplicate]
 
 
 @pytest.mark.feature("SF-199")
@@ -178,7 +182,7 @@ def test_a_fraud_word_that_comes_late_is_superseded(
         work(session, webhook(vendor.orders["10324712"], "fraud_response_received"))
         reads += requested_reads(session, vendor)
     outcomes = work(session, reads[2], reads[1], reads[0])
-    assert [type(it) for it in outcomes[1:]] == [
+    assert [type(outcome) for outcome in outcomes[1:]] == [
         Effect,
         Superseded,
     ]  # that it was pending once is news, once
@@ -234,7 +238,7 @@ def test_the_endpoint_answers_before_anything_is_done_with_it(
     for broken in (form("{"), b"", b"\xff", b"a=1&" * 1_000):
         assert endpoint.post(broken).status_code == 200
     assert vendor.requests == []
-    kept = {it.value: it for it in endpoint.records()}
+    kept = {record.value: record for record in endpoint.records()}
     assert len(kept) == 6
     assert kept[form(order())].key == f"{endpoint.slug}:10324712".encode()
     assert vendors.parse(kept[form(order())]).reads == (f"{endpoint.slug}:10324712",)
@@ -271,7 +275,9 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
         outcomes = poller.handle(found) + poller.handle(webhooks) + poller.handle(poller.settle())
     else:
         outcomes = poller.handle(webhooks) + poller.handle(poller.settle()) + poller.handle(found)
-    assert [(it.key, it.sequence) for it in published(outcomes)] == [(f"{slug}:10324712", 1)]
+    assert [(event.key, event.sequence) for event in published(outcomes)] == [
+        (f"{slug}:10324712", 1)
+    ]
     assert rows(session, "select order_id, sequence, incidents from ingest.orders") == [
         (f"{slug}:10324712", 1, [])
     ]

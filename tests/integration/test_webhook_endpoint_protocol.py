@@ -98,7 +98,12 @@ def statuses(found: bytes) -> list[int]:
 def resident(endpoint: WebhookEndpointProcess) -> int:
     """Of the endpoint itself, which is the child of its launcher where there is one."""
     process = psutil.Process(endpoint.child.pid)
-    return int(sum(it.memory_info().rss for it in (process, *process.children(recursive=True))))
+    return int(
+        sum(
+            one_process.memory_info().rss
+            for one_process in (process, *process.children(recursive=True))
+        )
+    )
 
 
 def exchanged(endpoint: WebhookEndpointProcess, content: bytes) -> int:
@@ -294,7 +299,7 @@ def test_an_upgrade_that_is_not_known_is_ignored(
             for at in range(0, len(whole), 97 if in_parts else len(whole)):
                 opened.sendall(whole[at : at + (97 if in_parts else len(whole))])
             assert status(opened) == 200
-    assert [it.value for it in endpoint.records()] == [BODY, BODY]
+    assert [record.value for record in endpoint.records()] == [BODY, BODY]
 
 
 def test_an_upgrade_moves_no_boundary_between_requests(endpoint: WebhookEndpointProcess) -> None:
@@ -344,7 +349,11 @@ def test_curl_that_offers_http_2_is_served(
 ) -> None:
     sent = tmp_path / "body"
     sent.write_bytes(BODY)
-    more = [it for name, text in signed(BODY, SECRET).items() for it in ("-H", f"{name}: {text}")]
+    more = [
+        argument
+        for name, text in signed(BODY, SECRET).items()
+        for argument in ("-H", f"{name}: {text}")
+    ]
     url = f"{endpoint.client.base_url}/hooks/{endpoint.slug}"
     command = ["curl", "-s", "--http2", "-w", "%{http_code}", "-o", "/dev/null", *more]
     done = subprocess.run(

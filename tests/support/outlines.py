@@ -140,7 +140,10 @@ def differences(drawn: Image.Image, wanted: Reference) -> list[float]:
         for y in range(top - own_top - NEAR, top - own_top + NEAR + 1)
     ]
     theirs = blurred(wanted.image)
-    ours = min(tries, key=lambda it: darkness(ImageChops.invert(ImageChops.difference(it, theirs))))
+    ours = min(
+        tries,
+        key=lambda picture: darkness(ImageChops.invert(ImageChops.difference(picture, theirs))),
+    )
     found = []
     for box in wanted.boxes:
         place = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))

@@ -115,8 +115,8 @@ def widths_of(array: list[pikepdf.Object]) -> dict[int, float]:
 
 def operators(page: pikepdf.Page) -> Iterator[tuple[str, list[Any]]]:
     """Each operator of a page's own content, with what stands before it."""
-    for it in pikepdf.parse_content_stream(page):
-        yield str(it.operator), list(it.operands)
+    for instruction in pikepdf.parse_content_stream(page):
+        yield str(instruction.operator), list(instruction.operands)
 
 
 def glyphs_of(page: pikepdf.Page) -> set[tuple[str, int]]:
@@ -187,9 +187,9 @@ def content_ids(element: pikepdf.Object) -> list[tuple[Id, int]]:
     return found
 
 
-def id_of(it: Any) -> Id:
+def id_of(pdf_object: Any) -> Id:
     """Number and generation of an object."""
-    number, generation = it.objgen
+    number, generation = pdf_object.objgen
     return int(number), int(generation)
 
 

@@ -111,13 +111,13 @@ def rewound(run: Run) -> None:
     for _ in range(run.rng.randint(1, 3)):
         stage = run.rng.choice(run.stages)
         lanes = [
-            it
-            for it in run.system.lanes(stage)
-            if it.lane.topic in run.system.names.own_inputs[stage]
+            row
+            for row in run.system.lanes(stage)
+            if row.lane.topic in run.system.names.own_inputs[stage]
         ]
         if lanes:
-            it = run.rng.choice(lanes)
-            run.system.rewind(stage, it.lane, run.rng.randint(it.first_offset, it.next_offset))
+            row = run.rng.choice(lanes)
+            run.system.rewind(stage, row.lane, run.rng.randint(row.first_offset, row.next_offset))
         run.feed(0.3)
 
 
@@ -153,7 +153,9 @@ def letters_replayed(run: Run) -> None:
     for member in run.members("first"):
         member.stop()
     run.start("first", release=Release(is_fixed=True))
-    run.system.request_replays([it.id for it in run.system.dead_letters() if it.state == "open"])
+    run.system.request_replays(
+        [dead_letter.id for dead_letter in run.system.dead_letters() if dead_letter.state == "open"]
+    )
     run.feed(1.0)
 
 

@@ -52,7 +52,9 @@ class Run:
         system.proxy = proxy
 
     def members(self, stage: str) -> list[StageProcess]:
-        return [it for it in self.system.members if it.stage == stage and it.is_alive]
+        return [
+            member for member in self.system.members if member.stage == stage and member.is_alive
+        ]
 
     def any_member(self) -> StageProcess:
         return self.rng.choice(self.members(self.rng.choice(self.stages)))

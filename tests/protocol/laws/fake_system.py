@@ -170,9 +170,9 @@ class FakeSystem:
         ]
         dead_letters = self.database.dead_letters.items()
         waits += [
-            f"dead letter {key} is {it.state}"
-            for key, it in dead_letters
-            if it.state in {"requested", "replayed"}
+            f"dead letter {key} is {dead_letter.state}"
+            for key, dead_letter in dead_letters
+            if dead_letter.state in {"requested", "replayed"}
         ]
         waits += [
             f"{row.key} is due"
@@ -184,7 +184,7 @@ class FakeSystem:
                 found = self.broker.topics.get(topic)
                 for partition, entries in enumerate(found.partitions if found else []):
                     row = self.database.rows.get((group, LaneKey(topic, partition)))
-                    last = max((it.offset for it in entries if it is not None), default=-1)
+                    last = max((entry.offset for entry in entries if entry is not None), default=-1)
                     if (row is None and entries) or (
                         row and not row.stopped_code and row.next_offset <= last
                     ):
@@ -290,7 +290,7 @@ class FakeSystem:
     # SystemState.
 
     def lanes(self, stage: str) -> list[LaneFacts]:
-        return [it for it in self._lanes() if it.group == NAMES.groups[stage]]
+        return [lane for lane in self._lanes() if lane.group == NAMES.groups[stage]]
 
     def _lanes(self) -> list[LaneFacts]:
         owners = {
@@ -324,7 +324,11 @@ class FakeSystem:
         ]
 
     def dead_letters(self, stage: str = "first") -> list[DeadLetterFacts]:
-        return [it for it in self._dead_letters() if it.group == NAMES.groups[stage]]
+        return [
+            dead_letter
+            for dead_letter in self._dead_letters()
+            if dead_letter.group == NAMES.groups[stage]
+        ]
 
     def _dead_letters(self) -> list[DeadLetterFacts]:
         return [

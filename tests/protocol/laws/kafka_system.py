@@ -410,20 +410,22 @@ class KafkaSystem(KafkaReader):
         """Read rows first, then the ends of the logs, so that the ends include what the rows
         published.
         """
-        rows = {(it.group, it.lane): it for it in self._lanes()}
+        rows = {(row.group, row.lane): row for row in self._lanes()}
         waits = [
-            f"{it.group} {it.lane} has an outbox"
-            for it in rows.values()
-            if it.has_outbox and it.stopped_code is None
+            f"{row.group} {row.lane} has an outbox"
+            for row in rows.values()
+            if row.has_outbox and row.stopped_code is None
         ]
         waits += [
-            f"dead letter {it[0]} is {it[1]}"
-            for it in self.rows(
+            f"dead letter {row[0]} is {row[1]}"
+            for row in self.rows(
                 "select id, state from runtime.dead_letters where state in ('requested', "
                 "'replayed')"
             )
         ]
-        waits += [f"{it[0]} is due" for it in self.rows("select key from toy.firsts where is_due")]
+        waits += [
+            f"{row[0]} is due" for row in self.rows("select key from toy.firsts where is_due")
+        ]
         return waits or self._lanes_with_lag(rows)
 
     def _lanes_with_lag(self, rows: Mapping[tuple[str, LaneKey], LaneFacts]) -> list[str]:

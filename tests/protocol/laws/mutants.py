@@ -63,10 +63,10 @@ def deltas(patch: Patch) -> None:
 
     def only_new(found: BatchResult, before: Any, brought: Any, pads: Any) -> BatchResult:
         for events in add_snapshots(found, before, brought, pads).snapshots.values():
-            for at, it in enumerate(events):
-                if isinstance(it, FirstSnapshot):
-                    new = tuple(sorted({*it.children} - {*before[it.key].children}))
-                    events[at] = msgspec.structs.replace(it, children=new)
+            for at, event in enumerate(events):
+                if isinstance(event, FirstSnapshot):
+                    new = tuple(sorted({*event.children} - {*before[event.key].children}))
+                    events[at] = msgspec.structs.replace(event, children=new)
         return found
 
     replace_rule(patch, rules, rules.add_first_snapshots, only_new)
@@ -345,7 +345,9 @@ def offset_gaps_are_not_counted(patch: Patch) -> None:
     def silently(self: RecordParser, lane: Lane, records: Any, end: int | None = None) -> bool:
         before = len(lane.prepared)
         done = prepare(self, lane, records, end)
-        lane.prepared[before:] = [it._replace(gap_before=0) for it in lane.prepared[before:]]
+        lane.prepared[before:] = [
+            record._replace(gap_before=0) for record in lane.prepared[before:]
+        ]
         return done
 
     replace_rule(patch, RecordParser, RecordParser.prepare, silently)

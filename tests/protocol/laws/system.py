@@ -144,7 +144,7 @@ class SystemOf(System, Protocol[Member_co]):
 
 
 def lane(system: System, stage: str, topic: str, partition: int = 0) -> LaneFacts:
-    return next(it for it in system.lanes(stage) if it.lane == (topic, partition))
+    return next(row for row in system.lanes(stage) if row.lane == (topic, partition))
 
 
 def wait_until_owned(system: System, *members: Member, seconds: float = 120.0) -> None:
@@ -152,7 +152,7 @@ def wait_until_owned(system: System, *members: Member, seconds: float = 120.0) -
     wanted = {member.name for member in members}
 
     def done() -> bool:
-        owners = [it.owner for it in system.lanes(members[0].stage) if it.lane.topic != "@timer"]
+        owners = [row.owner for row in system.lanes(members[0].stage) if row.lane.topic != "@timer"]
         return len(owners) > 0 and set(owners) == wanted
 
     system.until(f"lanes of {members[0].stage} owned by {wanted}", done, seconds)

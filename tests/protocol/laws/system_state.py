@@ -107,11 +107,11 @@ class SystemState:
                 yield from self.logs[lane]
 
     def lanes_of(self, stage: str) -> list[LaneFacts]:
-        return [it for it in self.lanes if it.group == self.names.groups[stage]]
+        return [lane for lane in self.lanes if lane.group == self.names.groups[stage]]
 
     @property
     def was_rewound(self) -> bool:
-        return any(it.rewound for it in self.lanes)
+        return any(lane.rewound for lane in self.lanes)
 
     def is_poison(self, sent: Sent) -> bool:
         """A fixed release works what raised before: then a dead letter shows that the record came
@@ -125,4 +125,7 @@ class SystemState:
 
     @cached_property
     def dead_lettered(self) -> frozenset[tuple[str, int, int]]:
-        return frozenset((it.topic, it.partition, it.offset) for it in self.dead_letters)
+        return frozenset(
+            (dead_letter.topic, dead_letter.partition, dead_letter.offset)
+            for dead_letter in self.dead_letters
+        )

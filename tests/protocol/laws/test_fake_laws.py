@@ -41,12 +41,12 @@ def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(
         system.broker.holds_requests = True
         system.send(*story(number, 20))
         system.run(0.2)
-        at = {it.lane: it.next_offset for it in system.lanes("first")}
+        at = {row.lane: row.next_offset for row in system.lanes("first")}
         system.send(*story(10 + number, 20))
         system.run(2.0)
-        held = [it for it in system.lanes("first") if it.has_outbox]
+        held = [row for row in system.lanes("first") if row.has_outbox]
         assert held
-        assert all(it.next_offset == at[it.lane] for it in held)
+        assert all(row.next_offset == at[row.lane] for row in held)
         owner.kill()
         system.broker.in_flight.clear()
         next_owner = system.start("first")
@@ -264,12 +264,12 @@ def test_a_resolved_dead_letter_stays_resolved_whatever_becomes_of_its_copies(
     system = fake_system
     system.request_replays(dead_lettered(system, 6))
     system.settle()
-    assert {it.state for it in system.dead_letters()} == {"resolved"}
+    assert {dead_letter.state for dead_letter in system.dead_letters()} == {"resolved"}
     system.members[-1].kill()
     system.start("first", release=Release())
     system.rewind("first", LaneKey(NAMES.replay["first"], 0), 0)
     system.settle()
-    assert {it.state for it in system.dead_letters()} == {"resolved"}
+    assert {dead_letter.state for dead_letter in system.dead_letters()} == {"resolved"}
     check(system.state())
 
 
@@ -324,7 +324,7 @@ def test_a_long_replay_delays_no_tick(fake_system: FakeSystem) -> None:
         > len(dead_letters) / 2
     )
     system.settle()
-    assert {it.state for it in system.dead_letters()} == {"resolved"}
+    assert {dead_letter.state for dead_letter in system.dead_letters()} == {"resolved"}
     check(system.state())
 
 
@@ -343,12 +343,12 @@ def test_a_replay_that_raises_stops_neither_records_nor_ticks(
         system.request_replays(requested)
         system.send(*story(1, 20), Input("due", "due-key", "later"))
         system.run(2.5)
-        assert {type(it) for it in member.telemetry.failures} == {TickFailed}
+        assert {type(failure) for failure in member.telemetry.failures} == {TickFailed}
         assert member.telemetry.readiness == [(True, "")]
         state = system.state()
         assert (len(state.inputs), state.firsts["due-key"].state) == (21, "released")
     system.settle()
-    assert {it.state for it in system.dead_letters()} == {"resolved"}
+    assert {dead_letter.state for dead_letter in system.dead_letters()} == {"resolved"}
     check(system.state())
 
 
@@ -361,10 +361,10 @@ def test_a_tick_that_raises_stops_no_replay(
     member = system.start("first", release=TICKING_MENDED, replay_dead_letters_max=1)
     wait_until_owned(system, member)
     system.run(0.5)
-    assert {type(it) for it in member.telemetry.failures} == {TickFailed}
+    assert {type(failure) for failure in member.telemetry.failures} == {TickFailed}
     system.request_replays(dead_letters)
     system.run(0.5)  # half of what a tick that failed waits
-    assert {it.state for it in system.dead_letters()} == {"resolved"}
+    assert {dead_letter.state for dead_letter in system.dead_letters()} == {"resolved"}
     system.settle()
     check(system.state())
 
@@ -381,7 +381,7 @@ def test_a_tick_that_lasts_too_long_stops_no_record(
     wait_until_owned(system, member)
     system.send(*story(1, 20))
     system.run(2.5)
-    assert {type(it) for it in member.telemetry.failures} == {TickFailed}
+    assert {type(failure) for failure in member.telemetry.failures} == {TickFailed}
     assert member.telemetry.readiness == [(True, "")]
     assert len(system.state().inputs) == 20
 

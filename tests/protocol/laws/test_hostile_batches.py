@@ -110,7 +110,7 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_pa
     system.until("the lane stops", lambda: stops(system) == {RecordUnreadable.code})
     system.until(
         "the others go on",
-        lambda: sum(it.effects for it in system.lanes("first") if it.lane.topic == other) == 20,
+        lambda: sum(row.effects for row in system.lanes("first") if row.lane.topic == other) == 20,
     )
     found = lane(system, "first", topic)
     assert (found.next_offset, found.effects) == (first, 20)

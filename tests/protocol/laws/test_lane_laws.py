@@ -107,7 +107,10 @@ def test_a_process_that_is_stopped_leaves_nothing_unpublished(system: System) ->
     system.run(0.05)
     assert member.stop() == 0
     state = system.state()
-    published = {(it.key, it.header("ce_id")) for it in state.log_of(system.names.outputs["first"])}
+    published = {
+        (record.key, record.header("ce_id"))
+        for record in state.log_of(system.names.outputs["first"])
+    }
     assert len(published) == len(state.snapshots)
     system.start("first")
     system.settle()
@@ -200,9 +203,13 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
         system.send(*story(10 + number, 20, keys=40))
         system.run(0.1)
     system.settle(45)
-    assert len([it for it in system.lanes("first") if it.lane.topic in system.names.inputs]) == 8
+    assert len([row for row in system.lanes("first") if row.lane.topic in system.names.inputs]) == 8
     assert (
-        sum(it.effects > 0 for it in system.lanes("first") if it.lane.topic in system.names.inputs)
+        sum(
+            row.effects > 0
+            for row in system.lanes("first")
+            if row.lane.topic in system.names.inputs
+        )
         > 4
     )
     check(system.state())
@@ -276,9 +283,9 @@ def test_a_storm_of_duplicates_has_each_effect_once(system: System) -> None:
     system.settle()
     check(system.state())
     counts = Counter[str]()
-    for it in system.lanes("first"):
-        if it.lane.topic in system.names.inputs:
-            counts += Counter(effects=it.effects, duplicates=it.duplicates)
+    for row in system.lanes("first"):
+        if row.lane.topic in system.names.inputs:
+            counts += Counter(effects=row.effects, duplicates=row.duplicates)
     assert counts == {"effects": 150, "duplicates": 750}
 
 
@@ -296,7 +303,7 @@ def test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte(system: 
     system.settle()
     state = system.state()
     check(state)
-    assert {it.code for it in state.dead_letters} == {
+    assert {dead_letter.code for dead_letter in state.dead_letters} == {
         "record-unexpected-error",
         "record-not-an-event",
     }
@@ -340,7 +347,7 @@ def test_an_output_that_no_topic_takes_is_a_dead_letter(system: System) -> None:
     )  # together, and of one key
     system.send(*story(2, 30))
     system.settle()
-    assert [(it.code, it.value) for it in system.dead_letters()] == [
+    assert [(dead_letter.code, dead_letter.value) for dead_letter in system.dead_letters()] == [
         ("record-output-too-large", large.value())
     ]
     check(system.state())
@@ -388,7 +395,7 @@ def test_a_dead_letter_replayed_twice_has_its_effect_once(system: System) -> Non
     system.settle()
     state = system.state()
     check(state)
-    assert {it.state for it in state.dead_letters} == {"resolved"}
+    assert {dead_letter.state for dead_letter in state.dead_letters} == {"resolved"}
     assert len(state.inputs) == 12
 
 
@@ -397,12 +404,18 @@ def test_a_replay_that_fails_opens_its_dead_letter_again(system: System) -> None
     system.request_replays(dead_letters)
     system.until(
         "tried again",
-        lambda: {(it.state, it.attempts) for it in system.dead_letters()} == {("open", 2)},
+        lambda: (
+            {(dead_letter.state, dead_letter.attempts) for dead_letter in system.dead_letters()}
+            == {("open", 2)}
+        ),
     )
     system.request_replays(dead_letters)
     system.until(
         "and again",
-        lambda: {(it.state, it.attempts) for it in system.dead_letters()} == {("open", 3)},
+        lambda: (
+            {(dead_letter.state, dead_letter.attempts) for dead_letter in system.dead_letters()}
+            == {("open", 3)}
+        ),
     )
     system.settle()
     check(system.state())
@@ -431,7 +444,7 @@ def test_a_restored_database_outranks_what_was_published_before(system: System) 
     system.send(*story(2, 30))
     system.settle()
     check(system.state())
-    assert {it.first_generation for it in system.state().seconds.values()} <= {1, 2}
+    assert {second.first_generation for second in system.state().seconds.values()} <= {1, 2}
 
 
 def test_two_services_that_read_each_other_settle(system: System) -> None:
@@ -448,7 +461,7 @@ def test_two_services_that_read_each_other_settle(system: System) -> None:
 
 
 def stops(system: System, stage: str = "first") -> set[str]:
-    return {it.stopped_code for it in system.lanes(stage) if it.stopped_code is not None}
+    return {lane.stopped_code for lane in system.lanes(stage) if lane.stopped_code is not None}
 
 
 def dead_lettered(system: System, number: int, then: Release | None = FIXED) -> list[UUID]:
@@ -465,4 +478,4 @@ def dead_lettered(system: System, number: int, then: Release | None = FIXED) -> 
     if then is not None:
         system.start("first", release=then)
     assert len(system.dead_letters()) == number
-    return [it.id for it in system.dead_letters()]
+    return [dead_letter.id for dead_letter in system.dead_letters()]

@@ -57,11 +57,17 @@ class MemoryStore:
 
     def add_snapshots(self, snapshots: Sequence[FirstSnapshot]) -> None:
         table = self._table("snapshots")
-        for it in snapshots:
-            place = (it.key, it.generation, it.sequence)
+        for snapshot in snapshots:
+            place = (snapshot.key, snapshot.generation, snapshot.sequence)
             if place in table:
                 raise ViolationError(f"{place} is added twice")
-            table[place] = (*place, it.state, it.children, it.total, it.confirmed)
+            table[place] = (
+                *place,
+                snapshot.state,
+                snapshot.children,
+                snapshot.total,
+                snapshot.confirmed,
+            )
 
     def add_seconds(self, keys: Sequence[str]) -> None:
         for key in keys:

@@ -68,7 +68,10 @@ def handle_first(
     if changed := [row for row in found.firsts.values() if row != before[row.key]]:
         store.save_firsts(changed)
     if snapshots := [
-        it for events in found.snapshots.values() for it in events if isinstance(it, FirstSnapshot)
+        event
+        for events in found.snapshots.values()
+        for event in events
+        if isinstance(event, FirstSnapshot)
     ]:
         store.add_snapshots(snapshots)
     return outcomes(found)
@@ -82,7 +85,7 @@ def tick_first(_now: datetime, store: Store) -> list[FirstSnapshot]:
     after = {key: rules.apply_timer(row) for key, row in before.items()}
     found = rules.add_first_snapshots(BatchResult([], after), before, dict.fromkeys(after, 0), {})
     store.save_firsts(list(found.firsts.values()))
-    snapshots = [it for it in found.snapshots.get(0, []) if isinstance(it, FirstSnapshot)]
+    snapshots = [event for event in found.snapshots.get(0, []) if isinstance(event, FirstSnapshot)]
     if snapshots:
         store.add_snapshots(snapshots)
     return snapshots

@@ -88,13 +88,13 @@ class PostgresStore:
         self.session.execute(
             SQL["add_snapshots"],
             {
-                "keys": [it.key for it in snapshots],
-                "generations": [it.generation for it in snapshots],
-                "sequences": [it.sequence for it in snapshots],
-                "states": [it.state for it in snapshots],
-                "children": [Jsonb(it.children) for it in snapshots],
-                "totals": [it.total for it in snapshots],
-                "confirmeds": [it.confirmed for it in snapshots],
+                "keys": [snapshot.key for snapshot in snapshots],
+                "generations": [snapshot.generation for snapshot in snapshots],
+                "sequences": [snapshot.sequence for snapshot in snapshots],
+                "states": [snapshot.state for snapshot in snapshots],
+                "children": [Jsonb(snapshot.children) for snapshot in snapshots],
+                "totals": [snapshot.total for snapshot in snapshots],
+                "confirmeds": [snapshot.confirmed for snapshot in snapshots],
             },
         )
 

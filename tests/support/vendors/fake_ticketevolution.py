@@ -78,7 +78,7 @@ class FakeTicketEvolution:
         self._thread.join(60)
 
     def put(self, *orders: dict[str, Any]) -> None:
-        self.orders.update({str(it["id"]): it for it in orders})
+        self.orders.update({str(order["id"]): order for order in orders})
 
     def fail(self, *answers: Answer) -> None:
         self.next.extend(answers)
@@ -149,11 +149,11 @@ class FakeTicketEvolution:
             min(int(query.get("per_page", "100")), PER_PAGE_MAX),
         )
         wanted = [
-            it
-            for _, it in sorted(self.orders.items())
-            if query.get("state") in {None, it["seller_state"]}
-            and query.get("direct_buyer_type") in {None, it["buyer"]["type"]}
-            and query.get("updated_at.gte", "") <= it["updated_at"]
+            order
+            for _, order in sorted(self.orders.items())
+            if query.get("state") in {None, order["seller_state"]}
+            and query.get("direct_buyer_type") in {None, order["buyer"]["type"]}
+            and query.get("updated_at.gte", "") <= order["updated_at"]
         ]
         shown = wanted[(page - 1) * size : page * size] if query.get("type") == "Order" else []
         answer_document = {

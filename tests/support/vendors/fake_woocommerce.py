@@ -100,7 +100,7 @@ class FakeWooCommerce(FakeVendor):
             for number, (changed, status) in self.orders.items()
             if after < changed < before and (status == "trash") == is_trash
         ]
-        by = {"modified": lambda it: it, "id": lambda it: it[1]}[parameters["orderby"]]
+        by = {"modified": lambda pair: pair, "id": lambda pair: pair[1]}[parameters["orderby"]]
         begin = int(parameters.get("offset", 0))
         page = sorted(found, key=by)[begin : begin + int(parameters["per_page"])]
         shown = [self.body(number) for _, number in page if number not in self.unreadable]

@@ -19,13 +19,13 @@ def stripe_object(name: str, /, **changes: object) -> dict[str, Any]:
     return {**json.loads((FOLDER / f"{name}.json").read_bytes()), **changes}
 
 
-def event(kind: str, it: Mapping[str, Any], /, **changes: object) -> dict[str, Any]:
+def event(kind: str, data_object: Mapping[str, Any], /, **changes: object) -> dict[str, Any]:
     envelope = {
         "id": f"evt_{kind}",
         "object": "event",
         "api_version": "2025-09-30.clover",
         "created": CREATED,
-        "data": {"object": it},
+        "data": {"object": data_object},
         "livemode": True,
         "pending_webhooks": 1,
         "request": {"id": "req_Example", "idempotency_key": None},

@@ -180,7 +180,7 @@ def test_a_ticket_left_out_of_its_mail_is_filed_again() -> None:
         ORDER, order.tickets, order.active, order.decided, order.decision, (cancelled_job,)
     )
     again = file_jobs(left)
-    assert [it.ticket_ids for it in again.jobs] == [{ticket_id(ORDER, 1)}, {ticket_id(ORDER, 2)}]
+    assert [job.ticket_ids for job in again.jobs] == [{ticket_id(ORDER, 1)}, {ticket_id(ORDER, 2)}]
     assert again.jobs[1].job_id != job.job_id
 
 

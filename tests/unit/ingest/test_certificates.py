@@ -80,8 +80,8 @@ def test_a_flood_of_addresses_is_not_passed_on_and_keeps_nobody_waiting() -> Non
         flood = [asyncio.create_task(held.fetch(f"{HOST}{n}")) for n in range(1_000)]
         await asyncio.sleep(0.05)
         assert len(vendor.requests) == certificates.FETCHES_MAX
-        assert sum(it.done() for it in flood) == 1_000 - certificates.FETCHES_MAX
-        assert not any(it.result() for it in flood if it.done())
+        assert sum(task.done() for task in flood) == 1_000 - certificates.FETCHES_MAX
+        assert not any(task.result() for task in flood if task.done())
         vendor.now += 600  # a host that never answers has no more of them at once for that
         assert not await held.fetch(HOST + "LATER")
         assert len(vendor.requests) == certificates.FETCHES_MAX
@@ -114,7 +114,7 @@ def test_few_callbacks_wait_and_the_others_are_answered_at_once() -> None:
             for _ in range(certificates.WAITING_MAX + 500)
         ]
         await asyncio.sleep(0.05)
-        assert sum(it.done() for it in waiting) == 500
+        assert sum(task.done() for task in waiting) == 500
         vendor.gate.set()
         assert sum(await asyncio.gather(*waiting)) == certificates.WAITING_MAX
 
@@ -221,7 +221,9 @@ def test_an_answer_without_end_is_cut_off_by_its_size_and_one_that_drips_by_its_
         for stream in (endless(), dripping()):
             answer = httpx.Response(200, content=stream)
             held = CertificateCache(
-                httpx.AsyncClient(transport=httpx.MockTransport(lambda _, it=answer: it))
+                httpx.AsyncClient(
+                    transport=httpx.MockTransport(lambda _, response=answer: response)
+                )
             )
             async with asyncio.timeout(5):
                 assert not await held.fetch(HOST + "A")

@@ -135,7 +135,7 @@ def test_a_file_that_holds_nothing_to_be_sent_is_reported_as_that(content: bytes
 def test_what_is_accepted_and_probably_a_mistake_is_a_warning() -> None:
     ahead = check(draft_from(written(native_order(modified_at="2027-01-01T00:00:00Z")), None), NOW)
     assert ahead.callback is not None
-    assert ["ahead of this clock" in it for it in ahead.warnings] == [True]
+    assert ["ahead of this clock" in warning for warning in ahead.warnings] == [True]
     twice = json.loads(recorded())
     twice["headers"] += ["ce_id", "other"]
     assert "ce_id is repeated" in check(draft_from(written(twice), None), NOW).warnings[0]
@@ -155,7 +155,7 @@ def test_what_is_accepted_without_an_amount_or_a_date_is_a_warning(
 ) -> None:
     found = check(draft_from(written(native_order(**changes)), None), NOW)
     assert found.callback is not None
-    assert [it for it in found.warnings if it.startswith(warning)]
+    assert [text for text in found.warnings if text.startswith(warning)]
 
 
 @pytest.mark.parametrize("to_json", [written, structured], ids=["an order", "an event"])
@@ -175,7 +175,9 @@ def test_a_nested_field_that_is_not_read_is_a_warning(
     assert len(check(draft_from(to_json(native_order(lines=many)), None), NOW).warnings) == 10
 
 
-@pytest.mark.parametrize("vendor", [pytest.param(it, id=kind) for kind, it in VENDORS.items()])
+@pytest.mark.parametrize(
+    "vendor", [pytest.param(vendor, id=kind) for kind, vendor in VENDORS.items()]
+)
 def test_a_record_of_any_source_can_be_checked_again(vendor: Vendor) -> None:
     """As `kcat -C -J` reads them from the topic."""
     for sample in vendor.samples.values():
@@ -203,7 +205,7 @@ JSON = recursive(one_of(none(), text()), lambda inner: dictionaries(text(), inne
 
 @given(
     one_of(
-        binary().map(lambda it: b'{"order_id":"' + it + b'"}'),
+        binary().map(lambda tail: b'{"order_id":"' + tail + b'"}'),
         dictionaries(text(), JSON).map(written),
     )
 )

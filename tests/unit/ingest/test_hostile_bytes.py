@@ -53,10 +53,10 @@ scraps = st.recursive(
 )
 
 
-def ends(it: Record) -> ParsedCallback | None:
+def ends(record: Record) -> ParsedCallback | None:
     """Return a callback, or nothing when it is a dead letter. Anything else fails the test."""
     try:
-        return vendors.parse(it)
+        return vendors.parse(record)
     except (NotAnEvent, Poison):
         return None
 

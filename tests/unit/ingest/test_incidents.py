@@ -113,9 +113,15 @@ def test_the_order_in_which_the_evidence_comes_does_not_matter(
     rng.shuffle(shuffled)
     found = group_by_cause(evidence_rows)
     assert list(found.items()) == list(group_by_cause(shuffled).items())
-    assert sum(it.count for it in found.values()) == sum(it.count for it in evidence_rows)
-    assert sum(it.waiting for it in found.values()) == sum(it.waiting for it in evidence_rows)
-    assert [it.count for it in found.values()] == sorted(
-        (it.count for it in found.values()), reverse=True
+    assert sum(incident.count for incident in found.values()) == sum(
+        incident.count for incident in evidence_rows
     )
-    assert len(found) == len({(it.source, it.what) for it in evidence_rows})
+    assert sum(incident.waiting for incident in found.values()) == sum(
+        incident.waiting for incident in evidence_rows
+    )
+    assert [incident.count for incident in found.values()] == sorted(
+        (incident.count for incident in found.values()), reverse=True
+    )
+    assert len(found) == len(
+        {(evidence_row.source, evidence_row.what) for evidence_row in evidence_rows}
+    )

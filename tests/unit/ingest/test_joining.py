@@ -94,11 +94,11 @@ def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[Cal
     for batch in batches:
         payments = {
             name: state.payments.get(name, KnownPayment(name))
-            for it in batch
-            for name in it.payments
+            for callback in batch
+            for name in callback.payments
         }
-        named = {it.order_id for it in batch if it.order_id} | {
-            o for it in payments.values() for o in it.orders
+        named = {callback.order_id for callback in batch if callback.order_id} | {
+            o for payment in payments.values() for o in payment.orders
         }
         orders = {
             name: state.orders.get(name, KnownOrder(name, 1, 0, None, {}, frozenset()))
@@ -107,7 +107,7 @@ def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[Cal
         decided = decide_batch(batch, orders, seen=state.seen, payments=payments)
         state.orders.update(decided.orders)
         state.payments.update(decided.payments)
-        state.seen.extend((it.key, it.content_hash) for it in batch)
+        state.seen.extend((callback.key, callback.content_hash) for callback in batch)
         outcomes += decided.outcomes
     return state, outcomes
 
@@ -153,7 +153,7 @@ def two_tellings(draw: st.DrawFn) -> tuple[list[list[ParsedCallback]], list[list
         if at < len(again):
             batches.append(again[at : at + size])
             at += size
-    return [[it] for it in history], batches
+    return [[callback] for callback in history], batches
 
 
 @pytest.mark.feature("SF-014")
@@ -162,11 +162,11 @@ def two_tellings(draw: st.DrawFn) -> tuple[list[list[ParsedCallback]], list[list
 def test_any_interleaving_repetition_and_partitioning_of_a_history_gives_the_same_orders(
     tellings: tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]],
 ) -> None:
-    (once, _), (again, _) = (worked(it) for it in tellings)
+    (once, _), (again, _) = (worked(batches) for batches in tellings)
     assert known(once) == known(again)
-    assert {name: (it.orders, dict(it.facts)) for name, it in once.payments.items()} == {
-        name: (it.orders, dict(it.facts)) for name, it in again.payments.items()
-    }
+    assert {
+        name: (payment.orders, dict(payment.facts)) for name, payment in once.payments.items()
+    } == {name: (payment.orders, dict(payment.facts)) for name, payment in again.payments.items()}
 
 
 @given(two_tellings())
@@ -175,16 +175,16 @@ def test_an_order_knows_what_was_reported_of_the_payments_that_it_names_and_noth
 ) -> None:
     """The same in one sentence, without the machinery."""
     state, _ = worked(tellings[1])
-    history = [it for batch in tellings[1] for it in batch]
+    history = [callback for batch in tellings[1] for callback in batch]
     for order_id, order in state.orders.items():
-        own = [it for it in history if it.order_id == order_id]
-        paid = {name for it in own for name in it.payments}
-        order_facts = [fact for it in own for fact in it.facts]
+        own = [callback for callback in history if callback.order_id == order_id]
+        paid = {name for callback in own for name in callback.payments}
+        order_facts = [fact for callback in own for fact in callback.facts]
         order_facts += [
             fact
-            for it in history
-            if it.order_id == order_id or paid & set(it.payments)
-            for fact in it.movements
+            for callback in history
+            if callback.order_id == order_id or paid & set(callback.payments)
+            for fact in callback.movements
         ]
         assert dict(order.facts) == dict(facts.merge_facts({}, order_facts))
 
@@ -220,11 +220,11 @@ def test_refunds_in_part_stand_side_by_side_with_their_amounts() -> None:
     ]
     state, _ = worked([[shop], refunds])
     found = [
-        structs.decode(Movement, it.content)
-        for it in state.orders["shop:1"].facts.values()
-        if it.name.startswith("moved:")
+        structs.decode(Movement, fact.content)
+        for fact in state.orders["shop:1"].facts.values()
+        if fact.name.startswith("moved:")
     ]
-    assert sorted(it.amount_minor or 0 for it in found) == [200, 300]
+    assert sorted(movement.amount_minor or 0 for movement in found) == [200, 300]
 
 
 def test_a_word_that_a_shop_writes_into_every_order_joins_no_more_than_a_few() -> None:

@@ -56,7 +56,11 @@ def test_the_lines_that_sign_for_the_endpoint_are_accepted(tmp_path: Path) -> No
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "MYSHOP_SECRET": secret}
     subprocess.run(["sh", "-ec", lines], cwd=tmp_path, env=environment, check=True)
     arguments = (tmp_path / "arguments").read_bytes().split(b"\0")
-    sent = [arguments[at + 1].partition(b": ") for at, it in enumerate(arguments) if it == b"-H"]
+    sent = [
+        arguments[at + 1].partition(b": ")
+        for at, argument in enumerate(arguments)
+        if argument == b"-H"
+    ]
     body = arguments[arguments.index(b"--data-raw") + 1]
     request = WebhookRequest(
         {name: text for name, _, text in sent}, body, [secret.encode()], time.time()

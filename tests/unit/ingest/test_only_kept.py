@@ -43,13 +43,13 @@ def read(decimals: int | None = None, **changes: object) -> ParsedCallback:
 
 
 def drift_pairs(callback: ParsedCallback) -> list[tuple[str, str]]:
-    return [(it.kind, it.what) for it in callback.drift]
+    return [(drift_notice.kind, drift_notice.what) for drift_notice in callback.drift]
 
 
 def usual(callback: ParsedCallback) -> None:
     """Everything that tickets and payments depend on came through."""
     found = front(callback)
-    assert [(it.line_id, it.quantity) for it in found.lines] == [("315", 2), ("316", 1)]
+    assert [(line.line_id, line.quantity) for line in found.lines] == [("315", 2), ("316", 1)]
     assert found.lines[1].recipient is not None
     assert callback.payments == PAYMENTS
 
@@ -68,7 +68,7 @@ def test_a_currency_that_iso_does_not_count_costs_no_order(currency: str) -> Non
         0,
         "15.00",
     )
-    assert [it.total_text for it in found.lines] == ["10.00", "5.00"]
+    assert [line.total_text for line in found.lines] == ["10.00", "5.00"]
     assert drift_pairs(callback) == [("unknown-currency", f"the currency '{currency}'")]
 
 
@@ -80,7 +80,7 @@ def test_a_currency_that_is_no_code_is_kept_as_it_was_written(currency: object, 
     usual(callback)
     found = front(callback)
     assert (found.currency, found.currency_text, found.total_text) == ("XXX", text, "15.00")
-    assert [it.kind for it in callback.drift] == ["unknown-currency"]
+    assert [drift_notice.kind for drift_notice in callback.drift] == ["unknown-currency"]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_currency_that_is_no_code_is_kept_as_it_was_written(currency: object, 
 def test_more_digits_than_the_currency_has_cost_no_order_and_are_never_rounded(
     currency: str, total: str, text: str
 ) -> None:
-    items = [{**it, "total": total} for it in woo_order()["line_items"]]
+    items = [{**line_item, "total": total} for line_item in woo_order()["line_items"]]
     callback = read(
         currency=currency, total=total, line_items=items, refunds=[{"id": 1, "total": f"-{total}"}]
     )
@@ -103,7 +103,7 @@ def test_more_digits_than_the_currency_has_cost_no_order_and_are_never_rounded(
     found = front(callback)
     assert (found.total_minor, found.total_text, found.refunded_minor) == (0, text, 0)
     assert found.refunded_text == f"-{text}"
-    assert {it.total_text for it in found.lines} == {text}
+    assert {line.total_text for line in found.lines} == {text}
     assert drift_pairs(callback) == [
         ("unreadable-amount", "line_items.total"),
         ("unreadable-amount", "refunds.total"),
@@ -124,11 +124,11 @@ def test_more_digits_than_the_currency_has_cost_no_order_and_are_never_rounded(
 def test_a_shop_that_counts_otherwise_is_counted_by_its_settings(
     decimals: int, currency: str, total: str, minor: int, shown: int | None
 ) -> None:
-    items = [{**it, "total": total} for it in woo_order()["line_items"]]
+    items = [{**line_item, "total": total} for line_item in woo_order()["line_items"]]
     callback = read(decimals, currency=currency, total=total, line_items=items)
     found = front(callback)
     assert (found.total_minor, found.total_text, found.decimals) == (minor, None, shown)
-    assert {it.total_minor for it in found.lines} == {minor}
+    assert {line.total_minor for line in found.lines} == {minor}
     assert not callback.drift
 
 
@@ -166,7 +166,7 @@ def test_an_amount_beyond_all_money_is_kept_as_a_text(changes: dict[str, Any]) -
     usual(callback)
     found = front(callback)
     assert (found.total_minor, found.refunded_minor) in {(0, 0), (1500, 0)}
-    assert {it.kind for it in callback.drift} == {"unreadable-amount"}
+    assert {drift_notice.kind for drift_notice in callback.drift} == {"unreadable-amount"}
 
 
 def test_the_sources_file_has_the_decimals_of_a_shop_and_its_records_carry_them() -> None:
@@ -187,7 +187,9 @@ NO_DATES = ["", "-0001-11-30T00:00:00", "0000-00-00T00:00:00", "yesterday", []]
 @pytest.mark.parametrize("value", NO_DATES)
 @pytest.mark.parametrize("name", ["date_created_gmt", "date_paid_gmt"])
 def test_a_date_by_which_nothing_is_ordered_counts_as_missing(name: str, value: object) -> None:
-    callback, without = (vendors.parse(record(woo_order(**{name: it}))) for it in (value, None))
+    callback, without = (
+        vendors.parse(record(woo_order(**{name: given}))) for given in (value, None)
+    )
     assert callback.facts == without.facts
     assert drift_pairs(callback) == [("unreadable-date", name)]
 
@@ -227,8 +229,10 @@ def test_a_time_of_payment_beyond_all_reason_counts_as_missing() -> None:
 def gapped(value: Any) -> Any:
     """Every list in it as PHP writes one with gaps."""
     if isinstance(value, list):
-        return {str(3 * at + 1): gapped(it) for at, it in reversed([*enumerate(value)])}
-    return {name: gapped(it) for name, it in value.items()} if isinstance(value, dict) else value
+        return {str(3 * at + 1): gapped(item) for at, item in reversed([*enumerate(value)])}
+    return (
+        {name: gapped(item) for name, item in value.items()} if isinstance(value, dict) else value
+    )
 
 
 def test_lists_with_gaps_are_lists_everywhere() -> None:
@@ -240,7 +244,7 @@ def test_lists_with_gaps_are_lists_everywhere() -> None:
     order = woo_order(
         line_items=[{**first, "meta_data": meta}, *rest], refunds=[{"id": 1, "total": "-5.00"}]
     )
-    plain, odd = (vendors.parse(record(it)) for it in (order, gapped(order)))
+    plain, odd = (vendors.parse(record(document)) for document in (order, gapped(order)))
     assert odd.facts == plain.facts
     assert odd.payments == plain.payments == PAYMENTS
     assert not odd.drift
@@ -265,9 +269,13 @@ def test_card_data_is_removed_from_lists_with_gaps_too() -> None:
 
 @pytest.mark.parametrize("value", ["x", 7, True, {"a": 1}])
 def test_what_is_neither_a_list_nor_one_with_gaps_is_reported(value: object) -> None:
-    items = [{**it, "meta_data": value} for it in woo_order()["line_items"]]
+    items = [{**line_item, "meta_data": value} for line_item in woo_order()["line_items"]]
     callback = read(meta_data=value, line_items=items, refunds=value)
-    assert {it.what for it in callback.drift if it.kind == "unreadable-list"} == {
+    assert {
+        drift_notice.what
+        for drift_notice in callback.drift
+        if drift_notice.kind == "unreadable-list"
+    } == {
         "meta_data",
         "line_items.meta_data",
         "refunds",
@@ -280,7 +288,7 @@ def test_what_is_neither_a_list_nor_one_with_gaps_is_reported(value: object) -> 
 def test_a_list_is_ordered_by_its_numbers_and_not_by_their_texts(
     values: list[int], gap: int
 ) -> None:
-    odd = {str(at * (gap + 1)): it for at, it in enumerate(values)}
+    odd = {str(at * (gap + 1)): value for at, value in enumerate(values)}
     assert (
         list_from_php(values)
         == list_from_php(odd)
@@ -301,9 +309,9 @@ def test_the_empty_objects_of_php_are_what_they_were() -> None:
     ("value", "expected"), [(17, "17"), ("018", "018"), (0, ""), ("00", ""), (None, "")]
 )
 def test_a_line_names_the_variation_of_its_product(value: object, expected: str) -> None:
-    items = [{**it, "variation_id": value} for it in woo_order()["line_items"]]
+    items = [{**line_item, "variation_id": value} for line_item in woo_order()["line_items"]]
     callback = read(line_items=items)
-    assert {it.variation_id for it in front(callback).lines} == {expected}
+    assert {line.variation_id for line in front(callback).lines} == {expected}
     assert (b"variation_id" in callback.facts[0].content) is bool(expected)
 
 
@@ -333,7 +341,7 @@ def test_a_number_a_reference_and_a_lines_name_that_are_no_texts_cost_no_order(
     order["line_items"][0]["name"] = value
     found = front(callback := vendors.parse(record(order)))
     assert (found.number, found.lines[0].name) == (str(order["id"]), "")
-    assert [it.quantity for it in found.lines] == [2, 1]
+    assert [line.quantity for line in found.lines] == [2, 1]
     names = ["line_items.name", "number", "transaction_id"]
     assert drift_pairs(callback) == ([("missing-field", name) for name in names] if value else [])
 
@@ -359,7 +367,7 @@ def test_none_of_that_costs_a_storefronts_own_order_either() -> None:
         "15.50",
     )
     assert (found.placed_at, found.paid_at, found.lines[0].quantity) == (None, None, 2)
-    assert {it.kind for it in odd.drift} == {
+    assert {drift_notice.kind for drift_notice in odd.drift} == {
         "unknown-currency",
         "unreadable-amount",
         "unreadable-date",

@@ -43,10 +43,10 @@ DAY_S = 86_400.0
 
 def request(certificate: bytes | None = None, **headers: bytes) -> WebhookRequest:
     """Return the capture's request, with other headers or another certificate at its address."""
-    it = VENDOR.request(CAPTURED)
+    request = VENDOR.request(CAPTURED)
     changed = {b"paypal-" + name.replace("_", "-").encode(): text for name, text in headers.items()}
     held = {vendor.URL: certificate} if certificate is not None else VENDOR.certificates
-    return it._replace(headers={**it.headers, **changed}, certificates=held)
+    return request._replace(headers={**request.headers, **changed}, certificates=held)
 
 
 def parsed(body: bytes) -> ParsedCallback:
@@ -280,12 +280,14 @@ def test_an_event_has_the_amount_that_moved(
 def test_a_movement_that_lacks_its_amount_is_accepted_and_reported(body: bytes) -> None:
     assert movements(body).amount_minor is None
     what = f"amount of '{json.loads(body)['event_type']}'"
-    assert [(it.kind, it.what) for it in parsed(body).drift] == [("missing-field", what)]
+    assert [(drift_notice.kind, drift_notice.what) for drift_notice in parsed(body).drift] == [
+        ("missing-field", what)
+    ]
 
 
 def test_a_refund_that_names_no_capture_is_a_refund_all_the_same() -> None:
-    it = movements(event(REFUND, "PAYMENT.CAPTURE.REFUNDED", links=[]))
-    assert (it.kind, it.state, it.amount_minor) == ("refund", "done", 500)
+    movement = movements(event(REFUND, "PAYMENT.CAPTURE.REFUNDED", links=[]))
+    assert (movement.kind, movement.state, movement.amount_minor) == ("refund", "done", 500)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +304,9 @@ def test_a_refund_that_names_no_capture_is_a_refund_all_the_same() -> None:
 def test_a_dispute_ends_in_somebodys_favour_or_stays_open(outcome: str, state: str) -> None:
     body = event(DISPUTE, "CUSTOMER.DISPUTE.RESOLVED", dispute_outcome={"outcome_code": outcome})
     assert movements(body).state == state
-    assert [it.what for it in parsed(body).drift] == (["NONE"] if state == "open" else [])
+    assert [drift_notice.what for drift_notice in parsed(body).drift] == (
+        ["NONE"] if state == "open" else []
+    )
 
 
 def test_an_update_after_the_resolution_does_not_reopen_a_dispute() -> None:
@@ -310,8 +314,8 @@ def test_an_update_after_the_resolution_does_not_reopen_a_dispute() -> None:
         "status": "RESOLVED",
         "dispute_outcome": {"outcome_code": "RESOLVED_BUYER_FAVOUR"},
     }
-    it = movements(event(DISPUTE, "CUSTOMER.DISPUTE.UPDATED", **ended))
-    assert (it.kind, it.state) == ("dispute", "done")
+    movement = movements(event(DISPUTE, "CUSTOMER.DISPUTE.UPDATED", **ended))
+    assert (movement.kind, movement.state) == ("dispute", "done")
     assert (
         movements(event(DISPUTE, "CUSTOMER.DISPUTE.UPDATED", status="UNDER_REVIEW")).state == "open"
     )
@@ -408,12 +412,14 @@ def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
         None,
         f"{value} {currency}",
     )
-    assert [it.kind for it in parsed(body).drift] == [kind]
+    assert [drift_notice.kind for drift_notice in parsed(body).drift] == [kind]
 
 
 def test_lists_with_gaps_are_read_and_a_time_of_change_that_cannot_be_read_is_the_events() -> None:
     links = json.loads(event(CAPTURE))["resource"].get("links") or []
-    odd = event(CAPTURE, links={str(2 * at + 1): it for at, it in enumerate(links)}, update_time="")
+    odd = event(
+        CAPTURE, links={str(2 * at + 1): link for at, link in enumerate(links)}, update_time=""
+    )
     assert parsed(odd).payments == parsed(event(CAPTURE)).payments
     assert movements(odd).at == datetime.fromisoformat(json.loads(odd)["create_time"])
 

@@ -126,7 +126,9 @@ def test_each_source_has_one_request_and_reads_alternate_with_polls() -> None:
 def status(code: int, **headers: str) -> httpx.HTTPStatusError:
     request = httpx.Request("GET", "https://shop.example.org/?consumer_secret=never-logged")
     answer = httpx.Response(
-        code, request=request, headers={it.replace("_", "-"): text for it, text in headers.items()}
+        code,
+        request=request,
+        headers={header.replace("_", "-"): text for header, text in headers.items()},
     )
     return httpx.HTTPStatusError(f"{code} for {request.url}", request=request, response=answer)
 

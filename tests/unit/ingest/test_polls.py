@@ -49,7 +49,7 @@ def walk(
 
 
 def published(found: list[FoundObject]) -> set[tuple[str, int | None]]:
-    return {(it.external_id or "", modified(json.loads(it.body))) for it in found}
+    return {(callback.external_id or "", modified(json.loads(callback.body))) for callback in found}
 
 
 @settings(max_examples=300)
@@ -101,12 +101,12 @@ def test_a_second_with_more_orders_than_a_page_ends_and_leaves_none_out() -> Non
         """Move the second's first order to a later second, so that others move onto pages that were
         read.
         """
-        number = next(it for it in sorted(shop.orders) if shop.orders[it][0] == BEGIN)
+        number = next(order for order in sorted(shop.orders) if shop.orders[order][0] == BEGIN)
         shop.put(number, BEGIN + 5)
 
     found, cursor = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 60.0), "", leave)
     # those that moved onto pages that were read are found on the way back
-    assert {it.external_id for it in found} == {str(number) for number in range(1, 351)}
+    assert {polled.external_id for polled in found} == {str(number) for number in range(1, 351)}
     more, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 90.0), cursor)
     assert published(found + more) >= {
         (str(number), changed) for number, (changed, _) in shop.orders.items()
@@ -125,7 +125,7 @@ def test_a_page_from_which_the_shop_leaves_orders_out_is_not_its_last(
         shop.put(number, BEGIN + number // orders_of_a_second)
     client = shop.client()
     found, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 900.0), "")
-    assert {int(it.external_id or 0) for it in found} == shop.orders.keys() - unreadable
+    assert {int(polled.external_id or 0) for polled in found} == shop.orders.keys() - unreadable
 
 
 def test_what_was_published_within_minutes_is_not_published_again_every_time() -> None:
@@ -173,10 +173,10 @@ def test_an_order_that_appears_late_is_found() -> None:
     shop.put(999, BEGIN + 1)  # its transaction was long
     more, cursor = walk(lambda at: woocommerce.orders(client, SHOP, at, moment + 60), cursor)
     assert len(found) == 250
-    assert [it.external_id for it in more] == ["999"]
+    assert [polled.external_id for polled in more] == ["999"]
     shop.put(999, BEGIN + 1, "refunded")  # changed again in the second that was seen
     more, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, moment + 120), cursor)
-    assert [json.loads(it.body)["status"] for it in more] == ["refunded"]
+    assert [json.loads(polled.body)["status"] for polled in more] == ["refunded"]
 
 
 def test_the_first_poll_goes_back_a_few_days_and_trash_is_polled_by_itself() -> None:
@@ -187,12 +187,12 @@ def test_the_first_poll_goes_back_a_few_days_and_trash_is_polled_by_itself() -> 
     shop.put(3, BEGIN - 60, "trash")
     found, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN), "")
     trashed, _ = walk(lambda at: woocommerce.trash(client, SHOP, at, BEGIN), "")
-    assert [it.external_id for it in found] == ["1"]
-    assert [(it.external_id, it.topic) for it in trashed] == [("3", "order.updated")]
+    assert [polled.external_id for polled in found] == ["1"]
+    assert [(polled.external_id, polled.topic) for polled in trashed] == [("3", "order.updated")]
     older, _ = walk(
         lambda at: woocommerce.orders(client, SHOP._replace(first_days=5), at, BEGIN), ""
     )
-    assert {it.external_id for it in older} == {"1", "2"}
+    assert {polled.external_id for polled in older} == {"1", "2"}
 
 
 @settings(max_examples=300)
@@ -209,8 +209,11 @@ def test_every_event_that_no_endpoint_took_is_found(
     vendor = FakeStripe()
     vendor.add_endpoint("payments")
     names = [vendor.put(BEGIN + second) for second in seconds]
-    vendor.delivered = {names[it] for it in taken if it < len(names) and it % 2}
-    later, came = {names[it] for it in taken if it < len(names) and not it % 2}, list[str]()
+    vendor.delivered = {names[index] for index in taken if index < len(names) and index % 2}
+    later, came = (
+        {names[index] for index in taken if index < len(names) and not index % 2},
+        list[str](),
+    )
     client = vendor.client()
 
     def between() -> None:
@@ -223,7 +226,7 @@ def test_every_event_that_no_endpoint_took_is_found(
 
     found, cursor = walk(read, "", between)
     again, cursor = walk(read, cursor)
-    identities = [json.loads(it.body)["id"] for it in found + again]
+    identities = [json.loads(polled.body)["id"] for polled in found + again]
     assert set(identities) >= {name for name, _ in vendor.events} - vendor.delivered - later
     assert len(set(identities)) == len(identities)
     assert walk(read, cursor)[0] == []
@@ -260,7 +263,7 @@ def test_events_of_the_time_in_which_no_endpoint_was_enabled_are_found(
         vendor.delivered |= set(names[::2]) - vendor.sent_to_none
         wanted |= set(names) - vendor.delivered
     poll(BEGIN + 86_400 * len(times))
-    identities = [json.loads(it.body)["id"] for it in found]
+    identities = [json.loads(polled.body)["id"] for polled in found]
     assert set(identities) >= wanted
     assert len(set(identities)) == len(identities)
     assert vendor.faults == []
@@ -272,14 +275,18 @@ def test_a_walk_over_all_events_publishes_only_what_an_order_needs() -> None:
     needed = vendor.put(BEGIN)
     vendor.put(BEGIN + 1, "customer.created")
     found, cursor = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 9.0), "")
-    assert [json.loads(it.body)["id"] for it in found] == [needed]
+    assert [json.loads(polled.body)["id"] for polled in found] == [needed]
     vendor.add_endpoint("payments")
     strange = vendor.put(BEGIN + 20, "charge.moon")  # undelivered events of any type are found
     walked, cursor = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 29.0), cursor)
     again, _ = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 39.0), cursor)
-    assert [json.loads(it.body)["id"] for it in walked + again] == [strange]
-    requests = [it for it in vendor.requests if it.path == "/v1/events"]
-    assert [it.parameters.get("delivery_success") for it in requests] == [None, None, "false"]
+    assert [json.loads(polled.body)["id"] for polled in walked + again] == [strange]
+    requests = [request for request in vendor.requests if request.path == "/v1/events"]
+    assert [request.parameters.get("delivery_success") for request in requests] == [
+        None,
+        None,
+        "false",
+    ]
 
 
 def test_a_key_that_may_not_read_endpoints_still_finds_what_was_not_delivered() -> None:
@@ -288,7 +295,7 @@ def test_a_key_that_may_not_read_endpoints_still_finds_what_was_not_delivered() 
     vendor.hides_endpoints = True
     name = vendor.put(BEGIN)
     found, _ = walk(lambda at: stripe.read_events(vendor.client(), PAYMENTS, at, BEGIN + 9.0), "")
-    assert [json.loads(it.body)["id"] for it in found] == [name]
+    assert [json.loads(polled.body)["id"] for polled in found] == [name]
 
 
 def test_the_start_of_the_walk_moves_on_while_there_are_no_events() -> None:
@@ -382,9 +389,12 @@ def test_one_malformed_order_costs_none_of_the_others(odd: dict[str, Any], size:
 
     found, cursor = walk(read, "")
     is_published = "date_modified_gmt" in odd or odd.get("meta_data") == 2**70
-    assert {it.external_id for it in found} >= {"1", "2", "4", "5", "6", "7"}
-    assert ("3" in {it.external_id for it in found}) == is_published
-    assert any(it.startswith("1 of the orders have no id, or") for it in warnings) != is_published
+    assert {polled.external_id for polled in found} >= {"1", "2", "4", "5", "6", "7"}
+    assert ("3" in {polled.external_id for polled in found}) == is_published
+    assert (
+        any(warning.startswith("1 of the orders have no id, or") for warning in warnings)
+        != is_published
+    )
     assert walk(read, cursor)[0] == []
 
 
@@ -393,7 +403,9 @@ def test_one_malformed_event_costs_none_of_the_others(odd: dict[str, Any]) -> No
     class Payments(FakeStripe):
         def answer(self, request: SentRequest) -> FakeResponse:
             response = super().answer(request)
-            rows = [it | (odd if it["id"] == names[3] else {}) for it in response.document["data"]]
+            rows = [
+                row | (odd if row["id"] == names[3] else {}) for row in response.document["data"]
+            ]
             return FakeResponse(response.status, {**response.document, "data": rows})
 
     payments = Payments()
@@ -402,7 +414,7 @@ def test_one_malformed_event_costs_none_of_the_others(odd: dict[str, Any]) -> No
     found, _ = walk(
         lambda at: stripe.read_events(client, PAYMENTS._replace(page=5), at, BEGIN + 20.0), ""
     )
-    assert {json.loads(it.body)["id"] for it in found} >= {*names} - {names[3]}
+    assert {json.loads(polled.body)["id"] for polled in found} >= {*names} - {names[3]}
 
 
 @pytest.mark.parametrize("odd", [None, {"id": None}, {"id": "\0", "url": None}])

@@ -126,7 +126,7 @@ def test_the_test_notification_is_accepted_and_has_no_facts() -> None:
     greeting = parse(VENDOR.samples["test"].body)
     assert greeting.order_id is None
     assert not greeting.facts
-    assert not [it for it in greeting.drift if it.is_reported]
+    assert not [drift_notice for drift_notice in greeting.drift if drift_notice.is_reported]
     assert parse(b'{"order":{"id":0,"status":"approved"}}').order_id == "shop:0"
 
 

@@ -103,7 +103,7 @@ def test_an_order_ends_the_same_however_its_callbacks_fall_into_batches(
         batch = pair[1][at : at + size]
         _, after, _ = decide_batch(batch, {order.order_id: order}, seen=seen)
         order = after[order.order_id]
-        seen += [(it.key, it.content_hash) for it in batch]
+        seen += [(callback.key, callback.content_hash) for callback in batch]
     whole = decided(*pair[1])[1]
     assert known(order) == known(whole)
     assert order.incidents == whole.incidents
@@ -123,7 +123,9 @@ def test_a_batch_publishes_an_order_at_most_once_and_only_when_it_differs(
 def test_what_was_reported_before_is_a_duplicate(sent: list[ParsedCallback]) -> None:
     _, order = decided(*sent)
     outcomes, _, _ = decide_batch(
-        sent, {order.order_id: order}, seen=[(it.key, it.content_hash) for it in sent]
+        sent,
+        {order.order_id: order},
+        seen=[(callback.key, callback.content_hash) for callback in sent],
     )
     assert set(outcomes) == {CallbackOutcome.DUPLICATE}
 

@@ -25,9 +25,13 @@ from tests.support.vendors.signifyd import case, decision
 def parse(
     body: bytes, checkpoint: str = "CHECKOUT", at: str = "2026-11-20T15:30:00.000000Z"
 ) -> ParsedCallback:
-    it = record(body, kind=signifyd.SOURCE.type, source="checker", orders_of="shop", at=at)
-    headers = [*it.headers, ("ce_callbacktopic", checkpoint.encode())] if checkpoint else it.headers
-    return vendors.parse(it._replace(headers=headers))
+    decision = record(body, kind=signifyd.SOURCE.type, source="checker", orders_of="shop", at=at)
+    headers = (
+        [*decision.headers, ("ce_callbacktopic", checkpoint.encode())]
+        if checkpoint
+        else decision.headers
+    )
+    return vendors.parse(decision._replace(headers=headers))
 
 
 def decided(*callbacks: ParsedCallback) -> tuple[list[CallbackOutcome], FraudVerdict]:
@@ -83,7 +87,7 @@ def test_the_checkpoint_is_read_under_each_of_its_names(header: bytes) -> None:
 @pytest.mark.parametrize(
     ("action", "expected"),
     [("ACCEPT", "approved"), ("accept", "approved"), ("REJECT", "declined")]
-    + [(it, "pending") for it in ("HOLD", "CHALLENGE", "ESCALATE", "ACCEPT?", "UNACCEPT")],
+    + [(word, "pending") for word in ("HOLD", "CHALLENGE", "ESCALATE", "ACCEPT?", "UNACCEPT")],
 )
 def test_only_accept_releases_an_order(action: str, expected: str) -> None:
     assert word(decision(action)) == expected
@@ -177,9 +181,10 @@ def test_a_test_and_a_body_without_a_decision_are_kept_and_have_no_facts(
 ) -> None:
     callback = parse(body, topic)
     assert callback.order_id is None
-    assert [(it.is_kept, it.is_reported, it.body) for it in callback.drift] == [
-        (True, is_reported, body)
-    ]
+    assert [
+        (drift_notice.is_kept, drift_notice.is_reported, drift_notice.body)
+        for drift_notice in callback.drift
+    ] == [(True, is_reported, body)]
 
 
 @pytest.mark.parametrize(

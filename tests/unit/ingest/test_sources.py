@@ -151,7 +151,8 @@ def test_the_sample_of_the_notes_is_read() -> None:
     assert order.paid_at == datetime(2026, 11, 20, 15, 28, 8, tzinfo=UTC)
     assert (order.buyer.name, order.buyer.email) == ("Ada Example", "ada@example.org")
     assert [
-        (it.line_id, it.product_id, it.sku, it.quantity, it.total_minor) for it in order.lines
+        (line.line_id, line.product_id, line.sku, line.quantity, line.total_minor)
+        for line in order.lines
     ] == [
         ("315", "93", "RFL-SPRING", 2, 1000),
         ("316", "93", "RFL-SPRING", 1, 500),
@@ -344,7 +345,9 @@ def test_a_quantity_that_is_missing_is_not_read_as_zero(value: object) -> None:
 @pytest.mark.parametrize("name", ["refunds", "date_modified_gmt"])
 def test_a_missing_field_with_a_default_is_reported(name: str, value: object) -> None:
     callback = vendors.parse(lacking(name, value=value))
-    assert [(it.kind, it.what) for it in callback.drift] == [("missing-field", name)]
+    assert [(drift_notice.kind, drift_notice.what) for drift_notice in callback.drift] == [
+        ("missing-field", name)
+    ]
     assert len(callback.facts) == 2
 
 
@@ -406,18 +409,18 @@ def test_an_unknown_type_has_that_reason() -> None:
     "source", ["/stubline/ingest", "/sources/SHOP", "/sources/", "/sources/a/b", "x"]
 )
 def test_a_callback_names_its_source(source: str) -> None:
-    it = record(woo_order())
+    callback = record(woo_order())
     headers = [
-        (name, source.encode() if name == "ce_source" else text) for name, text in it.headers
+        (name, source.encode() if name == "ce_source" else text) for name, text in callback.headers
     ]
     with pytest.raises(NotAnEvent):
-        vendors.parse(it._replace(headers=headers))
+        vendors.parse(callback._replace(headers=headers))
 
 
 def test_a_deletion_is_ordered_by_the_log_whatever_the_endpoints_clock_shows() -> None:
     read = [
-        vendors.parse(record(b'{"id":727}', topic="order.deleted", at=it, logged_at=AT))
-        for it in (AT, "soon")
+        vendors.parse(record(b'{"id":727}', topic="order.deleted", at=moment, logged_at=AT))
+        for moment in (AT, "soon")
     ]
     assert read[0].facts == read[1].facts
 

@@ -65,7 +65,7 @@ def test_a_round_finds_pending_orders_and_changes_of_the_others(
     )
     round_ = Round(http, vendor)
     assert ids(round_.whole()) == ["1", "2"]
-    assert [it.query.get("state") for it in vendor.requests] == ["pending", None]
+    assert [request.query.get("state") for request in vendor.requests] == ["pending", None]
     vendor.put(order(id=1, seller_state="canceled", updated_at="2026-11-20T15:31:00Z"))
     assert ids(round_.whole(NOW + 300)) == ["1"]
     # a little before the last round began
@@ -86,7 +86,7 @@ def test_each_page_is_one_request(
     round_.cursor = json.dumps(json.loads(round_.cursor), indent=1)
     pages += round_.whole()
     assert sorted(set(map(str, ids(pages)))) == [str(number) for number in range(1_000, 1_250)]
-    assert [it.query["page"] for it in vendor.requests] == ["1", "2", "3"] * 2
+    assert [request.query["page"] for request in vendor.requests] == ["1", "2", "3"] * 2
     assert {page.warning for page in pages} == {""}
     monkeypatch.setattr(poll, "PAGES_MAX", 2)
     cut = round_.whole(NOW + 300)
@@ -110,7 +110,9 @@ def test_a_round_that_was_interrupted_goes_on_where_it_was(
     round_.whole(NOW + 100_000)
     round_.whole(NOW + 100_000)
     assert {
-        it.query["updated_at.gte"] for it in vendor.requests[-2:] if "state" not in it.query
+        request.query["updated_at.gte"]
+        for request in vendor.requests[-2:]
+        if "state" not in request.query
     } == {"2026-11-20T15:15:00Z"}
 
 
@@ -125,7 +127,9 @@ def test_the_same_order_found_again_is_the_same_body_and_the_same_callback(
     assert first == again
     assert first.type == TICKETEVOLUTION_ORDER
     read = poll.read_order(http, round_.polled, "10324712")
-    polled, shown = (vendors.parse(record(it.body, order="10324712")) for it in (first, read))
+    polled, shown = (
+        vendors.parse(record(polled_order.body, order="10324712")) for polled_order in (first, read)
+    )
     assert polled == shown
 
 
@@ -147,7 +151,7 @@ def test_what_cannot_be_published_is_reported(
     bodies += [{**good, "id": 6, "notes": "\ud800"}, None]
     vendor.fail(Answer(body=json.dumps({"orders": bodies}).encode()))
     page = Round(http, vendor).page()
-    assert [it.external_id for it in page.objects] == ["10324712"]
+    assert [polled.external_id for polled in page.objects] == ["10324712"]
     assert page.warning == "5 orders have no id, are too large, or are no Unicode"
 
 

@@ -185,7 +185,7 @@ def test_a_number_that_cannot_be_printed_is_reported_and_costs_nothing_else(bad:
 def test_numbers_that_are_written_for_a_machine_are_reported_and_never_printed(text: str) -> None:
     callback = parse(("chosen_numbers", text))
     assert front(callback).lines[0].numbers == ()
-    assert [it.kind for it in callback.drift] == ["unusable-number"]
+    assert [drift_notice.kind for drift_notice in callback.drift] == ["unusable-number"]
 
 
 def test_no_line_has_more_numbers_than_can_be_kept() -> None:

@@ -137,7 +137,7 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
     clock = FakeClock()
     broker, database = FakeBroker(clock), FakeDatabase(commits_refused=10_000)
     service: Service[Any, Any] = Service(
-        "g", ("in",), lambda it: it, lambda events, _session: [Effect() for _ in events]
+        "g", ("in",), lambda record: record, lambda events, _session: [Effect() for _ in events]
     )
     for topic in ("in", service.dead_topic, service.replay_topic):
         broker.create_topic(topic, 1)

@@ -74,7 +74,8 @@ def unstampable_texts(shift: int) -> dict[str, str]:
 @cache
 def is_cut(variant: str, shift: int) -> bool:
     return any(
-        it.is_cut for it in compiled_design(variant).unstampable(unstampable_texts(shift)).values()
+        text.is_cut
+        for text in compiled_design(variant).unstampable(unstampable_texts(shift)).values()
     )
 
 
@@ -134,11 +135,11 @@ def test_what_is_stamped_reads_as_weasyprint_prints_it(variant: str, shift: int)
 def test_a_text_that_is_not_truncated_is_found_completely(variant: str, shift: int) -> None:
     at_work, texts = compiled_design(variant), spread(LATIN, shift)
     found = squeezed(text_of(both(variant, shift)[0]))
-    for name, it in at_work.split(texts)[0].items():
-        spot, lines = at_work.plate.spots[name], squeezed("".join(it.lines))
+    for name, fitted in at_work.split(texts)[0].items():
+        spot, lines = at_work.plate.spots[name], squeezed("".join(fitted.lines))
         meant = squeezed(normalized(texts[spot.field]))
         assert lines in found, name
-        assert it.is_cut or lines == (meant.upper() if spot.upper else meant), name
+        assert fitted.is_cut or lines == (meant.upper() if spot.upper else meant), name
 
 
 @pytest.mark.parametrize(("variant", "shift"), PAGES[::2])
@@ -147,13 +148,15 @@ def test_what_was_fitted_fits_for_weasyprint_too(variant: str, shift: int) -> No
     at_work = compiled_design(variant)
     fitted, _ = at_work.split(spread(LATIN, shift))
     laid_out = at_work.template.lay_out(fitted, None)
-    for name, it in fitted.items():
+    for name, fit in fitted.items():
         count, _, width = measure_lines(laid_out, at_work.template.fields[name].element)
-        assert count == len(it.lines), name
+        assert count == len(fit.lines), name
         assert width <= at_work.plate.spots[name].box.width + ROUNDING, name
 
 
-@pytest.mark.parametrize("variant", [it for it in VARIANTS if it.startswith("raffle")])
+@pytest.mark.parametrize(
+    "variant", [variant for variant in VARIANTS if variant.startswith("raffle")]
+)
 def test_a_short_text_stands_where_plain_html_puts_it(variant: str) -> None:
     """None of our lines, sizes and heights in the page: the texts written into its elements, and
     WeasyPrint alone.
@@ -245,17 +248,17 @@ def test_a_laid_out_text_stays_in_its_box_and_stands_where_its_rule_puts_it(
         at_work.unstampable(unstampable_texts(shift)),
     )
     laid_out = at_work.template.lay_out({**fitted, **unstampable}, None)
-    for name, it in unstampable.items():
+    for name, fit in unstampable.items():
         spot = at_work.plate.spots[name]
         count, height, width = measure_lines(laid_out, at_work.template.fields[name].element)
-        assert count <= it.lines <= lines_max(spot.rule, spot.box, it.size / spot.box.size)
-        assert it.is_cut or width <= spot.box.width + ROUNDING
+        assert count <= fit.lines <= lines_max(spot.rule, spot.box, fit.size / spot.box.size)
+        assert fit.is_cut or width <= spot.box.width + ROUNDING
         spare = spot.box.height - height
         assert spare >= -1 or count == 1
-        assert it.top == pytest.approx(
+        assert fit.top == pytest.approx(
             {"top": 0, "middle": spare / 2, "bottom": spare}[spot.rule.valign], abs=0.01
         )
-        assert spot.rule.shrink * spot.box.size - 0.01 <= it.size <= spot.box.size + 0.01
+        assert spot.rule.shrink * spot.box.size - 0.01 <= fit.size <= spot.box.size + 0.01
 
 
 @pytest.mark.parametrize(("variant", "shift"), UNSTAMPABLE_PAGES[::4])

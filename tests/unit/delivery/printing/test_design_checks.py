@@ -84,7 +84,7 @@ def test_a_fault_is_one_line_that_names_file_line_and_remedy(
 ) -> None:
     change, place, remedy = FAULTS[what]
     events = list(in_process("check", made(tmp_path / "door", **change), tmp_path, plates))
-    faults = [it["text"] for it in events if it.get("kind") == "fault"]
+    faults = [event["text"] for event in events if event.get("kind") == "fault"]
     assert len(faults) == 1, events
     assert faults[0].startswith(f"door/{place}" if place else "door"), faults
     assert remedy in faults[0]
@@ -147,8 +147,8 @@ def test_what_a_reader_will_mind_is_a_warning_and_no_fault(
 ) -> None:
     change, text = WARNINGS[what]
     found = findings(made(tmp_path / "door", **change), plates)
-    assert not [it for it in found if it.kind == "fault"]
-    assert any(it.text.startswith(f"door/{text}") for it in found), found
+    assert not [finding for finding in found if finding.kind == "fault"]
+    assert any(finding.text.startswith(f"door/{text}") for finding in found), found
 
 
 @pytest.mark.usefixtures("only_usual")
@@ -156,9 +156,11 @@ def test_a_heavy_file_is_a_warning(tmp_path: Path, plates: Path) -> None:
     picture = png(Image.frombytes("RGB", (200, 200), Random(4).randbytes(3 * 200 * 200)))
     style = "h1 { background: url(noise.png) }"
     found = findings(made(tmp_path / "door", style=style, files={"noise.png": picture}), plates)
-    assert any("a file of one ticket has 1" in it.text for it in found if it.kind == "warning"), (
-        found
-    )
+    assert any(
+        "a file of one ticket has 1" in finding.text
+        for finding in found
+        if finding.kind == "warning"
+    ), found
 
 
 @pytest.mark.usefixtures("only_usual")
@@ -171,9 +173,9 @@ def test_a_name_of_a_campaign_that_runs_over_the_code_is_a_fault_that_names_it(
     tmp_path: Path, plates: Path
 ) -> None:
     faults = [
-        it.text
-        for it in findings(rendering.make_design(tmp_path / "door"), plates)
-        if it.kind == "fault"
+        finding.text
+        for finding in findings(rendering.make_design(tmp_path / "door"), plates)
+        if finding.kind == "fault"
     ]
     assert len(faults) == 1
     assert faults[0].startswith(
@@ -191,7 +193,11 @@ def test_a_stamp_with_another_text_is_found_and_reported_once_for_each_place(
         return printed(proof, {**texts, "holder": "Somebody Else"}, payload)
 
     monkeypatch.setattr(DesignProof, "printed", other)
-    faults = [it.text for it in findings(made(tmp_path / "door"), plates) if it.kind == "fault"]
+    faults = [
+        finding.text
+        for finding in findings(made(tmp_path / "door"), plates)
+        if finding.kind == "fault"
+    ]
     looks, reads = faults
     assert looks.startswith(
         "door/page.html:10: field `holder`: stamped with the manifest's samples it differs"

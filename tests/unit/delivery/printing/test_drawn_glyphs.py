@@ -50,7 +50,9 @@ def latin(*, only: str = "", leave_out: str = "") -> bytes:
     """A font of a design that has the letters of English, so that all others come from ours."""
     wanted = hb.SubsetInput()
     wanted.unicode_set.update(
-        map(ord, only) if only else (it for it in range(0x20, 0x7F) if chr(it) not in leave_out)
+        map(ord, only)
+        if only
+        else (code for code in range(0x20, 0x7F) if chr(code) not in leave_out)
     )
     return bytes(hb.subset(hb.Face(packaged.font("SourceSansPro-Regular.ttf")), wanted).blob.data)
 
@@ -96,7 +98,7 @@ def sample(family: FallbackFamily) -> str:
         for code in sorted(unicodes(family))
         if code > 0x7F
         and not 0xFB00 <= code <= 0xFEFF  # shapes of letters, not letters
-        and not any(code in unicodes(it) for it in before)
+        and not any(code in unicodes(earlier) for earlier in before)
         and (family is EMOJI or code not in unicodes(EMOJI))
         and unicodedata.normalize("NFKC", chr(code)) == chr(code)
     ]
@@ -104,7 +106,7 @@ def sample(family: FallbackFamily) -> str:
     sample = (
         letters
         if len(letters) >= SAMPLE_CHARS
-        else [it for it in own if unicodedata.category(chr(it)) == "So"]
+        else [code for code in own if unicodedata.category(chr(code)) == "So"]
     )
     return "".join(
         chr(sample[at * (len(sample) - 1) // (SAMPLE_CHARS - 1)]) for at in range(SAMPLE_CHARS)
@@ -142,12 +144,12 @@ def assert_drawn(pdf: bytes, box: Box, text: str, face: hb.Face, weight: int | N
     for name, shown in renderers(pdf, DPI):
         found = differences(part(shown, box), wanted)
         assert found, name
-        assert max(found) < MOST_APART, (name, text, [round(it, 2) for it in found])
+        assert max(found) < MOST_APART, (name, text, [round(distance, 2) for distance in found])
 
 
 @pytest.mark.feature("SF-054")
 @pytest.mark.parametrize(
-    ("family", "name", "weight"), CASES, ids=lambda it: getattr(it, "name", str(it))
+    ("family", "name", "weight"), CASES, ids=lambda value: getattr(value, "name", str(value))
 )
 def test_each_character_of_a_name_has_the_outline_of_its_font(
     printer: Printer, family: FallbackFamily, name: str, weight: int

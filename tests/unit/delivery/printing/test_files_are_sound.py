@@ -97,7 +97,9 @@ DOCUMENTS = {
 @pytest.fixture(scope="session")
 def at_work(plates_folder: Path) -> Renderer:
     pages = {
-        (page.design, page.campaign_id): page for it in DOCUMENTS.values() for page in it.pages
+        (page.design, page.campaign_id): page
+        for document in DOCUMENTS.values()
+        for page in document.pages
     }
     return renderer(plates_folder, *pages.values())
 
@@ -121,7 +123,9 @@ def test_qpdf_finds_nothing_to_complain_of(file: bytes) -> None:
 
 def test_every_stream_unpacks(file: bytes) -> None:
     with pdfs.opened(file) as document:
-        streams = [it for it in document.objects if isinstance(it, pikepdf.Stream)]
+        streams = [
+            pdf_object for pdf_object in document.objects if isinstance(pdf_object, pikepdf.Stream)
+        ]
         assert streams
         for stream in streams:
             assert stream.read_bytes() is not None
@@ -144,12 +148,14 @@ def test_every_mark_of_every_page_has_its_element_and_the_parent_tree_agrees(
         tree = list(root.ParentTree.Nums)
         parents = dict(zip(map(int, tree[::2]), tree[1::2], strict=True))
         owners = {
-            mark: pdfs.id_of(it) for it in pdfs.elements(root) for mark in pdfs.content_ids(it)
+            mark: pdfs.id_of(element)
+            for element in pdfs.elements(root)
+            for mark in pdfs.content_ids(element)
         }
         for page in document.pages:
             marks = pdfs.marks_of(page)
             assert sorted(marks) == list(range(len(marks))), "each once"
-            by_tree = [pdfs.id_of(it) for it in parents[int(page.StructParents)]]
+            by_tree = [pdfs.id_of(element) for element in parents[int(page.StructParents)]]
             assert by_tree == [owners[pdfs.id_of(page), mark] for mark in range(len(marks))]
         assert len({int(page.StructParents) for page in document.pages}) == len(
             DOCUMENTS[name].pages
@@ -177,9 +183,13 @@ def test_each_pages_elements_hang_in_the_order_of_the_pages(file: bytes) -> None
 
 def test_each_code_is_a_figure_with_a_description(name: str, file: bytes) -> None:
     with pdfs.opened(file) as document:
-        figures = [it for it in pdfs.elements(document.Root.StructTreeRoot) if it.S == "/Figure"]
+        figures = [
+            element
+            for element in pdfs.elements(document.Root.StructTreeRoot)
+            if element.S == "/Figure"
+        ]
         assert len(figures) == len(DOCUMENTS[name].pages)
-        assert all(str(it.Alt) for it in figures)
+        assert all(str(figure.Alt) for figure in figures)
 
 
 def test_a_file_has_title_language_and_standard(name: str, file: bytes) -> None:
@@ -278,7 +288,9 @@ def test_a_font_program_is_a_sound_font(at_work: Renderer) -> None:
     point.
     """
     with pdfs.opened(at_work.render(DOCUMENTS["one with accents"])) as document:
-        fonts = {name: it for name, it in pdfs.fonts_of(document.pages[0]).items() if it.numbers}
+        fonts = {
+            name: font for name, font in pdfs.fonts_of(document.pages[0]).items() if font.numbers
+        }
     names = (f"SourceSansPro-{weight}.ttf" for weight in ("Regular", "Semibold", "Black"))
     files = [TTFont(io.BytesIO(packaged.font(name))) for name in names]
     assert len(fonts) == 3
@@ -361,8 +373,11 @@ def test_the_same_document_is_the_same_bytes_in_another_process_and_with_another
     """
     names = ("all set whole", "one")
     here = [
-        [hashlib.sha256(at_work.render(SAMPLES[it])).hexdigest(), at_work.key(SAMPLES[it]).hex()]
-        for it in names
+        [
+            hashlib.sha256(at_work.render(SAMPLES[name])).hexdigest(),
+            at_work.key(SAMPLES[name]).hex(),
+        ]
+        for name in names
     ]
     assert in_another_process(tmp_path, "1", *names) == here
     assert in_another_process(tmp_path, "2", *reversed(names)) == here[::-1]

@@ -86,9 +86,9 @@ def heavy(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 @pytest.fixture
 def worker() -> Iterator[LayoutWorker]:
-    it = LayoutWorker()
-    yield it
-    it.close()
+    worker = LayoutWorker()
+    yield worker
+    worker.close()
 
 
 def is_there(pid: int) -> bool:

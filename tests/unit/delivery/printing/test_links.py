@@ -89,9 +89,15 @@ def test_a_link_is_an_element_of_the_tagged_page_and_each_annotation_has_its_own
     with pdfs.opened(printed.writer.write(pages, about())) as document:
         numbers = document.Root.StructTreeRoot.ParentTree.Nums
         owner = {int(numbers[at]): numbers[at + 1] for at in range(0, len(numbers), 2)}
-        annotations = [it for page in document.pages for it in page.obj.Annots]
-        assert len({int(it.StructParent) for it in annotations}) == len(annotations) == 6
-        assert {str(owner[int(it.StructParent)].S) for it in annotations} == {"/Link"}
+        annotations = [annotation for page in document.pages for annotation in page.obj.Annots]
+        assert (
+            len({int(annotation.StructParent) for annotation in annotations})
+            == len(annotations)
+            == 6
+        )
+        assert {str(owner[int(annotation.StructParent)].S) for annotation in annotations} == {
+            "/Link"
+        }
 
 
 @pytest.mark.parametrize("name", ["Chinese", "Arabic", "emoji"])

@@ -149,7 +149,7 @@ def test_no_glyph_is_notdef_and_no_font_is_the_machines(files: dict[str, bytes])
                 for font in page.Resources.get("/Font", pikepdf.Dictionary()).values():
                     family = str(font.BaseFont).rpartition("+")[2]
                     assert any(
-                        family.replace("-", "").startswith(it.replace("-", "")) for it in own
+                        family.replace("-", "").startswith(name.replace("-", "")) for name in own
                     ), (name, family)
                 assert not {glyph for glyph in pdfs.glyphs_of(page) if not glyph[1]}, name
                 assert all(font.is_plain for font in pdfs.fonts_of(page).values()), name

@@ -126,7 +126,7 @@ def test_a_file_under_anothers_name_is_not_taken_for_it(
     plate.write_bytes(foreign.read_bytes())
     faces_here, faces_there = sorted(folder.glob("*.face")), sorted(other.glob("*.face"))
     foreign_face = next(
-        path for path in faces_there if path.name not in {it.name for it in faces_here}
+        path for path in faces_there if path.name not in {face.name for face in faces_here}
     )
     faces_here[0].write_bytes(foreign_face.read_bytes())
     (stencil,) = folder.glob("*.stencil")

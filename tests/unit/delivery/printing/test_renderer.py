@@ -109,7 +109,7 @@ def test_each_page_has_one_code_that_a_scanner_reads(dpi: int, plates: Path) -> 
     snapshot = issued("shop:727", 1, "Active", "Active", "Won")
     pdf = rendered(plates, papers(snapshot))
     assert [scanned(picture(pdf, dpi, at)) for at in range(3)] == [
-        [f"STUBLINE:{it.code}"] for it in snapshot.tickets
+        [f"STUBLINE:{ticket.code}"] for ticket in snapshot.tickets
     ]
 
 

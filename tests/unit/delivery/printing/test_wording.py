@@ -121,8 +121,8 @@ def test_each_campaign_of_an_order_has_its_own_language_and_the_file_the_firsts(
     snapshot = snapshot_in("fr")
     autumn = msgspec.structs.replace(DRAW, campaign_id="autumn", name="Herbst", language="de")
     tickets = [
-        msgspec.structs.replace(it, campaign_id=name)
-        for it, name in zip(snapshot.tickets, ("autumn", "spring"), strict=True)
+        msgspec.structs.replace(ticket, campaign_id=name)
+        for ticket, name in zip(snapshot.tickets, ("autumn", "spring"), strict=True)
     ]
     made = document(
         msgspec.structs.replace(snapshot, campaigns=(*snapshot.campaigns, autumn)),
@@ -175,7 +175,7 @@ def test_words_of_every_language_fit_into_the_built_in_designs(sheet: str) -> No
             "status": [*words.status.values()],
             "position": [words.position.format(at=1_999, count=2_000)],
         }.items():
-            for spot in (name for name, it in stamp.plate.spots.items() if it.field == field):
+            for spot in (name for name, spot in stamp.plate.spots.items() if spot.field == field):
                 assert [text for text in texts if stamp.fitted(spot, text).is_cut] == [], (
                     f"{language} {field}"
                 )
