@@ -78,8 +78,8 @@ class Process:
 
     def why(self) -> str:
         """Return why it is not ready; empty: it is."""
-        found = httpx.get(f"{self.health}/readyz", timeout=10)
-        return "" if found.status_code == 200 else str(found.json()["detail"])
+        answer = httpx.get(f"{self.health}/readyz", timeout=10)
+        return "" if answer.status_code == 200 else str(answer.json()["detail"])
 
     def until_ready(self) -> None:
         eventually(f"{self.module} is ready", lambda: self.why() == "")
@@ -137,11 +137,11 @@ def running(folder: Path, environment: Mapping[str, str], *modules: str) -> Iter
         **environment,
     }
     with ExitStack() as stack:
-        found = [Process(module, given, folder) for module in modules]
-        for process in found:
+        processes = [Process(module, given, folder) for module in modules]
+        for process in processes:
             stack.callback(process.child.wait, 20)
             stack.callback(process.child.kill)
-        yield found
+        yield processes
 
 
 def test_without_its_database_a_process_logs_one_code_once_a_minute(
@@ -194,20 +194,20 @@ def test_without_kafka_a_process_logs_one_code_once_a_minute(
     stack: Stack, topics: str, database_url: str, tmp_path: Path
 ) -> None:
     environment = {"DATABASE_URL": database_url, "KAFKA_BOOTSTRAP_SERVERS": topics}
-    with running(tmp_path, environment, WORKER, ENDPOINT) as found:
-        for process in found:
+    with running(tmp_path, environment, WORKER, ENDPOINT) as processes:
+        for process in processes:
             process.until_ready()
         stack.kafka[0].stop(immediate=True)
         try:
-            for process in found:
+            for process in processes:
                 process.until_unavailable("broker-unavailable")
-            found[0].until_it_tried(3)  # its clients try hundreds of times meanwhile
-            for process in found:
+            processes[0].until_it_tried(3)  # its clients try hundreds of times meanwhile
+            for process in processes:
                 assert len(process.written("retrying after error", "broker-unavailable")) == 1
                 process.repeats_itself_at_most_once_a_minute()
         finally:
             stack.kafka[0].start()
-        for process in found:
+        for process in processes:
             process.until_ready()
             assert len(process.written("ready again", "broker-unavailable")) == 1
             process.repeats_itself_at_most_once_a_minute()

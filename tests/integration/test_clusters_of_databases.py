@@ -27,8 +27,8 @@ def authority(tmp_path: Path) -> LocalAuthority:
 
 
 def place(url: str) -> tuple[str, int]:
-    found = conninfo_to_dict(url)
-    return str(found["host"]), int(str(found["port"]))
+    parameters = conninfo_to_dict(url)
+    return str(parameters["host"]), int(str(parameters["port"]))
 
 
 def refusal(url: str) -> str:
@@ -151,12 +151,12 @@ def test_of_several_hosts_the_one_that_takes_writes_is_used(
 
 
 def test_a_wrong_password_in_the_file_is_named(tmp_path: Path, database_url: str) -> None:
-    found = conninfo_to_dict(database_url)
+    parameters = conninfo_to_dict(database_url)
     passfile = tmp_path / "pgpass"
     passfile.touch(0o600)
     passfile.write_text("*:*:*:*:another\n")
     url = (
-        f"postgresql://{found['user']}@{found['host']}:{found['port']}/{found['dbname']}"
+        f"postgresql://{parameters['user']}@{parameters['host']}:{parameters['port']}/{parameters['dbname']}"
         f"?passfile={passfile}"
     )
     assert "password authentication failed" in refusal(url)

@@ -241,8 +241,8 @@ def test_an_address_is_the_buyers_latest(lane: Deliveries) -> None:
 
 def test_the_store_returns_unknown_orders_as_new(lane: Deliveries) -> None:
     with lane.connection.transaction():
-        found = DeliveryStore(lane.connection).load(["shop:9"])
-    assert (found["shop:9"].active, found["shop:9"].decision, found["shop:9"].jobs) == (
+        loaded = DeliveryStore(lane.connection).load(["shop:9"])
+    assert (loaded["shop:9"].active, loaded["shop:9"].decision, loaded["shop:9"].jobs) == (
         frozenset[UUID](),
         None,
         (),

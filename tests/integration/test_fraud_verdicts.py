@@ -129,9 +129,9 @@ def test_an_honest_later_approval_releases(session: Session) -> None:
 
 def test_unknown_words_are_pending_and_reported_to_a_person(session: Session) -> None:
     assert words(work(session, risk("half-approved", "submitted"))) == [{"riskified": "pending"}]
-    found = session.execute(b"select kind, what from ingest.drift_notices").fetchall()
+    notices = session.execute(b"select kind, what from ingest.drift_notices").fetchall()
     session.rollback()
-    assert found == [("unknown-status", "half-approved")]
+    assert notices == [("unknown-status", "half-approved")]
 
 
 def test_what_nothing_acts_on_is_kept_whole(session: Session) -> None:
@@ -139,10 +139,10 @@ def test_what_nothing_acts_on_is_kept_whole(session: Session) -> None:
     work(
         session, record(paypal.APPROVED, kind=kind, source="paypal", orders_of="shop", order="727")
     )
-    found = session.execute(b"select source, what, body from ingest.kept_callbacks").fetchall()
+    kept = session.execute(b"select source, what, body from ingest.kept_callbacks").fetchall()
     reported = session.execute(b"select count(*) from ingest.drift_notices").fetchall()
     session.rollback()
-    assert found == [("paypal", "CHECKOUT.ORDER.APPROVED", paypal.APPROVED)]
+    assert kept == [("paypal", "CHECKOUT.ORDER.APPROVED", paypal.APPROVED)]
     assert reported == [(0,)]  # it is known, and no drift
 
 
@@ -152,9 +152,9 @@ def test_a_test_notification_leaves_no_order(session: Session) -> None:
         session, record(body, kind=riskified.SOURCE.type, source="riskified", orders_of="shop")
     )
     assert not list(events(outcomes))
-    found = session.execute(b"select count(*) from ingest.orders").fetchall()
+    counted = session.execute(b"select count(*) from ingest.orders").fetchall()
     session.rollback()
-    assert found == [(0,)]
+    assert counted == [(0,)]
 
 
 @pytest.mark.parametrize("is_first", [True, False])

@@ -90,8 +90,8 @@ class Scene:
         return list(answer.json)
 
     def only(self, *options: str) -> dict[str, Any]:
-        (found,) = self.incidents(*options)
-        return found
+        (incident,) = self.incidents(*options)
+        return incident
 
     def resolve(self, incident: Mapping[str, Any], *how: object) -> CliOutput:
         return self("incidents", "resolve", incident["id"], *how, "--actor", "ada", "--json")
@@ -126,19 +126,20 @@ def unknown(
 
 def test_ten_thousand_dead_letters_of_one_cause_are_one_incident(scene: Scene) -> None:
     scene.dead_letter(10_000)
-    found = scene.only()
-    assert (found["count"], found["waiting"], found["state"]) == (10_000, 10_000, "open")
-    assert (found["source"], found["kind"]) == ("shop", "ingest-callback-unreadable")
-    assert found["what"] == "line_items.#.quantity: Field required"
-    assert found["first_at"] <= found["last_at"]
-    shown = scene("incidents", "show", found["id"])
-    assert f"stubline dead show {found['example']}" in shown.out
+    incident = scene.only()
+    assert (incident["count"], incident["waiting"], incident["state"]) == (10_000, 10_000, "open")
+    assert (incident["source"], incident["kind"]) == ("shop", "ingest-callback-unreadable")
+    assert incident["what"] == "line_items.#.quantity: Field required"
+    assert incident["first_at"] <= incident["last_at"]
+    shown = scene("incidents", "show", incident["id"])
+    assert f"stubline dead show {incident['example']}" in shown.out
     assert '"number": "727"' in shown.out
-    assert f"stubline incidents resolve {found['id']} --replay" in shown.out
+    assert f"stubline incidents resolve {incident['id']} --replay" in shown.out
     assert "deploy a release that reads it" in shown.out
-    assert scene("dead", "show", found["example"]).code == 0
+    assert scene("dead", "show", incident["example"]).code == 0
     assert (
-        scene("incidents", "show", found["id"], "--raw").out.encode() == record(woo_order()).value
+        scene("incidents", "show", incident["id"], "--raw").out.encode()
+        == record(woo_order()).value
     )
 
 
@@ -189,26 +190,26 @@ def test_the_database_folds_a_cause_as_the_rules_do(scene: Scene, cause: str) ->
 def test_a_replay_replays_all_dead_letters_once_for_a_command_id(scene: Scene) -> None:
     scene.dead_letter(6_000)  # more than a part
     scene.dead_letter(5, text="total: Field required")
-    found, command = scene.incidents()[0], uuid4()
-    answer = scene.resolve(found, "--replay", "--command-id", command)
+    incident, command = scene.incidents()[0], uuid4()
+    answer = scene.resolve(incident, "--replay", "--command-id", command)
     assert (answer.code, answer.json["concerned"], answer.json["already_done"]) == (0, 6_000, False)
     assert scene.states() == {"requested": 6_000, "open": 5}
     audits = scene.rows("select actor, what, details->'arguments'->>'incident' from runtime.audit")
-    assert audits == [("ada", "incidents resolve", found["id"])] * 2
+    assert audits == [("ada", "incidents resolve", incident["id"])] * 2
     scene.session.execute(
         b"update runtime.dead_letters set state = 'open', updated_at = now() where state = "
         b"'requested'"
     )
-    again = scene.resolve(found, "--replay", "--command-id", command)
+    again = scene.resolve(incident, "--replay", "--command-id", command)
     assert (again.json["concerned"], again.json["already_done"]) == (6_000, True)
     assert scene.states() == {"open": 6_005}
-    assert scene.resolve(found, "--discard", "--reason", "no", "--command-id", command).code == 1
+    assert scene.resolve(incident, "--discard", "--reason", "no", "--command-id", command).code == 1
 
 
 def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(scene: Scene) -> None:
     scene.dead_letter(DEAD_LETTERS_OF_PART + 10)
-    found, command = scene.only(), uuid4()
-    incident = IncidentQueries(scene.session).incident(found["id"])
+    row, command = scene.only(), uuid4()
+    incident = IncidentQueries(scene.session).incident(row["id"])
     commands = IncidentCommands(scene.session, OperatorCommand("ada", command))
     assert commands.resolve_part(
         ResolutionRequest(incident.id, ResolutionMethod.REPLAY, None), incident, 0, None
@@ -219,7 +220,7 @@ def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(scene: S
         where id in (select id from runtime.dead_letters where state = 'requested' limit 3)
         """
     )
-    answer = scene.resolve(found, "--replay", "--command-id", command)
+    answer = scene.resolve(row, "--replay", "--command-id", command)
     assert (answer.json["concerned"], answer.json["already_done"]) == (
         DEAD_LETTERS_OF_PART + 10,
         False,
@@ -230,8 +231,8 @@ def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(scene: S
 def test_replayed_dead_letters_are_an_incident_until_they_have_ended(scene: Scene) -> None:
     scene.dead_letter(2)
     scene.resolve(scene.only(), "--replay")
-    found = scene.only()
-    assert (found["count"], found["waiting"], found["replaying"]) == (2, 0, 2)
+    incident = scene.only()
+    assert (incident["count"], incident["waiting"], incident["replaying"]) == (2, 0, 2)
     scene.session.execute(b"update runtime.dead_letters set state = 'resolved'")
     assert scene.incidents() == []
     assert scene.only("--state", "resolved")["state"] == "resolved"
@@ -253,14 +254,14 @@ def test_a_discard_closes_what_waits_and_keeps_the_reason(scene: Scene) -> None:
 
 def test_without_a_choice_it_offers_and_changes_nothing(scene: Scene) -> None:
     scene.dead_letter(7)
-    found = scene.only()
-    answer = scene("incidents", "resolve", found["id"])
+    incident = scene.only()
+    answer = scene("incidents", "resolve", incident["id"])
     assert answer.code == 0
-    assert f"stubline incidents resolve {found['id']} --replay" in answer.out
+    assert f"stubline incidents resolve {incident['id']} --replay" in answer.out
     assert "replays the 7 open dead letters" in answer.out
     assert scene.states() == {"open": 7}
     assert scene.rows("select count(*) from runtime.audit") == [(0,)]
-    assert scene.resolve(found, "--replay", "--discard").code == 2
+    assert scene.resolve(incident, "--replay", "--discard").code == 2
 
 
 def test_what_is_missing_or_malformed_is_refused_with_its_code(scene: Scene) -> None:
@@ -288,18 +289,22 @@ def test_unknown_words_are_added_up_and_a_later_one_opens_them_again(
         from ingest.drift_notices
         """
     )
-    found = scene.only()
-    assert (found["count"], found["kind"], found["what"]) == (12 + 20, "unknown-type", "charge.v#")
-    shown = scene("incidents", "show", found["id"], "--json").json
+    incident = scene.only()
+    assert (incident["count"], incident["kind"], incident["what"]) == (
+        12 + 20,
+        "unknown-type",
+        "charge.v#",
+    )
+    shown = scene("incidents", "show", incident["id"], "--json").json
     assert [row["words"] for row in shown["words"]] == [f"charge.v{n}" for n in range(4)]
     assert shown["kept"] == 12
     command = uuid4()
-    assert scene.resolve(found, "--seen", "--reason", "known", "--command-id", command).code == 0
+    assert scene.resolve(incident, "--seen", "--reason", "known", "--command-id", command).code == 0
     assert scene.incidents() == []
     assert scene.rows("select count(*) from ingest.kept_callbacks") == [(12,)]
     scene.drift_notice(unknown(99, word="charge.v1"))
     assert scene.only()["count"] == 33
-    assert scene.resolve(found, "--seen", "--reason", "known", "--command-id", command).json[
+    assert scene.resolve(incident, "--seen", "--reason", "known", "--command-id", command).json[
         "already_done"
     ]
     assert scene.only()["state"] == "open"
@@ -334,15 +339,15 @@ def test_kept_callbacks_are_replayed_whole_and_kept_once_more_if_still_unknown(
     scene: Scene,
 ) -> None:
     scene.drift_notice(*[unknown(n) for n in range(KEPT_OF_PART + 20)])
-    found, command = scene.only(), uuid4()
-    answer = scene.resolve(found, "--replay", "--command-id", command)
+    incident, command = scene.only(), uuid4()
+    answer = scene.resolve(incident, "--replay", "--command-id", command)
     assert answer.json["concerned"] == KEPT_OF_PART + 20
     assert scene.states() == {"requested": KEPT_OF_PART + 20}
     assert scene.rows(
         "select (select count(*) from ingest.kept_callbacks), (select count(*) from "
         "ingest.callbacks)"
     ) == [(0, 0)]
-    assert scene.resolve(found, "--replay", "--command-id", command).json["already_done"]
+    assert scene.resolve(incident, "--replay", "--command-id", command).json["already_done"]
     assert scene.states() == {"requested": KEPT_OF_PART + 20}
     replays = replayed(scene.session)
     original = record({"n": 7}, source="pay", order="?7", offset=7)
@@ -355,7 +360,7 @@ def test_kept_callbacks_are_replayed_whole_and_kept_once_more_if_still_unknown(
     assert scene.rows("select key from ingest.kept_callbacks") == [("pay:evt_7",)]
     assert "unknown-type" in [incident["kind"] for incident in scene.incidents()]
     scene.session.execute(b"update runtime.dead_letters set state = 'resolved'")
-    assert scene.resolve(found, "--replay").json["concerned"] == 1
+    assert scene.resolve(incident, "--replay").json["concerned"] == 1
     again = scene.rows(
         """select "offset", attempts, code from runtime.dead_letters where state = 'requested'"""
     )
@@ -393,15 +398,15 @@ def test_keys_with_conflicting_content_are_one_incident_of_their_source(scene: S
         receive(order, "16.00")
     receive(3, "15.00")
     receive(1, "15.00", "other")
-    found = scene.only()
-    assert (found["kind"], found["source"], found["count"], found["waiting"]) == (
+    incident = scene.only()
+    assert (incident["kind"], incident["source"], incident["count"], incident["waiting"]) == (
         "conflicting-content",
         "shop",
         2,
         0,
     )
-    assert "stubline orders show shop:2" in scene("incidents", "show", found["id"]).out
-    assert scene.resolve(found, "--seen", "--reason", "their plugin").code == 0
+    assert "stubline orders show shop:2" in scene("incidents", "show", incident["id"]).out
+    assert scene.resolve(incident, "--seen", "--reason", "their plugin").code == 0
     assert scene.incidents() == []
     receive(3, "17.00")
     assert scene.only()["count"] == 3
@@ -412,8 +417,8 @@ def test_hostile_text_is_made_harmless(scene: Scene, command: str) -> None:
     bad = record(HOSTILE.encode(), order=HOSTILE)
     scene.dead_letter(1, like=bad._replace(headers=[("ce_source", HOSTILE.encode())]), text=HOSTILE)
     scene.drift_notice(unknown(1, word="x[red]\x1b[31m\u202e"))
-    for found in scene.incidents():
-        answer = scene("incidents", command, *([found["id"]] if command != "list" else []))
+    for incident in scene.incidents():
+        answer = scene("incidents", command, *([incident["id"]] if command != "list" else []))
         assert answer.code == 0
         assert not {"\x1b", "\x07", "\u202e"} & set(answer.out)
         assert "[bold]boom[/bold]" in answer.out or "x[red]" in answer.out

@@ -32,12 +32,12 @@ def kinds(outcomes: Sequence[Outcome]) -> list[type[Outcome]]:
 
 def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
     """As a reader on the other side of the broker reads it."""
-    found = []
+    events = []
     for outcome in outcomes:
         for event in outcome.outputs if isinstance(outcome, Effect) else ():
             output = event.encode(time="2026-11-20T15:30:00.000000Z", traceparent=None)
-            found.append(OrderObserved.read(output.headers, output.value))
-    return found
+            events.append(OrderObserved.read(output.headers, output.value))
+    return events
 
 
 def order_record(status: str, second: int = 0, order: int = 727, **more: Any) -> Record:
@@ -50,9 +50,9 @@ def trashed(order: int = 727, **more: Any) -> Record:
 
 
 def rows(session: Session, statement: str, *arguments: object) -> list[Any]:
-    found = session.execute(statement.encode(), arguments).fetchall()
+    fetched = session.execute(statement.encode(), arguments).fetchall()
     session.rollback()
-    return found
+    return fetched
 
 
 def test_an_order_is_published_once_with_all_that_is_known(session: Session) -> None:
@@ -175,13 +175,13 @@ def test_the_first_callback_of_an_order_may_be_its_end(session: Session, status:
 @pytest.mark.feature("SF-070")
 def test_trash_restore_and_trash_again_deletes_again(session: Session) -> None:
     work(session, order_record("completed"))
-    found = []
+    events = []
     for minute, topic in enumerate(["order.deleted", "order.restored", "order.deleted"]):
         at = f"2026-11-20T16:{minute:02d}:00.000000Z"
         restored = record(woo_order(status="completed"), topic=topic, at=at)
-        found += published(work(session, trashed(at=at) if topic == "order.deleted" else restored))
-    assert [event.is_deleted for event in found] == [True, False, True]
-    assert [event.sequence for event in found] == [2, 3, 4]
+        events += published(work(session, trashed(at=at) if topic == "order.deleted" else restored))
+    assert [event.is_deleted for event in events] == [True, False, True]
+    assert [event.sequence for event in events] == [2, 3, 4]
     assert kinds(work(session, trashed(at="2026-11-20T16:03:00.000000Z"))) == [Duplicate]
     assert rows(session, "select incidents from ingest.orders") == [([],)]
 

@@ -88,9 +88,9 @@ def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
     for thread in threads:
         thread.join(60)
     assert again  # or the lanes never met
-    found = rows(session, "select order_id, facts::text from ingest.orders")
-    assert len(found) == ORDERS
-    for _, written in found:
+    stored = rows(session, "select order_id, facts::text from ingest.orders")
+    assert len(stored) == ORDERS
+    for _, written in stored:
         assert {"moved:gate:refund:re_1", "moved:gate:refund:re_2", "storefront"} <= orjson.loads(
             written
         ).keys()

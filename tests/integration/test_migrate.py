@@ -78,10 +78,10 @@ def test_databases_of_one_cluster_create_the_roles_at_once(new_database: Callabl
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda url: migrate_database(url, BASE), urls))
     with psycopg.connect(urls[0]) as connection:
-        found = connection.execute(
+        fetched = connection.execute(
             "select rolname from pg_roles where rolname like 'stubline\\_%' order by 1"
         ).fetchall()
-    assert [row[0] for row in found] == [
+    assert [row[0] for row in fetched] == [
         f"stubline_{name}"
         for name in ("approval", "console", "delivery", "ingest", "issuer", "operator")
     ]

@@ -30,8 +30,8 @@ AT = "2026-11-20T15:30:00.000000Z"
 
 @pytest.fixture
 def stages(database_url: str) -> Iterator[Stages]:
-    with opened(database_url) as found:
-        yield found
+    with opened(database_url) as opened_session:
+        yield opened_session
 
 
 @pytest.fixture

@@ -73,10 +73,10 @@ def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
 
 
 def state(poller: Poller, what: str = "orders") -> tuple[str, int, str]:
-    ((found, failures, trouble),) = poller.rows(
+    ((number, failures, trouble),) = poller.rows(
         f"select state, failures, trouble from ingest.polls where what = '{what}'"
     )
-    return found, failures, trouble
+    return number, failures, trouble
 
 
 def test_what_a_webhook_lost_is_found_and_published_like_a_callback(
@@ -85,9 +85,9 @@ def test_what_a_webhook_lost_is_found_and_published_like_a_callback(
     for number in range(1, 251):
         shop.put(number, NOW - 600 + number)
     shop.put(300, NOW - 60, "trash")
-    found = poller.settle()
-    assert keys(found) == sorted(f"shop:{number}" for number in [*range(1, 251), 300])
-    events = published(poller.handle(found))
+    records = poller.settle()
+    assert keys(records) == sorted(f"shop:{number}" for number in [*range(1, 251), 300])
+    events = published(poller.handle(records))
     assert len(events) == 251
     assert {event.storefront.status for event in events if event.storefront} == {
         "completed",
@@ -307,12 +307,14 @@ def test_undelivered_events_are_found_under_the_shop_of_their_orders(
     poller = Poller(session, [stripe_shop(payments)])
     names = [payments.put(NOW - 600 + number) for number in range(250)]
     payments.delivered = set(names[::2])
-    found = poller.settle()
-    assert sorted(json.loads(record.value or b"")["id"] for record in found) == sorted(names[1::2])
-    headers = dict(found[0].headers)
+    records = poller.settle()
+    assert sorted(json.loads(record.value or b"")["id"] for record in records) == sorted(
+        names[1::2]
+    )
+    headers = dict(records[0].headers)
     assert (headers["ce_source"], headers["ce_ordersof"]) == (b"/sources/payments", b"shop")
     assert headers["ce_type"] == b"stubline.callback.stripe.v1"
-    assert kinds(poller.handle(found)) == [Effect] * 125
+    assert kinds(poller.handle(records)) == [Effect] * 125
     called = record(
         json.dumps(payments.body(names[1], NOW - 599)).encode(),
         kind=STRIPE,
@@ -421,5 +423,5 @@ def test_two_processes_never_move_a_cursor_twice_from_the_same_place(
             poller = (one, two)[turn % 2]
             poller.tick()
             poller.await_results()
-        found = one.records + two.records + one.settle() + two.settle()
-    assert set(keys(found)) == {f"shop:{number}" for number in range(1, 301)}
+        records = one.records + two.records + one.settle() + two.settle()
+    assert set(keys(records)) == {f"shop:{number}" for number in range(1, 301)}

@@ -91,8 +91,10 @@ class Whole:
         return {name for (name,) in self.rows("select order_id from ingest.orders")}
 
     def duplicates(self) -> int:
-        found: int = self.rows("select coalesce(sum(duplicates), 0)::int from runtime.lanes")[0][0]
-        return found
+        duplicates: int = self.rows("select coalesce(sum(duplicates), 0)::int from runtime.lanes")[
+            0
+        ][0]
+        return duplicates
 
     def observed(self) -> int:
         return sum(

@@ -149,7 +149,7 @@ def test_no_process_outlives_the_one_that_started_it(death: signal.Signals) -> N
         last.callback(owner.kill)
         assert owner.stdout is not None
         folder, *pids = owner.stdout.readline().decode().split()
-        servers = [found for pid in pids if (found := Identity.of(int(pid))) is not None]
+        servers = [identity for pid in pids if (identity := Identity.of(int(pid))) is not None]
         assert len(servers) == 3
         children = subprocess.run(
             ["ps", "-o", "pid=", "--ppid", ",".join(pids)],
@@ -158,7 +158,9 @@ def test_no_process_outlives_the_one_that_started_it(death: signal.Signals) -> N
             check=True,
         )
         servers += [
-            found for pid in children.stdout.split() if (found := Identity.of(int(pid))) is not None
+            identity
+            for pid in children.stdout.split()
+            if (identity := Identity.of(int(pid))) is not None
         ]
         owner.send_signal(death)
         owner.wait(120)
@@ -173,12 +175,12 @@ def test_no_process_outlives_the_one_that_started_it(death: signal.Signals) -> N
 
 def reachable_by_others(folder: Path) -> list[str]:
     """Return what a user who is not the owner could read, write or enter."""
-    found = []
+    paths = []
     for path in (folder, *folder.rglob("*")):
         with contextlib.suppress(FileNotFoundError):  # a server has just removed it
             if not path.is_symlink() and path.stat().st_mode & 0o077:
-                found.append(str(path))
-    return found
+                paths.append(str(path))
+    return paths
 
 
 def test_nothing_that_a_stack_makes_is_open_to_other_users(tmp_path: Path, stack: Stack) -> None:

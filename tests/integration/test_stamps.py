@@ -27,22 +27,22 @@ WAIT_S = 60.0
 
 def fetched(servers: str, topic: str, count: int) -> list[FetchResult]:
     """The fetches that brought records, until so many are here."""
-    log, named, found = (
+    log, named, fetches = (
         KafkaClient(servers, f"{topic}.group", "test", delivery_timeout_ms=5_000),
         Named(),
         list[FetchResult](),
     )
     log.subscribe([topic], named)
     until = time.monotonic() + WAIT_S
-    while sum(len(records) for fetch in found for records in fetch.records.values()) < count:
+    while sum(len(records) for fetch in fetches for records in fetch.records.values()) < count:
         assert time.monotonic() < until
         fetch = log.fetch(100, 0.05)
-        found += [fetch] if fetch.records else []
+        fetches += [fetch] if fetch.records else []
         for lane in named.new:
             log.start_at(lane, 0)
         named.new.clear()
     log.close(1.0)
-    return found
+    return fetches
 
 
 def test_a_topic_with_producers_timestamps_is_reported_and_repaired(

@@ -61,9 +61,9 @@ def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
 
 
 def rows(session: Session, statement: str) -> list[Any]:
-    found = session.execute(statement.encode()).fetchall()
+    fetched = session.execute(statement.encode()).fetchall()
     session.rollback()
-    return found
+    return fetched
 
 
 def webhook(
@@ -72,10 +72,13 @@ def webhook(
     return VENDOR.record(Sample(form(received, event, recipient)), slug="tevo", **more)
 
 
-def poll_record(found: FoundObject) -> Record:
+def poll_record(polled_object: FoundObject) -> Record:
     """As the reader of polls publishes it."""
     return callbacks.record(
-        found.body, kind=found.type, source="tevo", order=str(found.external_id)
+        polled_object.body,
+        kind=polled_object.type,
+        source="tevo",
+        order=str(polled_object.external_id),
     )
 
 
@@ -96,13 +99,13 @@ def requested_reads(session: Session, vendor: FakeTicketEvolution) -> list[Recor
 
 def polled(vendor: FakeTicketEvolution, now: float = NOW) -> list[Record]:
     """A whole round."""
-    cursor, found, is_last = "", list[Record](), False
+    cursor, records, is_last = "", list[Record](), False
     with httpx.Client(timeout=5) as http:
         while not is_last:
             page = poll.read(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), cursor, now)
             cursor, is_last = page.cursor, page.is_last
-            found += [poll_record(polled) for polled in page.objects]
-    return found
+            records += [poll_record(polled) for polled in page.objects]
+    return records
 
 
 @pytest.mark.feature("SF-187", "SF-191")
@@ -123,9 +126,11 @@ def test_a_webhook_has_its_order_read_and_the_poll_adds_nothing(
     assert [
         (line.product_id, line.quantity, line.is_eticket) for line in event.storefront.lines
     ] == [("58222", 2, True)]
-    found = polled(vendor)
-    assert len(found) == 1
-    assert [type(outcome) for outcome in work(session, *found, *found, *reads)] == [Duplicate] * 3
+    records = polled(vendor)
+    assert len(records) == 1
+    assert [type(outcome) for outcome in work(session, *records, *records, *reads)] == [
+        Duplicate
+    ] * 3
     assert rows(session, "select sequence, incidents from ingest.orders") == [(1, [])]
     assert vendor.refusals == []
 
@@ -267,14 +272,14 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
     )
     poller = Poller(session, [shop])
     vendor.put(received)
-    found = poller.settle()
+    records = poller.settle()
     for _ in range(2):
         assert vendor.send_webhook(f"{endpoint.address}/{WORD}", received).status_code == 200
     webhooks = endpoint.records()
     if first == "poll":
-        outcomes = poller.handle(found) + poller.handle(webhooks) + poller.handle(poller.settle())
+        outcomes = poller.handle(records) + poller.handle(webhooks) + poller.handle(poller.settle())
     else:
-        outcomes = poller.handle(webhooks) + poller.handle(poller.settle()) + poller.handle(found)
+        outcomes = poller.handle(webhooks) + poller.handle(poller.settle()) + poller.handle(records)
     assert [(event.key, event.sequence) for event in published(outcomes)] == [
         (f"{slug}:10324712", 1)
     ]

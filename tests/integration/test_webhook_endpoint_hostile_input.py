@@ -217,16 +217,16 @@ def begun(endpoint: WebhookEndpointProcess, send: bytes, *, leave: bool) -> set[
     head = (
         f"POST /hooks/{endpoint.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     ).encode()
-    found = set[int]()
+    statuses = set[int]()
     for _ in range(4):
         with many(endpoint, 15, head + send) as opened:
             time.sleep(0.05)
-            found |= (
+            statuses |= (
                 set()
                 if leave
                 else {int(connection.recv(4_096).split()[1]) for connection in opened}
             )
-    return found
+    return statuses
 
 
 def slow(endpoint: WebhookEndpointProcess) -> set[int]:

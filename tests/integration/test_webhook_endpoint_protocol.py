@@ -71,11 +71,11 @@ def sent_whole(opened: socket.socket, content: bytes) -> int:
 
 def answer(opened: socket.socket) -> bytes:
     """All that comes until it is closed, or until the answer is whole."""
-    found = b""
+    received = b""
     with suppress(ConnectionResetError):
         while part := opened.recv(65_536):
-            found += part
-            before, _, after = found.partition(b"\r\n\r\n")
+            received += part
+            before, _, after = received.partition(b"\r\n\r\n")
             length = [
                 line
                 for line in before.lower().split(b"\r\n")
@@ -83,16 +83,16 @@ def answer(opened: socket.socket) -> bytes:
             ]
             if length and len(after) >= int(length[0].partition(b":")[2]):
                 break
-    return found
+    return received
 
 
 def status(opened: socket.socket) -> int:
     return int(answer(opened).split()[1])
 
 
-def statuses(found: bytes) -> list[int]:
+def statuses(received: bytes) -> list[int]:
     """Of several answers on one connection."""
-    return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", found)]
+    return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
 
 
 def resident(endpoint: WebhookEndpointProcess) -> int:
@@ -166,11 +166,11 @@ def test_requests_that_are_sent_at_once_are_answered_in_their_sequence_and_only_
     before = resident(endpoint)
     with connected(endpoint) as opened:
         sent_whole(opened, whole * 3 + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 7_000)
-        found = b""
+        received = b""
         with suppress(ConnectionResetError):
             while part := opened.recv(65_536):
-                found += part
-    codes = statuses(found)
+                received += part
+    codes = statuses(received)
     assert set(codes) == {200}
     assert 4 <= len(codes) < 7_003
     assert resident(endpoint) - before < SLACK_BYTES
@@ -254,8 +254,8 @@ def test_targets_are_bounded(endpoint: WebhookEndpointProcess) -> None:
 
 def test_the_public_port_names_no_source(endpoint: WebhookEndpointProcess) -> None:
     for path in ("/metrics", "/readyz", "/docs", "/openapi.json"):
-        found = endpoint.client.get(path)
-        assert (found.status_code, endpoint.slug in found.text) == (404, False)
+        answer = endpoint.client.get(path)
+        assert (answer.status_code, endpoint.slug in answer.text) == (404, False)
     assert endpoint.client.get("/livez").text == "ok\n"
     assert (
         f'source="{endpoint.slug}"' in endpoint.metrics() or endpoint.send(BODY).status_code == 200
@@ -310,10 +310,10 @@ def test_an_upgrade_moves_no_boundary_between_requests(endpoint: WebhookEndpoint
     right = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY)) + H2C + b"\r\n" + BODY
     with connected(endpoint) as opened:
         opened.sendall(wrong + right)
-        found = b""
-        while len(statuses(found)) < 2 and (part := opened.recv(65_536)):
-            found += part
-    assert statuses(found) == [401, 200]
+        received = b""
+        while len(statuses(received)) < 2 and (part := opened.recv(65_536)):
+            received += part
+    assert statuses(received) == [401, 200]
     assert len(endpoint.records()) == 1
 
 

@@ -29,17 +29,17 @@ MINUTE = "2026-11-20T15:{:02d}:08"
 
 @pytest.fixture
 def stages(database_url: str) -> Iterator[Stages]:
-    with opened(database_url) as found:
-        found.apply(raffle(skus=["RFL-SPRING"]))
-        yield found
+    with opened(database_url) as opened_stages:
+        opened_stages.apply(raffle(skus=["RFL-SPRING"]))
+        yield opened_stages
 
 
 @pytest.fixture(scope="module")
 def shared(databases: Databases) -> Iterator[Stages]:
     """One database for tests that use orders of their own."""
-    with databases.new() as url, opened(url) as found:
-        found.apply(raffle(skus=["RFL-SPRING"]))
-        yield found
+    with databases.new() as url, opened(url) as opened_stages:
+        opened_stages.apply(raffle(skus=["RFL-SPRING"]))
+        yield opened_stages
 
 
 def shop_record(
@@ -234,8 +234,8 @@ def test_an_order_at_the_checkout_waits(shared: Stages) -> None:
 
 
 def alike(stages: Stages, *, only_alike: bool = False) -> dict[str, list[str]]:
-    found = list_orders(stages.session, None, 50, only_alike=only_alike)
-    return {row["order_id"]: row["suspected_duplicates"] for row in found}
+    listed = list_orders(stages.session, None, 50, only_alike=only_alike)
+    return {row["order_id"]: row["suspected_duplicates"] for row in listed}
 
 
 def twin(order: int, minute: int = 0, status: str = "pending", **changes: Any) -> Record:
@@ -286,11 +286,11 @@ def test_suspicion_blocks_nothing(stages: Stages) -> None:
 
 
 def test_orders_far_apart_are_no_duplicates_and_the_window_can_be_set(database_url: str) -> None:
-    for window, found in ((0, []), (600, []), (1200, ["shop:1"])):
+    for window, expected in ((0, []), (600, []), (1200, ["shop:1"])):
         with opened(database_url, policies(ApprovalSettings(duplicate_window_s=window))) as stages:
             minute = window // 100  # something new to publish
             through(stages, twin(1, minute), twin(2, minute + 20))
-            assert alike(stages)["shop:2"] == found
+            assert alike(stages)["shop:2"] == expected
 
 
 def test_one_shop_never_looks_like_another(stages: Stages) -> None:

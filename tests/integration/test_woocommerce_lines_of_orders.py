@@ -16,9 +16,9 @@ from tests.support.vendors.woocommerce import line
 
 @pytest.fixture(scope="module")
 def shared(databases: Databases) -> Iterator[Stages]:
-    with databases.new() as url, opened(url) as found:
-        found.apply(raffle(skus=["RFL-SPRING"]))
-        yield found
+    with databases.new() as url, opened(url) as opened_stages:
+        opened_stages.apply(raffle(skus=["RFL-SPRING"]))
+        yield opened_stages
 
 
 def test_a_bundle_issues_the_tickets_of_its_parts_though_they_cost_nothing_by_themselves(

@@ -144,14 +144,14 @@ def differences(drawn: Image.Image, wanted: Reference) -> list[float]:
         tries,
         key=lambda picture: darkness(ImageChops.invert(ImageChops.difference(picture, theirs))),
     )
-    found = []
+    distances = []
     for box in wanted.boxes:
         place = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
         one, other = ours.crop(place), theirs.crop(place)
-        found.append(
+        distances.append(
             darkness(ImageChops.invert(ImageChops.difference(one, other))) / max(1, darkness(other))
         )
-    return found
+    return distances
 
 
 def corner(image: Image.Image) -> tuple[int, int]:

@@ -110,6 +110,6 @@ class Poller:
         return work(self.session, *records) if records else []
 
     def rows(self, statement: str) -> list[Any]:
-        found = self.session.execute(statement.encode()).fetchall()
+        fetched = self.session.execute(statement.encode()).fetchall()
         self.session.rollback()
-        return found
+        return fetched

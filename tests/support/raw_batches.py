@@ -93,12 +93,12 @@ def _answer(servers: str, topic: str, partition: int, packed: bytes) -> tuple[in
 
 
 def _received(connection: socket.socket, count: int) -> bytes:
-    found = b""
-    while len(found) < count:
-        more = connection.recv(count - len(found))
+    received = b""
+    while len(received) < count:
+        more = connection.recv(count - len(received))
         assert more, "the broker closed the connection"
-        found += more
-    return found
+        received += more
+    return received
 
 
 def _text(content: str) -> bytes:

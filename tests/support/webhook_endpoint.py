@@ -135,8 +135,8 @@ class WebhookEndpointProcess:
     def until_metric(self, line: str, seconds: float = START_S) -> None:
         """Waits until the metrics hold this line, or the beginning of one."""
         until = time.monotonic() + seconds
-        while line not in (found := self.metrics()):
-            assert time.monotonic() < until, found
+        while line not in (exposed := self.metrics()):
+            assert time.monotonic() < until, exposed
             time.sleep(0.05)
 
     def kill(self) -> None:
@@ -167,7 +167,7 @@ class WebhookEndpointProcess:
             "enable.auto.commit": False,
         }
         consumer = Consumer(settings | {"enable.partition.eof": True, "log_level": 0})
-        found: list[Record] = []
+        records: list[Record] = []
         try:
             consumer.assign(
                 [TopicPartition(TOPIC, number, self.begin.get(number, 0)) for number in wanted]
@@ -185,9 +185,9 @@ class WebhookEndpointProcess:
                         assert isinstance(value, bytes | None)
                         headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
                         at = message.partition() or 0, message.offset() or 0, message.timestamp()[1]
-                        found.append(Record(TOPIC, *at, key, value, headers))
+                        records.append(Record(TOPIC, *at, key, value, headers))
         finally:
             consumer.close()
         return [
-            record for record in found if (record.key or b"").startswith(f"{self.slug}:".encode())
+            record for record in records if (record.key or b"").startswith(f"{self.slug}:".encode())
         ]

@@ -41,7 +41,7 @@ def problem(subject: str) -> str | None:
 
 
 def test_every_subject_is_short_and_says_where() -> None:
-    assert [found for subject in subjects() if (found := problem(subject))] == []
+    assert [fault for subject in subjects() if (fault := problem(subject))] == []
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_the_list_of_exceptions_only_shrinks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "now", "found"),
+    ("entry", "now", "expected"),
     [
         ((520, "why"), (520, 500), []),
         ((520, "why"), (519, 500), ["a.py: has 519 lines now"]),
@@ -118,9 +118,9 @@ def test_the_list_of_exceptions_only_shrinks() -> None:
     ],
 )
 def test_an_exception_that_allows_too_much_is_found(
-    entry: tuple[int, str], now: tuple[int, int], found: list[str]
+    entry: tuple[int, str], now: tuple[int, int], expected: list[str]
 ) -> None:
-    assert list(stale({"a.py": entry}, {"a.py": now})) == found
+    assert list(stale({"a.py": entry}, {"a.py": now})) == expected
 
 
 def test_an_exception_for_what_was_removed_is_found() -> None:
@@ -148,7 +148,7 @@ def test_the_runtime_knows_no_business_word() -> None:
     runtime_sql = [
         path for path in SQL if "services/runtime/" in named(path) or path.name.startswith("0001_")
     ]
-    found = {
+    broken = {
         f"{named(path)}: {identifier}"
         for path in [*RUNTIME, *runtime_sql]
         for identifier in identifiers(path)
@@ -156,16 +156,16 @@ def test_the_runtime_knows_no_business_word() -> None:
     }
     assert RUNTIME
     assert runtime_sql
-    assert not found
+    assert not broken
 
 
 def test_no_text_of_the_runtime_has_a_business_word_either() -> None:
-    found = [
+    broken = [
         named(path)
         for path in RUNTIME
         if re.search(r"\b(tickets?|campaigns?)\b", path.read_text("utf-8"), re.IGNORECASE)
     ]
-    assert not found
+    assert not broken
 
 
 def constants(path: Path) -> Iterator[tuple[int, str]]:
@@ -207,10 +207,10 @@ def test_sql_files_stand_with_their_store_or_among_the_migrations() -> None:
 def test_every_parameter_of_a_statement_is_cast_where_it_stands() -> None:
     """The server guesses the type of an uncast one, and otherwise when a batch is all null."""
     bare = [
-        f"{named(path)}: {found[0]}"
+        f"{named(path)}: {uncast[0]}"
         for path in SQL
         if path.parent.name == "queries"
-        for found in re.finditer(
+        for uncast in re.finditer(
             r"%\(\w+\)[sbt](?!::\w)", re.sub(r"--.*", "", path.read_text("utf-8"))
         )
     ]
@@ -255,8 +255,8 @@ def test_no_test_has_a_deadline_for_an_example() -> None:
     """How long one takes depends on what else the machine does. The one profile of all tests has no
     deadline.
     """
-    found = [named(path) for path in PYTHON for _ in deadlines(path)]
-    assert found == ["tests/conftest.py"]
+    given = [named(path) for path in PYTHON for _ in deadlines(path)]
+    assert given == ["tests/conftest.py"]
     assert hypothesis.settings().deadline is None
     assert hypothesis.HealthCheck.too_slow in hypothesis.settings().suppress_health_check
 
@@ -270,16 +270,16 @@ def test_no_test_has_a_deadline_for_an_example() -> None:
     ],
 )
 def test_no_file_holds(what: str, pattern: re.Pattern[str]) -> None:
-    found = []
+    matches = []
     for path in tracked():
         if path == THIS or path.suffix in {".png", ".pdf", ".ttf", ".jar"}:
             continue
         text = path.read_text("utf-8", errors="replace")
-        found += [
+        matches += [
             f"{named(path)}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]}"
             for match in pattern.finditer(text)
         ]
-    assert not found, what
+    assert not matches, what
 
 
 def test_an_exception_to_a_linter_says_which_rule_and_why() -> None:
@@ -315,12 +315,12 @@ def test_no_service_imports_another() -> None:
 
 def classes(paths: list[Path]) -> dict[str, list[str]]:
     """Class names, inner classes too, each with the modules that define it."""
-    found: dict[str, list[str]] = {}
+    defined: dict[str, list[str]] = {}
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ClassDef):
-                found.setdefault(node.name, []).append(named(path))
-    return found
+                defined.setdefault(node.name, []).append(named(path))
+    return defined
 
 
 def test_a_class_name_stands_once() -> None:

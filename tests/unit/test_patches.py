@@ -60,13 +60,13 @@ MOCKING = frozenset({"mock", "unittest.mock", "pytest_mock"})
 
 def test_no_library_of_mocks_is_imported() -> None:
     """Tests run against the real thing, or against the fake on which the laws run too."""
-    found = [
+    importing = [
         f"{named(path)} imports {module}"
         for path in PYTHON
         for module in imports(path)
         if MOCKING & {module, module.rpartition(".")[0]} or module.startswith("unittest.mock.")
     ]
-    assert not found
+    assert not importing
 
 
 def patches(tree: ast.Module) -> Iterator[str]:
@@ -112,7 +112,7 @@ def test_every_bound_that_a_test_makes_small_is_listed_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "found"),
+    ("code", "expected"),
     [
         ('patch.setattr(module, "_private", 1)', (1, 0)),
         ('patch.setattr("services.module._private", 1)', (1, 0)),
@@ -121,5 +121,5 @@ def test_every_bound_that_a_test_makes_small_is_listed_and_no_other() -> None:
         ('patch.setenv("NAME", "1")', (0, 0)),
     ],
 )
-def test_a_patch_is_found(code: str, found: tuple[int, int]) -> None:
-    assert counted_patches(patches(ast.parse(code))) == found
+def test_a_patch_is_found(code: str, expected: tuple[int, int]) -> None:
+    assert counted_patches(patches(ast.parse(code))) == expected

@@ -181,8 +181,8 @@ class FakeSystem:
         ]
         for stage, group in NAMES.groups.items():
             for topic in (*NAMES.own_inputs[stage], NAMES.replay[stage]):
-                found = self.broker.topics.get(topic)
-                for partition, entries in enumerate(found.partitions if found else []):
+                held = self.broker.topics.get(topic)
+                for partition, entries in enumerate(held.partitions if held else []):
                     row = self.database.rows.get((group, LaneKey(topic, partition)))
                     last = max((entry.offset for entry in entries if entry is not None), default=-1)
                     if (row is None and entries) or (

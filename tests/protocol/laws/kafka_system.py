@@ -376,11 +376,11 @@ class KafkaSystem(KafkaReader):
         )
 
     def is_paused(self, stage: str) -> bool:
-        found = self.rows(
+        fetched = self.rows(
             "select paused from runtime.controls where consumer_group = %s",
             self.names.groups[stage],
         )
-        return bool(found and found[0][0])
+        return bool(fetched and fetched[0][0])
 
     def request_replays(self, dead_letters: Sequence[UUID]) -> None:
         self._commands.replay(DeadLetterSelection(ids=dead_letters))

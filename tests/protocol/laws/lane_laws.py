@@ -16,15 +16,15 @@ Law = Callable[[SystemState], Iterator[str]]
 
 def broken(state: SystemState) -> dict[str, list[str]]:
     """Return the broken laws, each with the cases."""
-    return {name: found for name, law in LAWS.items() if (found := list(law(state)))}
+    return {name: problems for name, law in LAWS.items() if (problems := list(law(state)))}
 
 
 def check(state: SystemState) -> None:
     """Check all laws. A failure names each broken law, with its first cases."""
-    if found := broken(state):
+    if problems := broken(state):
         lines = [
             f"{name} ({len(cases)}):\n    " + "\n    ".join(cases[:8])
-            for name, cases in found.items()
+            for name, cases in problems.items()
         ]
         raise AssertionError("broken laws\n" + "\n".join(lines))
 
@@ -231,8 +231,8 @@ def snapshots_are_classified_by_their_order_in_the_log(state: SystemState) -> It
         row for row in state.lanes_of("second") if row.lane.topic == state.names.outputs["first"]
     ]
     for name in ("effects", "duplicates", "superseded"):
-        if (found := sum(getattr(row, name) for row in rows)) != wanted[name]:
-            yield f"{found} {name}, the log makes it {wanted[name]}"
+        if (count := sum(getattr(row, name) for row in rows)) != wanted[name]:
+            yield f"{count} {name}, the log makes it {wanted[name]}"
 
 
 def dead_letters_are_the_source_byte_for_byte(state: SystemState) -> Iterator[str]:

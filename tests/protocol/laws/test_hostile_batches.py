@@ -62,8 +62,8 @@ def test_a_record_that_is_large_only_when_unpacked_is_a_dead_letter_and_its_neig
     assert not system.records(system.names.dead["first"]), (
         "a part of a record is never published as a copy of it"
     )
-    found = lane(system, "first", topic)
-    assert (found.effects, found.dead, found.conservation_gap) == (40, 1, 0)
+    lane_row = lane(system, "first", topic)
+    assert (lane_row.effects, lane_row.dead, lane_row.conservation_gap) == (40, 1, 0)
     with pytest.raises(DeadLetterNotReplayable):
         system.request_replays([dead_letter.id])
     assert AdminCommands(system.database, OperatorCommand("ada", uuid4())).replay(
@@ -112,8 +112,8 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_pa
         "the others go on",
         lambda: sum(row.effects for row in system.lanes("first") if row.lane.topic == other) == 20,
     )
-    found = lane(system, "first", topic)
-    assert (found.next_offset, found.effects) == (first, 20)
+    row = lane(system, "first", topic)
+    assert (row.next_offset, row.effects) == (first, 20)
     (text,) = system.rows("select stopped_text from runtime.lanes where stopped_code is not null")[
         0
     ]
@@ -128,8 +128,8 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_pa
         reason="unreadable",
     )
     system.settle()
-    found = lane(system, "first", topic)
-    assert (found.effects, found.gaps, found.conservation_gap) == (40, 3, 0)
+    row = lane(system, "first", topic)
+    assert (row.effects, row.gaps, row.conservation_gap) == (40, 3, 0)
     system.until("it is ready again", lambda: not member.readyz())
 
 

@@ -187,8 +187,8 @@ def test_records_that_retention_deleted_stop_their_lane_until_an_operator_skips_
     system.skip("first", LaneKey(topic, 0))
     system.until("no stopped lane", lambda: not stops(system))
     system.settle()
-    found = lane(system, "first", topic)
-    assert (found.next_offset, found.gaps, found.effects, found.conservation_gap) == (20, 5, 15, 0)
+    row = lane(system, "first", topic)
+    assert (row.next_offset, row.gaps, row.effects, row.conservation_gap) == (20, 5, 15, 0)
 
 
 def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_record(

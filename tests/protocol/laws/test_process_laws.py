@@ -30,8 +30,8 @@ TAKEOVER_S = 8.0  # session timeout, and two seconds
 
 @pytest.fixture
 def proxy(database_url: str) -> Iterator[Proxy]:
-    with Proxy(database_url) as found:
-        yield found
+    with Proxy(database_url) as running:
+        yield running
 
 
 # Processes that are stopped for a while.

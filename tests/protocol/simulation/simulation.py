@@ -323,7 +323,7 @@ class Simulation:
         )
 
     def lanes_with_lag(self) -> list[str]:
-        found = []
+        problems = []
         for service in (FIRST, SECOND):
             for topic in service.input_topics:
                 for partition, entries in enumerate(self.broker.topics[topic].partitions):
@@ -332,11 +332,11 @@ class Simulation:
                     )
                     row = self.database.rows.get((service.group, LaneKey(topic, partition)))
                     if row is None or row.next_offset <= last:
-                        found.append(
+                        problems.append(
                             f"{service.group} {topic}/{partition} at {row and row.next_offset} of "
                             f"{last + 1}"
                         )
-        return found
+        return problems
 
 
 # Weighted by repetition.

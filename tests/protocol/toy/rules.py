@@ -153,7 +153,7 @@ def decide_first(
 
 
 def add_first_snapshots(
-    found: BatchResult,
+    result: BatchResult,
     before: Mapping[str, First],
     changed_by: Mapping[str, int],
     pads: Mapping[str, str],
@@ -162,13 +162,13 @@ def add_first_snapshots(
     many records changed the key.
     """
     for key, index in changed_by.items():
-        row = found.firsts[key]
+        row = result.firsts[key]
         digest = row.snapshot().digest()
         if digest != before[key].digest or key in pads:
             changed = replace(row, sequence=row.sequence + 1, digest=digest)
-            found.firsts[key] = changed
-            found.snapshots.setdefault(index, []).append(changed.snapshot(pads.get(key, "")))
-    return found
+            result.firsts[key] = changed
+            result.snapshots.setdefault(index, []).append(changed.snapshot(pads.get(key, "")))
+    return result
 
 
 def classify(position: tuple[int, int], last: tuple[int, int]) -> Classification:
@@ -197,16 +197,16 @@ def decide_second(batch: Sequence[FirstSnapshot], rows: Mapping[str, Second]) ->
             )
             changed_by[event.key] = index
         classifications.append(classification)
-    found = BatchResult(classifications, seconds=after)
+    result = BatchResult(classifications, seconds=after)
     for key, index in changed_by.items():
         row = after[key]
-        found.children.extend(
+        result.children.extend(
             (key, child, True) for child in sorted({*row.children} - {*rows[key].children})
         )
-        found.children.extend(
+        result.children.extend(
             (key, child, False) for child in sorted({*rows[key].children} - {*row.children})
         )
         if (digest := row.snapshot().digest()) != rows[key].digest:
             after[key] = changed = replace(row, sequence=row.sequence + 1, digest=digest)
-            found.snapshots.setdefault(index, []).append(changed.snapshot())
-    return found
+            result.snapshots.setdefault(index, []).append(changed.snapshot())
+    return result

@@ -64,17 +64,17 @@ def handle_first(
         raise RuntimeError("these two always fail together")
     if any(event.poison == "uncounted" for event in inputs):
         return []
-    found = rules.decide_first(batch, before, new_ids)
-    if changed := [row for row in found.firsts.values() if row != before[row.key]]:
+    result = rules.decide_first(batch, before, new_ids)
+    if changed := [row for row in result.firsts.values() if row != before[row.key]]:
         store.save_firsts(changed)
     if snapshots := [
         event
-        for events in found.snapshots.values()
+        for events in result.snapshots.values()
         for event in events
         if isinstance(event, FirstSnapshot)
     ]:
         store.add_snapshots(snapshots)
-    return outcomes(found)
+    return outcomes(result)
 
 
 def tick_first(_now: datetime, store: Store) -> list[FirstSnapshot]:
@@ -83,9 +83,9 @@ def tick_first(_now: datetime, store: Store) -> list[FirstSnapshot]:
     if not before:
         return []
     after = {key: rules.apply_timer(row) for key, row in before.items()}
-    found = rules.add_first_snapshots(BatchResult([], after), before, dict.fromkeys(after, 0), {})
-    store.save_firsts(list(found.firsts.values()))
-    snapshots = [event for event in found.snapshots.get(0, []) if isinstance(event, FirstSnapshot)]
+    result = rules.add_first_snapshots(BatchResult([], after), before, dict.fromkeys(after, 0), {})
+    store.save_firsts(list(result.firsts.values()))
+    snapshots = [event for event in result.snapshots.get(0, []) if isinstance(event, FirstSnapshot)]
     if snapshots:
         store.add_snapshots(snapshots)
     return snapshots
@@ -95,18 +95,18 @@ def handle_second(batch: Sequence[FirstSnapshot], store: Store) -> list[Outcome]
     keys = sorted({event.key for event in batch})
     store.add_seconds(keys)
     before = store.lock_seconds(keys)
-    found = rules.decide_second(batch, before)
-    if changed := [row for row in found.seconds.values() if row != before[row.key]]:
+    result = rules.decide_second(batch, before)
+    if changed := [row for row in result.seconds.values() if row != before[row.key]]:
         store.save_seconds(changed)
-    if found.children:
-        store.set_children(found.children)
-    return outcomes(found)
+    if result.children:
+        store.set_children(result.children)
+    return outcomes(result)
 
 
-def outcomes(found: BatchResult) -> list[Outcome]:
+def outcomes(result: BatchResult) -> list[Outcome]:
     return [
-        outcome(classification, found.snapshots.get(index, ()))
-        for index, classification in enumerate(found.classifications)
+        outcome(classification, result.snapshots.get(index, ()))
+        for index, classification in enumerate(result.classifications)
     ]
 
 

@@ -119,8 +119,8 @@ class FakeVendor:
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
                 parameters = {
-                    name: found[-1]
-                    for name, found in parse_qs(url.query, keep_blank_values=True).items()
+                    name: values[-1]
+                    for name, values in parse_qs(url.query, keep_blank_values=True).items()
                 }
                 headers = {name.lower(): text for name, text in self.headers.items()}
                 body = self.rfile.read(int(headers.get("content-length", "0")))

@@ -115,11 +115,11 @@ class FakeTicketEvolution:
             return self.next.popleft()
         if path == "/v9/orders":
             return self._index(dict(pairs))
-        found = self.orders.get(path.removeprefix("/v9/orders/"))
+        order = self.orders.get(path.removeprefix("/v9/orders/"))
         return (
             Answer(404, b'{"error":"Not Found"}')
-            if found is None
-            else Answer(200, json.dumps(found).encode())
+            if order is None
+            else Answer(200, json.dumps(order).encode())
         )
 
     def _fault(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> str | None:

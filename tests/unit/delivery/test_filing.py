@@ -196,17 +196,17 @@ def test_a_dead_job_stays_dead_until_it_is_replayed() -> None:
     moved = apply_batch([issued(ORDER, 2, "Won")], {ORDER: dead}).orders[ORDER]
     assert [job.state for job in moved.jobs] == ["dead"]
     job_id = dead.jobs[0].job_id
-    found = apply_batch([ReplayedJob(ORDER, job_id), ReplayedJob(ORDER, job_id)], {ORDER: moved})
-    assert found.outcomes == [APPLIED, DUPLICATE]
-    assert [job.state for job in found.orders[ORDER].jobs] == ["due"]
+    applied = apply_batch([ReplayedJob(ORDER, job_id), ReplayedJob(ORDER, job_id)], {ORDER: moved})
+    assert applied.outcomes == [APPLIED, DUPLICATE]
+    assert [job.state for job in applied.orders[ORDER].jobs] == ["due"]
 
 
 def test_positions_of_the_two_writers_are_never_compared() -> None:
-    found = apply_batch(
+    applied = apply_batch(
         [issued(ORDER, 9, "Active"), decided(ORDER, 1)], {ORDER: DeliveryOrder(ORDER)}
     )
-    assert found.outcomes == [APPLIED, APPLIED]
+    assert applied.outcomes == [APPLIED, APPLIED]
     older = apply_batch(
-        [issued(ORDER, 8, "Active"), issued(ORDER, 1, "Active", generation=2)], found.orders
+        [issued(ORDER, 8, "Active"), issued(ORDER, 1, "Active", generation=2)], applied.orders
     )
     assert older.outcomes == [SUPERSEDED, APPLIED]

@@ -225,7 +225,7 @@ def test_a_domain_that_is_encoded_decodes_to_the_one_that_was_given(given_domain
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("tickets@example.org", ("", "tickets@example.org")),
         ("Tickets <tickets@example.org>", ("Tickets", "tickets@example.org")),
@@ -234,8 +234,8 @@ def test_a_domain_that_is_encoded_decodes_to_the_one_that_was_given(given_domain
         ("=?utf-8?q?=0D=0A?= <tickets@example.org>", ("=?utf-8?q?=0D=0A?=", "tickets@example.org")),
     ],
 )
-def test_a_setting_names_one_mailbox(text: str, found: tuple[str, str]) -> None:
-    assert parse_mailbox(text) == found
+def test_a_setting_names_one_mailbox(text: str, expected: tuple[str, str]) -> None:
+    assert parse_mailbox(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_what_could_be_two_mailboxes_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "found"),
+    ("url", "expected"),
     [
         ("smtp://localhost:2525", SmtpServer("localhost", 2525)),
         ("smtp://mail.example.org", SmtpServer("mail.example.org", 25)),
@@ -264,9 +264,9 @@ def test_what_could_be_two_mailboxes_is_refused(text: str) -> None:
         ("smtp://u:p@127.0.0.1:25", SmtpServer("127.0.0.1", 25, user="u", password="p")),
     ],
 )
-def test_a_url_names_the_server(url: str, found: SmtpServer) -> None:
-    assert parse_smtp_url(url) == found
-    assert "password" not in repr(found) or not found.password
+def test_a_url_names_the_server(url: str, expected: SmtpServer) -> None:
+    assert parse_smtp_url(url) == expected
+    assert "password" not in repr(expected) or not expected.password
 
 
 @pytest.mark.parametrize(

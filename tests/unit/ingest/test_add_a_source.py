@@ -35,8 +35,8 @@ TOLD = {
 
 
 def written(language: str) -> str:
-    (found,) = re.findall(rf"{FENCE}{language}\n(.*?){FENCE}", PAGE.read_text("utf-8"), re.DOTALL)
-    return str(found)
+    (block,) = re.findall(rf"{FENCE}{language}\n(.*?){FENCE}", PAGE.read_text("utf-8"), re.DOTALL)
+    return str(block)
 
 
 def sign(sample: Sample, secret: str, _at: float) -> dict[bytes, bytes]:
@@ -56,11 +56,11 @@ def vendor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Vendor]:
     importlib.invalidate_caches()
     source = vendors.find_sources()["ticketbox"]
     samples = {"order": Sample(orjson.dumps(TOLD))}
-    found = Vendor("ticketbox", "a secret of sixteen", "another of sixteen", samples, sign)
+    vendor = Vendor("ticketbox", "a secret of sixteen", "another of sixteen", samples, sign)
     monkeypatch.setitem(vendors.WEBHOOK_SOURCES, "ticketbox", source)
     monkeypatch.setitem(vendors.SOURCES_BY_TYPE, source.type, source)
-    monkeypatch.setitem(VENDORS, "ticketbox", found)
-    yield found
+    monkeypatch.setitem(VENDORS, "ticketbox", vendor)
+    yield vendor
     for name in [name for name in sys.modules if name.startswith(f"{vendors.__name__}.ticketbox")]:
         del sys.modules[name]
     del vendors.ticketbox  # type: ignore[attr-defined]  # the import system set it

@@ -82,7 +82,7 @@ def is_storable(callback: ParsedCallback) -> None:
 
 
 def paths(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    found = [at]
+    places = [at]
     inner = (
         document.items()
         if isinstance(document, dict)
@@ -91,8 +91,8 @@ def paths(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         else ()
     )
     for name, part in inner:
-        found += paths(part, (*at, name))
-    return found
+        places += paths(part, (*at, name))
+    return places
 
 
 def changed(document: Any, at: tuple[Any, ...], scrap: object) -> Any:

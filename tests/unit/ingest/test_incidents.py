@@ -111,17 +111,17 @@ def test_the_order_in_which_the_evidence_comes_does_not_matter(
 ) -> None:
     shuffled = list(evidence_rows)
     rng.shuffle(shuffled)
-    found = group_by_cause(evidence_rows)
-    assert list(found.items()) == list(group_by_cause(shuffled).items())
-    assert sum(incident.count for incident in found.values()) == sum(
+    grouped = group_by_cause(evidence_rows)
+    assert list(grouped.items()) == list(group_by_cause(shuffled).items())
+    assert sum(incident.count for incident in grouped.values()) == sum(
         incident.count for incident in evidence_rows
     )
-    assert sum(incident.waiting for incident in found.values()) == sum(
+    assert sum(incident.waiting for incident in grouped.values()) == sum(
         incident.waiting for incident in evidence_rows
     )
-    assert [incident.count for incident in found.values()] == sorted(
-        (incident.count for incident in found.values()), reverse=True
+    assert [incident.count for incident in grouped.values()] == sorted(
+        (incident.count for incident in grouped.values()), reverse=True
     )
-    assert len(found) == len(
+    assert len(grouped) == len(
         {(evidence_row.source, evidence_row.what) for evidence_row in evidence_rows}
     )

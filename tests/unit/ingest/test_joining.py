@@ -219,12 +219,12 @@ def test_refunds_in_part_stand_side_by_side_with_their_amounts() -> None:
         for name, amount in (("re_1", 200), ("re_2", 300))
     ]
     state, _ = worked([[shop], refunds])
-    found = [
+    movements = [
         structs.decode(Movement, fact.content)
         for fact in state.orders["shop:1"].facts.values()
         if fact.name.startswith("moved:")
     ]
-    assert sorted(movement.amount_minor or 0 for movement in found) == [200, 300]
+    assert sorted(movement.amount_minor or 0 for movement in movements) == [200, 300]
 
 
 def test_a_word_that_a_shop_writes_into_every_order_joins_no_more_than_a_few() -> None:

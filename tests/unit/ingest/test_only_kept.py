@@ -33,9 +33,9 @@ PAYMENTS = ("shop/ch_0000000000000000", "shop/pi_0000000000000000")
 def front(callback: ParsedCallback) -> Storefront:
     """As it was written, which is as the model writes it."""
     (content,) = [fact.content for fact in callback.facts if fact.name == "storefront"]
-    found = structs.decode(Storefront, content)
-    assert structs.encode(found) == content
-    return found
+    storefront = structs.decode(Storefront, content)
+    assert structs.encode(storefront) == content
+    return storefront
 
 
 def read(decimals: int | None = None, **changes: object) -> ParsedCallback:
@@ -48,9 +48,9 @@ def drift_pairs(callback: ParsedCallback) -> list[tuple[str, str]]:
 
 def usual(callback: ParsedCallback) -> None:
     """Everything that tickets and payments depend on came through."""
-    found = front(callback)
-    assert [(line.line_id, line.quantity) for line in found.lines] == [("315", 2), ("316", 1)]
-    assert found.lines[1].recipient is not None
+    storefront = front(callback)
+    assert [(line.line_id, line.quantity) for line in storefront.lines] == [("315", 2), ("316", 1)]
+    assert storefront.lines[1].recipient is not None
     assert callback.payments == PAYMENTS
 
 
@@ -61,14 +61,19 @@ def usual(callback: ParsedCallback) -> None:
 def test_a_currency_that_iso_does_not_count_costs_no_order(currency: str) -> None:
     callback = read(currency=currency)
     usual(callback)
-    found = front(callback)
-    assert (found.currency, found.currency_text, found.total_minor, found.total_text) == (
+    storefront = front(callback)
+    assert (
+        storefront.currency,
+        storefront.currency_text,
+        storefront.total_minor,
+        storefront.total_text,
+    ) == (
         currency,
         None,
         0,
         "15.00",
     )
-    assert [line.total_text for line in found.lines] == ["10.00", "5.00"]
+    assert [line.total_text for line in storefront.lines] == ["10.00", "5.00"]
     assert drift_pairs(callback) == [("unknown-currency", f"the currency '{currency}'")]
 
 
@@ -78,8 +83,12 @@ def test_a_currency_that_iso_does_not_count_costs_no_order(currency: str) -> Non
 def test_a_currency_that_is_no_code_is_kept_as_it_was_written(currency: object, text: str) -> None:
     callback = read(currency=currency)
     usual(callback)
-    found = front(callback)
-    assert (found.currency, found.currency_text, found.total_text) == ("XXX", text, "15.00")
+    storefront = front(callback)
+    assert (storefront.currency, storefront.currency_text, storefront.total_text) == (
+        "XXX",
+        text,
+        "15.00",
+    )
     assert [drift_notice.kind for drift_notice in callback.drift] == ["unknown-currency"]
 
 
@@ -100,10 +109,14 @@ def test_more_digits_than_the_currency_has_cost_no_order_and_are_never_rounded(
         currency=currency, total=total, line_items=items, refunds=[{"id": 1, "total": f"-{total}"}]
     )
     usual(callback)
-    found = front(callback)
-    assert (found.total_minor, found.total_text, found.refunded_minor) == (0, text, 0)
-    assert found.refunded_text == f"-{text}"
-    assert {line.total_text for line in found.lines} == {text}
+    storefront = front(callback)
+    assert (storefront.total_minor, storefront.total_text, storefront.refunded_minor) == (
+        0,
+        text,
+        0,
+    )
+    assert storefront.refunded_text == f"-{text}"
+    assert {line.total_text for line in storefront.lines} == {text}
     assert drift_pairs(callback) == [
         ("unreadable-amount", "line_items.total"),
         ("unreadable-amount", "refunds.total"),
@@ -126,9 +139,13 @@ def test_a_shop_that_counts_otherwise_is_counted_by_its_settings(
 ) -> None:
     items = [{**line_item, "total": total} for line_item in woo_order()["line_items"]]
     callback = read(decimals, currency=currency, total=total, line_items=items)
-    found = front(callback)
-    assert (found.total_minor, found.total_text, found.decimals) == (minor, None, shown)
-    assert {line.total_minor for line in found.lines} == {minor}
+    storefront = front(callback)
+    assert (storefront.total_minor, storefront.total_text, storefront.decimals) == (
+        minor,
+        None,
+        shown,
+    )
+    assert {line.total_minor for line in storefront.lines} == {minor}
     assert not callback.drift
 
 
@@ -149,8 +166,10 @@ def test_an_amount_that_is_missing_or_no_text_is_unknown_and_not_zero(
     assert {what for _, what in drift_pairs(callback)} == {
         ".".join([*map(str, steps[:1]), "total"])
     }
-    found = front(callback)
-    assert [found.total_text, found.lines[0].total_text, found.refunded_text].count(None) == 2
+    storefront = front(callback)
+    assert [storefront.total_text, storefront.lines[0].total_text, storefront.refunded_text].count(
+        None
+    ) == 2
 
 
 @pytest.mark.parametrize(
@@ -164,8 +183,8 @@ def test_an_amount_beyond_all_money_is_kept_as_a_text(changes: dict[str, Any]) -
     """Beyond 64 bits it would come back from the database as another number."""
     callback = read(**changes)
     usual(callback)
-    found = front(callback)
-    assert (found.total_minor, found.refunded_minor) in {(0, 0), (1500, 0)}
+    storefront = front(callback)
+    assert (storefront.total_minor, storefront.refunded_minor) in {(0, 0), (1500, 0)}
     assert {drift_notice.kind for drift_notice in callback.drift} == {"unreadable-amount"}
 
 
@@ -298,8 +317,8 @@ def test_a_list_is_ordered_by_its_numbers_and_not_by_their_texts(
 
 
 def test_the_empty_objects_of_php_are_what_they_were() -> None:
-    found = front(read(billing=[], meta_data={}, refunds={}))
-    assert (found.buyer.name, found.refunded_minor) == ("", 0)
+    storefront = front(read(billing=[], meta_data={}, refunds={}))
+    assert (storefront.buyer.name, storefront.refunded_minor) == ("", 0)
 
 
 # Variations.
@@ -339,9 +358,9 @@ def test_a_number_a_reference_and_a_lines_name_that_are_no_texts_cost_no_order(
 ) -> None:
     order = copy.deepcopy(woo_order(number=value, transaction_id=value))
     order["line_items"][0]["name"] = value
-    found = front(callback := vendors.parse(record(order)))
-    assert (found.number, found.lines[0].name) == (str(order["id"]), "")
-    assert [line.quantity for line in found.lines] == [2, 1]
+    storefront = front(callback := vendors.parse(record(order)))
+    assert (storefront.number, storefront.lines[0].name) == (str(order["id"]), "")
+    assert [line.quantity for line in storefront.lines] == [2, 1]
     names = ["line_items.name", "number", "transaction_id"]
     assert drift_pairs(callback) == ([("missing-field", name) for name in names] if value else [])
 
@@ -359,14 +378,23 @@ def test_none_of_that_costs_a_storefronts_own_order_either() -> None:
         paid_at="0000-00-00T00:00:00",
         lines={"4": line},
     )
-    found = front(odd)
-    assert (found.currency, found.currency_text, found.total_minor, found.total_text) == (
+    storefront = front(odd)
+    assert (
+        storefront.currency,
+        storefront.currency_text,
+        storefront.total_minor,
+        storefront.total_text,
+    ) == (
         "XXX",
         "USDT",
         0,
         "15.50",
     )
-    assert (found.placed_at, found.paid_at, found.lines[0].quantity) == (None, None, 2)
+    assert (storefront.placed_at, storefront.paid_at, storefront.lines[0].quantity) == (
+        None,
+        None,
+        2,
+    )
     assert {drift_notice.kind for drift_notice in odd.drift} == {
         "unknown-currency",
         "unreadable-amount",

@@ -202,8 +202,8 @@ def test_a_certificate_ends_to_the_second_though_it_was_checked_before() -> None
     at = NOW - NOW % certificates.RECHECK_S + 100
     pem = ROOT.sign(KEY, end=AT.fromtimestamp(at + 10, tz=AT.tzinfo))
     for seconds, is_good in ((0, True), (10, True), (11, False)):
-        found = certificates.signer(pem, "paypal.com", ROOT.pem.decode(), at + seconds)
-        assert (found is not None) is is_good
+        certificate = certificates.signer(pem, "paypal.com", ROOT.pem.decode(), at + seconds)
+        assert (certificate is not None) is is_good
 
 
 def test_a_certificate_is_checked_once_an_hour() -> None:
@@ -221,9 +221,9 @@ def test_the_roots_of_the_settings_block_are_read_when_the_endpoint_starts(tmp_p
     block = '[sources.paypal]\nkind = "paypal"\nsecrets = ["env:ID"]\norders_of = "shop"\n'
     path = tmp_path / "sources.toml"
     path.write_text(block + 'roots = "roots.pem"\n', "utf-8")
-    found = sources_file.read(path, {"ID": VENDOR.secret})["paypal"]
-    assert found.refusal is None
-    assert found.options["roots"] == ROOT.pem.decode()
+    config = sources_file.read(path, {"ID": VENDOR.secret})["paypal"]
+    assert config.refusal is None
+    assert config.options["roots"] == ROOT.pem.decode()
     for text in ("", "nothing in PEM"):
         (tmp_path / "roots.pem").write_text(text, "utf-8")
         with pytest.raises(ConfigurationError, match="roots"):
@@ -358,7 +358,7 @@ def test_the_order_is_what_the_shop_gave_paypal_to_keep(
 
 
 @pytest.mark.parametrize(
-    ("body", "found"),
+    ("body", "order_id"),
     [
         (CAPTURE, "727"),
         (REFUND, "727"),
@@ -367,10 +367,12 @@ def test_the_order_is_what_the_shop_gave_paypal_to_keep(
         (event(CAPTURE, custom_id=None, invoice_id=None), None),
     ],
 )
-def test_the_endpoint_reads_the_same_order_from_the_bytes(body: bytes, found: str | None) -> None:
-    assert paypal.order_ids(body) == (found,)
+def test_the_endpoint_reads_the_same_order_from_the_bytes(
+    body: bytes, order_id: str | None
+) -> None:
+    assert paypal.order_ids(body) == (order_id,)
     order = parsed(body).order_id
-    assert order == (f"shop:{found}" if found else None)
+    assert order == (f"shop:{order_id}" if order_id else None)
 
 
 def test_an_event_is_known_by_its_own_id_in_every_transmission() -> None:

@@ -107,8 +107,8 @@ def test_a_page_is_smaller_after_what_was_too_much_and_grows_again_slowly(
 
 @given(st.text(max_size=60))
 def test_whatever_stands_in_retry_after_is_a_bounded_wait_or_none(text: str) -> None:
-    found = retry_after(text, NOW)
-    assert found is None or 0 <= found <= RETRY_AFTER_MAX_S
+    delay_s = retry_after(text, NOW)
+    assert delay_s is None or 0 <= delay_s <= RETRY_AFTER_MAX_S
 
 
 def test_each_source_has_one_request_and_reads_alternate_with_polls() -> None:
@@ -158,7 +158,7 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
 def test_a_failure_is_reported_without_what_was_sent_or_answered(
     error: Exception, trouble: PollProblem, wait_s: float | None
 ) -> None:
-    found = failure_of(error, NOW)
-    assert found == PollFailure(trouble, found.text, wait_s)
-    assert found.text
-    assert "never-logged" not in found.text
+    failure = failure_of(error, NOW)
+    assert failure == PollFailure(trouble, failure.text, wait_s)
+    assert failure.text
+    assert "never-logged" not in failure.text

@@ -35,8 +35,8 @@ HOOK = {woocommerce.SIGNATURE: b""}
 
 
 def front(callback: ParsedCallback) -> Storefront:
-    found = next(fact.content for fact in callback.facts if fact.name == "storefront")
-    return structs.decode(Storefront, found)
+    content = next(fact.content for fact in callback.facts if fact.name == "storefront")
+    return structs.decode(Storefront, content)
 
 
 # Proof of origin.
@@ -270,7 +270,7 @@ def test_what_is_wrong_is_reported_without_what_was_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "found"),
+    ("body", "order_id"),
     [
         (b'{"id":727,"x":1}', "727"),
         (b' {\n "id" : 727 }', "727"),
@@ -281,8 +281,8 @@ def test_what_is_wrong_is_reported_without_what_was_sent() -> None:
         (b"\xff", None),
     ],
 )
-def test_the_endpoint_reads_an_id_only_where_it_is_cheap(body: bytes, found: str | None) -> None:
-    assert woocommerce.order_ids(body) == (found,)
+def test_the_endpoint_reads_an_id_only_where_it_is_cheap(body: bytes, order_id: str | None) -> None:
+    assert woocommerce.order_ids(body) == (order_id,)
 
 
 def test_an_order_that_was_placed_beyond_all_reason_is_an_order_all_the_same() -> None:
@@ -390,11 +390,11 @@ def test_hostile_text_arrives_as_a_plain_line() -> None:
             }
         ],
     )
-    found = front(vendors.parse(native(order)))
-    assert found.buyer.name == "A da Bcc: x gnp.exe"
-    assert found.buyer.email == ""
-    assert (found.lines[0].name, found.lines[0].sku) == ("a b", "s")
-    assert found.lines[0].recipient == Person(name="Bob", email="")
+    storefront = front(vendors.parse(native(order)))
+    assert storefront.buyer.name == "A da Bcc: x gnp.exe"
+    assert storefront.buyer.email == ""
+    assert (storefront.lines[0].name, storefront.lines[0].sku) == ("a b", "s")
+    assert storefront.lines[0].recipient == Person(name="Bob", email="")
 
 
 # What is no event.

@@ -415,9 +415,9 @@ def test_every_response_ends_in_one_outcome_with_a_stated_reason(rng: random.Ran
         for _ in range(rng.randint(1, 4)):
             whole, key = rng.choice(places(document))
             whole[key] = copy.deepcopy(rng.choice(VALUES))
-        found = ends(document)
-        if found is not None and found.order_id == "tevo:10324712":
-            assert known(found).front.status
+        callback = ends(document)
+        if callback is not None and callback.order_id == "tevo:10324712":
+            assert known(callback).front.status
 
 
 def ends(document: dict[str, Any]) -> ParsedCallback | None:

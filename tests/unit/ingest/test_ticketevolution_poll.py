@@ -40,9 +40,9 @@ class Round:
         self.polled = PollConfig("tevo", vendor.url, TOKEN, SECRET, options=options)
 
     def page(self, now: float = NOW) -> PollPage:
-        found = poll.read(self.http, self.polled, self.cursor, now)
-        self.cursor = found.cursor
-        return found
+        page = poll.read(self.http, self.polled, self.cursor, now)
+        self.cursor = page.cursor
+        return page
 
     def whole(self, now: float = NOW) -> list[PollPage]:
         pages = [self.page(now)]
@@ -52,7 +52,7 @@ class Round:
 
 
 def ids(pages: list[PollPage]) -> list[str | None]:
-    return [found.external_id for page in pages for found in page.objects]
+    return [polled.external_id for page in pages for polled in page.objects]
 
 
 def test_a_round_finds_pending_orders_and_changes_of_the_others(

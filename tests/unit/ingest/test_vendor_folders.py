@@ -23,7 +23,7 @@ def imported(file: Path) -> set[str]:
     """The folders of the package from which a module imports."""
     tree = ast.parse(file.read_text("utf-8"))
     names = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    return {found[1] for name in names if (found := NAME.match(name))}
+    return {match[1] for name in names if (match := NAME.match(name))}
 
 
 @pytest.mark.parametrize("vendor", VENDORS)

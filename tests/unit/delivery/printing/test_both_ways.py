@@ -134,11 +134,11 @@ def test_what_is_stamped_reads_as_weasyprint_prints_it(variant: str, shift: int)
 @pytest.mark.parametrize(("variant", "shift"), PAGES)
 def test_a_text_that_is_not_truncated_is_found_completely(variant: str, shift: int) -> None:
     at_work, texts = compiled_design(variant), spread(LATIN, shift)
-    found = squeezed(text_of(both(variant, shift)[0]))
+    printed = squeezed(text_of(both(variant, shift)[0]))
     for name, fitted in at_work.split(texts)[0].items():
         spot, lines = at_work.plate.spots[name], squeezed("".join(fitted.lines))
         meant = squeezed(normalized(texts[spot.field]))
-        assert lines in found, name
+        assert lines in printed, name
         assert fitted.is_cut or lines == (meant.upper() if spot.upper else meant), name
 
 

@@ -146,27 +146,27 @@ def test_what_a_reader_will_mind_is_a_warning_and_no_fault(
     what: str, tmp_path: Path, plates: Path
 ) -> None:
     change, text = WARNINGS[what]
-    found = findings(made(tmp_path / "door", **change), plates)
-    assert not [finding for finding in found if finding.kind == "fault"]
-    assert any(finding.text.startswith(f"door/{text}") for finding in found), found
+    problems = findings(made(tmp_path / "door", **change), plates)
+    assert not [finding for finding in problems if finding.kind == "fault"]
+    assert any(finding.text.startswith(f"door/{text}") for finding in problems), problems
 
 
 @pytest.mark.usefixtures("only_usual")
 def test_a_heavy_file_is_a_warning(tmp_path: Path, plates: Path) -> None:
     picture = png(Image.frombytes("RGB", (200, 200), Random(4).randbytes(3 * 200 * 200)))
     style = "h1 { background: url(noise.png) }"
-    found = findings(made(tmp_path / "door", style=style, files={"noise.png": picture}), plates)
+    problems = findings(made(tmp_path / "door", style=style, files={"noise.png": picture}), plates)
     assert any(
         "a file of one ticket has 1" in finding.text
-        for finding in found
+        for finding in problems
         if finding.kind == "warning"
-    ), found
+    ), problems
 
 
 @pytest.mark.usefixtures("only_usual")
 def test_a_folder_that_no_campaign_can_name_is_reported(tmp_path: Path, plates: Path) -> None:
-    found = findings(made(tmp_path / "My Door"), plates)
-    assert "no campaign can name it" in found[0].text
+    problems = findings(made(tmp_path / "My Door"), plates)
+    assert "no campaign can name it" in problems[0].text
 
 
 def test_a_name_of_a_campaign_that_runs_over_the_code_is_a_fault_that_names_it(

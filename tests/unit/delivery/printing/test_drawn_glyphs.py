@@ -142,9 +142,13 @@ def part(shown: Image.Image, box: Box) -> Image.Image:
 def assert_drawn(pdf: bytes, box: Box, text: str, face: hb.Face, weight: int | None = None) -> None:
     wanted = reference(face, text, EM, weight=weight)
     for name, shown in renderers(pdf, DPI):
-        found = differences(part(shown, box), wanted)
-        assert found, name
-        assert max(found) < MOST_APART, (name, text, [round(distance, 2) for distance in found])
+        distances = differences(part(shown, box), wanted)
+        assert distances, name
+        assert max(distances) < MOST_APART, (
+            name,
+            text,
+            [round(distance, 2) for distance in distances],
+        )
 
 
 @pytest.mark.feature("SF-054")

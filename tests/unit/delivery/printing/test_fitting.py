@@ -84,13 +84,13 @@ def greedy(text: str, lines_max: int, width: float, scale: float) -> bool:
 
 def parts(text: str) -> list[str]:
     """`Anna-Lena von` is `Anna-`, `Lena `, `von`."""
-    found, part = [], ""
+    parts, part = [], ""
     for letter, following in pairwise(text + "\0"):
         part += letter
         if letter == " " or (letter in "-/@_" and following not in " \0"):
-            found.append(part)
+            parts.append(part)
             part = ""
-    return [*found, part]
+    return [*parts, part]
 
 
 @given(LETTERS.map(plain), rules(), boxes())
@@ -136,13 +136,13 @@ def test_it_has_the_largest_size_at_which_it_fits_completely(
 
 @given(rules())
 def test_sizes_fall_from_its_own_to_the_smallest_allowed(rule: FittingRule) -> None:
-    found = sizes(rule)
-    assert found[0] == 1.0
-    assert all(0 < larger - smaller < 0.051 for larger, smaller in pairwise(found)), (
+    steps = sizes(rule)
+    assert steps[0] == 1.0
+    assert all(0 < larger - smaller < 0.051 for larger, smaller in pairwise(steps)), (
         "no more than 5 % at once"
     )
-    assert list(found) == sorted(set(found), reverse=True)
-    assert min(found) >= rule.shrink - 1e-9 if rule.fit == "shrink" else found == (1.0,)
+    assert list(steps) == sorted(set(steps), reverse=True)
+    assert min(steps) >= rule.shrink - 1e-9 if rule.fit == "shrink" else steps == (1.0,)
 
 
 @given(st.lists(st.text("abi", min_size=1, max_size=6), max_size=30), rules(), boxes())
@@ -174,11 +174,11 @@ def test_it_stands_at_the_top_in_the_middle_or_at_the_bottom(
 def test_where_it_stands_does_not_decide_how_it_is_divided(
     text: str, rule: FittingRule, box: FieldBox
 ) -> None:
-    found = {
+    results = {
         fit(text, replace(rule, valign=valign), box, measure).lines
         for valign in ("top", "middle", "bottom")
     }
-    assert len(found) == 1
+    assert len(results) == 1
 
 
 @given(LETTERS.map(plain), rules(), boxes(), st.floats(1.0, 3.0))

@@ -211,14 +211,14 @@ def test_a_face_survives_its_bytes() -> None:
 def test_a_file_that_two_designs_call_differently_is_a_face_for_each(tmp_path: Path) -> None:
     """The name is printed, and whose design was compiled first must not decide it."""
     content = packaged.font("SourceSansPro-Regular.ttf")
-    names, kits = ["Source Sans Pro", "Mine"], PlateCache(tmp_path)
-    for at in (kits, PlateCache(tmp_path)):
-        found = [
+    names, plate_cache = ["Source Sans Pro", "Mine"], PlateCache(tmp_path)
+    for at in (plate_cache, PlateCache(tmp_path)):
+        kits = [
             at.kit_of(PageFont(content, 0, name, is_variable=False), "", frozenset())
             for name in names
         ]
-        assert [kit.family for kit in found] == names
-        assert [at.kit(kit.digest) for kit in found] == found
+        assert [kit.family for kit in kits] == names
+        assert [at.kit(kit.digest) for kit in kits] == kits
 
 
 def keys(folder: Path) -> dict[str, str]:

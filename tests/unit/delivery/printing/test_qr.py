@@ -91,9 +91,9 @@ def of_pdf(operators: bytes) -> list[tuple[int, int, int]]:
 
 def of_svg(d: str) -> list[tuple[int, int, int]]:
     assert SVG_RECTANGLE.sub("", d) == ""
-    found = SVG_RECTANGLE.findall(d)
-    assert all(there == back for _, _, there, back in found)
-    return [(int(x), int(y), int(width)) for x, y, width, _ in found]
+    rectangles = SVG_RECTANGLE.findall(d)
+    assert all(there == back for _, _, there, back in rectangles)
+    return [(int(x), int(y), int(width)) for x, y, width, _ in rectangles]
 
 
 @pytest.mark.parametrize(("length", "mask"), FORMS)
@@ -130,7 +130,7 @@ def test_two_hundred_codes_are_read_at_two_and_at_three_pixels_a_module() -> Non
         matrix = made(35).matrix(payload)
         for pixels in (2, 3):
             assert [
-                found.text for found in zxingcpp.read_barcodes(picture(matrix, 25, pixels))
+                barcode.text for barcode in zxingcpp.read_barcodes(picture(matrix, 25, pixels))
             ] == [payload]
 
 
@@ -243,8 +243,8 @@ def test_neighbours_in_a_row_are_one_rectangle_unless_the_eighth_module_parts_th
     code: tuple[int, int],
 ) -> None:
     side = code[1]
-    found = of_pdf(pdf_path(*code))
-    for (x, y, width), after in pairwise(found):
+    rectangles = of_pdf(pdf_path(*code))
+    for (x, y, width), after in pairwise(rectangles):
         assert after[:2] != (x + width, y) or (y * side + x + width) % 8 == 0
 
 
@@ -277,4 +277,6 @@ def test_any_other_payload_is_drawn_by_segno_and_read(payload: str) -> None:
     code = segno.make(payload, error="m", micro=False, boost_error=False)
     assert (rows(matrix, side), side) == (segnos(code), len(code.matrix))
     assert covered(of_pdf(pdf_path(matrix, side)), side) == segnos(code)
-    assert [found.text for found in zxingcpp.read_barcodes(picture(matrix, side, 3))] == [payload]
+    assert [barcode.text for barcode in zxingcpp.read_barcodes(picture(matrix, side, 3))] == [
+        payload
+    ]

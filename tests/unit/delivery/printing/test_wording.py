@@ -182,7 +182,7 @@ def test_words_of_every_language_fit_into_the_built_in_designs(sheet: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("requested", "has", "found"),
+    ("requested", "has", "expected"),
     [
         ("de", ["en", "de"], "de"),
         ("DE", ["en", "de"], "de"),
@@ -195,9 +195,9 @@ def test_words_of_every_language_fit_into_the_built_in_designs(sheet: str) -> No
     ],
 )
 def test_a_language_is_looked_up_from_its_country_to_its_own(
-    requested: str, has: list[str], found: str | None
+    requested: str, has: list[str], expected: str | None
 ) -> None:
-    assert best_language(requested, has) == found
+    assert best_language(requested, has) == expected
 
 
 def test_a_language_that_a_design_lacks_is_its_first() -> None:
