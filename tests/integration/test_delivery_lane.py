@@ -32,8 +32,8 @@ ORDER = "shop:1"
 @pytest.fixture
 def lane(database_url: str, tmp_path: Path) -> Iterator[Deliveries]:
     """Without senders: its mail server never starts."""
-    with deliveries(database_url, Mail(tmp_path, 1, detached=False), tmp_path) as world:
-        yield world
+    with deliveries(database_url, Mail(tmp_path, 1, detached=False), tmp_path) as site:
+        yield site
 
 
 def test_a_paid_order_has_one_job_with_all_its_tickets(lane: Deliveries) -> None:

@@ -78,7 +78,7 @@ def checked(verdict: str, second: int, payments: Sequence[str]) -> ParsedCallbac
     return from_gateway(facts.verdict_fact(fraud_verdict, about="prv_1"), payments)
 
 
-class World(NamedTuple):
+class IngestTables(NamedTuple):
     """The tables, as they stand between two batches."""
 
     orders: dict[str, KnownOrder]
@@ -86,11 +86,13 @@ class World(NamedTuple):
     seen: list[tuple[str, bytes]]
 
 
-def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[CallbackOutcome]]:
+def worked(
+    batches: Sequence[Sequence[ParsedCallback]],
+) -> tuple[IngestTables, list[CallbackOutcome]]:
     """As the worker does it: payments first, then the orders that are named and those that name the
     payments.
     """
-    state, outcomes = World({}, {}, []), list[CallbackOutcome]()
+    state, outcomes = IngestTables({}, {}, []), list[CallbackOutcome]()
     for batch in batches:
         payments = {
             name: state.payments.get(name, KnownPayment(name))
@@ -112,7 +114,7 @@ def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[Cal
     return state, outcomes
 
 
-def known(state: World) -> dict[str, tuple[dict[str, Fact], bytes | None]]:
+def known(state: IngestTables) -> dict[str, tuple[dict[str, Fact], bytes | None]]:
     """Return each order's facts, and the digest of what was published last."""
     return {name: (dict(order.facts), order.digest) for name, order in state.orders.items()}
 
