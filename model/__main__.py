@@ -45,7 +45,7 @@ def answers(runs: Sequence[Expectation], jobs: int) -> Iterator[tuple[Expectatio
 def listed(runs: Sequence[Expectation]) -> Table:
     table = Table("run", "must", "states", "asks", box=SIMPLE_HEAD, pad_edge=False)
     for run in runs:
-        table.add_row(run.name, must(run), f"{run.states:,}" if run.states else "", run.asks)
+        table.add_row(run.name, must(run), f"{run.states:,}" if run.states else "", run.statement)
     return table
 
 

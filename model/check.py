@@ -50,7 +50,7 @@ class Expectation:
         return MODULES.get(self.name.partition("-")[0], "Lanes")
 
     @property
-    def asks(self) -> str:
+    def statement(self) -> str:
         first = (HERE / f"{self.name}.cfg").read_text("utf-8").partition("\n")[0]
         return first.removeprefix("\\*").strip()
 

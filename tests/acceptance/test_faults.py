@@ -292,7 +292,9 @@ def test_a_dead_letter_of_each_service_replayed_twice_has_its_effect_once(
     }
     before = known_of(stubline, wanted)
     second = stubline.command("dead", "replay", *ids)
-    assert (second.returncode, "letter-state" in second.stderr) == (1, True), second.stderr
+    assert (second.returncode, "dead-letter-state-refused" in second.stderr) == (1, True), (
+        second.stderr
+    )
     replays = [row for row in stubline.rows(LONGEST) if row["topic"].endswith(".replay.v1")]
     assert len(replays) == len(STAGES)
     rewind(stubline, replays)

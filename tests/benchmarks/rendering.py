@@ -59,7 +59,7 @@ SCRIPTS = (
     (0x410, 0x44F),
     (0x1F600, 0x1F64F),
 )
-WHOLE = 8  # WeasyPrint's, one at a time
+UNSTAMPED_FILES = 8  # WeasyPrint's, one at a time
 TOGETHER = 100
 
 
@@ -172,21 +172,21 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
     process.
     """
     with tempfile.TemporaryDirectory() as folder:
-        press, plate_cache = (
+        layout_worker, plate_cache = (
             LayoutWorker(requests_max=max(1, names // 4 - 1)),
             PlateCache(Path(folder)),
         )
-        renderer = Renderer(DesignLibrary(), plate_cache, layout_worker=press)
+        renderer = Renderer(DesignLibrary(), plate_cache, layout_worker=layout_worker)
         renderer.render(shop.order(1, shop.odd_name()))
         own, at, largest, begun = psutil.Process(), list[float](), 0, time.perf_counter()
         for number in range(1, names + 1):
             renderer.render(shop.order(1, shop.odd_name()))
-            if press.pid is not None and number % 10 == 0:
-                largest = max(largest, psutil.Process(press.pid).memory_info().rss)
+            if layout_worker.pid is not None and number % 10 == 0:
+                largest = max(largest, psutil.Process(layout_worker.pid).memory_info().rss)
             if number % (names // 3) == 0:
                 at.append(own.memory_info().rss / 2**20)
         each_s = (time.perf_counter() - begun) / names
-        press.close()
+        layout_worker.close()
         order = shop.order(1).pages[0]
         chosen, facts = DesignLibrary().choose(DESIGN), facts_of(order)
         sheet, plate = PageTemplate(chosen, facts), plate_cache.plate(plate_key(chosen, facts))
@@ -259,8 +259,10 @@ def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
         for _ in range(runs):
             rates.append(rate(renderer, shop))
             ones.append(
-                seconds(lambda: [by_weasyprint(chosen, shop.order(1)) for _ in range(WHOLE)])
-                / WHOLE
+                seconds(
+                    lambda: [by_weasyprint(chosen, shop.order(1)) for _ in range(UNSTAMPED_FILES)]
+                )
+                / UNSTAMPED_FILES
             )
             hundreds.append(seconds(lambda: by_weasyprint(chosen, shop.order(TOGETHER))) / TOGETHER)
             large = shop.order(TOGETHER)

@@ -158,7 +158,7 @@ returning id
 FORGED = "\nstate           discarded\n    stubline dead discard --code all"
 
 
-def test_what_a_dead_letter_holds_cannot_look_like_a_line_of_the_command(
+def test_what_a_dead_letter_holds_cannot_imitate_a_line_of_the_command(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", as_role(database_url, "operator"))

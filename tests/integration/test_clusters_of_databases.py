@@ -41,7 +41,7 @@ def refusal(url: str) -> str:
     return error.cause
 
 
-def test_a_session_is_encrypted_and_the_certificate_checked_as_the_url_says(
+def test_a_session_is_encrypted_and_the_certificate_checked_as_the_url_requires(
     authority: LocalAuthority, database_url: str
 ) -> None:
     with TlsProxy(place(database_url), authority.issue("db")) as proxy:

@@ -150,16 +150,16 @@ def test_a_document_that_is_requested_again_is_found_by_every_sender(site: Cache
     printer = Printer()
     documents = [paper("shop:1"), paper("shop:2"), paper("shop:3")]
     first = site.document_cache(printer).fetch(ORDER, documents[:2])
-    again = site.document_cache(printer).fetch(ORDER, [*reversed(documents), documents[0]])
+    repeated = site.document_cache(printer).fetch(ORDER, [*reversed(documents), documents[0]])
     assert [file.outcome for file in first] == ["rendered", "rendered"]
-    assert [file.outcome for file in again] == ["rendered", "found", "found", "found"]
-    assert [file.pdf for file in again[1:]] == [
+    assert [file.outcome for file in repeated] == ["rendered", "found", "found", "found"]
+    assert [file.pdf for file in repeated[1:]] == [
         first[1].pdf,
         first[0].pdf,
         first[0].pdf,
     ]  # in the order of the request
     assert printer.rendered == ["1", "2", "3"]
-    assert all(hashlib.sha256(file.pdf).digest() == file.sha256 for file in again)
+    assert all(hashlib.sha256(file.pdf).digest() == file.sha256 for file in repeated)
     assert site.is_consistent()
 
 
@@ -302,12 +302,12 @@ def test_a_use_is_written_down_once_an_hour_at_most(site: CacheSite) -> None:
     """Each mail would be a write otherwise."""
     document_cache = site.document_cache(Printer())
     document_cache.fetch(ORDER, [paper()])
-    asked = b"select used_at from delivery.files"
+    statement = b"select used_at from delivery.files"
     for hours, is_noted in ((0.9, False), (1.2, True)):
         site.age(hours / 24)
-        before = site.session.execute(asked).fetchone()
+        before = site.session.execute(statement).fetchone()
         assert outcomes(document_cache, paper()) == ["found"]
-        assert (site.session.execute(asked).fetchone() != before) == is_noted
+        assert (site.session.execute(statement).fetchone() != before) == is_noted
 
 
 def test_a_content_that_another_document_still_uses_stays(site: CacheSite) -> None:

@@ -26,8 +26,8 @@ ORDER = "shop:727"
 
 @pytest.fixture
 def site(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]:
-    with deliveries(database_url, mail, tmp_path) as made:
-        yield made
+    with deliveries(database_url, mail, tmp_path) as opened:
+        yield opened
 
 
 def resend(site: Deliveries, order_id: str = ORDER, tickets: int = 2) -> None:
@@ -88,7 +88,7 @@ def are_sent(site: Deliveries, mails: int) -> bool:
 
 
 @pytest.mark.feature("SF-118")
-def test_a_document_is_rendered_once_however_many_mails_retries_and_senders_ask(
+def test_a_document_is_rendered_once_for_all_its_mails_retries_and_senders(
     site: Deliveries,
 ) -> None:
     site.mail.behave("tempfail")
@@ -286,13 +286,25 @@ def test_a_design_that_stays_missing_makes_a_dead_letter_with_its_own_code_which
     site.paid(ORDER, 1, buyer=Person(name="undesigned", email="ada@example.org"))
     site.start(failures_max=3)
     site.until("the job is dead", lambda: site.states() == ["dead"])
-    [letter] = site.rows('select code, text, key, value, topic, "offset" from runtime.dead_letters')
-    assert letter["code"] == "delivery-design-unknown"
-    assert "after 3 failures" in letter["text"]
-    assert "gala" in letter["text"]
+    [dead_letter] = site.rows(
+        'select code, text, key, value, topic, "offset" from runtime.dead_letters'
+    )
+    assert dead_letter["code"] == "delivery-design-unknown"
+    assert "after 3 failures" in dead_letter["text"]
+    assert "gala" in dead_letter["text"]
     site.design.touch()
     site.receive(
-        parse(Record(letter["topic"], 0, letter["offset"], -1, letter["key"], letter["value"], []))
+        parse(
+            Record(
+                dead_letter["topic"],
+                0,
+                dead_letter["offset"],
+                -1,
+                dead_letter["key"],
+                dead_letter["value"],
+                [],
+            )
+        )
     )
     site.until_sent()
 
@@ -327,8 +339,8 @@ def test_what_was_not_used_for_long_is_removed_and_a_resend_is_still_the_same_fi
     assert {hashlib.sha256(content).digest() for content in stored(site).values()} == kept
     resend(site, "shop:0", 1)
     site.until_sent()
-    again = {content for name, content in attached(site) if name == "tickets-0.pdf"}
-    assert len(again) == 1
+    pdfs = {content for name, content in attached(site) if name == "tickets-0.pdf"}
+    assert len(pdfs) == 1
     assert len(stored(site)) == len(rows(site)) == 2
     assert "unused files removed" in second.log()
 

@@ -49,10 +49,10 @@ def test_a_paid_order_has_one_job_with_all_its_tickets(lane: Deliveries) -> None
 def test_what_arrives_again_or_late_changes_nothing(lane: Deliveries) -> None:
     lane.receive(decided(ORDER, 1), issued(ORDER, 2, "Active"))
     before = lane.jobs()
-    again = lane.receive(
+    outcomes = lane.receive(
         issued(ORDER, 2, "Active"), issued(ORDER, 1, "Cancelled"), decided(ORDER, 1)
     )
-    assert [type(outcome) for outcome in again] == [Duplicate, Superseded, Duplicate]
+    assert [type(outcome) for outcome in outcomes] == [Duplicate, Superseded, Duplicate]
     assert lane.jobs() == before
 
 
@@ -200,9 +200,9 @@ def test_a_job_that_is_replayed_is_due_again_once(lane: Deliveries) -> None:
     value = f'{{"job_id": "{job["job_id"]}", "order_id": "{ORDER}"}}'.encode()
     inputs = parse(Record(JOBS, 0, 1, -1, ORDER.encode(), value, []))
     assert [type(outcome) for outcome in lane.receive(inputs, inputs)] == [Effect, Duplicate]
-    [again] = lane.jobs()
-    assert (again["state"], again["failures"]) == ("due", 0)
-    assert again["next_attempt_at"] - job["filed_at"] < timedelta(hours=1)
+    [replayed] = lane.jobs()
+    assert (replayed["state"], replayed["failures"]) == ("due", 0)
+    assert replayed["next_attempt_at"] - job["filed_at"] < timedelta(hours=1)
     assert [type(outcome) for outcome in lane.receive(inputs)] == [Duplicate]
 
 
@@ -214,20 +214,20 @@ def test_a_dead_letter_that_names_no_job_is_no_event(value: bytes | None) -> Non
 
 def test_lanes_stop_reading_at_the_high_mark_and_go_on_at_the_low_one(lane: Deliveries) -> None:
     settings = DeliverySettings(backlog_high_jobs=12, backlog_low_jobs=5)
-    ask = backlog_limit(settings)
+    backlog = backlog_limit(settings)
     for number in range(11):
         lane.paid(f"shop:{number}", 1)
-    assert ask(lane.connection) is None
+    assert backlog(lane.connection) is None
     lane.paid("shop:11", 1)
-    assert "12 or more" in (ask(lane.connection) or "")
+    assert "12 or more" in (backlog(lane.connection) or "")
     close = (
         "update delivery.jobs set is_held = true where job_id in (select job_id from "
         "delivery.jobs where not is_held limit %s) returning 1"
     )
     lane.rows(close, 6)
-    assert ask(lane.connection)  # six are open: not yet low enough
+    assert backlog(lane.connection)  # six are open: not yet low enough
     lane.rows(close, 2)
-    assert ask(lane.connection) is None
+    assert backlog(lane.connection) is None
 
 
 def test_an_address_is_the_buyers_latest(lane: Deliveries) -> None:

@@ -24,8 +24,8 @@ ORDER = "shop:727"
 
 @pytest.fixture
 def site(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]:
-    with deliveries(database_url, mail, tmp_path) as made:
-        yield made
+    with deliveries(database_url, mail, tmp_path) as opened:
+        yield opened
 
 
 def snapshot_in(sequence: int, language: str) -> TicketsChanged:

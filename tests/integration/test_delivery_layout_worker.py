@@ -75,10 +75,13 @@ def test_a_text_that_exhausts_the_time_is_its_own_dead_letter_and_its_neighbours
     paid(site, "shop:2", LATIN, "heavy", "gala")
     paid(site, "shop:3", THAI, "event-ticket", "spring")
     site.until("all have ended", lambda: sorted(site.states()) == ["dead", "sent", "sent"], 120)
-    [letter] = site.rows("select code, text, subject_key from runtime.dead_letters")
-    assert (letter["code"], letter["subject_key"]) == ("delivery-text-unprintable", "shop:1")
-    assert "heavy: holder: needs more than 2 s" in letter["text"]
-    assert ODD["Thai"] not in letter["text"]
+    [dead_letter] = site.rows("select code, text, subject_key from runtime.dead_letters")
+    assert (dead_letter["code"], dead_letter["subject_key"]) == (
+        "delivery-text-unprintable",
+        "shop:1",
+    )
+    assert "heavy: holder: needs more than 2 s" in dead_letter["text"]
+    assert ODD["Thai"] not in dead_letter["text"]
     assert [job["failures"] for job in site.jobs() if job["state"] == "sent"] == [0, 0]
 
 

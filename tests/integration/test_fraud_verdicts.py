@@ -129,9 +129,9 @@ def test_an_honest_later_approval_releases(session: Session) -> None:
 
 def test_unknown_words_are_pending_and_reported_to_a_person(session: Session) -> None:
     assert words(work(session, risk("half-approved", "submitted"))) == [{"riskified": "pending"}]
-    notices = session.execute(b"select kind, what from ingest.drift_notices").fetchall()
+    reported = session.execute(b"select kind, what from ingest.drift_notices").fetchall()
     session.rollback()
-    assert notices == [("unknown-status", "half-approved")]
+    assert reported == [("unknown-status", "half-approved")]
 
 
 def test_what_nothing_acts_on_is_kept_whole(session: Session) -> None:

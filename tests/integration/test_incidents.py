@@ -200,8 +200,8 @@ def test_a_replay_replays_all_dead_letters_once_for_a_command_id(scene: Scene) -
         b"update runtime.dead_letters set state = 'open', updated_at = now() where state = "
         b"'requested'"
     )
-    again = scene.resolve(incident, "--replay", "--command-id", command)
-    assert (again.json["concerned"], again.json["already_done"]) == (6_000, True)
+    repeated = scene.resolve(incident, "--replay", "--command-id", command)
+    assert (repeated.json["concerned"], repeated.json["already_done"]) == (6_000, True)
     assert scene.states() == {"open": 6_005}
     assert scene.resolve(incident, "--discard", "--reason", "no", "--command-id", command).code == 1
 
@@ -361,10 +361,10 @@ def test_kept_callbacks_are_replayed_whole_and_kept_once_more_if_still_unknown(
     assert "unknown-type" in [incident["kind"] for incident in scene.incidents()]
     scene.session.execute(b"update runtime.dead_letters set state = 'resolved'")
     assert scene.resolve(incident, "--replay").json["concerned"] == 1
-    again = scene.rows(
+    stored = scene.rows(
         """select "offset", attempts, code from runtime.dead_letters where state = 'requested'"""
     )
-    assert again == [(7, 2, "ingest-callback-kept")]  # the same dead letter: it is the same record
+    assert stored == [(7, 2, "ingest-callback-kept")]  # the same dead letter: it is the same record
 
 
 def replayed(session: Session) -> list[Record]:

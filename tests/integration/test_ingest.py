@@ -90,7 +90,7 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
     """Several partitions, or a lane and its replays: the second waits for the order's row, and
     decides again.
     """
-    ended, again = list[Outcome](), list[int]()
+    ended, conflicts = list[Outcome](), list[int]()
     begin = threading.Barrier(4)
 
     def lane() -> None:
@@ -101,7 +101,7 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
                 ended.extend(work(opened, *batch))
             except SerializationFailure:  # of the moment: the runtime tries again
                 opened.rollback()
-                again.append(1)
+                conflicts.append(1)
                 ended.extend(work(opened, *batch))
 
     threads = [threading.Thread(target=lane) for _ in range(4)]
@@ -112,7 +112,7 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
     assert len(ended) == 400
     assert len(published(ended)) == 100
     assert kinds(ended).count(Effect) == 100
-    assert again  # or the lanes never met
+    assert conflicts  # or the lanes never met
 
 
 def test_an_old_body_under_the_topic_of_a_restoration_undoes_no_deletion(session: Session) -> None:

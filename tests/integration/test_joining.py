@@ -43,13 +43,16 @@ def from_gateway(order: int, reference: str = "re_1") -> ParsedCallback:
 
 
 def lane(
-    url: str, batches: Sequence[Sequence[ParsedCallback]], outcomes: list[Outcome], again: list[int]
+    url: str,
+    batches: Sequence[Sequence[ParsedCallback]],
+    outcomes: list[Outcome],
+    conflicts: list[int],
 ) -> None:
     """As the runtime: what met another lane is done once more."""
     with connection.connect(url, name="lane", autocommit=False) as opened:
         for batch in batches:
             while (done := attempt(batch, opened)) is None:
-                again.append(1)
+                conflicts.append(1)
             outcomes.extend(done)
 
 
@@ -74,20 +77,20 @@ def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
     """Whichever commits first: there is no deadlock, and no movement is lost between two
     transactions.
     """
-    rng, outcomes, again = Random(11), list[Outcome](), list[int]()
+    rng, outcomes, conflicts = Random(11), list[Outcome](), list[int]()
     shop = [from_shop(order) for order in range(ORDERS)]
     gateway = [from_gateway(order, name) for order in range(ORDERS) for name in ("re_1", "re_2")]
     threads = []
     for callbacks in (shop, gateway, [*gateway[::2], *shop[::2]]):
         mixed = rng.sample(callbacks, len(callbacks))
         threads.append(
-            threading.Thread(target=lane, args=(database_url, cut(mixed, 40), outcomes, again))
+            threading.Thread(target=lane, args=(database_url, cut(mixed, 40), outcomes, conflicts))
         )
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert again  # or the lanes never met
+    assert conflicts  # or the lanes never met
     stored = rows(session, "select order_id, facts::text from ingest.orders")
     assert len(stored) == ORDERS
     for _, written in stored:
@@ -104,7 +107,7 @@ def test_of_two_bodies_under_one_proof_one_counts_though_two_lanes_bring_them_at
     database_url: str, session: Session
 ) -> None:
     """They name other orders, so no row that both lock holds one of them up."""
-    rng, outcomes, again = Random(5), list[Outcome](), list[int]()
+    rng, outcomes, conflicts = Random(5), list[Outcome](), list[int]()
 
     def proved(order: int, number: int) -> ParsedCallback:
         callback = facts.parsed_callback(
@@ -116,7 +119,7 @@ def test_of_two_bodies_under_one_proof_one_counts_though_two_lanes_bring_them_at
     threads = [
         threading.Thread(
             target=lane,
-            args=(database_url, cut(rng.sample(callbacks, ORDERS), 20), outcomes, again),
+            args=(database_url, cut(rng.sample(callbacks, ORDERS), 20), outcomes, conflicts),
         )
         for callbacks in lanes
     ]

@@ -113,8 +113,8 @@ def test_a_file_that_fails_leaves_nothing_behind_and_the_files_before_it_whole(e
     assert names(empty) == [migration.name for migration in BASE]
     with psycopg.connect(empty) as connection:
         assert connection.execute("select to_regclass('public.half')").fetchone() == (None,)
-    whole = next_file("create table public.half (id int);")
-    assert migrate_database(empty, whole) == [whole[-1].name]
+    fixed = next_file("create table public.half (id int);")
+    assert migrate_database(empty, fixed) == [fixed[-1].name]
 
 
 def test_a_file_with_another_text_is_refused(empty: str) -> None:

@@ -419,8 +419,8 @@ def test_two_processes_never_move_a_cursor_twice_from_the_same_place(
         connection.connect(database_url, name="two", autocommit=False) as second,
     ):
         one, two = Poller(first, [woo_shop(shop)]), Poller(second, [woo_shop(shop)])
-        for turn in range(24):
-            poller = (one, two)[turn % 2]
+        for round_number in range(24):
+            poller = (one, two)[round_number % 2]
             poller.tick()
             poller.await_results()
         records = one.records + two.records + one.settle() + two.settle()

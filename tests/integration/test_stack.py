@@ -189,16 +189,16 @@ def test_nothing_that_a_stack_makes_is_open_to_other_users(tmp_path: Path, stack
     """
     folder, former = tmp_path / "outer" / "state", os.umask(0)
     try:
-        with contextlib.ExitStack() as last, Stack(folder) as made:
-            last.callback(made.postgres.remove)  # after the stack has stopped
+        with contextlib.ExitStack() as last, Stack(folder) as running:
+            last.callback(running.postgres.remove)  # after the stack has stopped
             program = Program(
-                "lane", "services.issuer", folder, 0, {**os.environ, **made.environment}
+                "lane", "services.issuer", folder, 0, {**os.environ, **running.environment}
             )
             program.start_soon()
             last.callback(program.stop, immediate=True)
-            with smtplib.SMTP("127.0.0.1", made.smtp.port, timeout=5) as client:
+            with smtplib.SMTP("127.0.0.1", running.smtp.port, timeout=5) as client:
                 client.send_message(message("closed"))
-            admin = AdminClient({"bootstrap.servers": made.bootstrap_servers})
+            admin = AdminClient({"bootstrap.servers": running.bootstrap_servers})
             admin.create_topics([NewTopic("closed", 1)])["closed"].result(10)
             home = Path((folder / "postgres.home").read_text())
             assert len(list(folder.rglob("*"))) > 30

@@ -196,7 +196,7 @@ def test_a_fraud_word_that_comes_late_is_superseded(
     assert event.storefront.status == "accepted"
 
 
-class TicketDoor(WebhookEndpointProcess):
+class TicketEvolutionEndpoint(WebhookEndpointProcess):
     """Serves Ticket Evolution instead."""
 
     def __init__(self, servers: str, slug: str, folder: Path) -> None:
@@ -218,14 +218,14 @@ class TicketDoor(WebhookEndpointProcess):
 
 
 @pytest.fixture
-def endpoint(bootstrap_servers: str, tmp_path: Path) -> Iterator[TicketDoor]:
-    with TicketDoor(bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path) as opened:
+def endpoint(bootstrap_servers: str, tmp_path: Path) -> Iterator[TicketEvolutionEndpoint]:
+    with TicketEvolutionEndpoint(bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path) as opened:
         yield opened
 
 
 @pytest.mark.feature("SF-189", "SF-196")
 def test_the_endpoint_answers_before_anything_is_done_with_it(
-    endpoint: TicketDoor, vendor: FakeTicketEvolution
+    endpoint: TicketEvolutionEndpoint, vendor: FakeTicketEvolution
 ) -> None:
     """No vendor is polled, and nothing of the form is parsed: malformed ones are answered too, and
     become dead letters.
@@ -255,7 +255,7 @@ def test_the_endpoint_answers_before_anything_is_done_with_it(
 @pytest.mark.feature("SF-180")
 @pytest.mark.parametrize("first", ["webhook", "poll"])
 def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_counted(
-    endpoint: TicketDoor, vendor: FakeTicketEvolution, session: Session, first: str
+    endpoint: TicketEvolutionEndpoint, vendor: FakeTicketEvolution, session: Session, first: str
 ) -> None:
     """By its webhook twice, by the poll of pending orders and by that of changes. Holds come
     another way, through the issuer's entrance.
@@ -297,7 +297,7 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
 
 
 def test_an_unauthenticated_caller_is_refused_and_the_secret_word_stays_out_of_the_log(
-    endpoint: TicketDoor,
+    endpoint: TicketEvolutionEndpoint,
 ) -> None:
     body = form(order())
     for tail in ("", "guessed", WORD.upper(), f"{WORD}/x", "%ff"):

@@ -132,7 +132,7 @@ CASES = {
 def test_an_unsigned_body_costs_little_more_memory_than_it_has_bytes(
     bootstrap_servers: str, prefix: str, tmp_path: Path, kind: str
 ) -> None:
-    begin, rest, count = CASES[kind]
+    begin, remainder, count = CASES[kind]
     with (
         WebhookEndpointProcess(bootstrap_servers, prefix, tmp_path) as endpoint,
         ExitStack() as stack,
@@ -149,7 +149,8 @@ def test_an_unsigned_body_costs_little_more_memory_than_it_has_bytes(
             opened = stack.enter_context(connected(endpoint))
             framing = () if kind.startswith(("headers", "a header")) else (CHUNKED,)
             taken += sent_whole(
-                opened, head(endpoint, b"Content-Type: application/json", *framing) + begin + rest
+                opened,
+                head(endpoint, b"Content-Type: application/json", *framing) + begin + remainder,
             )
             most = max(most, resident(endpoint))
         assert endpoint.health.get("/livez").status_code == 200
@@ -162,10 +163,10 @@ def test_requests_that_are_sent_at_once_are_answered_in_their_sequence_and_only_
     endpoint: WebhookEndpointProcess,
 ) -> None:
     """Each waits for its turn as some kilobytes of objects, and is sent as 40 bytes."""
-    whole = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
+    request = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
     before = resident(endpoint)
     with connected(endpoint) as opened:
-        sent_whole(opened, whole * 3 + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 7_000)
+        sent_whole(opened, request * 3 + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 7_000)
         received = b""
         with suppress(ConnectionResetError):
             while part := opened.recv(65_536):
@@ -179,14 +180,14 @@ def test_requests_that_are_sent_at_once_are_answered_in_their_sequence_and_only_
 def test_a_request_that_is_refused_is_answered_after_those_before_it(
     endpoint: WebhookEndpointProcess,
 ) -> None:
-    whole = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
+    request = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
     for wrong in (
         b"\x00 nonsense\r\n\r\n",
         head(endpoint) + b"a:b\r\n" * 200,
         head(endpoint, CHUNKED) + b"\r\nzz\r\n",
     ):
         with connected(endpoint) as opened:
-            sent_whole(opened, whole + wrong)
+            sent_whole(opened, request + wrong)
             assert status(opened) == 200
             assert answer(opened) == b""
 
@@ -200,8 +201,8 @@ def test_a_request_that_is_refused_is_answered_after_those_before_it(
 )
 def test_header_lines_are_counted(endpoint: WebhookEndpointProcess, lines: int, code: int) -> None:
     more = [b"x-%d: y" % number for number in range(lines)]
-    whole = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY), *more) + b"\r\n" + BODY
-    assert exchanged(endpoint, whole) == code
+    request = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY), *more) + b"\r\n" + BODY
+    assert exchanged(endpoint, request) == code
 
 
 @pytest.mark.parametrize(
@@ -266,10 +267,10 @@ def test_the_public_port_names_no_source(endpoint: WebhookEndpointProcess) -> No
 def test_a_path_below_a_source_that_reads_none_is_not_found(
     endpoint: WebhookEndpointProcess, tail: str
 ) -> None:
-    whole = (
+    request = (
         head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY), tail=tail) + b"\r\n" + BODY
     )
-    assert exchanged(endpoint, whole) == (200 if tail == "%2F" else 404)
+    assert exchanged(endpoint, request) == (200 if tail == "%2F" else 404)
 
 
 # Offers of other protocols.
@@ -293,11 +294,11 @@ def test_an_upgrade_that_is_not_known_is_ignored(
     chunked = framing == "chunked"
     framed = CHUNKED if chunked else b"Content-Length: %d" % len(BODY)
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY) if chunked else BODY
-    whole = head(endpoint, *genuine(), framed) + offer + b"\r\n" + body
+    request = head(endpoint, *genuine(), framed) + offer + b"\r\n" + body
     with connected(endpoint) as opened:
         for _ in range(2):  # the connection lives on
-            for at in range(0, len(whole), 97 if in_parts else len(whole)):
-                opened.sendall(whole[at : at + (97 if in_parts else len(whole))])
+            for at in range(0, len(request), 97 if in_parts else len(request)):
+                opened.sendall(request[at : at + (97 if in_parts else len(request))])
             assert status(opened) == 200
     assert [record.value for record in endpoint.records()] == [BODY, BODY]
 

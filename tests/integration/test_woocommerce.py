@@ -184,7 +184,7 @@ def test_variations_without_skus_of_their_own_are_distinguished(stages: Stages) 
 
 @pytest.mark.feature("SF-031", "SF-032")
 @pytest.mark.parametrize(("order", "status"), [(31, "cancelled"), (32, "refunded")])
-def test_an_order_that_arrives_already_over_gets_no_ticket_also_when_an_older_telling_comes_late(
+def test_an_order_that_arrives_already_over_gets_no_ticket_also_when_an_older_callback_comes_late(
     shared: Stages, order: int, status: str
 ) -> None:
     over, late = shop_record(status, 5, order), shop_record("completed", 2, order)
@@ -293,7 +293,7 @@ def test_orders_far_apart_are_no_duplicates_and_the_window_can_be_set(database_u
             assert alike(stages)["shop:2"] == expected
 
 
-def test_one_shop_never_looks_like_another(stages: Stages) -> None:
+def test_orders_of_two_shops_are_never_lookalikes(stages: Stages) -> None:
     through(stages, twin(1))
     elsewhere = record(
         woo_order(id=1, status="pending", date_paid_gmt=None), source="other", order="1"
@@ -306,7 +306,7 @@ def test_one_shop_never_looks_like_another(stages: Stages) -> None:
     "wrong",
     ["fingerprint = '\\x00'", "placed_at = null", "duplicate_window_s = 0", "fingerprint = null"],
 )
-def test_a_look_is_whole_or_there_is_none(shared: Stages, wrong: str) -> None:
+def test_a_lookalike_key_is_complete_or_there_is_none(shared: Stages, wrong: str) -> None:
     through(shared, twin(50))
     assert (
         sqlstate_of(shared, f"update approval.orders set {wrong} where order_id = 'shop:50'")
@@ -315,7 +315,7 @@ def test_a_look_is_whole_or_there_is_none(shared: Stages, wrong: str) -> None:
 
 
 @pytest.mark.feature("SF-021")
-def test_the_command_lists_what_looks_alike(
+def test_the_command_lists_lookalikes(
     stages: Stages,
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,

@@ -35,7 +35,7 @@ CODES = sorted(
 )
 
 
-def test_the_reference_pages_are_what_the_code_says() -> None:
+def test_the_reference_pages_are_what_the_code_declares() -> None:
     """In a process of its own: this one has imported the tests' own settings and metrics."""
     command = [sys.executable, "-m", "deploy.docs", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -282,7 +282,7 @@ def test_no_file_holds(what: str, pattern: re.Pattern[str]) -> None:
     assert not matches, what
 
 
-def test_an_exception_to_a_linter_says_which_rule_and_why() -> None:
+def test_an_exception_to_a_linter_names_its_rule_and_its_reason() -> None:
     bare = [
         f"{named(path)}:{number}"
         for path in PYTHON

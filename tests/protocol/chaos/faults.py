@@ -144,7 +144,7 @@ def partitions_added(run: Run) -> None:
     run.feed(1.0)
 
 
-def letters_replayed(run: Run) -> None:
+def dead_letters_replayed(run: Run) -> None:
     """Replays, with a release that can work some of them."""
     run.system.send(
         *poisoned(story(run.number, 60, 20, name=f"letter{run.number}"), run.number, share=0.2)
@@ -184,6 +184,6 @@ FAULTS: tuple[Fault, ...] = (
     poison_stormed,
     paused_and_resumed,
     partitions_added,
-    letters_replayed,
+    dead_letters_replayed,
     two_at_once,
 )

@@ -295,7 +295,7 @@ class KafkaSystem(KafkaReader):
     def forbidden(self, kind: ResourceType, name: str) -> Iterator[None]:
         """Grant another user the right to read it, so that we have none."""
         assert self._stack.kafka  # other servers need not keep rights
-        who = (
+        entry = (
             kind,
             name,
             ResourcePatternType.LITERAL,
@@ -303,14 +303,14 @@ class KafkaSystem(KafkaReader):
             "*",
             AclOperation.READ,
         )
-        right = AclBinding(*who, AclPermissionType.ALLOW)
+        right = AclBinding(*entry, AclPermissionType.ALLOW)
         for answer in self.admin.create_acls([right]).values():
             answer.result(60)
         try:
             yield
         finally:
             for answer in self.admin.delete_acls(
-                [AclBindingFilter(*who, AclPermissionType.ALLOW)]
+                [AclBindingFilter(*entry, AclPermissionType.ALLOW)]
             ).values():
                 answer.result(60)
 

@@ -24,7 +24,7 @@ from tests.protocol.toy.rules import First
 from tests.protocol.toy.service import Release
 
 A, B = NAMES.inputs
-TICKING_MENDED = Release(is_fixed=True, ticks=True)
+TICKING_FIXED = Release(is_fixed=True, ticks=True)
 
 
 def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(
@@ -311,7 +311,7 @@ def test_a_long_replay_delays_no_tick(fake_system: FakeSystem) -> None:
     system = fake_system
     dead_letters = dead_lettered(system, 40, then=None)
     wait_until_owned(
-        system, system.start("first", release=TICKING_MENDED, replay_dead_letters_max=1)
+        system, system.start("first", release=TICKING_FIXED, replay_dead_letters_max=1)
     )
     system.request_replays(dead_letters)
     system.send(Input("due", "due-key", "later"))
@@ -336,7 +336,7 @@ def test_a_replay_that_raises_stops_neither_records_nor_ticks(
 
     system = fake_system
     requested = dead_lettered(system, 6, then=None)
-    member = system.start("first", release=TICKING_MENDED)
+    member = system.start("first", release=TICKING_FIXED)
     wait_until_owned(system, member)
     with monkeypatch.context() as broken:
         replace_rule(broken, FakeTransaction, FakeTransaction.take_replay_requests, failing)
@@ -358,7 +358,7 @@ def test_a_tick_that_raises_stops_no_replay(
     system = fake_system
     dead_letters = dead_lettered(system, 6, then=None)
     replace_rule(monkeypatch, MemoryStore, MemoryStore.lock_due, None)
-    member = system.start("first", release=TICKING_MENDED, replay_dead_letters_max=1)
+    member = system.start("first", release=TICKING_FIXED, replay_dead_letters_max=1)
     wait_until_owned(system, member)
     system.run(0.5)
     assert {type(failure) for failure in member.telemetry.failures} == {TickFailed}
@@ -377,7 +377,7 @@ def test_a_tick_that_lasts_too_long_stops_no_record(
 
     replace_rule(monkeypatch, MemoryStore, MemoryStore.lock_due, too_long)
     system = fake_system
-    member = system.start("first", release=TICKING_MENDED)
+    member = system.start("first", release=TICKING_FIXED)
     wait_until_owned(system, member)
     system.send(*story(1, 20))
     system.run(2.5)

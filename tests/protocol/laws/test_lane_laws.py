@@ -101,7 +101,7 @@ def test_members_that_come_and_go_lose_and_double_nothing(system: System) -> Non
     check(system.state())
 
 
-def test_a_process_that_is_stopped_leaves_nothing_unpublished(system: System) -> None:
+def test_a_process_that_is_stopped_leaves_no_outbox(system: System) -> None:
     member = start_both_stages(system)
     system.send(*story(1, 200))
     system.run(0.05)
@@ -121,7 +121,7 @@ def test_a_process_that_is_stopped_leaves_nothing_unpublished(system: System) ->
 
 
 @alone
-def test_an_outage_of_the_broker_loses_and_doubles_nothing(system: System) -> None:
+def test_an_unavailable_broker_loses_and_doubles_nothing(system: System) -> None:
     system.start("second")
     system.start("first")
     system.send(*story(1, 60))
@@ -134,7 +134,7 @@ def test_an_outage_of_the_broker_loses_and_doubles_nothing(system: System) -> No
 
 
 @alone
-def test_an_outage_of_the_database_loses_nothing_and_dead_letters_nothing(system: System) -> None:
+def test_an_unavailable_database_loses_nothing_and_dead_letters_nothing(system: System) -> None:
     start_both_stages(system)
     system.send(*story(1, 60))
     with system.database_unavailable():
@@ -237,8 +237,8 @@ def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_noth
     after = system.state()
     check(after)
     assert (after.snapshots, after.inputs) == (before.snapshots, before.inputs)
-    again = lane(system, "second", system.names.outputs["first"])
-    assert again.duplicates + again.superseded == again.rewound > 0
+    row = lane(system, "second", system.names.outputs["first"])
+    assert row.duplicates + row.superseded == row.rewound > 0
 
 
 @alone

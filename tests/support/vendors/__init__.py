@@ -15,7 +15,7 @@ from tests.support.vendors.vendor import Sample, Vendor
 __all__ = ["VENDORS", "Sample", "Vendor"]
 
 
-def _found() -> dict[str, Vendor]:
+def _vendors() -> dict[str, Vendor]:
     modules = [
         import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
     ]
@@ -27,4 +27,4 @@ def _found() -> dict[str, Vendor]:
     return {vendor.kind: vendor for vendor in declared}
 
 
-VENDORS = _found()
+VENDORS = _vendors()

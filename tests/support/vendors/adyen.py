@@ -50,14 +50,17 @@ def signed(item: Mapping[str, Any], key: str = KEY) -> dict[str, Any]:
             item["success"],
         ]
     )
-    made = (
+    signature = (
         base64.b64encode(
             hmac.digest(bytes.fromhex(key), text.encode("utf-8", "replace"), "sha256")
         ).decode()
         if key
         else ""
     )
-    return {**item, "additionalData": {**item.get("additionalData", {}), "hmacSignature": made}}
+    return {
+        **item,
+        "additionalData": {**item.get("additionalData", {}), "hmacSignature": signature},
+    }
 
 
 def notified(*items: Mapping[str, Any]) -> bytes:

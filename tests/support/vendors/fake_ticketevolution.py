@@ -124,7 +124,7 @@ class FakeTicketEvolution:
 
     def _fault(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> str | None:
         host = headers.get("host", "").partition(":")[0]
-        made = base64.b64encode(
+        signature = base64.b64encode(
             hmac.digest(SECRET.encode(), f"{method} {host}{path}?{query}".encode(), "sha256")
         )
         pairs = parse_qsl(query, keep_blank_values=True)
@@ -134,7 +134,7 @@ class FakeTicketEvolution:
             and re.fullmatch(r"/v9/orders(/\d+)?", path) is not None,
             "no such token": headers.get("x-token") == TOKEN,
             "the query is not sorted": names == sorted(names),
-            "not signed": headers.get("x-signature") == made.decode(),
+            "not signed": headers.get("x-signature") == signature.decode(),
             "wrong headers": headers.get("accept") == "application/json"
             and "expect" not in headers,
             "the query is none of a form, or asks for what is not there": FILTERS.issuperset(names)

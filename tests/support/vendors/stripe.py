@@ -42,8 +42,8 @@ def sample(kind: str, name: str, /, **changes: object) -> Sample:
 
 def stamped(body: bytes, secret: str, at: float) -> bytes:
     """The header."""
-    made = hmac.digest(secret.encode(), b"%d.%b" % (int(at), body), "sha256").hex()
-    return f"t={int(at)},v1={made},v0={'0' * 64}".encode()
+    signature = hmac.digest(secret.encode(), b"%d.%b" % (int(at), body), "sha256").hex()
+    return f"t={int(at)},v1={signature},v0={'0' * 64}".encode()
 
 
 def sign(sample: Sample, secret: str, at: float) -> Mapping[bytes, bytes]:

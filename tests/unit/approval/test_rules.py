@@ -200,7 +200,7 @@ def test_with_a_list_of_custom_statuses_a_trigger_is_one_of_them() -> None:
 
 
 @given(some.lists(some.integers(0, 3_000), max_size=8))
-def test_no_order_has_more_tickets_than_it_may_and_the_rest_is_refund_due(
+def test_no_order_has_more_tickets_than_it_may_and_the_remainder_is_refund_due(
     quantities: list[int],
 ) -> None:
     lines = [line(quantity, str(place)) for place, quantity in enumerate(quantities)]

@@ -170,12 +170,12 @@ def test_a_reader_never_sees_half_a_file(folder: Path, monkeypatch: pytest.Monke
     files, seen = BlobStore(str(folder)), list[bool]()
     sync = os.fsync
 
-    def look(handle: int) -> None:
+    def record_flush(handle: int) -> None:
         seen.append((folder / blob_path(SHA256)).exists())
         assert os.fstat(handle).st_size == len(CONTENT)
         sync(handle)
 
-    monkeypatch.setattr(os, "fsync", look)
+    monkeypatch.setattr(os, "fsync", record_flush)
     files.put(CONTENT)
     assert seen == [False]
     assert files.get(SHA256) == CONTENT
@@ -279,13 +279,13 @@ def test_a_store_that_hangs_is_waited_for_so_long_and_no_longer(
     monkeypatch.setattr(module, "RESPONSE_S_MAX", 0.2)
     files = BlobStore("hanging://bucket", tireless())
     begun = time.monotonic()
-    for ask in (
+    for operation in (
         lambda: files.get(SHA256),
         lambda: files.put(CONTENT),
         lambda: files.delete(SHA256),
     ):
         with pytest.raises(BlobStoreUnavailable, match="Timeout"):
-            ask()
+            operation()
     assert time.monotonic() - begun < 60  # and not the hour for which the store hangs
 
 

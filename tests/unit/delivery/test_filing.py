@@ -116,10 +116,10 @@ def test_a_batch_at_once_is_known_when_it_comes_again(
 ) -> None:
     inputs = arrived[1]
     order = one_by_one(inputs)
-    again = apply_batch(inputs, {ORDER: order})
-    assert set(again.outcomes) <= {DUPLICATE, SUPERSEDED}
-    assert again.orders[ORDER] == order
-    assert changed_jobs({ORDER: order}, again.orders) == []
+    repeated = apply_batch(inputs, {ORDER: order})
+    assert set(repeated.outcomes) <= {DUPLICATE, SUPERSEDED}
+    assert repeated.orders[ORDER] == order
+    assert changed_jobs({ORDER: order}, repeated.orders) == []
 
 
 @given(histories())
@@ -179,9 +179,12 @@ def test_a_ticket_left_out_of_its_mail_is_filed_again() -> None:
     left = DeliveryOrder(
         ORDER, order.tickets, order.active, order.decided, order.decision, (cancelled_job,)
     )
-    again = file_jobs(left)
-    assert [job.ticket_ids for job in again.jobs] == [{ticket_id(ORDER, 1)}, {ticket_id(ORDER, 2)}]
-    assert again.jobs[1].job_id != job.job_id
+    refiled = file_jobs(left)
+    assert [job.ticket_ids for job in refiled.jobs] == [
+        {ticket_id(ORDER, 1)},
+        {ticket_id(ORDER, 2)},
+    ]
+    assert refiled.jobs[1].job_id != job.job_id
 
 
 def test_an_order_that_is_not_released_holds_its_jobs() -> None:

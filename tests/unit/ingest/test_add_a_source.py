@@ -23,7 +23,7 @@ from tests.unit.ingest import test_every_source_over_http as http_laws
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "add-a-source.md"
 FENCE = "`" * 3
-TOLD = {
+SENT = {
     "event": "e-1",
     "order": "727",
     "state": "Completed",
@@ -55,7 +55,7 @@ def vendor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Vendor]:
     monkeypatch.setattr(vendors, "__path__", [*vendors.__path__, str(folder.parent)])
     importlib.invalidate_caches()
     source = vendors.find_sources()["ticketbox"]
-    samples = {"order": Sample(orjson.dumps(TOLD))}
+    samples = {"order": Sample(orjson.dumps(SENT))}
     vendor = Vendor("ticketbox", "a secret of sixteen", "another of sixteen", samples, sign)
     monkeypatch.setitem(vendors.WEBHOOK_SOURCES, "ticketbox", source)
     monkeypatch.setitem(vendors.SOURCES_BY_TYPE, source.type, source)
@@ -109,10 +109,10 @@ def wrong_in_one_place() -> Iterator[bytes]:
         "x" * 5_000,
         "2026-11-20T15:28:08",
     ]
-    for name in TOLD:
+    for name in SENT:
         for value in values:
-            yield orjson.dumps({**TOLD, name: value})
-        yield orjson.dumps({key: value for key, value in TOLD.items() if key != name})
+            yield orjson.dumps({**SENT, name: value})
+        yield orjson.dumps({key: value for key, value in SENT.items() if key != name})
 
 
 def test_the_source_of_the_how_to_is_as_short_as_the_page_claims() -> None:

@@ -72,8 +72,8 @@ def is_publishable(parsed: ParsedCallback) -> None:
     assert 1 <= len(parsed.key) <= 1_000
     assert all(3 <= len(name) <= 300 and name.isprintable() for name in parsed.payments)
     assert all(
-        len(notice.what) <= 300 and notice.what.isprintable() and notice.what
-        for notice in parsed.drift
+        len(drift_notice.what) <= 300 and drift_notice.what.isprintable() and drift_notice.what
+        for drift_notice in parsed.drift
     )
     _, order = outcomes_and_order(parsed)
     stored = facts_to_json(order.facts)
@@ -160,17 +160,17 @@ def test_no_headers_make_the_endpoint_fail(vendor: Vendor, sample: Sample) -> No
 def test_a_sample_is_read_and_its_repeat_is_known(vendor: Vendor, sample: Sample) -> None:
     for piece in vendor.source.split_events(sample.body):
         alone = sample._replace(body=piece)
-        once, again = (
+        once, repeated = (
             vendors.parse(vendor.record(alone, reception_id=reception_id))
             for reception_id in ("a-1", "b-2")
         )
         assert (once.key, once.content_hash, once.order_id) == (
-            again.key,
-            again.content_hash,
-            again.order_id,
+            repeated.key,
+            repeated.content_hash,
+            repeated.order_id,
         )
         is_publishable(once)
-        verdicts, _ = outcomes_and_order(once, again)
+        verdicts, _ = outcomes_and_order(once, repeated)
         assert verdicts[1] is CallbackOutcome.DUPLICATE
 
 
@@ -186,11 +186,13 @@ def test_two_sources_of_a_kind_never_share_a_key(vendor: Vendor, sample: Sample)
 def test_card_data_never_leaves_the_endpoint(vendor: Vendor, sample: Sample) -> None:
     cleaned = vendor.source.without_cards(sample.body)
     assert not [card_data for card_data in vendor.card_data if card_data in cleaned]
-    whole, part = (ends(vendor, sample._replace(body=body)) for body in (sample.body, cleaned))
+    complete, part = (ends(vendor, sample._replace(body=body)) for body in (sample.body, cleaned))
     proofs = [
-        callback and callback.proof for callback in (whole, part)
+        callback and callback.proof for callback in (complete, part)
     ]  # each transmission has its own
-    assert (whole and whole._replace(proof=None)) == (part and part._replace(proof=None)), proofs
+    assert (complete and complete._replace(proof=None)) == (part and part._replace(proof=None)), (
+        proofs
+    )
     assert vendor.source.without_cards(cleaned) == cleaned
 
 

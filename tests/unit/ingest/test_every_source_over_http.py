@@ -109,10 +109,10 @@ def test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(kin
                 card_data for card_data in vendor.card_data if card_data in (output.value or b"")
             ]
             signed = vendor.sign(sample, vendor.secret, 0.0)
-            told_on = {b"content-type", b"paypal-transmission-id"}
+            logged_headers = {b"content-type", b"paypal-transmission-id"}
             secrets = [
                 vendor.secret.encode(),
-                *(text for name, text in signed.items() if name not in told_on),
+                *(text for name, text in signed.items() if name not in logged_headers),
             ]
             kept = [output.value or b"", *(text or b"" for _, text in output.headers)]
             assert not [

@@ -32,7 +32,7 @@ NUMBERS = st.integers(0, 10**12).map(str)
 @given(st.text(), st.data())
 def test_two_causes_that_differ_in_numbers_only_are_one(text: str, data: st.DataObject) -> None:
     cause = f"line_items.3.quantity: {text} 7"
-    other = NUMBER_PATTERN.sub(lambda _found: data.draw(NUMBERS), cause)
+    other = NUMBER_PATTERN.sub(lambda _match: data.draw(NUMBERS), cause)
     assert fingerprint(other) == fingerprint(cause)
 
 

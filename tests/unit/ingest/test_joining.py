@@ -148,12 +148,12 @@ callbacks = st.one_of(
 def two_tellings(draw: st.DrawFn) -> tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]]:
     """One history, once in order, and again interleaved, repeated and cut into other batches."""
     history = draw(st.lists(callbacks, min_size=1, max_size=8))
-    again = draw(st.permutations(history + draw(st.lists(st.sampled_from(history), max_size=4))))
-    cuts = draw(st.lists(st.integers(1, 4), min_size=len(again), max_size=len(again)))
+    repeated = draw(st.permutations(history + draw(st.lists(st.sampled_from(history), max_size=4))))
+    cuts = draw(st.lists(st.integers(1, 4), min_size=len(repeated), max_size=len(repeated)))
     batches, at = list[list[ParsedCallback]](), 0
     for size in cuts:
-        if at < len(again):
-            batches.append(again[at : at + size])
+        if at < len(repeated):
+            batches.append(repeated[at : at + size])
             at += size
     return [[callback] for callback in history], batches
 
@@ -164,11 +164,13 @@ def two_tellings(draw: st.DrawFn) -> tuple[list[list[ParsedCallback]], list[list
 def test_any_interleaving_repetition_and_partitioning_of_a_history_gives_the_same_orders(
     tellings: tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]],
 ) -> None:
-    (once, _), (again, _) = (worked(batches) for batches in tellings)
-    assert known(once) == known(again)
+    (once, _), (shuffled, _) = (worked(batches) for batches in tellings)
+    assert known(once) == known(shuffled)
     assert {
         name: (payment.orders, dict(payment.facts)) for name, payment in once.payments.items()
-    } == {name: (payment.orders, dict(payment.facts)) for name, payment in again.payments.items()}
+    } == {
+        name: (payment.orders, dict(payment.facts)) for name, payment in shuffled.payments.items()
+    }
 
 
 @given(two_tellings())

@@ -54,8 +54,8 @@ def appended(sent: Sequence[Sent], *, grows_at: int = 10**9) -> list[Record]:
         )
         body = {"id": 727} if step.kind == "deleted" else quantity_of(step.quantity)
         topic = {"updated": "order.updated"}.get(step.kind, f"order.{step.kind}")
-        made = record(json.dumps(body).encode(), topic=topic, reception_id=f"r-{place}")
-        records.append(made._replace(partition=partition, offset=offset, timestamp_ms=ms))
+        callback = record(json.dumps(body).encode(), topic=topic, reception_id=f"r-{place}")
+        records.append(callback._replace(partition=partition, offset=offset, timestamp_ms=ms))
     return records
 
 
@@ -135,20 +135,20 @@ def test_a_replay_counts_where_its_record_first_stood() -> None:
         output.value,
         list(output.headers),
     )
-    again = original_record(raw)
-    assert vendors.parse(again) == vendors.parse(first)
-    assert quantity(known([last, again])) == 2
+    replayed = original_record(raw)
+    assert vendors.parse(replayed) == vendors.parse(first)
+    assert quantity(known([last, replayed])) == 2
 
 
 def test_a_greater_rank_counts_before_the_place_in_the_log() -> None:
     """Deliveries of one second overtake each other; and an old body that is sent again lifts no
     cancellation.
     """
-    cancelled, again = (
+    cancelled, completed = (
         record(woo_order(status=status), offset=at)
         for at, status in enumerate(("cancelled", "completed"))
     )
-    for sent in ((cancelled, again), (again, cancelled)):
+    for sent in ((cancelled, completed), (completed, cancelled)):
         assert structs.decode(Storefront, known(sent)["storefront"].content).status == "cancelled"
 
 

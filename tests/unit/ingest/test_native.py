@@ -76,8 +76,8 @@ def test_a_secret_as_the_libraries_of_standard_webhooks_write_it() -> None:
     key = native.signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     assert key == base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     body = b'{"test": 2432232314}'
-    made = native.signature(key, b"msg_p5jXN8AQM9LWM0D4loKWxJek", b"1614265330", body)
-    assert made == b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    signature = native.signature(key, b"msg_p5jXN8AQM9LWM0D4loKWxJek", b"1614265330", body)
+    assert signature == b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     with pytest.raises(ValueError, match="is not base64 after it"):
         native.signing_key("whsec_***")
 
@@ -98,7 +98,7 @@ either_way = pytest.mark.parametrize("read", [over_http, over_kafka])
 
 
 @either_way
-def test_a_structured_event_of_another_type_is_no_order_whatever_its_data_looks_like(
+def test_a_structured_event_of_another_type_is_no_order_whatever_its_data_holds(
     read: Callable[[Mapping[str, object]], ParsedCallback],
 ) -> None:
     """A storefront may send its quotes in the same form."""

@@ -190,8 +190,8 @@ def test_an_amount_beyond_all_money_is_kept_as_a_text(changes: dict[str, Any]) -
 
 def test_the_sources_file_has_the_decimals_of_a_shop_and_its_records_carry_them() -> None:
     shop = SourceConfig("shop", WEBHOOK_SOURCES["woocommerce"], (), decimals=2)
-    (made,) = records(shop, "order.updated", json.dumps(woo_order(currency="JPY")).encode())
-    output = made.encode(time=AT)
+    (polled,) = records(shop, "order.updated", json.dumps(woo_order(currency="JPY")).encode())
+    output = polled.encode(time=AT)
     callback = vendors.parse(
         Record(output.topic, 0, 0, 0, output.key, output.value, output.headers)
     )
@@ -259,9 +259,9 @@ def test_lists_with_gaps_are_lists_everywhere() -> None:
         {"key": "Chosen numbers", "value": ["7", "12"]},
         {"key": "_gift_recipient_name", "value": "Bob"},
     ]
-    (first, *rest) = woo_order()["line_items"]
+    (first, *others) = woo_order()["line_items"]
     order = woo_order(
-        line_items=[{**first, "meta_data": meta}, *rest], refunds=[{"id": 1, "total": "-5.00"}]
+        line_items=[{**first, "meta_data": meta}, *others], refunds=[{"id": 1, "total": "-5.00"}]
     )
     plain, odd = (vendors.parse(record(document)) for document in (order, gapped(order)))
     assert odd.facts == plain.facts
@@ -338,17 +338,17 @@ def test_a_line_names_the_variation_of_its_product(value: object, expected: str)
 
 
 @pytest.mark.parametrize(
-    ("value", "is_noticed"),
+    ("value", "is_drift"),
     [("", False), (False, False), ([], False), (-1, True), ("all", True), ({"id": 7}, True)],
 )
-def test_a_variation_that_cannot_be_read_costs_no_order(value: object, is_noticed: bool) -> None:
+def test_a_variation_that_cannot_be_read_costs_no_order(value: object, is_drift: bool) -> None:
     order = copy.deepcopy(woo_order())
     order["line_items"][0]["variation_id"] = value
     callback = vendors.parse(record(order))
     usual(callback)
     assert front(callback).lines[0].variation_id == ""
     assert drift_pairs(callback) == (
-        [("missing-field", "line_items.variation_id")] if is_noticed else []
+        [("missing-field", "line_items.variation_id")] if is_drift else []
     )
 
 

@@ -146,7 +146,7 @@ def test_without_a_webhook_id_nothing_is_accepted_and_nothing_is_fetched() -> No
     assert not paypal.verify(request()._replace(secrets=(), certificates={}))
 
 
-STRANGER = vendor.Authority("Nobody's root")
+UNKNOWN_ROOT = vendor.Authority("Nobody's root")
 OTHER_KEY = rsa.generate_private_key(65_537, 2_048)
 WEAK_KEY = rsa.generate_private_key(65_537, 1_024)  # noqa: S505 - refused because it is weak
 
@@ -154,8 +154,8 @@ WEAK_KEY = rsa.generate_private_key(65_537, 1_024)  # noqa: S505 - refused becau
 @pytest.mark.parametrize(
     "pem",
     [
-        pytest.param(STRANGER.sign(KEY) + STRANGER.pem, id="of a root that nobody trusts"),
-        pytest.param(STRANGER.sign(KEY) + BETWEEN.pem, id="beside a chain that is not its own"),
+        pytest.param(UNKNOWN_ROOT.sign(KEY) + UNKNOWN_ROOT.pem, id="of a root that nobody trusts"),
+        pytest.param(UNKNOWN_ROOT.sign(KEY) + BETWEEN.pem, id="beside a chain that is not its own"),
         pytest.param(BETWEEN.sign(KEY), id="without the one between"),
         pytest.param(ROOT.sign(KEY, name="paypal.com.evil.example"), id="of another name"),
         pytest.param(ROOT.sign(KEY, name="evilpaypal.com"), id="of a name that ends alike"),
@@ -393,8 +393,13 @@ def test_what_is_no_payment_is_kept_and_moves_nothing(
     callback = parsed(body)
     assert not callback.movements
     assert callback.order_id is None
-    (notice,) = callback.drift
-    assert (notice.kind, notice.what, notice.is_kept, notice.is_reported) == (
+    (drift_notice,) = callback.drift
+    assert (
+        drift_notice.kind,
+        drift_notice.what,
+        drift_notice.is_kept,
+        drift_notice.is_reported,
+    ) == (
         "unknown-type",
         what,
         True,

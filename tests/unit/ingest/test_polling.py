@@ -28,32 +28,32 @@ from services.ingest.rules.polling import (
 from services.ingest.vendors.shared.poll import OrderMissingError
 
 NOW = 1_795_188_608.0  # Fri, 20 Nov 2026 15:30:08 GMT
-CHANCE = st.floats(0, 1)
+RANDOMNESS = st.floats(0, 1)
 
 
-@given(st.integers(1, 10_000), CHANCE)
+@given(st.integers(1, 10_000), RANDOMNESS)
 def test_waits_grow_up_to_a_ceiling_and_never_end_at_once(failures: int, jitter: float) -> None:
     delay_s = FAILURE_DELAY.delay_s(failures, jitter)
     assert 5 <= delay_s <= 900
     assert delay_s <= FAILURE_DELAY.delay_s(failures + 1, jitter)
 
 
-@given(st.floats(1, 86_400), CHANCE)
+@given(st.floats(1, 86_400), RANDOMNESS)
 def test_intervals_are_jittered_and_a_walk_goes_on_at_once(every_s: float, jitter: float) -> None:
     assert 0.89 * every_s <= interval(every_s, is_last=True, jitter=jitter) <= 1.11 * every_s
     assert interval(every_s, is_last=False, jitter=jitter) == 0
 
 
 def test_the_circuit_breaker_of_a_failing_source_stays_open_longer_each_time() -> None:
-    rests, failures = list[float](), 0
+    waits, failures = list[float](), 0
     for _ in range(FAILURES_TO_OPEN + 8):
-        rest = after_failure(PollProblem.UNAVAILABLE, 0, failures)
-        failures = rest.source_failures
-        rests.append(rest.source_s)
-    assert rests[: FAILURES_TO_OPEN - 1] == [0.0] * (FAILURES_TO_OPEN - 1)
-    assert all(rests[FAILURES_TO_OPEN - 1 :])
-    assert rests[FAILURES_TO_OPEN - 1 :] == sorted(rests[FAILURES_TO_OPEN - 1 :])
-    assert rests[-1] == FAILURE_DELAY.longest_s
+        state = after_failure(PollProblem.UNAVAILABLE, 0, failures)
+        failures = state.source_failures
+        waits.append(state.source_s)
+    assert waits[: FAILURES_TO_OPEN - 1] == [0.0] * (FAILURES_TO_OPEN - 1)
+    assert all(waits[FAILURES_TO_OPEN - 1 :])
+    assert waits[FAILURES_TO_OPEN - 1 :] == sorted(waits[FAILURES_TO_OPEN - 1 :])
+    assert waits[-1] == FAILURE_DELAY.longest_s
 
 
 def test_each_problem_delays_what_it_must() -> None:

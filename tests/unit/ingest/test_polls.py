@@ -85,8 +85,8 @@ def test_every_order_is_found_whatever_changes_between_two_pages(
         return woocommerce.read_orders(client, polled, cursor, BEGIN + 20.0, status="any")
 
     objects, cursor = walk(read, "", change)
-    again, cursor = walk(read, cursor)
-    assert published(objects + again) >= {
+    later, cursor = walk(read, cursor)
+    assert published(objects + later) >= {
         (str(number), changed) for number, (changed, _) in shop.orders.items()
     }
     assert walk(read, cursor)[0] == []
@@ -227,8 +227,8 @@ def test_every_event_that_no_endpoint_took_is_found(
         return stripe.read_events(client, PAYMENTS._replace(page=size), cursor, BEGIN + 45.0)
 
     objects, cursor = walk(read, "", between)
-    again, cursor = walk(read, cursor)
-    identities = [json.loads(polled.body)["id"] for polled in objects + again]
+    second_walk, cursor = walk(read, cursor)
+    identities = [json.loads(polled.body)["id"] for polled in objects + second_walk]
     assert set(identities) >= {name for name, _ in vendor.events} - vendor.delivered - later
     assert len(set(identities)) == len(identities)
     assert walk(read, cursor)[0] == []
@@ -281,8 +281,8 @@ def test_a_walk_over_all_events_publishes_only_what_an_order_needs() -> None:
     vendor.add_endpoint("payments")
     strange = vendor.put(BEGIN + 20, "charge.moon")  # undelivered events of any type are found
     walked, cursor = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 29.0), cursor)
-    again, _ = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 39.0), cursor)
-    assert [json.loads(polled.body)["id"] for polled in walked + again] == [strange]
+    later, _ = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 39.0), cursor)
+    assert [json.loads(polled.body)["id"] for polled in walked + later] == [strange]
     requests = [request for request in vendor.requests if request.path == "/v1/events"]
     assert [request.parameters.get("delivery_success") for request in requests] == [
         None,

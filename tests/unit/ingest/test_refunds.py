@@ -145,10 +145,10 @@ def test_a_sum_is_not_counted_beside_the_refunds_that_make_it() -> None:
     assert [movement.reference for movement in shown([one, summed(500, 10, NOW)])] == [
         "re_0000000000000001"
     ]
-    (named, rest) = sorted(
+    (named, remainder) = sorted(
         shown([one, summed(750, 20, NOW)]), key=lambda movement: movement.reference, reverse=True
     )
-    assert (named.amount_minor, rest.amount_minor, rest.reference) == (500, 250, CH)
+    assert (named.amount_minor, remainder.amount_minor, remainder.reference) == (500, 250, CH)
 
 
 @pytest.mark.parametrize("version", [NAMING, SUMMING])

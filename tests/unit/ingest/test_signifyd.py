@@ -118,8 +118,12 @@ def test_of_an_older_body_the_guarantee_decides_unless_a_review_found_fraud(
 
 
 def test_an_unknown_word_is_reported() -> None:
-    (notice,) = parse(decision("ESCALATE")).drift
-    assert (notice.kind, notice.what, notice.is_reported) == ("unknown-status", "ESCALATE", True)
+    (drift_notice,) = parse(decision("ESCALATE")).drift
+    assert (drift_notice.kind, drift_notice.what, drift_notice.is_reported) == (
+        "unknown-status",
+        "ESCALATE",
+        True,
+    )
     assert not parse(decision("HOLD")).drift
 
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from services.ingest.webhooks.clock_skew import WARN_AGAIN_S, ClockSkewMonitor, skew_seconds
 
-whole = st.integers(0, 10_000).map(float)
+whole_seconds = st.integers(0, 10_000).map(float)
 
 
-@given(whole, whole, whole, st.integers(-5_000, 5_000).map(float))
+@given(whole_seconds, whole_seconds, whole_seconds, st.integers(-5_000, 5_000).map(float))
 def test_a_skew_is_never_overstated_and_at_most_the_way_of_the_record_is_missed(
     produced: float, there: float, back: float, ahead: float
 ) -> None:

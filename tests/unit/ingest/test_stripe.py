@@ -303,8 +303,8 @@ def test_an_unknown_status_is_open_and_reported() -> None:
     for kind, name in (("refund.updated", "refund"), ("charge.dispute.updated", "dispute")):
         callback = parse(kind, name, status="escalated")
         assert only(callback).state == "open"
-        (notice,) = callback.drift
-        assert (notice.kind, notice.what, notice.is_kept) == (
+        (drift_notice,) = callback.drift
+        assert (drift_notice.kind, drift_notice.what, drift_notice.is_kept) == (
             "unknown-status",
             f"the {name} status 'escalated'",
             False,
@@ -479,13 +479,13 @@ def test_other_events_are_kept_and_only_unknown_types_are_reported(
         (),
         (),
     )
-    (notice,) = callback.drift
-    assert (notice.kind, notice.what, notice.is_kept) == (
+    (drift_notice,) = callback.drift
+    assert (drift_notice.kind, drift_notice.what, drift_notice.is_kept) == (
         "unknown-type",
         f"the event type {kind!r}",
         True,
     )
-    assert notice.is_reported is is_reported
+    assert drift_notice.is_reported is is_reported
 
 
 def test_a_refund_of_no_payment_is_kept() -> None:

@@ -31,7 +31,7 @@ POLICIES = [
     prepare(policy_of(words))
     for words in (["accepted"], ["completed"], ["accepted", "completed"], [PAYMENT_COMPLETE])
 ]
-BOTH = POLICIES[2]
+TWO_STATUSES = POLICIES[2]
 
 
 class Known(NamedTuple):
@@ -131,8 +131,8 @@ def test_the_buyer_is_published(buyer: dict[str, Any], channel: str) -> None:
 
 
 @pytest.mark.parametrize("buyer", [TEVO, OFFICE])
-@pytest.mark.parametrize("word", [None, "approved", "pending", "declined", "never_heard_of"])
-def test_of_an_offices_order_the_fraud_word_means_nothing(
+@pytest.mark.parametrize("word", [None, "approved", "pending", "declined", "not_known_yet"])
+def test_the_fraud_word_of_an_offices_order_has_no_effect(
     buyer: dict[str, Any], word: str | None
 ) -> None:
     callback = at(1, word=word, buyer=buyer)
@@ -233,13 +233,13 @@ def test_a_line_without_any_price_is_free_and_reported() -> None:
         {name: value for name, value in item.items() if name not in {"price", "cost"}}
         for item in ORDER["items"]
     ]
-    (notice,) = read(items=bare, buyer=TEVO).drift
-    assert (notice.kind, notice.what) == ("missing-field", "items.price")
+    (drift_notice,) = read(items=bare, buyer=TEVO).drift
+    assert (drift_notice.kind, drift_notice.what) == ("missing-field", "items.price")
 
 
 def test_an_unknown_state_is_reported() -> None:
-    (notice,) = read(seller_state="Teleported", buyer=TEVO).drift
-    assert (notice.kind, notice.what, notice.is_kept) == (
+    (drift_notice,) = read(seller_state="Teleported", buyer=TEVO).drift
+    assert (drift_notice.kind, drift_notice.what, drift_notice.is_kept) == (
         "unknown-status",
         "seller_state 'teleported'",
         False,
@@ -413,8 +413,8 @@ def test_every_response_ends_in_one_outcome_with_a_stated_reason(rng: random.Ran
     for _ in range(100):
         document = json.loads(json.dumps(ORDER))
         for _ in range(rng.randint(1, 4)):
-            whole, key = rng.choice(places(document))
-            whole[key] = copy.deepcopy(rng.choice(VALUES))
+            container, key = rng.choice(places(document))
+            container[key] = copy.deepcopy(rng.choice(VALUES))
         callback = ends(document)
         if callback is not None and callback.order_id == "tevo:10324712":
             assert known(callback).front.status

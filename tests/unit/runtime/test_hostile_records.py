@@ -37,8 +37,8 @@ def test_any_number_of_headers_and_any_length_of_a_name_is_kept() -> None:
     headers = [*MANY, ("n" * 100_000, None)]
     assert unpack_headers(pack_headers(headers)) == headers
     output = Output("t", b"k", b"v", headers)
-    (again,) = outbox.decode(outbox.encode([output]))
-    assert list(again.headers) == headers
+    (decoded,) = outbox.decode(outbox.encode([output]))
+    assert list(decoded.headers) == headers
 
 
 def test_a_record_with_seventy_thousand_headers_is_a_dead_letter_and_its_neighbours_go_on() -> None:

@@ -100,7 +100,7 @@ def test_a_setting_that_is_missing_or_not_used_stops_the_start(
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
-def test_what_exactly_once_effects_rest_on_cannot_be_overridden_and_the_reason_is_given(
+def test_what_exactly_once_effects_need_cannot_be_overridden_and_the_reason_is_given(
     name: str,
 ) -> None:
     with pytest.raises(ValueError, match=f"line 2: {name} cannot be set here: ") as refused:

@@ -80,7 +80,9 @@ def is_cut(variant: str, shift: int) -> bool:
 
 
 @cache
-def both(variant: str, shift: int, *, is_unstampable: bool = False) -> tuple[bytes, bytes]:
+def rendered_twice(
+    variant: str, shift: int, *, is_unstampable: bool = False
+) -> tuple[bytes, bytes]:
     """Ours and WeasyPrint's. Made once for all laws."""
     texts = unstampable_texts(shift) if is_unstampable else spread(LATIN, shift)
     return compiled_design(variant).ours(texts), compiled_design(variant).weasyprints(texts)
@@ -98,24 +100,24 @@ def assert_same_picture(ours: bytes, weasyprints: bytes, *dpis: int) -> None:
 
 
 @pytest.mark.parametrize(("variant", "shift"), PAGES)
-def test_what_is_stamped_looks_as_weasyprint_prints_it(variant: str, shift: int) -> None:
+def test_what_is_stamped_has_the_pixels_that_weasyprint_prints(variant: str, shift: int) -> None:
     assert compiled_design(variant).split(spread(LATIN, shift))[1] == {}, (
         "nothing of the Latin corpus is laid out"
     )
-    assert_same_picture(*both(variant, shift), 72, 144, 300)
+    assert_same_picture(*rendered_twice(variant, shift), 72, 144, 300)
 
 
 @pytest.mark.slow
-def test_every_text_in_every_field_looks_as_weasyprint_prints_it() -> None:
+def test_every_text_in_every_field_has_the_pixels_that_weasyprint_prints() -> None:
     """On one sheet or another."""
     for shift in range(len(LATIN)):
-        assert_same_picture(*both(VARIANTS[shift % len(VARIANTS)], shift), 144)
+        assert_same_picture(*rendered_twice(VARIANTS[shift % len(VARIANTS)], shift), 144)
 
 
 @pytest.mark.parametrize(("variant", "shift"), PAGES)
 def test_each_line_has_the_same_glyphs_at_the_same_place(variant: str, shift: int) -> None:
     """Whatever a rasteriser makes of it."""
-    ours, weasyprints = map(lines_of, both(variant, shift))
+    ours, weasyprints = map(lines_of, rendered_twice(variant, shift))
     assert [glyphs for _, _, glyphs in ours] == [glyphs for _, _, glyphs in weasyprints]
     for (x, y, _), (same_x, same_y, _) in zip(ours, weasyprints, strict=True):
         assert abs(x - same_x) < PLACE
@@ -126,7 +128,7 @@ def test_each_line_has_the_same_glyphs_at_the_same_place(variant: str, shift: in
 @pytest.mark.parametrize(("variant", "shift"), PAGES)
 def test_what_is_stamped_reads_as_weasyprint_prints_it(variant: str, shift: int) -> None:
     """By a search, by the clipboard: the same words in the same order."""
-    ours, weasyprints = map(text_of, both(variant, shift))
+    ours, weasyprints = map(text_of, rendered_twice(variant, shift))
     assert ours == weasyprints
 
 
@@ -134,12 +136,12 @@ def test_what_is_stamped_reads_as_weasyprint_prints_it(variant: str, shift: int)
 @pytest.mark.parametrize(("variant", "shift"), PAGES)
 def test_a_text_that_is_not_truncated_is_found_completely(variant: str, shift: int) -> None:
     at_work, texts = compiled_design(variant), spread(LATIN, shift)
-    printed = squeezed(text_of(both(variant, shift)[0]))
+    printed = squeezed(text_of(rendered_twice(variant, shift)[0]))
     for name, fitted in at_work.split(texts)[0].items():
         spot, lines = at_work.plate.spots[name], squeezed("".join(fitted.lines))
-        meant = squeezed(normalized(texts[spot.field]))
+        expected = squeezed(normalized(texts[spot.field]))
         assert lines in printed, name
-        assert fitted.is_cut or lines == (meant.upper() if spot.upper else meant), name
+        assert fitted.is_cut or lines == (expected.upper() if spot.upper else expected), name
 
 
 @pytest.mark.parametrize(("variant", "shift"), PAGES[::2])
@@ -210,15 +212,15 @@ def test_a_code_drawn_without_a_stencil_is_as_large() -> None:
 
 
 @pytest.mark.parametrize(("variant", "shift"), UNSTAMPABLE_PAGES)
-def test_what_is_laid_out_looks_as_weasyprint_prints_it(variant: str, shift: int) -> None:
+def test_what_is_laid_out_has_the_pixels_that_weasyprint_prints(variant: str, shift: int) -> None:
     assert compiled_design(variant).split(unstampable_texts(shift))[1], (
         "something of it cannot be stamped"
     )
-    assert_same_picture(*both(variant, shift, is_unstampable=True), 72, 144, 300)
+    assert_same_picture(*rendered_twice(variant, shift, is_unstampable=True), 72, 144, 300)
 
 
 @pytest.mark.slow
-def test_every_laid_out_field_looks_as_weasyprint_prints_it() -> None:
+def test_every_laid_out_field_has_the_pixels_that_weasyprint_prints() -> None:
     for at, variant in enumerate(VARIANTS[::4]):
         at_work, texts = compiled_design(variant), spread(ODD, 5 * at)
         assert_same_picture(at_work.ours(texts), at_work.weasyprints(texts), 144)
@@ -230,7 +232,7 @@ def test_what_is_laid_out_reads_as_weasyprint_prints_it(variant: str, shift: int
     """Where it is not cut: WeasyPrint lets the ellipsis stand for all that it cut off, and for that
     of the field before.
     """
-    ours, weasyprints = map(text_of, both(variant, shift, is_unstampable=True))
+    ours, weasyprints = map(text_of, rendered_twice(variant, shift, is_unstampable=True))
     if not is_cut(variant, shift):
         assert ours == weasyprints
     for stamped in ("number", "order", "status"):
@@ -279,7 +281,7 @@ def test_neighbours_of_a_laid_out_field_are_stamped_and_stand_where_they_stood(
     )
     with_it, without = (
         masked(at_work, pdf, unstampable)
-        for pdf in (both(variant, shift, is_unstampable=True)[0], stamped)
+        for pdf in (rendered_twice(variant, shift, is_unstampable=True)[0], stamped)
     )
     assert difference(with_it, without, TOLERANCE)[1] == 0
 

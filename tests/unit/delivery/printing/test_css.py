@@ -253,7 +253,7 @@ def test_two_fields_of_one_font_have_each_its_own_features(name: str, tmp_path: 
     ("language", "text"),
     [("tr", "fiil fi İzmir"), ("ro", "Ştefan Ţepeş"), ("ca", "paral·lel"), ("pl", "kój")],
 )
-def test_letters_have_the_shapes_of_the_pages_language(
+def test_glyphs_have_the_shapes_of_the_pages_language(
     language: str, text: str, tmp_path: Path
 ) -> None:
     design = make_design(tmp_path / "made", manifest=('["en"]', f'["{language}"]'))

@@ -65,7 +65,7 @@ def printer(tmp_path_factory: pytest.TempPathFactory) -> Printer:
     """Presses of one small design: in a weight, in a font that it names itself, for a campaign."""
 
     @cache
-    def press_with(
+    def layout_with(
         weight: int = 400, font: str = "", campaign: str = SPRING.name
     ) -> CompiledDesign:
         style = STYLE.format(size=SIZE_PT, weight=weight)
@@ -85,7 +85,7 @@ def printer(tmp_path_factory: pytest.TempPathFactory) -> Printer:
             facts=replace(SPRING, name=campaign),
         )
 
-    return press_with
+    return layout_with
 
 
 def sample(family: FallbackFamily) -> str:
@@ -102,10 +102,10 @@ def sample(family: FallbackFamily) -> str:
         and (family is EMOJI or code not in unicodes(EMOJI))
         and unicodedata.normalize("NFKC", chr(code)) == chr(code)
     ]
-    letters = [code for code in own if unicodedata.category(chr(code)) in {"Lo", "Ll"}]
+    native_script = [code for code in own if unicodedata.category(chr(code)) in {"Lo", "Ll"}]
     sample = (
-        letters
-        if len(letters) >= SAMPLE_CHARS
+        native_script
+        if len(native_script) >= SAMPLE_CHARS
         else [code for code in own if unicodedata.category(chr(code)) == "So"]
     )
     return "".join(
@@ -190,9 +190,9 @@ def test_a_family_of_two_files_is_drawn_from_both(tmp_path: Path) -> None:
     """Divided by `unicode-range`, as font services hand them out: the second file has other glyphs
     under the same numbers.
     """
-    parts = {"most.ttf": latin(leave_out="xyz"), "rest.ttf": latin(only="xyz")}
+    parts = {"most.ttf": latin(leave_out="xyz"), "xyz.ttf": latin(only="xyz")}
     style = STYLE.format(size=SIZE_PT, weight=400) + "html { font-family: Own }"
-    for file, codes in (("most.ttf", "U+0020-0077, U+007B-007E"), ("rest.ttf", "U+0078-007A")):
+    for file, codes in (("most.ttf", "U+0020-0077, U+007B-007E"), ("xyz.ttf", "U+0078-007A")):
         style += f'@font-face {{ font-family: Own; src: url("{file}"); unicode-range: {codes} }}'
     at_work = compile_design(make_design(tmp_path / "door", style=style, files=parts))
     assert_drawn(at_work.ours({**ADA, "holder": "zyx"}), FIELD, "zyx", hb.Face(latin()))

@@ -174,10 +174,10 @@ def test_all_that_is_painted_is_tagged_or_an_artifact(file: bytes) -> None:
 
 def test_each_pages_elements_hang_in_the_order_of_the_pages(file: bytes) -> None:
     with pdfs.opened(file) as document:
-        [whole] = document.Root.StructTreeRoot.K
-        assert whole.S == "/Document"
+        [root] = document.Root.StructTreeRoot.K
+        assert root.S == "/Document"
         order = [pdfs.id_of(page) for page in document.pages]
-        values = [pdfs.id_of(kid.Pg) for kid in pdfs.kids(whole)]
+        values = [pdfs.id_of(kid.Pg) for kid in pdfs.kids(root)]
         assert list(dict.fromkeys(values)) == order
 
 
@@ -223,7 +223,7 @@ def test_a_file_has_title_language_and_standard(name: str, file: bytes) -> None:
 @pytest.mark.parametrize(
     "title", ["Žluťoučký 王 ) (\\", "a" * 400, "🎟️ draw", "<b>&amp;</b> ]]>", "\\(", "тест"]
 )
-def test_a_title_of_any_letters_is_written_as_it_is(title: str) -> None:
+def test_a_title_of_any_script_is_written_as_it_is(title: str) -> None:
     at_work = compiled_design("raffle-entry-a5")
     pdf = at_work.writer.write(
         [at_work.stamp.page(ADA, payload())], DocumentMetadata(title, title, "en", AT)
@@ -248,7 +248,7 @@ def test_every_glyph_on_a_page_is_in_its_font_with_its_width_and_its_text(file: 
                 )
 
 
-def test_a_page_of_letters_without_accents_carries_only_those(at_work: Renderer) -> None:
+def test_a_page_without_accents_carries_only_plain_glyphs(at_work: Renderer) -> None:
     """Fonts come in parts; the parts with other letters are left out."""
     plain, accented = (
         at_work.render(document_of(ticket(holder=name)))
@@ -324,10 +324,10 @@ def test_a_customers_text_is_no_operator(text: str) -> None:
     texts = dict.fromkeys(ADA, text[:300])
     ours = at_work.ours(texts)
     with pdfs.opened(ours) as document:
-        ours_said = {operator for operator, _ in pdfs.operators(document.pages[0])}
+        our_operators = {operator for operator, _ in pdfs.operators(document.pages[0])}
     with pdfs.opened(at_work.ours(ADA)) as document:
         harmless = {operator for operator, _ in pdfs.operators(document.pages[0])}
-    assert ours_said == harmless
+    assert our_operators == harmless
     first = at_work.split(texts)[0]["holder"].lines
     assert squeezed("".join(first)) in squeezed(text_of(ours))
 
@@ -354,9 +354,9 @@ print(json.dumps([[hashlib.sha256(at_work.render(it)).hexdigest(), at_work.key(i
 """  # noqa: E501 - a row of a table, or a program
 
 
-def in_another_process(shelf: Path, seed: str, *names: str) -> list[list[str]]:
+def in_another_process(folder: Path, seed: str, *names: str) -> list[list[str]]:
     environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", SCRIPT, str(shelf), *names]
+    command = [sys.executable, "-c", SCRIPT, str(folder), *names]
     done = subprocess.run(
         command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True
     )

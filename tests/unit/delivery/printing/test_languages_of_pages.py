@@ -47,7 +47,7 @@ def proven(design: Design, facts: CampaignFacts, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("language", ["tr", "az", "tr-TR"])
-def test_a_turkish_page_is_stamped_with_the_letters_of_its_language(
+def test_a_turkish_page_is_stamped_with_the_glyphs_of_its_language(
     language: str, tmp_path: Path
 ) -> None:
     printed = compile_design(
@@ -103,7 +103,7 @@ def test_a_campaign_with_emoji_in_its_name_may_start(reference: str, tmp_path: P
     ] == []
 
 
-def test_a_font_that_lacks_a_letter_and_a_name_that_is_cut_are_no_fault(tmp_path: Path) -> None:
+def test_a_font_that_lacks_a_character_and_a_name_that_is_cut_are_no_fault(tmp_path: Path) -> None:
     style = (
         '@font-face { font-family: Plex; src: url("fonts:IBMPlexSansArabic-Regular.ttf") } '
         "html { font-family: Plex }"

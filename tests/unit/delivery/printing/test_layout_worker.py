@@ -281,9 +281,9 @@ def test_a_face_that_was_removed_is_made_again(tmp_path: Path, worker: LayoutWor
     for path in (tmp_path / "shelf").glob("*.face"):
         path.unlink()
     fresh = CompileTask(bench.task.variant, SPRING, PlateCache(tmp_path / "shelf"), bench.task.key)
-    again = worker.set_texts(fresh, bench.plate, {"holder": ODD["Arabic"]})
-    assert again.faces
-    assert all(fresh.plate_cache.kit(face) is not None for face in again.faces)
+    repeated = worker.set_texts(fresh, bench.plate, {"holder": ODD["Arabic"]})
+    assert repeated.faces
+    assert all(fresh.plate_cache.kit(face) is not None for face in repeated.faces)
 
 
 PARENT = """
@@ -323,7 +323,7 @@ def test_a_killed_parent_leaves_no_process_behind(
     until(lambda: not is_there(pid))
 
 
-def test_it_does_not_obey_what_is_meant_for_its_parent(bench: Bench, worker: LayoutWorker) -> None:
+def test_it_does_not_obey_a_signal_for_its_parent(bench: Bench, worker: LayoutWorker) -> None:
     """Ctrl-C and a supervisor's SIGTERM go to all processes; the parent finishes the mail in
     hand.
     """

@@ -47,9 +47,9 @@ def links_of(page: pikepdf.Page) -> Iterator[tuple[str, str]]:
 def test_a_link_of_the_design_is_on_each_page_where_weasyprint_has_it(tmp_path: Path) -> None:
     printed = linking(tmp_path / "made", STATIC)
     texts = ADA | {"holder": "Grace"}
-    both = printed.ours(texts), printed.weasyprints(texts)
+    renderings = printed.ours(texts), printed.weasyprints(texts)
     links = []
-    for pdf in both:
+    for pdf in renderings:
         with pdfs.opened(pdf) as document:
             (annotation,) = document.pages[0].obj.Annots
             links.append((str(annotation.A.URI), [float(side) for side in annotation.Rect]))

@@ -157,8 +157,8 @@ def test_no_glyph_is_notdef_and_no_font_is_the_machines(files: dict[str, bytes])
 
 def test_a_character_that_no_font_has_is_a_replacement_character_and_is_counted() -> None:
     at_work = compiled_design(SHEET)
-    whole = at_work.plate_with_texts_of({"holder": f"Ada {GOTHIC}{HIEROGLYPH}{GOTHIC}"})
-    assert whole.missing == "".join(sorted({GOTHIC, HIEROGLYPH}))
+    plate = at_work.plate_with_texts_of({"holder": f"Ada {GOTHIC}{HIEROGLYPH}{GOTHIC}"})
+    assert plate.missing == "".join(sorted({GOTHIC, HIEROGLYPH}))
     assert "Ada \ufffd\ufffd\ufffd" in text_of(
         at_work.ours({**ADA, "holder": f"Ada {GOTHIC}{HIEROGLYPH}{GOTHIC}"})
     )

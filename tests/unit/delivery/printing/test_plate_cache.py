@@ -195,17 +195,17 @@ def test_two_processes_that_compile_at_once_print_the_same_and_leave_no_litter(
 def test_a_plate_survives_its_bytes() -> None:
     for reference in ("raffle-entry-a4", "event-ticket-phone"):
         plate = compiled_design(reference).plate
-        again = plates.from_bytes(plates.to_bytes(plate))
-        assert again == plate
-        assert plates.to_bytes(again) == plates.to_bytes(plate)
+        decoded = plates.from_bytes(plates.to_bytes(plate))
+        assert decoded == plate
+        assert plates.to_bytes(decoded) == plates.to_bytes(plate)
 
 
 def test_a_face_survives_its_bytes() -> None:
     at_work = compiled_design("raffle-entry-a4")
     for kit in filter(None, (at_work.stamp.kits.kit(face) for face in at_work.plate.faces)):
-        again: FaceKit = faces.from_bytes(faces.to_bytes(kit))
-        assert again == kit
-        assert faces.to_bytes(again) == faces.to_bytes(kit)
+        decoded: FaceKit = faces.from_bytes(faces.to_bytes(kit))
+        assert decoded == kit
+        assert faces.to_bytes(decoded) == faces.to_bytes(kit)
 
 
 def test_a_file_that_two_designs_call_differently_is_a_face_for_each(tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def test_what_cannot_be_written_is_the_folders_fault_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o750, 0o2770])
-def test_who_may_look_into_the_folder_may_read_what_is_in_it(mode: int, tmp_path: Path) -> None:
+def test_who_may_list_the_folder_may_read_what_is_in_it(mode: int, tmp_path: Path) -> None:
     """A campaign may be applied by another user than the senders' own."""
     own = PlateCache(tmp_path / "shelf")
     (tmp_path / "shelf").chmod(mode)

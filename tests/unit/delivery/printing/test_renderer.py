@@ -268,7 +268,7 @@ def test_metrics_count_of_each_page_how_it_was_made(plates: Path) -> None:
     assert set(counts.laid_out_pages) == {"characters"}
 
 
-def test_a_letter_that_no_font_has_is_reported_and_its_ticket_is_printed(plates: Path) -> None:
+def test_a_character_that_no_font_has_is_reported_and_its_ticket_is_printed(plates: Path) -> None:
     """Through the helper process."""
     counts = Counts()
     at_work = renderer(plates, ticket())
