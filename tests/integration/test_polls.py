@@ -260,8 +260,7 @@ def test_refused_credentials_suspend_their_polls_visibly_until_the_next_start(
     assert wrong.settle() == []
     assert state(wrong)[:2] == ("suspended", 1)
     assert "cs_revoked" not in state(wrong)[2]
-    wrong.scheduler._report_at = 0.0
-    wrong.tick()
+    wrong.report()
     assert metrics.value_of("stubline_ingest_polls_suspended", source="shop") == 3
     requests_before = len(shop.requests)
     wrong.settle()
@@ -277,8 +276,7 @@ def test_a_disabled_webhook_is_reported(poller: Poller, shop: FakeWooCommerce) -
     ((source, kind, what),) = poller.rows("select source, kind, what from ingest.drift_notices")
     assert (source, kind) == ("shop", "webhook-disabled")
     assert what.startswith("the webhook 1 is disabled")
-    poller.scheduler._report_at = 0.0
-    poller.tick()
+    poller.report()
     assert metrics.value_of("stubline_ingest_poll_warnings", source="shop") == 1
 
 
@@ -374,8 +372,7 @@ def test_orders_that_a_source_spoke_of_without_proof_are_read_there(
     ]
     request_read(session, "shop:1")
     assert keys(poller.settle()) == ["shop:1"]
-    poller.scheduler._report_at = 0.0
-    poller.tick()
+    poller.report()
     assert metrics.value_of("stubline_ingest_reads_waiting", source="?") == 1
 
 

@@ -181,8 +181,7 @@ def test_refused_credentials_are_not_tried_with_every_order_that_waits(
     request_read(session, *(f"shop:{number}" for number in range(1, 31)))
     wrong.settle()
     assert len(shop.requests) == requests_before + 1
-    wrong.scheduler._report_at = 0.0
-    wrong.tick()
+    wrong.report()
     assert metrics.value_of("stubline_ingest_polls_suspended", source="shop") == 1
     for number in range(1, 31):
         shop.put(number, NOW - 90 * 86_400)

@@ -63,6 +63,11 @@ class FakeVendor:
         with self._lock:
             self._next += ways
 
+    def next_behaviour(self) -> str:
+        """Take the next of the ways to behave; an empty one if none is left."""
+        with self._lock:
+            return self._next.pop(0) if self._next else ""
+
     @property
     def url(self) -> str:
         assert self._server is not None
@@ -125,8 +130,7 @@ class FakeVendor:
                 headers = {name.lower(): text for name, text in self.headers.items()}
                 body = self.rfile.read(int(headers.get("content-length", "0")))
                 request = SentRequest(self.command, url.path, parameters, headers, body)
-                with fake._lock:
-                    way, fake._next = (fake._next[0], fake._next[1:]) if fake._next else ("", [])
+                way = fake.next_behaviour()
                 if way == "hang":
                     time.sleep(3)
                 response = fake.respond(request)
