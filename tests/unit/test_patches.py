@@ -1,5 +1,5 @@
-"""A test may patch only what stands in PATCHES, a list that may only shrink: what a test must change
-(clock, randomness, servers) is handed in.
+"""A test may patch only what stands in PATCHES, a list that may only shrink: what a test must
+change (clock, randomness, servers) is handed in.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def patches(tree: ast.Module) -> Iterator[str]:
             if owner in imported or (node.attr.startswith("_") and owner not in {"self", "cls"}):
                 yield node.attr
         elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
-            if isinstance(node.value, ast.Call) and called(node.value) == "vars":
-                yield text_of(node.slice)
+            is_of_vars = isinstance(node.value, ast.Call) and called(node.value) == "vars"
+            yield from [text_of(node.slice)] if is_of_vars else ()
 
 
 def names_of_imports(node: ast.AST) -> Iterator[str]:
@@ -103,8 +103,7 @@ def patched_by_call(node: ast.Call) -> Iterator[str]:
     elif name == "setitem" and arguments:
         yield f"an item of {ast.unparse(arguments[0])}"
     elif isinstance(node.func, ast.Name) and name == "replace" and len(arguments) > 2:
-        if text := text_of(arguments[1]):
-            yield text
+        yield from filter(None, [text_of(arguments[1])])
 
 
 def text_of(name: ast.expr) -> str:

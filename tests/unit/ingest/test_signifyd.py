@@ -166,7 +166,7 @@ def test_a_decision_without_its_time_is_the_same_whenever_it_comes() -> None:
 def test_a_decision_has_its_order_and_its_reason() -> None:
     callback = parse(decision("ACCEPT"))
     assert callback.order_id == "shop:727"
-    assert callback.key == "checker:727 299 CHECKOUT 2026-11-20T15:29:00+00:00"
+    assert callback.key == "checker:727 299 CHECKOUT 2026-11-20T15:29:00.000000Z"
     verdict = decided(callback)[1]
     assert (verdict.verdict, verdict.score, verdict.detail) == (
         "approved",

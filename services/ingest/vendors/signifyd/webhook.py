@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.callbacks import SIGNIFYD
 from schemas.fraud import FraudVerdict, Word
+from schemas.text import rfc3339
 from services.ingest.rules import facts
 from services.ingest.rules.verdicts import SEVERITY, untimed_fact
 from services.ingest.vendors.shared.gateway import kept_callback, named_order
@@ -128,7 +129,7 @@ def identify(received: ReceivedCallback, webhook: SignifydWebhook) -> str:
     topic = clean(received.topic, 100)
     return (
         f"{received.source}:{checked_identifier(webhook.orderId, 'orderId')} {case} {topic} "
-        f"{at.isoformat() if at else ''}"
+        f"{rfc3339(at) if at else ''}"
     )
 
 
