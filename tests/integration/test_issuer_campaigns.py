@@ -175,6 +175,6 @@ def test_tickets_are_found_by_order_by_campaign_and_by_purchaser_without_their_c
     assert numbers(email="2@Example.org") == ["R-0003"]
     assert numbers(email="nobody@example.org") == []
     row = queries.campaign("raffle")
-    assert (row["issued"], row["active"], row["sold_out"]) == (3, 3, 0)
+    assert (row["issued"], row["active"], row["refund_due"]) == (3, 3, 0)
     with pytest.raises(CampaignUnknown):
         queries.campaign("none")
