@@ -217,29 +217,61 @@ def test_every_parameter_of_a_statement_is_cast_where_it_stands() -> None:
     assert not bare
 
 
-def attributes_read(path: Path) -> Iterator[str]:
-    """Names after a dot that are read. In a module of settings, its validators do not count."""
+SETTINGS = ("settings", "servers")  # how the name of an object of settings ends
+
+
+def settings_read(path: Path) -> Iterator[str]:
+    """Attributes that are read of an object whose name shows that it holds settings. An attribute
+    of the same name of anything else, `partition.topic` or `self.user`, reads no setting.
+    """
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-            is_own = isinstance(node.value, ast.Name) and node.value.id == "self"
-            if not (is_own and path.name == "settings.py"):
-                yield node.attr
+            match node.value:
+                case ast.Name(id=owner) | ast.Attribute(attr=owner) if owner.endswith(SETTINGS):
+                    yield node.attr
 
 
 def test_every_setting_is_read_somewhere() -> None:
     """A setting that no code reads changes nothing; a comment that names it is no reader."""
     import_everything()
     kinds: list[type[BaseSettings]] = [LaneSettings, *descendants(BaseSettings)]
-    fields = {(kind.__name__, name) for kind in kinds for name in kind.model_fields}
-    read = {name for path in SERVICES for name in attributes_read(path)}
+    fields = {
+        (service_of(kind.__module__.replace(".", "/")), name)
+        for kind in kinds
+        for name in kind.model_fields
+        if not any(name in getattr(base, "model_fields", ()) for base in kind.__bases__)
+    }
+    read = {(service_of(named(path)), name) for path in SERVICES for name in settings_read(path)}
+    read |= {("services/runtime", name) for _, name in read}  # its settings are for all services
     assert len(fields) > len(LaneSettings.model_fields)
-    assert sorted(field for field in fields if field[1] not in read) == []
+    assert sorted(fields - read) == []
 
 
-def test_a_comment_or_a_text_is_no_reader(tmp_path: Path) -> None:
+def service_of(path: str) -> str:
+    return "/".join(path.split("/")[:2])
+
+
+@pytest.mark.parametrize(
+    ("code", "read"),
+    [
+        ("settings.port", ["port"]),
+        ("self._settings.port", ["port"]),
+        ("delivery_settings.port", ["port"]),
+        ("servers.port", ["port"]),
+        ("# settings.port", []),
+        ("'settings.port'", []),
+        ("settings.port = 1", []),
+        ("self.port", []),
+        ("parsed_url.port", []),
+        ("settings().port", []),
+    ],
+)
+def test_only_an_attribute_of_settings_reads_a_setting(
+    tmp_path: Path, code: str, read: list[str]
+) -> None:
     module = tmp_path / "module.py"
-    module.write_text("# settings.one_ms\ntwo_ms = 'settings.three_ms'\nx = settings.four_ms\n")
-    assert list(attributes_read(module)) == ["four_ms"]
+    module.write_text(f"{code}\n", "utf-8")
+    assert list(settings_read(module)) == read
 
 
 def deadlines(path: Path) -> Iterator[int]:
