@@ -18,7 +18,7 @@ from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.records import LaneKey
 from tests.acceptance.evening import evening, expect, more
 from tests.support.logs import read_logs
-from tests.support.stubline import Order, Stubline, piped
+from tests.support.stubline import BoughtOrder, Stubline, piped
 from tests.support.trapped import until
 
 PARTITIONS_AT_START = 4  # `stubline migrate` makes eight of them
@@ -167,7 +167,7 @@ def until_stopped(stubline: Stubline, group: str, topic: str, code: str) -> None
 
 
 def report_until_published(
-    stubline: Stubline, broker: BrokerAdmin, order: Order, status: str, topic: str
+    stubline: Stubline, broker: BrokerAdmin, order: BoughtOrder, status: str, topic: str
 ) -> None:
     high = end_of(broker, topic)
     stubline.report(order, status)
@@ -179,7 +179,7 @@ def end_of(broker: BrokerAdmin, topic: str) -> int:
 
 
 def forget_all_but_the_last(
-    stubline: Stubline, broker: BrokerAdmin, admin: AdminClient, order: Order
+    stubline: Stubline, broker: BrokerAdmin, admin: AdminClient, order: BoughtOrder
 ) -> None:
     """Delete the records of the order's partitions, but for the last of each."""
     logs = read_logs(stubline.store.bootstrap_servers, FLOW)

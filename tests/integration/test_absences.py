@@ -48,7 +48,7 @@ def eventually(what: str, holds: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-class Process:
+class LoggedProcess:
     """One of our processes, with its stderr in a file."""
 
     def __init__(self, module: str, environment: Mapping[str, str], folder: Path) -> None:
@@ -121,7 +121,9 @@ def topics(bootstrap_servers: str) -> str:
 
 
 @contextmanager
-def running(folder: Path, environment: Mapping[str, str], *modules: str) -> Iterator[list[Process]]:
+def running(
+    folder: Path, environment: Mapping[str, str], *modules: str
+) -> Iterator[list[LoggedProcess]]:
     sources = folder / "sources.toml"
     sources.write_text(
         '[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:SHOP_SECRET"]\n', "utf-8"
@@ -137,7 +139,7 @@ def running(folder: Path, environment: Mapping[str, str], *modules: str) -> Iter
         **environment,
     }
     with ExitStack() as stack:
-        processes = [Process(module, given, folder) for module in modules]
+        processes = [LoggedProcess(module, given, folder) for module in modules]
         for process in processes:
             stack.callback(process.child.wait, 20)
             stack.callback(process.child.kill)

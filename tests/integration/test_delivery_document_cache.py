@@ -61,7 +61,7 @@ class Printer:
         return f"%PDF {document!r}{self.salt}".encode()
 
 
-class RecordingTelemetry(SenderTelemetry):
+class FileTelemetry(SenderTelemetry):
     """Records what is reported of files."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class CacheSite:
         self.folder, self.files, self.telemetry = (
             folder,
             BlobStore(str(folder), tireless),
-            RecordingTelemetry(),
+            FileTelemetry(),
         )
         self.session = self.connect()
 

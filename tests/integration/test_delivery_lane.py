@@ -123,7 +123,7 @@ def test_a_batch_takes_the_same_round_trips_whatever_its_size(lane: Deliveries) 
             for n in orders
             for event in (decided(f"shop:{n}", 1), issued(f"shop:{n}", 1, "Active", "Active"))
         ]
-        counted = Counting(lane.connection)
+        counted = CountingConnection(lane.connection)
         with lane.connection.transaction():
             handle(inputs, counted)  # type: ignore[arg-type]  # a connection that counts
         return counted.statements
@@ -131,7 +131,7 @@ def test_a_batch_takes_the_same_round_trips_whatever_its_size(lane: Deliveries) 
     assert statements(range(1)) == statements(range(1, 300)) == 6
 
 
-class Counting:
+class CountingConnection:
     """A connection that counts what goes through it."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:

@@ -50,7 +50,7 @@ from generate_series(%(first)s::int, %(last)s::int) as n
 """
 
 
-class Scene:
+class IncidentScene:
     """A database with its evidence, and the command `stubline`."""
 
     def __init__(self, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,12 +106,12 @@ class Scene:
 @pytest.fixture
 def scene(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Scene]:
+) -> Iterator[IncidentScene]:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")  # no dead letter is asked for
     monkeypatch.setenv("COLUMNS", "200")
     with connection.connect(database_url, name="incidents test") as session:
-        yield Scene(session, capsys)
+        yield IncidentScene(session, capsys)
 
 
 def unknown(
@@ -124,7 +124,7 @@ def unknown(
     return vendors.with_origin(parsed, callback)
 
 
-def test_ten_thousand_dead_letters_of_one_cause_are_one_incident(scene: Scene) -> None:
+def test_ten_thousand_dead_letters_of_one_cause_are_one_incident(scene: IncidentScene) -> None:
     scene.dead_letter(10_000)
     incident = scene.only()
     assert (incident["count"], incident["waiting"], incident["state"]) == (10_000, 10_000, "open")
@@ -143,7 +143,7 @@ def test_ten_thousand_dead_letters_of_one_cause_are_one_incident(scene: Scene) -
     )
 
 
-def test_two_sources_two_causes_and_two_codes_are_not_one(scene: Scene) -> None:
+def test_two_sources_two_causes_and_two_codes_are_not_one(scene: IncidentScene) -> None:
     scene.dead_letter(3)
     scene.dead_letter(2, like=record(woo_order(), source="other"))
     scene.dead_letter(4, text="total: Field required")
@@ -153,7 +153,9 @@ def test_two_sources_two_causes_and_two_codes_are_not_one(scene: Scene) -> None:
     assert [incident["count"] for incident in scene.incidents("--source", "other")] == [2]
 
 
-def test_a_source_is_named_by_the_header_and_not_by_the_shop_it_serves(scene: Scene) -> None:
+def test_a_source_is_named_by_the_header_and_not_by_the_shop_it_serves(
+    scene: IncidentScene,
+) -> None:
     gateway = record(woo_order(), source="stripe-eu", orders_of="shop")
     assert (gateway.key or b"").startswith(b"shop:")
     scene.dead_letter(1, like=gateway)
@@ -182,12 +184,12 @@ def test_a_source_is_named_by_the_header_and_not_by_the_shop_it_serves(scene: Sc
         "x1 " * 400,
     ],
 )
-def test_the_database_folds_a_cause_as_the_rules_do(scene: Scene, cause: str) -> None:
+def test_the_database_folds_a_cause_as_the_rules_do(scene: IncidentScene, cause: str) -> None:
     ((folded,),) = scene.session.execute(b"select runtime.cause_of(%s)", (cause,)).fetchall()
     assert folded == fingerprint(cause)
 
 
-def test_a_replay_replays_all_dead_letters_once_for_a_command_id(scene: Scene) -> None:
+def test_a_replay_replays_all_dead_letters_once_for_a_command_id(scene: IncidentScene) -> None:
     scene.dead_letter(6_000)  # more than a part
     scene.dead_letter(5, text="total: Field required")
     incident, command = scene.incidents()[0], uuid4()
@@ -206,7 +208,9 @@ def test_a_replay_replays_all_dead_letters_once_for_a_command_id(scene: Scene) -
     assert scene.resolve(incident, "--discard", "--reason", "no", "--command-id", command).code == 1
 
 
-def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(scene: Scene) -> None:
+def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(
+    scene: IncidentScene,
+) -> None:
     scene.dead_letter(DEAD_LETTERS_OF_PART + 10)
     row, command = scene.only(), uuid4()
     incident = IncidentQueries(scene.session).incident(row["id"])
@@ -228,7 +232,7 @@ def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(scene: S
     assert scene.states() == {"requested": DEAD_LETTERS_OF_PART + 7, "open": 3}
 
 
-def test_replayed_dead_letters_are_an_incident_until_they_have_ended(scene: Scene) -> None:
+def test_replayed_dead_letters_are_an_incident_until_they_have_ended(scene: IncidentScene) -> None:
     scene.dead_letter(2)
     scene.resolve(scene.only(), "--replay")
     incident = scene.only()
@@ -240,7 +244,7 @@ def test_replayed_dead_letters_are_an_incident_until_they_have_ended(scene: Scen
     assert (scene.only()["count"], scene.only()["waiting"]) == (3, 1)
 
 
-def test_a_discard_closes_what_waits_and_keeps_the_reason(scene: Scene) -> None:
+def test_a_discard_closes_what_waits_and_keeps_the_reason(scene: IncidentScene) -> None:
     scene.dead_letter(3)
     assert scene.resolve(scene.only(), "--discard").code == 2
     assert (
@@ -252,7 +256,7 @@ def test_a_discard_closes_what_waits_and_keeps_the_reason(scene: Scene) -> None:
     assert scene.incidents() == []
 
 
-def test_without_a_choice_it_offers_and_changes_nothing(scene: Scene) -> None:
+def test_without_a_choice_it_offers_and_changes_nothing(scene: IncidentScene) -> None:
     scene.dead_letter(7)
     incident = scene.only()
     answer = scene("incidents", "resolve", incident["id"])
@@ -264,7 +268,7 @@ def test_without_a_choice_it_offers_and_changes_nothing(scene: Scene) -> None:
     assert scene.resolve(incident, "--replay", "--discard").code == 2
 
 
-def test_what_is_missing_or_malformed_is_refused_with_its_code(scene: Scene) -> None:
+def test_what_is_missing_or_malformed_is_refused_with_its_code(scene: IncidentScene) -> None:
     answer = scene("incidents", "show", "0123456789ab")
     assert (answer.code, "incident-unknown" in answer.err) == (3, True)
     assert scene("incidents", "resolve", "0123456789ab", "--replay").code == 3
@@ -278,7 +282,7 @@ def test_what_is_missing_or_malformed_is_refused_with_its_code(scene: Scene) -> 
 
 
 def test_unknown_words_are_added_up_and_a_later_one_opens_them_again(
-    scene: Scene,
+    scene: IncidentScene,
 ) -> None:
     for number in range(3):
         scene.drift_notice(*[unknown(10 * number + n, word=f"charge.v{n}") for n in range(4)])
@@ -325,7 +329,7 @@ def test_unknown_words_are_added_up_and_a_later_one_opens_them_again(
     ],
 )
 def test_drift_that_no_release_will_know_has_its_own_next_step(
-    scene: Scene, kind: str, what: str
+    scene: IncidentScene, kind: str, what: str
 ) -> None:
     parsed = DriftNotice("shop", kind, "what drifted")
     with scene.session.transaction():
@@ -336,7 +340,7 @@ def test_drift_that_no_release_will_know_has_its_own_next_step(
 
 
 def test_kept_callbacks_are_replayed_whole_and_kept_once_more_if_still_unknown(
-    scene: Scene,
+    scene: IncidentScene,
 ) -> None:
     scene.drift_notice(*[unknown(n) for n in range(KEPT_OF_PART + 20)])
     incident, command = scene.only(), uuid4()
@@ -374,7 +378,7 @@ def replayed(session: Session) -> list[Record]:
     return sorted((row.record for row in replays), key=lambda row: row.offset)
 
 
-def test_kept_callbacks_go_after_their_days_and_not_before(scene: Scene) -> None:
+def test_kept_callbacks_go_after_their_days_and_not_before(scene: IncidentScene) -> None:
     scene.drift_notice(*[unknown(n) for n in range(4)])
     scene.session.execute(
         b"update ingest.kept_callbacks set kept_at = now() - interval '91 days' where key in "
@@ -388,7 +392,9 @@ def test_kept_callbacks_go_after_their_days_and_not_before(scene: Scene) -> None
     ]
 
 
-def test_keys_with_conflicting_content_are_one_incident_of_their_source(scene: Scene) -> None:
+def test_keys_with_conflicting_content_are_one_incident_of_their_source(
+    scene: IncidentScene,
+) -> None:
     def receive(order: int, total: str, source: str = "shop") -> None:
         body = woo_order(id=order, status="completed", total=total)
         scene.drift_notice(vendors.parse(record(body, order=str(order), source=source)))
@@ -413,7 +419,7 @@ def test_keys_with_conflicting_content_are_one_incident_of_their_source(scene: S
 
 
 @pytest.mark.parametrize("command", ["list", "show", "resolve"])
-def test_hostile_text_is_made_harmless(scene: Scene, command: str) -> None:
+def test_hostile_text_is_made_harmless(scene: IncidentScene, command: str) -> None:
     bad = record(HOSTILE.encode(), order=HOSTILE)
     scene.dead_letter(1, like=bad._replace(headers=[("ce_source", HOSTILE.encode())]), text=HOSTILE)
     scene.drift_notice(unknown(1, word="x[red]\x1b[31m\u202e"))
@@ -424,7 +430,7 @@ def test_hostile_text_is_made_harmless(scene: Scene, command: str) -> None:
         assert "[bold]boom[/bold]" in answer.out or "x[red]" in answer.out
 
 
-def test_the_roles_of_all_services_may_dead_letter(scene: Scene) -> None:
+def test_the_roles_of_all_services_may_dead_letter(scene: IncidentScene) -> None:
     """The columns by which dead letters are grouped are computed with the rights of the service
     that writes them.
     """
@@ -437,7 +443,9 @@ def test_the_roles_of_all_services_may_dead_letter(scene: Scene) -> None:
     scene.session.execute(b"reset role")
 
 
-def test_a_dead_letter_with_the_longest_cause_and_many_headers_is_stored(scene: Scene) -> None:
+def test_a_dead_letter_with_the_longest_cause_and_many_headers_is_stored(
+    scene: IncidentScene,
+) -> None:
     """The columns by which dead letters are grouped are indexed, and an index takes no long row."""
     long = "".join(chr(0x4E00 + n) for n in range(2_000))
     headers = [(f"h{n}", b"\xff" * 1_000) for n in range(100)]

@@ -259,7 +259,7 @@ def test_a_restore_from_a_backup_gives_the_next_event_a_greater_position(session
 
 def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) -> None:
     for size in (1, 500):
-        counted = Counting(session)
+        counted = CountingSession(session)
         callbacks = [
             vendors.parse(order_record("completed", order=size * 1_000 + n)) for n in range(size)
         ]
@@ -279,7 +279,7 @@ def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) 
         assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks"]
 
 
-class Counting:
+class CountingSession:
     """A session that counts its statements."""
 
     def __init__(self, session: Session) -> None:

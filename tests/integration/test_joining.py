@@ -20,7 +20,7 @@ from services.runtime.observability import metrics
 from services.runtime.postgres import connection
 from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Dead, Effect, Outcome
-from tests.integration.test_ingest import Counting, kinds, published, rows
+from tests.integration.test_ingest import CountingSession, kinds, published, rows
 from tests.support.callbacks import record, woo_order
 from tests.support.ingest import work
 from tests.unit.ingest.test_joining import movement
@@ -188,7 +188,7 @@ def work_callbacks(session: Session, *callbacks: ParsedCallback) -> list[Outcome
 def test_a_batch_of_payments_takes_the_same_round_trips_whatever_its_size(
     session: Session, size: int
 ) -> None:
-    counted = Counting(session)
+    counted = CountingSession(session)
     callbacks = [from_gateway(order) for order in range(size)]
     worker.handle(callbacks, counted)  # type: ignore[arg-type]  # it only counts
     assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks", "add_payments"]

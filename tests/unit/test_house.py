@@ -357,7 +357,7 @@ def classes(paths: list[Path]) -> dict[str, list[str]]:
 
 def test_a_class_name_stands_once() -> None:
     """A reader who searches for a class finds one, and a name in a log or a report means one."""
-    assert {name: paths for name, paths in classes(OURS).items() if len(paths) > 1} == {}
+    assert {name: paths for name, paths in classes(PYTHON).items() if len(paths) > 1} == {}
 
 
 def test_every_service_states_its_guarantee() -> None:

@@ -30,11 +30,11 @@ from tests.protocol.laws.system import RELEASE, Headers, NotSettledError
 from tests.protocol.laws.system_state import (
     DeadLetterFacts,
     LaneFacts,
-    Sent,
+    SentRecord,
     SnapshotFacts,
     SystemState,
 )
-from tests.protocol.toy.events import Input
+from tests.protocol.toy.events import ToyInput
 from tests.protocol.toy.memory import MemoryStore
 from tests.protocol.toy.names import NAMES
 from tests.protocol.toy.sabotage import QuietSaboteur, Sabotage, Switches
@@ -100,7 +100,7 @@ class FakeSystem:
         self.clock = FakeClock()
         self.broker, self.database = FakeBroker(self.clock), FakeDatabase()
         self.members: list[FakeMember] = []
-        self._sent: list[Sent] = []
+        self._sent: list[SentRecord] = []
         self._incomplete_topics: set[str] = set()
         self._was_fixed = False
         single = (*NAMES.dead.values(), *NAMES.replay.values())
@@ -198,7 +198,7 @@ class FakeSystem:
 
     def send(
         self,
-        *inputs: Input,
+        *inputs: ToyInput,
         topic: str | None = None,
         partition: int | None = None,
         headers: Headers = (),
@@ -206,15 +206,16 @@ class FakeSystem:
         for input_ in inputs:
             where = topic or self.names.inputs[sum(input_.id.encode()) % 2]
             self._append(
-                Sent(where, 0, 0, input_.key.encode(), input_.value(), headers, input_), partition
+                SentRecord(where, 0, 0, input_.key.encode(), input_.value(), headers, input_),
+                partition,
             )
 
     def send_bytes(
         self, topic: str, value: bytes | None, *, key: bytes | None = None, headers: Headers = ()
     ) -> None:
-        self._append(Sent(topic, 0, 0, key, value, headers, None), None)
+        self._append(SentRecord(topic, 0, 0, key, value, headers, None), None)
 
-    def _append(self, record: Sent, partition: int | None) -> None:
+    def _append(self, record: SentRecord, partition: int | None) -> None:
         output = Output(record.topic, record.key, record.value, list(record.headers))
         lane = self.broker.append(output, partition)
         offset = len(self.broker.topics[lane.topic].partitions[lane.partition]) - 1

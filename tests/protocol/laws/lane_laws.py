@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from services.runtime.records import TIMER, LaneKey, Record
 from tests.protocol.laws.system_state import DeadLetterFacts, LaneFacts, SystemState
-from tests.protocol.toy.events import FirstSnapshot, Input, SecondSnapshot
+from tests.protocol.toy.events import FirstSnapshot, SecondSnapshot, ToyInput
 
 Law = Callable[[SystemState], Iterator[str]]
 
@@ -46,7 +46,7 @@ def every_input_has_its_effect_once(state: SystemState) -> Iterator[str]:
             yield f"{key} sums up to {row.total} and should to {totals[key]}"
 
 
-def wanted_inputs(state: SystemState) -> dict[str, Input]:
+def wanted_inputs(state: SystemState) -> dict[str, ToyInput]:
     resolved = {
         (dead_letter.topic, dead_letter.partition, dead_letter.offset)
         for dead_letter in state.dead_letters

@@ -27,7 +27,7 @@ from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.system import lane, start_both_stages, story
 from tests.protocol.laws.test_lane_laws import stops
 from tests.protocol.laws.test_process_laws import limit
-from tests.protocol.toy.events import Input
+from tests.protocol.toy.events import ToyInput
 from tests.support.raw_batches import blanks_that_cannot_be_unpacked, produce
 
 MIB = 2**20
@@ -139,7 +139,7 @@ def test_a_batch_that_a_disk_damaged_is_never_parsed_and_stops_its_lane(
     system = kafka_system
     topic = system.names.inputs[0]
     system.send(*story(1, 3), topic=topic, partition=0)
-    system.send(Input("damaged", "some-key", "add", "1"), topic=topic, partition=0)
+    system.send(ToyInput("damaged", "some-key", "add", "1"), topic=topic, partition=0)
     system.send(*story(2, 3), topic=topic, partition=0)
     segment = system.segment_of(LaneKey(topic, 0))
     at = segment.read_bytes().index(b"damaged")
@@ -163,10 +163,10 @@ def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_system: KafkaSy
     start_both_stages(system)
     with limited(system, system.names.outputs["first"], 3_000):
         large, small = (
-            Input("0", "key-large", "add", "0" * 900),
-            Input("x", "key-small", "add", "1"),
+            ToyInput("0", "key-large", "add", "0" * 900),
+            ToyInput("x", "key-small", "add", "1"),
         )
-        inputs = [Input(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)]
+        inputs = [ToyInput(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)]
         system.send(large, *inputs, small, topic=topic, partition=0)
         system.until("a stopped lane", lambda: stops(system) == {OutputRefused.code})
         key = LaneKey(topic, 0)

@@ -25,7 +25,7 @@ from tests.protocol.laws.system import (
     story,
     wait_until_owned,
 )
-from tests.protocol.toy.events import Input
+from tests.protocol.toy.events import ToyInput
 from tests.protocol.toy.service import Release
 
 FIXED = Release(is_fixed=True)
@@ -339,8 +339,8 @@ def test_a_bad_release_stops_itself_and_buries_nothing(system: System, kind: str
 def test_an_output_that_no_topic_takes_is_a_dead_letter(system: System) -> None:
     system.start("second")
     system.start("first")
-    large = Input("large", "key-large", "release", amount=3, poison="large")
-    neighbours = [Input(f"{n}", "key-large", "add", f"c{n}", amount=1) for n in range(2)]
+    large = ToyInput("large", "key-large", "release", amount=3, poison="large")
+    neighbours = [ToyInput(f"{n}", "key-large", "add", f"c{n}", amount=1) for n in range(2)]
     system.send(*story(1, 30))
     system.send(
         neighbours[0], large, neighbours[1], topic=system.names.inputs[0]
@@ -358,7 +358,7 @@ def test_a_word_of_a_newer_release_stops_the_lane_until_that_release_is_here(
 ) -> None:
     old = system.start("second")
     system.start("first")
-    system.send(*story(1, 30), Input("held", "key-held", "hold"), *story(2, 30))
+    system.send(*story(1, 30), ToyInput("held", "key-held", "hold"), *story(2, 30))
     system.until("a stopped lane", lambda: stops(system, "second") == {"lane-newer-release"})
     assert not system.dead_letters("second")
     assert old.stop() == 0
@@ -375,10 +375,10 @@ def test_a_word_of_a_newer_release_stops_the_lane_until_that_release_is_here(
 def test_the_timer_lane_works_each_due_key_once(system: System) -> None:
     system.start("second")
     victim = system.start("first", release=TICKING)
-    system.send(*[Input(f"later-{n}", f"key-{n}", "later") for n in range(20)])
+    system.send(*[ToyInput(f"later-{n}", f"key-{n}", "later") for n in range(20)])
     system.settle()
     victim.kill()
-    system.send(*[Input(f"again-{n}", f"more-{n}", "later") for n in range(20)])
+    system.send(*[ToyInput(f"again-{n}", f"more-{n}", "later") for n in range(20)])
     system.start("first", release=TICKING)
     system.settle()
     state = system.state()
@@ -451,7 +451,9 @@ def test_two_services_that_read_each_other_settle(system: System) -> None:
     system.start("second")
     system.start("first")
     system.send(
-        Input("1", "k", "release"), Input("2", "k", "add", "c1"), Input("3", "k", "add", "c2")
+        ToyInput("1", "k", "release"),
+        ToyInput("2", "k", "add", "c1"),
+        ToyInput("3", "k", "add", "c2"),
     )
     system.settle()
     before = len(system.state().snapshots)

@@ -22,7 +22,7 @@ from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.stage_process import StageProcess
 from tests.protocol.laws.system import lane, start_both_stages, story, wait_until_owned
 from tests.protocol.laws.test_lane_laws import FIXED, dead_lettered, stops
-from tests.protocol.toy.events import Input
+from tests.protocol.toy.events import ToyInput
 from tests.support.proxy import Proxy
 
 TAKEOVER_S = 8.0  # session timeout, and two seconds
@@ -128,7 +128,7 @@ def test_an_output_that_the_broker_refuses_stops_its_lane_and_is_published_once_
     start_both_stages(system)
     limit(system, system.names.outputs["first"], 3_000)
     system.send(
-        *[Input(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)],
+        *[ToyInput(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)],
         topic=system.names.inputs[0],
     )
     system.until("a stopped lane", lambda: stops(system) == {"lane-output-refused"})
@@ -300,11 +300,11 @@ def test_a_locked_row_makes_a_batch_wait_and_dead_letters_nothing(
     system = kafka_system
     system.start("second")
     system.start("first", lock_timeout_ms=300)
-    system.send(Input("1", "key-locked", "release"))
+    system.send(ToyInput("1", "key-locked", "release"))
     system.settle()
     with psycopg.connect(system.database_url) as other:
         other.execute("select from toy.firsts where key = 'key-locked' for update")
-        system.send(Input("2", "key-locked", "add", "c1"), *story(1, 20))
+        system.send(ToyInput("2", "key-locked", "add", "c1"), *story(1, 20))
         system.run(2.5)
     system.settle()
     assert not system.dead_letters()

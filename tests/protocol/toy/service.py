@@ -13,13 +13,13 @@ from tests.protocol.toy import rules
 from tests.protocol.toy.events import (
     FirstSnapshot,
     FirstSnapshotOfRelease1,
-    Input,
     SecondSnapshot,
+    ToyInput,
     read_input,
 )
 from tests.protocol.toy.names import NAMES
 from tests.protocol.toy.rules import BatchResult, Classification
-from tests.protocol.toy.store import Store
+from tests.protocol.toy.store import ToyStore
 
 S = TypeVar("S")
 
@@ -33,7 +33,7 @@ class Release:
     ticks: bool = False
 
 
-def parse_first(record: Record, release: Release) -> Input | SecondSnapshot:
+def parse_first(record: Record, release: Release) -> ToyInput | SecondSnapshot:
     if record.topic == SecondSnapshot.topic:
         return SecondSnapshot.read(record.headers, record.value)
     event = read_input(record)
@@ -48,11 +48,11 @@ def parse_second(record: Record, release: Release) -> FirstSnapshot:
 
 
 def handle_first(
-    batch: Sequence[Input | SecondSnapshot], store: Store, release: Release
+    batch: Sequence[ToyInput | SecondSnapshot], store: ToyStore, release: Release
 ) -> list[Outcome]:
     keys, inputs = (
         sorted({event.key for event in batch}),
-        [event for event in batch if isinstance(event, Input)],
+        [event for event in batch if isinstance(event, ToyInput)],
     )
     store.add_firsts(keys)
     before = store.lock_firsts(keys)
@@ -77,7 +77,7 @@ def handle_first(
     return outcomes(result)
 
 
-def tick_first(_now: datetime, store: Store) -> list[FirstSnapshot]:
+def tick_first(_now: datetime, store: ToyStore) -> list[FirstSnapshot]:
     """Do the work that is due, without any record."""
     before = store.lock_due()
     if not before:
@@ -91,7 +91,7 @@ def tick_first(_now: datetime, store: Store) -> list[FirstSnapshot]:
     return snapshots
 
 
-def handle_second(batch: Sequence[FirstSnapshot], store: Store) -> list[Outcome]:
+def handle_second(batch: Sequence[FirstSnapshot], store: ToyStore) -> list[Outcome]:
     keys = sorted({event.key for event in batch})
     store.add_seconds(keys)
     before = store.lock_seconds(keys)
@@ -122,7 +122,7 @@ def outcome(
             return Superseded()
 
 
-def first(store: Callable[[S], Store], release: Release) -> Service[Any, S]:
+def first(store: Callable[[S], ToyStore], release: Release) -> Service[Any, S]:
     """`store` opens the tables in a session."""
     return Service(
         group=NAMES.groups["first"],
@@ -133,7 +133,7 @@ def first(store: Callable[[S], Store], release: Release) -> Service[Any, S]:
     )
 
 
-def second(store: Callable[[S], Store], release: Release) -> Service[Any, S]:
+def second(store: Callable[[S], ToyStore], release: Release) -> Service[Any, S]:
     return Service(
         group=NAMES.groups["second"],
         topics=NAMES.own_inputs["second"],

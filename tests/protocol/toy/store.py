@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from services.runtime.postgres import statements
 from services.runtime.postgres.lane_store import Session
-from tests.protocol.toy.events import FirstSnapshot, Input
+from tests.protocol.toy.events import FirstSnapshot, ToyInput
 from tests.protocol.toy.rules import First, Second
 
 SQL = statements.load("tests.protocol.toy")
@@ -23,13 +23,13 @@ def tupled(row: R) -> R:
     return replace(row, children=tuple(row.children))
 
 
-class Store(Protocol):
+class ToyStore(Protocol):
     """What the toy needs of its tables. A second implementation is in memory (memory.py)."""
 
     def add_firsts(self, keys: Sequence[str]) -> None: ...
     def lock_firsts(self, keys: Sequence[str]) -> dict[str, First]: ...
     def lock_due(self) -> dict[str, First]: ...
-    def add_inputs(self, inputs: Sequence[Input]) -> set[str]:
+    def add_inputs(self, inputs: Sequence[ToyInput]) -> set[str]:
         """Add inputs and return the ids that are new."""
         ...
 
@@ -60,7 +60,7 @@ class PostgresStore:
         rows = self.session.cursor(row_factory=class_row(First)).execute(SQL["lock_due"]).fetchall()
         return {row.key: tupled(row) for row in rows}
 
-    def add_inputs(self, inputs: Sequence[Input]) -> set[str]:
+    def add_inputs(self, inputs: Sequence[ToyInput]) -> set[str]:
         names = {"ids": "id", "keys": "key", "whats": "what", "amounts": "amount", "notes": "note"}
         batch = {
             column: [getattr(input_, name) for input_ in inputs] for column, name in names.items()

@@ -118,7 +118,7 @@ class FakeVendor:
     def __enter__(self) -> Self:
         fake = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class VendorHandler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
@@ -158,13 +158,13 @@ class FakeVendor:
             def log_message(self, *_args: object) -> None:
                 """Nothing on a test's stderr."""
 
-        class Server(ThreadingHTTPServer):
+        class VendorServer(ThreadingHTTPServer):
             daemon_threads = True
 
             def handle_error(self, *_args: object) -> None:
                 """A caller that does not wait is no fault."""
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = VendorServer(("127.0.0.1", 0), VendorHandler)
         threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         ).start()

@@ -23,7 +23,7 @@ FILTERS = frozenset({"state", "type", "page", "per_page", "direct_buyer_type", "
 PER_PAGE_MAX = 100
 
 
-class SentRequest(NamedTuple):
+class SignedRequest(NamedTuple):
     method: str
     path: str
     query: dict[str, str]
@@ -45,14 +45,18 @@ class FakeTicketEvolution:
 
     def __init__(self) -> None:
         self.orders = dict[str, dict[str, Any]]()
-        self.requests, self.refusals, self.next = list[SentRequest](), list[str](), deque[Answer]()
+        self.requests, self.refusals, self.next = (
+            list[SignedRequest](),
+            list[str](),
+            deque[Answer](),
+        )
         self.closing = threading.Event()
         fake = self
 
-        class Handler(_Handler):
+        class SignedApiHandler(_Handler):
             vendor = fake
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), SignedApiHandler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), daemon=True
@@ -103,7 +107,7 @@ class FakeTicketEvolution:
     ) -> Answer:
         path, _, query = target.partition("?")
         pairs = parse_qsl(query, keep_blank_values=True)
-        self.requests.append(SentRequest(method, path, dict(pairs)))
+        self.requests.append(SignedRequest(method, path, dict(pairs)))
         why = "a GET has no body" if body else self._fault(method, path, query, headers)
         if why is not None:
             self.refusals.append(why)

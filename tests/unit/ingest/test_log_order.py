@@ -32,7 +32,7 @@ from tests.support.vendors.vendor import Sample
 PARTITIONS_BEFORE = 8
 
 
-class Sent(NamedTuple):
+class SentCallback(NamedTuple):
     """One sending: of which kind, with which quantity, and how long after the last one the log took
     it.
     """
@@ -42,7 +42,7 @@ class Sent(NamedTuple):
     after_ms: int
 
 
-def appended(sent: Sequence[Sent], *, grows_at: int = 10**9) -> list[Record]:
+def appended(sent: Sequence[SentCallback], *, grows_at: int = 10**9) -> list[Record]:
     """As they stand in the log. From the `grows_at`-th on the topic has more partitions, and the
     order another one.
     """
@@ -81,7 +81,7 @@ def quantity(facts_: dict[str, Fact]) -> int:
 
 sendings = st.lists(
     st.builds(
-        Sent,
+        SentCallback,
         st.sampled_from(["updated", "deleted", "restored"]),
         st.integers(1, 3),
         st.sampled_from([0, 0, 1, 700]),
@@ -93,7 +93,7 @@ sendings = st.lists(
 
 @given(sendings, st.integers(0, 7), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_the_last_in_the_log_wins_in_whatever_order_and_batches_it_is_read(
-    sent: list[Sent], grows: int, size: int, rng: random.Random
+    sent: list[SentCallback], grows: int, size: int, rng: random.Random
 ) -> None:
     """A new partition takes over in a later millisecond: until producers know of it, nothing is
     written there.
@@ -119,12 +119,12 @@ def test_a_line_that_was_edited_without_a_move_of_the_shops_clock_has_its_last_q
     """A refund that is made and then deleted leads back to what was sent before: a copy counts by
     its own position.
     """
-    records = appended([Sent("updated", quantity, 1) for quantity in steps])
+    records = appended([SentCallback("updated", quantity, 1) for quantity in steps])
     assert quantity(known(records)) == quantity(known(records[::-1])) == steps[-1]
 
 
 def test_a_replay_counts_where_its_record_first_stood() -> None:
-    first, last = appended([Sent("updated", 3, 0), Sent("updated", 2, 5)])
+    first, last = appended([SentCallback("updated", 3, 0), SentCallback("updated", 2, 5)])
     output = replay_output("stubline.ingest.replay.v1", ReplayRequest(UUID(int=7), first))
     raw = Record(
         output.topic,
@@ -168,7 +168,7 @@ def test_a_storefronts_own_order_and_one_that_was_read_tie_by_the_log_too(
 
 def test_a_version_that_an_earlier_release_wrote_is_the_older_one_of_a_tie() -> None:
     """It ended with its hash, which could be greater than every position."""
-    (update,) = appended([Sent("updated", 2, 0)])
+    (update,) = appended([SentCallback("updated", 2, 0)])
     fact = vendors.parse(update).facts[0]
     before = "/".join(fact.version.split("/")[:2]) + f"/{'f' * 64}"
     assert before < fact.version
@@ -177,7 +177,11 @@ def test_a_version_that_an_earlier_release_wrote_is_the_older_one_of_a_tie() -> 
 
 def test_a_copy_that_comes_later_is_a_duplicate_and_counts_from_there() -> None:
     first, copy, between = appended(
-        [Sent("updated", 3, 0), Sent("updated", 3, 9), Sent("updated", 2, 0)]
+        [
+            SentCallback("updated", 3, 0),
+            SentCallback("updated", 3, 9),
+            SentCallback("updated", 2, 0),
+        ]
     )
     between = between._replace(offset=first.offset + 1, timestamp_ms=first.timestamp_ms + 1)
     order = KnownOrder("shop:727", 1, 0, None, {}, frozenset())

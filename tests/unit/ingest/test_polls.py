@@ -373,11 +373,11 @@ ODD: list[Any] = [
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("size", [2, 5, 100])
 def test_one_malformed_order_costs_none_of_the_others(odd: dict[str, Any], size: int) -> None:
-    class Shop(FakeWooCommerce):
+    class OddShop(FakeWooCommerce):
         def body(self, number: int) -> dict[str, Any]:
             return super().body(number) | (odd if number == 3 else {})
 
-    shop = Shop()
+    shop = OddShop()
     for number in range(1, 8):
         shop.put(number, BEGIN + number)
     client, warnings = shop.client(), set[str]()

@@ -64,7 +64,7 @@ def decided(
     return outcomes, after[begin.order_id]
 
 
-class Known(NamedTuple):
+class DecidedOrder(NamedTuple):
     """What is known in the end, without incidents: those are about keys and contents and not about
     order.
     """
@@ -73,8 +73,8 @@ class Known(NamedTuple):
     digest: bytes | None
 
 
-def known(order: KnownOrder) -> Known:
-    return Known(dict(order.facts), order.digest)
+def known(order: KnownOrder) -> DecidedOrder:
+    return DecidedOrder(dict(order.facts), order.digest)
 
 
 callbacks = st.one_of(

@@ -34,7 +34,7 @@ POLICIES = [
 TWO_STATUSES = POLICIES[2]
 
 
-class Known(NamedTuple):
+class IngestedOrder(NamedTuple):
     """What ingest ends with."""
 
     outcomes: list[CallbackOutcome]
@@ -62,13 +62,13 @@ class Known(NamedTuple):
         return decide(self.observed, POLICIES[policy]).state
 
 
-def known(*callbacks: ParsedCallback) -> Known:
+def known(*callbacks: ParsedCallback) -> IngestedOrder:
     decided = decide_batch(
         callbacks,
         {"tevo:10324712": KnownOrder("tevo:10324712", 1, 0, None, {}, frozenset())},
         seen=[],
     )
-    return Known(decided.outcomes, decided.orders["tevo:10324712"]._replace(sequence=1))
+    return IngestedOrder(decided.outcomes, decided.orders["tevo:10324712"]._replace(sequence=1))
 
 
 def read(**changes: Any) -> ParsedCallback:

@@ -144,7 +144,7 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
     broker.append(Output("in", b"k", b"v", []))
     waits: list[float] = []
 
-    class RecordingTelemetry(Telemetry):
+    class OutcomeTelemetry(Telemetry):
         def backing_off(self, error: BaseException, attempt: int, wait_s: float) -> None:  # noqa: ARG002 - the hook's shape
             waits.append(wait_s)
 
@@ -155,7 +155,7 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
             log,
             lane_store,
             LaneSettings(),
-            RecordingTelemetry(),
+            OutcomeTelemetry(),
             classify,
             clock,
             clock,
