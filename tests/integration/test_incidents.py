@@ -129,7 +129,7 @@ def test_ten_thousand_dead_letters_of_one_cause_are_one_incident(scene: Incident
     incident = scene.only()
     assert (incident["count"], incident["waiting"], incident["state"]) == (10_000, 10_000, "open")
     assert (incident["source"], incident["kind"]) == ("shop", "ingest-callback-unreadable")
-    assert incident["what"] == "line_items.#.quantity: Field required"
+    assert incident["cause"] == "line_items.#.quantity: Field required"
     assert incident["first_at"] <= incident["last_at"]
     shown = scene("incidents", "show", incident["id"])
     assert f"stubline dead show {incident['example']}" in shown.out
@@ -289,12 +289,12 @@ def test_unknown_words_are_added_up_and_a_later_one_opens_them_again(
     scene.session.execute(
         b"""
         insert into ingest.drift_notices
-        select source, kind, what, slot + 20, 5, first_at, last_at, 'other', example
+        select source, kind, cause, slot + 20, 5, first_at, last_at, 'other', example
         from ingest.drift_notices
         """
     )
     incident = scene.only()
-    assert (incident["count"], incident["kind"], incident["what"]) == (
+    assert (incident["count"], incident["kind"], incident["cause"]) == (
         12 + 20,
         "unknown-type",
         "charge.v#",
@@ -454,4 +454,4 @@ def test_a_dead_letter_with_the_longest_cause_and_many_headers_is_stored(
         text=long,
         like=record(woo_order(), source="x" * 32)._replace(headers=headers, key=long.encode()),
     )
-    assert scene.only()["what"] == long[:300]
+    assert scene.only()["cause"] == long[:300]

@@ -82,16 +82,16 @@ def poll_record(polled_object: FoundObject) -> Record:
     )
 
 
-def requested_reads(session: Session, vendor: FakeTicketEvolution) -> list[Record]:
-    """Return what is in ingest.reads, read at the vendor."""
+def fetched_orders(session: Session, vendor: FakeTicketEvolution) -> list[Record]:
+    """Return the orders in ingest.order_fetches, fetched from the vendor."""
     wanted = [
         order_id.partition(":")[2]
-        for (order_id,) in rows(session, "select order_id from ingest.reads")
+        for (order_id,) in rows(session, "select order_id from ingest.order_fetches")
     ]
     with httpx.Client(timeout=5) as http:
         return [
             poll_record(
-                poll.read_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), order_id)
+                poll.fetch_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), order_id)
             )
             for order_id in wanted
         ]
@@ -118,9 +118,9 @@ def test_a_webhook_has_its_order_read_and_the_poll_adds_nothing(
     assert (
         published(work(session, webhook(lie), webhook(lie, reception_id="b-2"))) == []
     )  # nothing of it is believed
-    reads = requested_reads(session, vendor)
-    assert len(reads) == 1
-    (event,) = published(work(session, *reads))
+    fetched = fetched_orders(session, vendor)
+    assert len(fetched) == 1
+    (event,) = published(work(session, *fetched))
     assert (event.key, event.storefront and event.storefront.channel) == ("tevo:10324712", "tevo")
     assert event.storefront is not None
     assert [
@@ -128,7 +128,7 @@ def test_a_webhook_has_its_order_read_and_the_poll_adds_nothing(
     ] == [("58222", 2, True)]
     records = polled(vendor)
     assert len(records) == 1
-    assert [type(outcome) for outcome in work(session, *records, *records, *reads)] == [
+    assert [type(outcome) for outcome in work(session, *records, *records, *fetched)] == [
         Duplicate
     ] * 3
     assert rows(session, "select sequence, incidents from ingest.orders") == [(1, [])]
@@ -148,7 +148,7 @@ def test_an_order_whose_webhook_was_lost_is_found_by_the_poll(
     assert event.storefront is not None
     assert event.storefront.status == "pending"
     work(session, webhook(received))
-    assert [type(outcome) for outcome in work(session, *requested_reads(session, vendor))] == [
+    assert [type(outcome) for outcome in work(session, *fetched_orders(session, vendor))] == [
         Duplicate
     ]
 
@@ -160,14 +160,14 @@ def test_what_is_not_ours_to_act_on_is_kept_whole(session: Session) -> None:
         webhook(order(), "order_teleported"),
     )
     assert published(work(session, buyer, unknown)) == []
-    assert rows(session, "select what, body from ingest.kept_callbacks order by what") == [
+    assert rows(session, "select cause, body from ingest.kept_callbacks order by cause") == [
         ("order_teleported", unknown.value),
         ("to us as a buyer: order_accepted", buyer.value),
     ]
     assert rows(
-        session, "select kind, what, sum(count) from ingest.drift_notices group by kind, what"
+        session, "select kind, cause, sum(count) from ingest.drift_notices group by kind, cause"
     ) == [("unknown-type", "order_teleported", 1)]
-    assert rows(session, "select order_id from ingest.reads") == [("tevo:10324712",)]
+    assert rows(session, "select order_id from ingest.order_fetches") == [("tevo:10324712",)]
     assert [type(outcome) for outcome in work(session, buyer, unknown)] == [Duplicate, Duplicate]
 
 
@@ -181,12 +181,12 @@ def test_a_fraud_word_that_comes_late_is_superseded(
         ("2026-11-20T15:00:02Z", "pending"),
         ("2026-11-20T15:00:03Z", "approved"),
     ]
-    reads = []
+    fetched = []
     for at, word in histories:
         vendor.put(order(updated_at=at, fraud_check_status=word, **client))
         work(session, webhook(vendor.orders["10324712"], "fraud_response_received"))
-        reads += requested_reads(session, vendor)
-    outcomes = work(session, reads[2], reads[1], reads[0])
+        fetched += fetched_orders(session, vendor)
+    outcomes = work(session, fetched[2], fetched[1], fetched[0])
     assert [type(outcome) for outcome in outcomes[1:]] == [
         Effect,
         Superseded,
@@ -246,7 +246,7 @@ def test_the_endpoint_answers_before_anything_is_done_with_it(
     kept = {record.value: record for record in endpoint.records()}
     assert len(kept) == 6
     assert kept[form(order())].key == f"{endpoint.slug}:10324712".encode()
-    assert vendors.parse(kept[form(order())]).reads == (f"{endpoint.slug}:10324712",)
+    assert vendors.parse(kept[form(order())]).orders_to_fetch == (f"{endpoint.slug}:10324712",)
     for broken in (form("{"), b"", b"\xff", b"a=1&" * 1_000):
         with pytest.raises(CallbackUnreadable):
             SERVICE.parse(kept[broken])
@@ -292,7 +292,7 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
     assert metrics.value_of("stubline_ingest_poll_found_total", source=slug) == 2
     assert (
         metrics.value_of("stubline_ingest_poll_requests_total", source=slug, outcome="ok") == 3
-    )  # one is a reading
+    )  # one was fetched
     assert vendor.refusals == []
 
 

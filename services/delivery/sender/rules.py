@@ -1,8 +1,9 @@
 """What a sender decides: whether a job may be sent now, what a reply means, when to try again.
 Pure: no clock, no randomness, no I/O.
 
-Replies are judged by RFC 5321 and 3463: the first digit decides, the enhanced code tells whose
-fault it is.
+Replies are classified by RFC 5321 and 3463: the first digit decides between success, a temporary
+and a permanent failure, and the enhanced code whether the recipient, the mail or the server caused
+it.
 """
 
 from __future__ import annotations
@@ -154,8 +155,8 @@ def classify_reply(reply: SmtpReply) -> SendVerdict:
 
 
 def counts_against_server(reply: SmtpReply, verdict: SendVerdict) -> bool:
-    """Return whether the circuit breaker counts it: the server's own trouble, and no reply,
-    whatever its cause.
+    """Return whether the circuit breaker counts it: a failure of the server itself, and no
+    reply, whatever its cause.
     """
     return verdict in {SendVerdict.UNAVAILABLE, SendVerdict.LOGIN_REFUSED} or reply.code == 0
 

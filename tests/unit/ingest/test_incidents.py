@@ -94,7 +94,7 @@ EVIDENCE = st.builds(
     evidence=st.just(Evidence.DEAD_LETTERS),
     source=st.sampled_from(["shop", "pay"]),
     kind=st.just("ingest-callback-unreadable"),
-    what=st.sampled_from(["total: Field required", "id: Field required"]),
+    cause=st.sampled_from(["total: Field required", "id: Field required"]),
     count=st.integers(1, 10_000),
     first_at=st.integers(0, 9).map(lambda s: AT + timedelta(seconds=s)),
     last_at=st.integers(10, 19).map(lambda s: AT + timedelta(seconds=s)),
@@ -123,5 +123,5 @@ def test_the_order_in_which_the_evidence_comes_does_not_matter(
         (incident.count for incident in grouped.values()), reverse=True
     )
     assert len(grouped) == len(
-        {(evidence_row.source, evidence_row.what) for evidence_row in evidence_rows}
+        {(evidence_row.source, evidence_row.cause) for evidence_row in evidence_rows}
     )

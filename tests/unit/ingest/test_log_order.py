@@ -53,8 +53,10 @@ def appended(sent: Sequence[SentCallback], *, grows_at: int = 10**9) -> list[Rec
             (3, 500 + place) if place < grows_at else (PARTITIONS_BEFORE + 3, place - grows_at)
         )
         body = {"id": 727} if step.kind == "deleted" else quantity_of(step.quantity)
-        topic = {"updated": "order.updated"}.get(step.kind, f"order.{step.kind}")
-        callback = record(json.dumps(body).encode(), topic=topic, reception_id=f"r-{place}")
+        callback_type = {"updated": "order.updated"}.get(step.kind, f"order.{step.kind}")
+        callback = record(
+            json.dumps(body).encode(), callback_type=callback_type, reception_id=f"r-{place}"
+        )
         records.append(callback._replace(partition=partition, offset=offset, timestamp_ms=ms))
     return records
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from schemas import structs
 from schemas.orders import Storefront
 from services.ingest import vendors
-from services.ingest.callbacks import records
+from services.ingest.callback_records import records
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import ParsedCallback
@@ -43,7 +43,7 @@ def read(decimals: int | None = None, **changes: object) -> ParsedCallback:
 
 
 def drift_pairs(callback: ParsedCallback) -> list[tuple[str, str]]:
-    return [(drift_notice.kind, drift_notice.what) for drift_notice in callback.drift]
+    return [(drift_notice.kind, drift_notice.cause) for drift_notice in callback.drift]
 
 
 def usual(callback: ParsedCallback) -> None:
@@ -291,7 +291,7 @@ def test_what_is_neither_a_list_nor_one_with_gaps_is_reported(value: object) -> 
     items = [{**line_item, "meta_data": value} for line_item in woo_order()["line_items"]]
     callback = read(meta_data=value, line_items=items, refunds=value)
     assert {
-        drift_notice.what
+        drift_notice.cause
         for drift_notice in callback.drift
         if drift_notice.kind == "unreadable-list"
     } == {

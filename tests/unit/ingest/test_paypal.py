@@ -280,7 +280,7 @@ def test_an_event_has_the_amount_that_moved(
 def test_a_movement_that_lacks_its_amount_is_accepted_and_reported(body: bytes) -> None:
     assert movements(body).amount_minor is None
     what = f"amount of '{json.loads(body)['event_type']}'"
-    assert [(drift_notice.kind, drift_notice.what) for drift_notice in parsed(body).drift] == [
+    assert [(drift_notice.kind, drift_notice.cause) for drift_notice in parsed(body).drift] == [
         ("missing-field", what)
     ]
 
@@ -304,7 +304,7 @@ def test_a_refund_that_names_no_capture_is_a_refund_all_the_same() -> None:
 def test_a_dispute_ends_in_somebodys_favour_or_stays_open(outcome: str, state: str) -> None:
     body = event(DISPUTE, "CUSTOMER.DISPUTE.RESOLVED", dispute_outcome={"outcome_code": outcome})
     assert movements(body).state == state
-    assert [drift_notice.what for drift_notice in parsed(body).drift] == (
+    assert [drift_notice.cause for drift_notice in parsed(body).drift] == (
         ["NONE"] if state == "open" else []
     )
 
@@ -396,7 +396,7 @@ def test_what_is_no_payment_is_kept_and_moves_nothing(
     (drift_notice,) = callback.drift
     assert (
         drift_notice.kind,
-        drift_notice.what,
+        drift_notice.cause,
         drift_notice.is_kept,
         drift_notice.is_reported,
     ) == (

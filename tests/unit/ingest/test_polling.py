@@ -111,7 +111,7 @@ def test_whatever_stands_in_retry_after_is_a_bounded_wait_or_none(text: str) -> 
     assert delay_s is None or 0 <= delay_s <= RETRY_AFTER_MAX_S
 
 
-def test_each_source_has_one_request_and_reads_alternate_with_polls() -> None:
+def test_each_source_has_one_request_and_order_fetches_alternate_with_polls() -> None:
     due = [("shop", 1), ("shop", 2), ("tevo", 3)]
     assert choose_requests(due, ["tevo", "other"], [], []) == [
         ("other", None),
@@ -134,7 +134,7 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
 
 
 @pytest.mark.parametrize(
-    ("error", "trouble", "wait_s"),
+    ("error", "problem", "wait_s"),
     [
         (status(500), PollProblem.UNAVAILABLE, None),
         (status(503), PollProblem.UNAVAILABLE, None),
@@ -156,9 +156,9 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
     ],
 )
 def test_a_failure_is_reported_without_what_was_sent_or_answered(
-    error: Exception, trouble: PollProblem, wait_s: float | None
+    error: Exception, problem: PollProblem, wait_s: float | None
 ) -> None:
     failure = failure_of(error, NOW)
-    assert failure == PollFailure(trouble, failure.text, wait_s)
+    assert failure == PollFailure(problem, failure.text, wait_s)
     assert failure.text
     assert "never-logged" not in failure.text

@@ -190,7 +190,9 @@ def test_the_first_poll_goes_back_a_few_days_and_trash_is_polled_by_itself() -> 
     objects, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN), "")
     trashed, _ = walk(lambda at: woocommerce.trash(client, SHOP, at, BEGIN), "")
     assert [polled.external_id for polled in objects] == ["1"]
-    assert [(polled.external_id, polled.topic) for polled in trashed] == [("3", "order.updated")]
+    assert [(polled.external_id, polled.callback_type) for polled in trashed] == [
+        ("3", "order.updated")
+    ]
     older, _ = walk(
         lambda at: woocommerce.orders(client, SHOP._replace(first_days=5), at, BEGIN), ""
     )
@@ -468,13 +470,13 @@ def test_the_fakes_report_what_no_vendor_would_accept(kind: type[FakeVendor]) ->
 def test_an_order_is_read_by_its_id_alone() -> None:
     shop = FakeWooCommerce()
     shop.put(7, BEGIN)
-    order = woocommerce.read_order(shop.client(), SHOP, "7")
+    order = woocommerce.fetch_order(shop.client(), SHOP, "7")
     assert (order.external_id, json.loads(order.body)) == ("7", shop.body(7))
     with pytest.raises(httpx.HTTPStatusError):
-        woocommerce.read_order(shop.client(), SHOP, "8")
+        woocommerce.fetch_order(shop.client(), SHOP, "8")
     requests_before = len(shop.requests)
     with pytest.raises(ValueError, match="number"):
-        woocommerce.read_order(shop.client(), SHOP, "../webhooks")
+        woocommerce.fetch_order(shop.client(), SHOP, "../webhooks")
     assert len(shop.requests) == requests_before
 
 

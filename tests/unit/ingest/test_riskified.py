@@ -114,7 +114,7 @@ def test_only_approved_releases_an_order(status: str, word: str) -> None:
 
 def test_an_unknown_status_is_reported() -> None:
     (drift_notice,) = parse(decision("half-approved", "submitted")).drift
-    assert (drift_notice.kind, drift_notice.what, drift_notice.is_reported) == (
+    assert (drift_notice.kind, drift_notice.cause, drift_notice.is_reported) == (
         "unknown-status",
         "half-approved",
         True,

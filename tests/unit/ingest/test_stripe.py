@@ -304,7 +304,7 @@ def test_an_unknown_status_is_open_and_reported() -> None:
         callback = parse(kind, name, status="escalated")
         assert only(callback).state == "open"
         (drift_notice,) = callback.drift
-        assert (drift_notice.kind, drift_notice.what, drift_notice.is_kept) == (
+        assert (drift_notice.kind, drift_notice.cause, drift_notice.is_kept) == (
             "unknown-status",
             f"the {name} status 'escalated'",
             False,
@@ -480,7 +480,7 @@ def test_other_events_are_kept_and_only_unknown_types_are_reported(
         (),
     )
     (drift_notice,) = callback.drift
-    assert (drift_notice.kind, drift_notice.what, drift_notice.is_kept) == (
+    assert (drift_notice.kind, drift_notice.cause, drift_notice.is_kept) == (
         "unknown-type",
         f"the event type {kind!r}",
         True,
