@@ -43,8 +43,8 @@ from services.ingest.webhooks.responses import (
     too_large,
     too_many_requests,
 )
+from services.runtime.failures.token_bucket import TokenBucket
 from services.runtime.observability import logs, tracing
-from services.runtime.token_bucket import TokenBucket
 
 CALLBACK_TYPE_CHARS_MAX = 128
 PINGS_PER_S = 50.0  # of one source; WooCommerce sends one when a webhook is saved

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 
 import httpx
 
+from services.runtime.failures.token_bucket import TokenBucket
 from services.runtime.observability import logs
-from services.runtime.token_bucket import TokenBucket
 
 FETCH_TIMEOUT_S = 5.0
 BYTES_MAX = 64 * 1_024

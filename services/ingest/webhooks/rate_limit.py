@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.runtime.token_bucket import TokenBucket
+from services.runtime.failures.token_bucket import TokenBucket
 
 BURST_S = 2.0  # of its rate at once: shops send a sale's orders in bursts
 RECENT_MAX = 5_000  # bodies of one source that are remembered

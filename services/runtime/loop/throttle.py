@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+from services.runtime.failures.token_bucket import TokenBucket
 from services.runtime.loop.context import WorkerContext
-from services.runtime.token_bucket import TokenBucket
 
 S = TypeVar("S")
 BURST_S = 0.2  # of the rate: what may be worked at once after an idle time

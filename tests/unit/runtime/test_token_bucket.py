@@ -7,7 +7,7 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis.strategies import floats, integers, lists, tuples
 
-from services.runtime.token_bucket import TokenBucket
+from services.runtime.failures.token_bucket import TokenBucket
 
 BURST_S = 2.0
 RATES = floats(0.1, 1_000)
