@@ -45,7 +45,7 @@ TICKETS = (
     "recipient_email",
     "issued_at",
 )
-COUNTS = ("issued", "active", "won", "cancelled", "sold_out")
+COUNTS = ("issued", "active", "won", "cancelled", "refund_due")
 
 
 @campaigns.command("apply")

@@ -30,8 +30,8 @@ Does not  trust the broker with positions, skip a record silently, or hold more 
 
 The protocol is model-checked (model/); docs/explanation/lanes.md explains it. The subpackages are
 loop/ (what happens to a record), kafka/ and postgres/ (the two dependencies), failures/ (what an
-exception means, and how long to wait after it), observability/, admin/ (the operators' commands)
-and testing/ (both dependencies in memory).
+exception means, how long to wait after it, and how often to call), observability/, admin/ (the
+operators' commands) and testing/ (both dependencies in memory).
 
 The names below are the public surface. They are imported on first use, so that importing a single
 module of the runtime does not import the Kafka client.

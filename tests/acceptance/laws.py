@@ -245,9 +245,9 @@ def what_was_committed_is_in_the_log(pipeline: PipelineState) -> Iterator[str]:
 def dead_letters_are_the_source_byte_for_byte(pipeline: PipelineState) -> Iterator[str]:
     """The row, and its copies in the dead topic."""
     records = {
-        (it.topic, it.partition, it.offset): it
+        (record.topic, record.partition, record.offset): record
         for log in pipeline.lanes.logs.values()
-        for it in log
+        for record in log
     }
     for dead_letter in pipeline.lanes.dead_letters:
         source = records.get((dead_letter.topic, dead_letter.partition, dead_letter.offset))
@@ -275,7 +275,7 @@ def conservation_reads_zero(pipeline: PipelineState) -> Iterator[str]:
     """By the rows, and by a count of the log itself."""
     yield from lane_laws.conservation_reads_zero(pipeline.lanes)
     yield from lane_laws.every_record_has_one_outcome(pipeline.lanes)
-    if (gaps := sum(it.gaps for it in pipeline.lanes.lanes)) != pipeline.skipped_offsets:
+    if (gaps := sum(lane.gaps for lane in pipeline.lanes.lanes)) != pipeline.skipped_offsets:
         yield f"{gaps} offsets were stepped over, and should be {pipeline.skipped_offsets}"
 
 
@@ -285,17 +285,20 @@ def what_is_replayed_is_the_source_byte_for_byte(pipeline: PipelineState) -> Ite
 
 def nothing_waits_or_is_stopped(pipeline: PipelineState) -> Iterator[str]:
     yield from (
-        f"{it.group} {it.lane}: {it.stopped_code}" for it in pipeline.lanes.lanes if it.stopped_code
+        f"{row.group} {row.lane}: {row.stopped_code}"
+        for row in pipeline.lanes.lanes
+        if row.stopped_code
     )
     yield from (
-        f"{it} is on its way"
-        for it in pipeline.lanes.dead_letters
-        if it.state in {"requested", "replayed"}
+        f"{dead_letter} is on its way"
+        for dead_letter in pipeline.lanes.dead_letters
+        if dead_letter.state in {"requested", "replayed"}
     )
-    for it in pipeline.lanes.lanes:
-        log: Sequence[Record] = pipeline.lanes.logs.get(it.lane, ())
-        if log and it.next_offset <= log[-1].offset:
-            yield f"{it.group} {it.lane} is at {it.next_offset}, its log ends with {log[-1].offset}"
+    for row in pipeline.lanes.lanes:
+        log: Sequence[Record] = pipeline.lanes.logs.get(row.lane, ())
+        if log and row.next_offset <= log[-1].offset:
+            end = log[-1].offset
+            yield f"{row.group} {row.lane} is at {row.next_offset}, its log ends with {end}"
 
 
 LAWS: Mapping[str, Callable[[PipelineState], Iterator[str]]] = {

@@ -78,10 +78,10 @@ def test_databases_of_one_cluster_create_the_roles_at_once(new_database: Callabl
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda url: migrate_database(url, BASE), urls))
     with psycopg.connect(urls[0]) as connection:
-        found = connection.execute(
+        fetched = connection.execute(
             "select rolname from pg_roles where rolname like 'stubline\\_%' order by 1"
         ).fetchall()
-    assert [row[0] for row in found] == [
+    assert [row[0] for row in fetched] == [
         f"stubline_{name}"
         for name in ("approval", "console", "delivery", "ingest", "issuer", "operator")
     ]
@@ -113,8 +113,8 @@ def test_a_file_that_fails_leaves_nothing_behind_and_the_files_before_it_whole(e
     assert names(empty) == [migration.name for migration in BASE]
     with psycopg.connect(empty) as connection:
         assert connection.execute("select to_regclass('public.half')").fetchone() == (None,)
-    whole = next_file("create table public.half (id int);")
-    assert migrate_database(empty, whole) == [whole[-1].name]
+    fixed = next_file("create table public.half (id int);")
+    assert migrate_database(empty, fixed) == [fixed[-1].name]
 
 
 def test_a_file_with_another_text_is_refused(empty: str) -> None:
@@ -173,7 +173,8 @@ def test_topics_are_created_once_and_then_left_alone(bootstrap_servers: str, pre
     assert broker.repair(topics) == []
     assert broker.compare(topics) == []
     assert {
-        name: it.partitions for name, it in broker.existing(topic.name for topic in topics).items()
+        name: topic.partitions
+        for name, topic in broker.existing(topic.name for topic in topics).items()
     } == {
         f"{prefix}.a.v1": 3,
         f"{prefix}.b.v1": 8,

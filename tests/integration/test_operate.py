@@ -248,11 +248,11 @@ def test_a_command_that_is_sent_again_changes_nothing(connection: Connection[Tup
         GROUP, LANE, to=40, extent=PartitionExtent(30, 200)
     )
     before = lane(connection)
-    again = fresh(connection, command_id).rewind(
+    repeated = fresh(connection, command_id).rewind(
         GROUP, LANE, to=40, extent=PartitionExtent(30, 200)
     )
-    assert (first.already, again.already) == (False, True)
-    assert again.details == first.details
+    assert (first.already, repeated.already) == (False, True)
+    assert repeated.details == first.details
     assert lane(connection) == before
     assert [row["actor"] for row in audits(connection)] == ["ada"]
 

@@ -285,8 +285,8 @@ class Deliveries:
 
 @contextmanager
 def deliveries(database_url: str, mail: Mail, folder: Path) -> Iterator[Deliveries]:
-    world = Deliveries(database_url, mail, folder)
+    site = Deliveries(database_url, mail, folder)
     try:
-        yield world
+        yield site
     finally:
-        world.close()
+        site.close()

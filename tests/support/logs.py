@@ -49,7 +49,7 @@ def read_lanes(
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:
                     wanted.discard(LaneKey(message.topic() or "", message.partition() or 0))
             for lane, records in fetch_result(
-                [it for it in messages if it.error() is None]
+                [message for message in messages if message.error() is None]
             ).records.items():
                 logs[lane] += records
     return logs

@@ -346,7 +346,7 @@ def squeezed(text: str) -> str:
 
 
 def scanned(shown: Image.Image) -> list[str]:
-    return [found.text for found in zxingcpp.read_barcodes(shown)]
+    return [barcode.text for barcode in zxingcpp.read_barcodes(shown)]
 
 
 def crop(shown: Image.Image, box: Sequence[float], dpi: float) -> Image.Image:

@@ -12,22 +12,22 @@ from deploy.docs.words import GLOSSARY, allowed, banned, counts, files, names, t
 
 PAGE = GLOSSARY.read_text("utf-8")
 RULE = banned(PAGE)
-AGAIN = "run `python -m deploy.docs.words --write` once it is less"
+HINT = "run `python -m deploy.docs.words --write` once it is less"
 
 
 def test_no_name_holds_a_banned_word_but_those_that_are_counted() -> None:
     now, listed = counts(RULE, files()), allowed()
     more = {
         f"{path}: {word}"
-        for path, found in now.items()
-        for word, count in found.items()
+        for path, words_held in now.items()
+        for word, count in words_held.items()
         if count > listed.get(path, {}).get(word, 0)
     }
     assert not more, "`python -m deploy.docs.words --where WORD` prints the names"
 
 
 def test_the_list_of_what_still_holds_one_only_shrinks() -> None:
-    assert totals(allowed()) == totals(counts(RULE, files())), AGAIN
+    assert totals(allowed()) == totals(counts(RULE, files())), HINT
 
 
 def test_every_term_of_our_own_is_used() -> None:
@@ -53,23 +53,23 @@ def test_every_term_stands_once_and_none_is_banned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("name", "expected"),
     [
         ("told", {"told"}),
         ("toldAgain", {"told"}),
         ("STUBLINE_DOOR_PORT", {"door"}),
-        ("letters_of", {"letters"}),
+        ("lettersOf", {"letters"}),
         ("dead_letters_of", set()),
         ("OpenDeadLetter", set()),
-        ("gave_up", {"gave up"}),
+        ("gaveUp", {"gave up"}),
         ("it", {"it"}),
         ("split", set()),
         ("again", {"again"}),
         ("sent_again", set()),
     ],
 )
-def test_a_banned_word_is_found_as_a_word_and_not_as_letters(name: str, found: set[str]) -> None:
-    assert set(RULE.phrases_in(name)) == found
+def test_a_banned_word_is_found_as_a_word_and_not_inside_one(name: str, expected: set[str]) -> None:
+    assert set(RULE.phrases_in(name)) == expected
 
 
 def test_all_kinds_of_names_are_seen() -> None:
@@ -77,8 +77,8 @@ def test_all_kinds_of_names_are_seen() -> None:
         "class Told:\n    said: int\n\n    def say(self, door):\n        self.rest = turn = 1\n"
         "        return turn, 'stubline_away_total', 'a sentence that is told'\n"
     )
-    found = {word for name in words.names_in_python(ast.parse(source)) for word in words_of(name)}
-    assert found >= {"told", "said", "say", "door", "rest", "turn", "away"}
+    held = {word for name in words.names_in_python(ast.parse(source)) for word in words_of(name)}
+    assert held >= {"told", "said", "say", "door", "rest", "turn", "away"}
 
 
 def words_of(name: str) -> set[str]:

@@ -81,8 +81,8 @@ def test_rooms_have_no_circle(package: str) -> None:
 
 @pytest.mark.parametrize("package", ROOMS_MAX)
 def test_a_package_has_no_more_rooms_than_one_page_can_show(package: str) -> None:
-    found = sorted(rooms(package))
-    assert len(found) <= ROOMS_MAX[package], found
+    present = sorted(rooms(package))
+    assert len(present) <= ROOMS_MAX[package], present
 
 
 def test_nothing_inside_a_package_imports_its_facade() -> None:

@@ -20,6 +20,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow, dict_row
 
 from schemas.orders import order_of
+from schemas.text import rfc3339
 from services.ingest.errors import CallbackKept, IncidentChoiceRefused, IncidentUnknown
 from services.ingest.rules.incidents import (
     CONTENT_CONFLICT,
@@ -224,7 +225,7 @@ class IncidentCommands(AdminCommands):
 
     def _moment(self) -> str:
         row = self.connection.execute(SQL["transaction_time"]).fetchone()
-        return str(row[0].isoformat()) if row else ""
+        return rfc3339(row[0]) if row else ""
 
     def _end_dead_letters(self, incident: Incident, request: ResolutionRequest, until: str) -> int:
         given = arguments(incident) | {"until": until, "limit": DEAD_LETTERS_OF_PART}

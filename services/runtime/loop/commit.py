@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from schemas.envelope import Output
+from schemas.text import rfc3339
 from services.runtime.errors import Fatal, OutcomesMismatch, OutputTooLarge, Stop, Transient
 from services.runtime.failures.classification import FailureKind
 from services.runtime.loop import dead_letters, outbox
@@ -276,7 +277,7 @@ def _encode_outputs(
     """Return the effects' outputs as complete records: publishing them again publishes the same
     bytes.
     """
-    time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    time = rfc3339(now)
     outputs: dict[LaneKey, list[Output]] = {}
     for lane_slice, entries in _by_lane(slices, decided):
         encoded: list[Output] = []

@@ -62,9 +62,9 @@ class KafkaReader:
         """Return (low, high) of every partition, with three requests."""
         description = self.broker.existing(self.names.topics)
         lanes = [
-            LaneKey(topic, number)
-            for topic, it in description.items()
-            for number in range(it.partitions)
+            LaneKey(name, number)
+            for name, topic in description.items()
+            for number in range(topic.partitions)
         ]
         low, high = (
             self._offsets(lanes, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
@@ -88,10 +88,14 @@ class KafkaReader:
         ]
 
     def lanes(self, stage: str) -> list[LaneFacts]:
-        return [it for it in self._lanes() if it.group == self.names.groups[stage]]
+        return [lane for lane in self._lanes() if lane.group == self.names.groups[stage]]
 
     def dead_letters(self, stage: str = "first") -> list[DeadLetterFacts]:
-        return [it for it in self._dead_letters() if it.group == self.names.groups[stage]]
+        return [
+            dead_letter
+            for dead_letter in self._dead_letters()
+            if dead_letter.group == self.names.groups[stage]
+        ]
 
     def _dead_letters(self) -> list[DeadLetterFacts]:
         cursor = self.database.cursor(row_factory=dict_row)

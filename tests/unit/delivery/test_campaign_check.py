@@ -65,7 +65,7 @@ def test_a_design_that_cannot_be_printed_is_refused_with_campaign_file_and_line(
     assert plates(tmp_path) == []
 
 
-@pytest.mark.parametrize("design", ["no-such", "door-a3", "../door", ""])
+@pytest.mark.parametrize("design", ["no-such", "entry-a3", "../door", ""])
 def test_a_design_that_is_not_there_is_unknown(design: str, ours: Ours) -> None:
     ours()
     with pytest.raises(DesignUnknown, match="campaign spring") as refused:

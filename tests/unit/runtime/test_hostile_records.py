@@ -37,8 +37,8 @@ def test_any_number_of_headers_and_any_length_of_a_name_is_kept() -> None:
     headers = [*MANY, ("n" * 100_000, None)]
     assert unpack_headers(pack_headers(headers)) == headers
     output = Output("t", b"k", b"v", headers)
-    (again,) = outbox.decode(outbox.encode([output]))
-    assert list(again.headers) == headers
+    (decoded,) = outbox.decode(outbox.encode([output]))
+    assert list(decoded.headers) == headers
 
 
 def test_a_record_with_seventy_thousand_headers_is_a_dead_letter_and_its_neighbours_go_on() -> None:
@@ -137,14 +137,14 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
     clock = FakeClock()
     broker, database = FakeBroker(clock), FakeDatabase(commits_refused=10_000)
     service: Service[Any, Any] = Service(
-        "g", ("in",), lambda it: it, lambda events, _session: [Effect() for _ in events]
+        "g", ("in",), lambda record: record, lambda events, _session: [Effect() for _ in events]
     )
     for topic in ("in", service.dead_topic, service.replay_topic):
         broker.create_topic(topic, 1)
     broker.append(Output("in", b"k", b"v", []))
     waits: list[float] = []
 
-    class RecordingTelemetry(Telemetry):
+    class OutcomeTelemetry(Telemetry):
         def backing_off(self, error: BaseException, attempt: int, wait_s: float) -> None:  # noqa: ARG002 - the hook's shape
             waits.append(wait_s)
 
@@ -155,7 +155,7 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
             log,
             lane_store,
             LaneSettings(),
-            RecordingTelemetry(),
+            OutcomeTelemetry(),
             classify,
             clock,
             clock,

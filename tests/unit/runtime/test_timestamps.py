@@ -28,5 +28,5 @@ def test_it_is_reported_at_most_once_a_minute_and_names_the_topic() -> None:
     for at in (0.0, 1.0, REPORT_INTERVAL_S - 1, REPORT_INTERVAL_S):
         now[0] = at
         checks.observe(FetchResult(producer_stamped={"in", "other"}))
-    assert [type(it) for it in telemetry.warnings] == [ProducerTimestamps] * 2
-    assert {it.cause for it in telemetry.warnings} == {"in"}
+    assert [type(warning) for warning in telemetry.warnings] == [ProducerTimestamps] * 2
+    assert {warning.cause for warning in telemetry.warnings} == {"in"}

@@ -74,12 +74,15 @@ def unstampable_texts(shift: int) -> dict[str, str]:
 @cache
 def is_cut(variant: str, shift: int) -> bool:
     return any(
-        it.is_cut for it in compiled_design(variant).unstampable(unstampable_texts(shift)).values()
+        text.is_cut
+        for text in compiled_design(variant).unstampable(unstampable_texts(shift)).values()
     )
 
 
 @cache
-def both(variant: str, shift: int, *, is_unstampable: bool = False) -> tuple[bytes, bytes]:
+def rendered_twice(
+    variant: str, shift: int, *, is_unstampable: bool = False
+) -> tuple[bytes, bytes]:
     """Ours and WeasyPrint's. Made once for all laws."""
     texts = unstampable_texts(shift) if is_unstampable else spread(LATIN, shift)
     return compiled_design(variant).ours(texts), compiled_design(variant).weasyprints(texts)
@@ -97,24 +100,24 @@ def assert_same_picture(ours: bytes, weasyprints: bytes, *dpis: int) -> None:
 
 
 @pytest.mark.parametrize(("variant", "shift"), PAGES)
-def test_what_is_stamped_looks_as_weasyprint_prints_it(variant: str, shift: int) -> None:
+def test_what_is_stamped_has_the_pixels_that_weasyprint_prints(variant: str, shift: int) -> None:
     assert compiled_design(variant).split(spread(LATIN, shift))[1] == {}, (
         "nothing of the Latin corpus is laid out"
     )
-    assert_same_picture(*both(variant, shift), 72, 144, 300)
+    assert_same_picture(*rendered_twice(variant, shift), 72, 144, 300)
 
 
 @pytest.mark.slow
-def test_every_text_in_every_field_looks_as_weasyprint_prints_it() -> None:
+def test_every_text_in_every_field_has_the_pixels_that_weasyprint_prints() -> None:
     """On one sheet or another."""
     for shift in range(len(LATIN)):
-        assert_same_picture(*both(VARIANTS[shift % len(VARIANTS)], shift), 144)
+        assert_same_picture(*rendered_twice(VARIANTS[shift % len(VARIANTS)], shift), 144)
 
 
 @pytest.mark.parametrize(("variant", "shift"), PAGES)
 def test_each_line_has_the_same_glyphs_at_the_same_place(variant: str, shift: int) -> None:
     """Whatever a rasteriser makes of it."""
-    ours, weasyprints = map(lines_of, both(variant, shift))
+    ours, weasyprints = map(lines_of, rendered_twice(variant, shift))
     assert [glyphs for _, _, glyphs in ours] == [glyphs for _, _, glyphs in weasyprints]
     for (x, y, _), (same_x, same_y, _) in zip(ours, weasyprints, strict=True):
         assert abs(x - same_x) < PLACE
@@ -125,7 +128,7 @@ def test_each_line_has_the_same_glyphs_at_the_same_place(variant: str, shift: in
 @pytest.mark.parametrize(("variant", "shift"), PAGES)
 def test_what_is_stamped_reads_as_weasyprint_prints_it(variant: str, shift: int) -> None:
     """By a search, by the clipboard: the same words in the same order."""
-    ours, weasyprints = map(text_of, both(variant, shift))
+    ours, weasyprints = map(text_of, rendered_twice(variant, shift))
     assert ours == weasyprints
 
 
@@ -133,12 +136,12 @@ def test_what_is_stamped_reads_as_weasyprint_prints_it(variant: str, shift: int)
 @pytest.mark.parametrize(("variant", "shift"), PAGES)
 def test_a_text_that_is_not_truncated_is_found_completely(variant: str, shift: int) -> None:
     at_work, texts = compiled_design(variant), spread(LATIN, shift)
-    found = squeezed(text_of(both(variant, shift)[0]))
-    for name, it in at_work.split(texts)[0].items():
-        spot, lines = at_work.plate.spots[name], squeezed("".join(it.lines))
-        meant = squeezed(normalized(texts[spot.field]))
-        assert lines in found, name
-        assert it.is_cut or lines == (meant.upper() if spot.upper else meant), name
+    printed = squeezed(text_of(rendered_twice(variant, shift)[0]))
+    for name, fitted in at_work.split(texts)[0].items():
+        spot, lines = at_work.plate.spots[name], squeezed("".join(fitted.lines))
+        expected = squeezed(normalized(texts[spot.field]))
+        assert lines in printed, name
+        assert fitted.is_cut or lines == (expected.upper() if spot.upper else expected), name
 
 
 @pytest.mark.parametrize(("variant", "shift"), PAGES[::2])
@@ -147,13 +150,15 @@ def test_what_was_fitted_fits_for_weasyprint_too(variant: str, shift: int) -> No
     at_work = compiled_design(variant)
     fitted, _ = at_work.split(spread(LATIN, shift))
     laid_out = at_work.template.lay_out(fitted, None)
-    for name, it in fitted.items():
+    for name, fit in fitted.items():
         count, _, width = measure_lines(laid_out, at_work.template.fields[name].element)
-        assert count == len(it.lines), name
+        assert count == len(fit.lines), name
         assert width <= at_work.plate.spots[name].box.width + ROUNDING, name
 
 
-@pytest.mark.parametrize("variant", [it for it in VARIANTS if it.startswith("raffle")])
+@pytest.mark.parametrize(
+    "variant", [variant for variant in VARIANTS if variant.startswith("raffle")]
+)
 def test_a_short_text_stands_where_plain_html_puts_it(variant: str) -> None:
     """None of our lines, sizes and heights in the page: the texts written into its elements, and
     WeasyPrint alone.
@@ -207,15 +212,15 @@ def test_a_code_drawn_without_a_stencil_is_as_large() -> None:
 
 
 @pytest.mark.parametrize(("variant", "shift"), UNSTAMPABLE_PAGES)
-def test_what_is_laid_out_looks_as_weasyprint_prints_it(variant: str, shift: int) -> None:
+def test_what_is_laid_out_has_the_pixels_that_weasyprint_prints(variant: str, shift: int) -> None:
     assert compiled_design(variant).split(unstampable_texts(shift))[1], (
         "something of it cannot be stamped"
     )
-    assert_same_picture(*both(variant, shift, is_unstampable=True), 72, 144, 300)
+    assert_same_picture(*rendered_twice(variant, shift, is_unstampable=True), 72, 144, 300)
 
 
 @pytest.mark.slow
-def test_every_laid_out_field_looks_as_weasyprint_prints_it() -> None:
+def test_every_laid_out_field_has_the_pixels_that_weasyprint_prints() -> None:
     for at, variant in enumerate(VARIANTS[::4]):
         at_work, texts = compiled_design(variant), spread(ODD, 5 * at)
         assert_same_picture(at_work.ours(texts), at_work.weasyprints(texts), 144)
@@ -227,7 +232,7 @@ def test_what_is_laid_out_reads_as_weasyprint_prints_it(variant: str, shift: int
     """Where it is not cut: WeasyPrint lets the ellipsis stand for all that it cut off, and for that
     of the field before.
     """
-    ours, weasyprints = map(text_of, both(variant, shift, is_unstampable=True))
+    ours, weasyprints = map(text_of, rendered_twice(variant, shift, is_unstampable=True))
     if not is_cut(variant, shift):
         assert ours == weasyprints
     for stamped in ("number", "order", "status"):
@@ -245,17 +250,17 @@ def test_a_laid_out_text_stays_in_its_box_and_stands_where_its_rule_puts_it(
         at_work.unstampable(unstampable_texts(shift)),
     )
     laid_out = at_work.template.lay_out({**fitted, **unstampable}, None)
-    for name, it in unstampable.items():
+    for name, fit in unstampable.items():
         spot = at_work.plate.spots[name]
         count, height, width = measure_lines(laid_out, at_work.template.fields[name].element)
-        assert count <= it.lines <= lines_max(spot.rule, spot.box, it.size / spot.box.size)
-        assert it.is_cut or width <= spot.box.width + ROUNDING
+        assert count <= fit.lines <= lines_max(spot.rule, spot.box, fit.size / spot.box.size)
+        assert fit.is_cut or width <= spot.box.width + ROUNDING
         spare = spot.box.height - height
         assert spare >= -1 or count == 1
-        assert it.top == pytest.approx(
+        assert fit.top == pytest.approx(
             {"top": 0, "middle": spare / 2, "bottom": spare}[spot.rule.valign], abs=0.01
         )
-        assert spot.rule.shrink * spot.box.size - 0.01 <= it.size <= spot.box.size + 0.01
+        assert spot.rule.shrink * spot.box.size - 0.01 <= fit.size <= spot.box.size + 0.01
 
 
 @pytest.mark.parametrize(("variant", "shift"), UNSTAMPABLE_PAGES[::4])
@@ -276,7 +281,7 @@ def test_neighbours_of_a_laid_out_field_are_stamped_and_stand_where_they_stood(
     )
     with_it, without = (
         masked(at_work, pdf, unstampable)
-        for pdf in (both(variant, shift, is_unstampable=True)[0], stamped)
+        for pdf in (rendered_twice(variant, shift, is_unstampable=True)[0], stamped)
     )
     assert difference(with_it, without, TOLERANCE)[1] == 0
 

@@ -126,7 +126,7 @@ def test_a_file_under_anothers_name_is_not_taken_for_it(
     plate.write_bytes(foreign.read_bytes())
     faces_here, faces_there = sorted(folder.glob("*.face")), sorted(other.glob("*.face"))
     foreign_face = next(
-        path for path in faces_there if path.name not in {it.name for it in faces_here}
+        path for path in faces_there if path.name not in {face.name for face in faces_here}
     )
     faces_here[0].write_bytes(foreign_face.read_bytes())
     (stencil,) = folder.glob("*.stencil")
@@ -195,30 +195,30 @@ def test_two_processes_that_compile_at_once_print_the_same_and_leave_no_litter(
 def test_a_plate_survives_its_bytes() -> None:
     for reference in ("raffle-entry-a4", "event-ticket-phone"):
         plate = compiled_design(reference).plate
-        again = plates.from_bytes(plates.to_bytes(plate))
-        assert again == plate
-        assert plates.to_bytes(again) == plates.to_bytes(plate)
+        decoded = plates.from_bytes(plates.to_bytes(plate))
+        assert decoded == plate
+        assert plates.to_bytes(decoded) == plates.to_bytes(plate)
 
 
 def test_a_face_survives_its_bytes() -> None:
     at_work = compiled_design("raffle-entry-a4")
     for kit in filter(None, (at_work.stamp.kits.kit(face) for face in at_work.plate.faces)):
-        again: FaceKit = faces.from_bytes(faces.to_bytes(kit))
-        assert again == kit
-        assert faces.to_bytes(again) == faces.to_bytes(kit)
+        decoded: FaceKit = faces.from_bytes(faces.to_bytes(kit))
+        assert decoded == kit
+        assert faces.to_bytes(decoded) == faces.to_bytes(kit)
 
 
 def test_a_file_that_two_designs_call_differently_is_a_face_for_each(tmp_path: Path) -> None:
     """The name is printed, and whose design was compiled first must not decide it."""
     content = packaged.font("SourceSansPro-Regular.ttf")
-    names, kits = ["Source Sans Pro", "Mine"], PlateCache(tmp_path)
-    for at in (kits, PlateCache(tmp_path)):
-        found = [
+    names, plate_cache = ["Source Sans Pro", "Mine"], PlateCache(tmp_path)
+    for at in (plate_cache, PlateCache(tmp_path)):
+        kits = [
             at.kit_of(PageFont(content, 0, name, is_variable=False), "", frozenset())
             for name in names
         ]
-        assert [kit.family for kit in found] == names
-        assert [at.kit(kit.digest) for kit in found] == found
+        assert [kit.family for kit in kits] == names
+        assert [at.kit(kit.digest) for kit in kits] == kits
 
 
 def keys(folder: Path) -> dict[str, str]:
@@ -359,7 +359,7 @@ def test_what_cannot_be_written_is_the_folders_fault_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o750, 0o2770])
-def test_who_may_look_into_the_folder_may_read_what_is_in_it(mode: int, tmp_path: Path) -> None:
+def test_who_may_list_the_folder_may_read_what_is_in_it(mode: int, tmp_path: Path) -> None:
     """A campaign may be applied by another user than the senders' own."""
     own = PlateCache(tmp_path / "shelf")
     (tmp_path / "shelf").chmod(mode)
