@@ -72,8 +72,8 @@ def handle(batch: Sequence[DeliveryInput], session: Session) -> list[Outcome]:
 
 
 def with_filed_count(outcomes: Sequence[Outcome], filed: int) -> list[Outcome]:
-    """Return the outcomes; the first effect carries the batch's count of filed jobs. None has
-    outputs, for the timer publishes.
+    """Return the outcomes; the first effect carries the batch's count of filed jobs. Outcomes have
+    no outputs: the tick publishes deliveries.
     """
     counted = list(outcomes)
     if filed:
@@ -89,7 +89,7 @@ class DeadLetteredJob:
 
     row: JobDeadLetter
 
-    def encode(self, *, time: str, traceparent: str | None) -> Output:  # noqa: ARG002 - it has its own history
+    def encode(self, *, time: str, traceparent: str | None) -> Output:  # noqa: ARG002 - the row has both
         row = self.row
         record = Record(row.topic, row.partition, row.offset, -1, row.key, row.value, ())
         dead_letter = DeadLetter(

@@ -1,13 +1,12 @@
-"""What this library does for speed and not plainly, in one place.
+"""The optimised functions of printing, in one place.
 
 A function belongs here if a sender's mail would take at least 0.2 % longer without it; everything
 else in the library is written plainly. A stamped ticket takes 440 to 520 us of one core, a mail
-7.5 ms of its sender (`make bench ARGS="--only delivered"`). Each function names what it saves of
-them, measured with its plain twin in its place, on one core in turn (medians of nine), and
-tests/unit/delivery/printing/test_fast.py compares it with that twin.
+7.5 ms of its sender (`make bench ARGS="--only delivered"`). Each function names the time that it
+saves, measured against the plain function that it replaces, on one core in turn (medians of nine),
+and tests/unit/delivery/printing/test_fast.py compares their results.
 
-The fifth such path, font programs with a few more glyphs, is a module of its own
-(fonts/programs.py); its plain twin is HarfBuzz's subset.
+fonts/programs.py is optimised too, and a module of its own: it replaces HarfBuzz's subset.
 """
 
 from __future__ import annotations
@@ -181,7 +180,7 @@ def object_template(piece: PlatePiece, places: Mapping[Hole, int]) -> Template:
     number stands at its place.
 
     It saves nothing for an order of few tickets, whose objects are cached, and 90 of some 450 us
-    for each page of an order of a hundred. The plain twin is `PlatePiece.filled`.
+    for each page of an order of a hundred. It replaces `PlatePiece.filled`.
     """
     template = b"%d".join(part.replace(b"%", b"%%") for part in piece.texts)
     own = [places[hole] for hole in piece.holes]

@@ -1,8 +1,8 @@
 """What a sender decides: whether a job may be sent now, what a reply means, when to try again.
 Pure: no clock, no randomness, no I/O.
 
-Replies are judged by RFC 5321 and 3463: the first digit decides, the enhanced code tells whose
-fault it is.
+Replies are classified by the first digit of their code (RFC 5321); the enhanced code (RFC 3463)
+names the cause of a refusal: the mailbox, the server or a policy.
 """
 
 from __future__ import annotations
@@ -154,15 +154,15 @@ def classify_reply(reply: SmtpReply) -> SendVerdict:
 
 
 def counts_against_server(reply: SmtpReply, verdict: SendVerdict) -> bool:
-    """Return whether the circuit breaker counts it: the server's own trouble, and no reply,
-    whatever its cause.
+    """Return whether the circuit breaker counts the reply as a failure of the server: unavailable,
+    login refused, or no reply at all.
     """
     return verdict in {SendVerdict.UNAVAILABLE, SendVerdict.LOGIN_REFUSED} or reply.code == 0
 
 
 def refusal_error(reply: SmtpReply) -> Undeliverable:
-    """Return the error of a refusal's dead letter. A 5.7 is policy and tells nothing about the
-    address, whatever the basic code.
+    """Return the error of a refusal's dead letter. An enhanced code 5.7 is a matter of policy and
+    not of the address, whatever the basic code.
     """
     enhanced = reply.enhanced
     if enhanced and enhanced[:2] == (5, 7):

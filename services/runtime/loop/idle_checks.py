@@ -1,4 +1,4 @@
-"""Finds, every few seconds, what no record would show: a row that an operator moved, a client that
+"""Detects, every few seconds, what no record reports: a row that an operator moved, a client that
 stopped fetching, a topic that was re-created.
 """
 

@@ -100,7 +100,8 @@ class Lane:
     trailing_gap: tuple[int, int] = NO_GAP
     # How often in a row the client could not read the batch at fetch_position.
     unreadable: int = 0
-    outbox_uncertain: bool = False  # it ran here and was reset: its row may hold outputs to publish
+    # The lane was reset after it had run: its row may hold outputs that are not acknowledged.
+    outbox_uncertain: bool = False
     paused_for_acks: bool = False  # its acknowledgements are late: it gets no records meanwhile
     acquire_at: float = 0.0  # not before this time of the loop's clock
     acquire_attempts: int = 0

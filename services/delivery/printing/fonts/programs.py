@@ -7,8 +7,8 @@ first, so that a program ends with the last one that it holds.
 What it gains: `make bench ARGS="--only rendering"` prints 0.2 ms for a program with three rare
 characters, beside 0.6 ms for HarfBuzz's subset of the same file; a ticket takes some 0.65 ms on
 that core. So a name with rare characters, which needs a program of its own in each face, costs a
-third more than a plain one, and would cost twice as much. HarfBuzz's subset is the plain twin: a
-test draws each glyph from both (tests/unit/delivery/printing/test_fast.py).
+third more than a plain one, and would cost twice as much. A test draws each glyph both from this
+program and from HarfBuzz's subset (tests/unit/delivery/printing/test_fast.py).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Text as glyphs, placed as Pango places them and written as WeasyPrint writes them.
 
-Widths are in Pango units (1/1024 CSS pixel) at the size in use, so that both ways round alike. The
-adjustments between glyphs are in thousandths of the size, cut to whole numbers as WeasyPrint 70
-cuts them (weasyprint/draw/text.py).
+Widths are in Pango units (1/1024 CSS pixel) at the size in use, so that a stamped text and one that
+WeasyPrint sets round to the same value. The adjustments between glyphs are in thousandths of the
+size, truncated to whole numbers as WeasyPrint 70 does (weasyprint/draw/text.py).
 """
 
 from __future__ import annotations
