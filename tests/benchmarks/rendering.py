@@ -212,14 +212,17 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
 
 
 def codes(shop: Shop) -> Iterator[tuple[str, float]]:
-    """Yield microseconds a code: the stencil, segno with a fixed mask, and segno choosing it."""
+    """Yield microseconds a code: by a template, by segno with a fixed mask, and by segno choosing it."""
     payloads = [shop.order(1).pages[0].payload for _ in range(300)]
-    stencil = qr.learn_stencil(len(payloads[0]))
+    qr_template = qr.build_qr_template(len(payloads[0]))
 
     def each(work: Callable[[str], object]) -> float:
         return seconds(lambda: [work(payload) for payload in payloads]) / len(payloads) * 1e6
 
-    yield "stencil", each(lambda payload: qr.pdf_path(stencil.matrix(payload), stencil.side))
+    yield (
+        "template",
+        each(lambda payload: qr.pdf_path(qr_template.matrix(payload), qr_template.side)),
+    )
     yield (
         "segno, fixed mask",
         each(lambda payload: segno.make(payload, error="m", micro=False, mask=qr.MASK)),
@@ -320,7 +323,7 @@ def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
             "flat",
             grown < GROWTH_MAX,
         ),
-        Figure("a code, encoded and drawn", f"{us['stencil']:,.1f} us", peers, "printed"),
+        Figure("a code, encoded and drawn", f"{us['template']:,.1f} us", peers, "printed"),
         Figure(
             "a font program with rare letters",
             f"{program_us:,.0f} us",

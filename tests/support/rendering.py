@@ -82,7 +82,7 @@ class KitStore:
 
 
 KITS = KitStore()
-stencil = cache(qr.learn_stencil)
+qr_template = cache(qr.build_qr_template)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class CompiledDesign:
         """Print as the sender does: stamped, and laid out what cannot be."""
         _, unstampable = self.split(texts)
         stamp = (
-            PageStamp(self.plate_with_texts_of(unstampable), KITS, self.stamp.stencil)
+            PageStamp(self.plate_with_texts_of(unstampable), KITS, self.stamp.qr_template)
             if unstampable
             else self.stamp
         )
@@ -124,7 +124,7 @@ class CompiledDesign:
         """Return the same page as WeasyPrint writes it to a file: its fonts, its operators, its
         objects; nothing of ours.
         """
-        matrix, side = qr.draw_matrix(code, self.stamp.stencil)
+        matrix, side = qr.draw_matrix(code, self.stamp.qr_template)
         square = (qr.svg_path(matrix, side), side)
         return written(self.template, {**self.split(texts)[0], **self.unstampable(texts)}, square)
 
@@ -157,8 +157,8 @@ def about(title: str = "Spring Draw: order 7001", language: str = "en") -> Docum
 
 
 def compile_template(template: PageTemplate) -> CompiledDesign:
-    plate = compiler.compile_plate(template, KITS.kit_of, modules=stencil(35).side)
-    return CompiledDesign(template, plate, PageStamp(plate, KITS, stencil(35)), PdfWriter(KITS))
+    plate = compiler.compile_plate(template, KITS.kit_of, modules=qr_template(35).side)
+    return CompiledDesign(template, plate, PageStamp(plate, KITS, qr_template(35)), PdfWriter(KITS))
 
 
 @cache
@@ -293,7 +293,7 @@ def renderer(folder: Path, *pages: TicketPage, library: DesignLibrary | None = N
         variant, facts = new.library.choose(page.design, page.language), facts_of(page)
         key = plate_key(variant, facts)
         if new.plate_cache.plate(key) is None:
-            modules = new.plate_cache.stencil().side
+            modules = new.plate_cache.qr_template().side
             new.plate_cache.put_plate(
                 key,
                 compiler.compile_plate(

@@ -105,7 +105,7 @@ def unsealed(name: str, packed: bytes) -> bytes:
 
 
 class PlateCache:
-    """A folder of compiled plates, faces and stencils. A file that is not what was written is
+    """A folder of compiled plates, faces and QR templates. A file that is not what was written is
     removed, and made again when it is needed.
     """
 
@@ -145,20 +145,20 @@ class PlateCache:
         self._put(f"{digest}.face", faces.to_bytes(kit))
         return kit
 
-    def stencil(self, length: int = PAYLOAD_CHARS) -> qr.QrStencil:
-        name = f"{length}-m-{qr.MASK}.stencil"
+    def qr_template(self, length: int = PAYLOAD_CHARS) -> qr.QrTemplate:
+        name = f"{length}-m-{qr.MASK}.qr"
 
-        def read(packed: bytes) -> qr.QrStencil:
+        def read(packed: bytes) -> qr.QrTemplate:
             try:
-                return qr.QrStencil.from_bytes(packed)
+                return qr.QrTemplate.from_bytes(packed)
             except ValueError as error:
                 raise PlateUnreadable(str(error)) from None
 
-        stencil = self._load(name, read)
-        if stencil is None:
-            stencil = qr.learn_stencil(length)
-            self._put(name, stencil.to_bytes())
-        return stencil
+        qr_template = self._load(name, read)
+        if qr_template is None:
+            qr_template = qr.build_qr_template(length)
+            self._put(name, qr_template.to_bytes())
+        return qr_template
 
     def purge(self, keep_days: int) -> int:
         """Remove the files that no process has loaded for so many days, and the parts that a killed

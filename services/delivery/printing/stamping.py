@@ -51,7 +51,7 @@ class PageStamp:
 
     plate: Plate
     kits: FaceKits
-    stencil: qr.QrStencil | None
+    qr_template: qr.QrTemplate | None
     _fields: dict[tuple[str, str], StampedField] = field(
         init=False, default_factory=dict, repr=False
     )
@@ -106,7 +106,7 @@ class PageStamp:
         return Spacing(self.plate.language, spot.letter_spacing, dict(spot.features))
 
     def _code(self, payload: str) -> bytes:
-        matrix, side = qr.draw_matrix(payload, self.stencil)
+        matrix, side = qr.draw_matrix(payload, self.qr_template)
         path = qr.pdf_path(matrix, side)
         own = self.plate.modules
         return path if side == own else b"%f 0 0 %f 0 0 cm\n%b" % (own / side, own / side, path)

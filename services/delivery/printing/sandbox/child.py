@@ -98,7 +98,7 @@ def compile_and_store(
     plate_cache.put_plate(
         key,
         compile_plate(
-            PageTemplate(variant, facts), plate_cache.kit_of, modules=plate_cache.stencil().side
+            PageTemplate(variant, facts), plate_cache.kit_of, modules=plate_cache.qr_template().side
         ),
     )
 

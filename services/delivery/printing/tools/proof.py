@@ -38,10 +38,12 @@ class DesignProof:
         self, variant: DesignVariant, facts: CampaignFacts, plate_cache: PlateCache
     ) -> None:
         self.variant, self.facts = variant, facts
-        self._plate_cache, self._stencil = plate_cache, plate_cache.stencil()
+        self._plate_cache, self._qr_template = plate_cache, plate_cache.qr_template()
         self.template = PageTemplate(variant, facts)
-        self.plate = compile_plate(self.template, plate_cache.kit_of, modules=self._stencil.side)
-        self._stamp = PageStamp(self.plate, plate_cache, self._stencil)
+        self.plate = compile_plate(
+            self.template, plate_cache.kit_of, modules=self._qr_template.side
+        )
+        self._stamp = PageStamp(self.plate, plate_cache, self._qr_template)
         self._writer = PdfWriter(plate_cache)
 
     @property
@@ -55,7 +57,7 @@ class DesignProof:
         if not unstampable:
             return self.stamped([texts], [payload])
         plate = plate_with_texts(self.template, self.plate, unstampable, self._plate_cache.kit_of)
-        stamp = PageStamp(plate, self._plate_cache, self._stencil)
+        stamp = PageStamp(plate, self._plate_cache, self._qr_template)
         return self._written([stamp.page(texts, payload)])
 
     def stamped(self, texts: Sequence[Mapping[str, str]], payloads: Sequence[str]) -> bytes:
@@ -77,7 +79,7 @@ class DesignProof:
     ) -> tuple[dict[str, FittedText | UnstampableText], tuple[str, int]]:
         """Return the lines of each field, and the code as a path of an SVG."""
         fitted, unstampable = self.split(texts)
-        matrix, side = qr.draw_matrix(payload, self._stencil)
+        matrix, side = qr.draw_matrix(payload, self._qr_template)
         square = (qr.svg_path(matrix, side), side)
         field_texts: dict[str, FittedText | UnstampableText] = {**fitted}
         return field_texts | FittingTrial(

@@ -198,7 +198,7 @@ def test_a_code_of_another_form_is_drawn_as_large_and_read(code: str) -> None:
     assert_same_picture(ours, at_work.weasyprints(ADA, code), 300)
 
 
-def test_a_code_drawn_without_a_stencil_is_as_large() -> None:
+def test_a_code_drawn_without_a_template_is_as_large() -> None:
     at_work = compiled_design("raffle-entry-a5")
     bare = at_work.writer.write(
         [PageStamp(at_work.plate, KITS, None).page(ADA, payload())], about()

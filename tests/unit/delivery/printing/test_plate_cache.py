@@ -31,7 +31,7 @@ from tests.support.rendering import compiled_design, document_of, make_design, r
 
 ROOT = Path(__file__).resolve().parents[4]
 PAPER = document_of(ticket(design="e-ticket"))
-KINDS = ("plate", "face", "stencil")
+KINDS = ("plate", "face", "qr")
 Damage = Callable[[bytes], bytes]
 
 
@@ -115,7 +115,7 @@ def test_a_missing_file_is_made_again(kind: str, folder: Path, filled: Path) -> 
 def test_a_file_under_anothers_name_is_not_taken_for_it(
     folder: Path, filled: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Another design's plate, another font's face, the stencil of longer codes: each sound in
+    """Another design's plate, another font's face, the QR template of longer codes: each sound in
     itself.
     """
     other = tmp_path_factory.mktemp("other")
@@ -129,8 +129,8 @@ def test_a_file_under_anothers_name_is_not_taken_for_it(
         path for path in faces_there if path.name not in {it.name for it in faces_here}
     )
     faces_here[0].write_bytes(foreign_face.read_bytes())
-    (stencil,) = folder.glob("*.stencil")
-    stencil.write_bytes(qr.learn_stencil(47).to_bytes())
+    (qr_template,) = folder.glob("*.qr")
+    qr_template.write_bytes(qr.build_qr_template(47).to_bytes())
     assert fresh(folder).render(PAPER) == renderer(filled).render(PAPER)
 
 
@@ -159,7 +159,7 @@ def test_loading_a_plate_lays_nothing_out(folder: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr(owner, name, never)
     monkeypatch.setattr("services.delivery.printing.renderer.compile_in_sandbox", never)
     monkeypatch.setattr("services.delivery.printing.fonts.faces.compile_kit", never)
-    monkeypatch.setattr("services.delivery.printing.qr.learn_stencil", never)
+    monkeypatch.setattr("services.delivery.printing.qr.build_qr_template", never)
     assert fresh(folder).render(PAPER).startswith(b"%PDF")
 
 
@@ -282,7 +282,7 @@ def test_what_was_not_loaded_for_long_is_purged_and_made_again(folder: Path, fil
     aged(folder, 91)
     assert at_work.plate_cache.purge(0) == 0
     assert at_work.plate_cache.purge(90) == len([*filled.glob("*.plate"), *filled.glob("*.face")])
-    assert {path.suffix for path in folder.iterdir()} == {".stencil", ".else"}
+    assert {path.suffix for path in folder.iterdir()} == {".qr", ".else"}
     assert at_work.render(PAPER) == before, "what is loaded is used on"
     assert fresh(folder).render(PAPER) == before
 
