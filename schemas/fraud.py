@@ -10,7 +10,7 @@ from schemas.envelope import Slug, Snapshot
 from schemas.orders import ExternalId, Source, Time
 from schemas.structs import SnapshotPart, always_written
 
-Word = Literal["approved", "declined", "pending", "unchecked"]
+FraudStatus = Literal["approved", "declined", "pending", "unchecked"]
 
 
 class FraudVerdict(SnapshotPart, frozen=True, kw_only=True):
@@ -21,7 +21,8 @@ class FraudVerdict(SnapshotPart, frozen=True, kw_only=True):
 
     source: Source
     verdict: Annotated[
-        Word, Meta(description="A vendor's word that this release does not know is `pending`.")
+        FraudStatus,
+        Meta(description="A vendor's word that this release does not know is `pending`."),
     ]
     detail: Annotated[str, Meta(max_length=200, description="The vendor's own words.")] = ""
     score: Annotated[float | None, Meta(description="The vendor's, on its own scale.")] = None

@@ -8,7 +8,7 @@
 --   incidents_seen  incidents that an operator has acknowledged
 --   polls           what vendors are polled for, and how far
 --   polled_sources  the circuit breaker of each polled source
---   reads           orders to be read from their source
+--   order_fetches   orders to be fetched from their source
 create schema ingest;
 
 
@@ -63,8 +63,9 @@ create table ingest.payments (
 create table ingest.drift_notices (
     source      text not null check (length(source) between 1 and 32),
     kind        text not null check (length(kind) between 1 and 64),
-    -- The unknown word, as the source wrote it.
-    what        text not null check (length(what) between 1 and 300),
+    -- What is unknown, for example a word as the source wrote it. Notices of one cause are counted
+    -- together.
+    cause       text not null check (length(cause) between 1 and 300),
     slot        int not null check (slot >= 0),
     count       bigint not null check (count >= 1),
     first_at    timestamptz not null default now(),
@@ -74,7 +75,7 @@ create table ingest.drift_notices (
     example     bytea not null,
     -- When an operator last closed it. A later occurrence opens it again.
     resolved_at timestamptz,
-    primary key (source, kind, what, slot)
+    primary key (source, kind, cause, slot)
 );
 
 
@@ -85,7 +86,7 @@ create table ingest.kept_callbacks (
     source       text not null,
     -- As in drift_notices: why it was kept.
     kind         text not null,
-    what         text not null,
+    cause        text not null,
     body         bytea not null,
     topic        text not null,
     partition    int not null,
@@ -99,7 +100,7 @@ create table ingest.kept_callbacks (
 -- The oldest are purged first.
 create index kept_callbacks_by_age on ingest.kept_callbacks (kept_at);
 -- An incident's callbacks are given back together.
-create index kept_callbacks_by_kind on ingest.kept_callbacks (source, kind, what);
+create index kept_callbacks_by_kind on ingest.kept_callbacks (source, kind, cause);
 
 
 -- Incidents of orders that an operator has acknowledged. A later occurrence opens them again.
@@ -113,7 +114,8 @@ create table ingest.incidents_seen (
 -- transaction that publishes what was found.
 create table ingest.polls (
     source      text not null check (length(source) between 1 and 32),
-    what        text not null check (length(what) between 1 and 32),
+    -- What is polled: orders, events, or the webhook itself.
+    object_kind text not null check (length(object_kind) between 1 and 32),
     -- Where the next page begins, in the vendor's own terms.
     cursor      text not null default '' check (length(cursor) <= 100000),
     -- The ETags of the last page, by address.
@@ -128,13 +130,13 @@ create table ingest.polls (
     -- suspended: the vendor refuses the credentials.
     state       text not null default 'ok' check (state in ('ok', 'suspended')),
     -- Why the last request failed. Empty: it did not fail.
-    trouble     text not null default '' check (length(trouble) <= 300),
+    last_error  text not null default '' check (length(last_error) <= 300),
     -- What the vendor's last answer warned of.
     warning     text not null default '' check (length(warning) <= 300),
     -- When the vendor last answered, or when polling began.
     answered_at timestamptz not null default now(),
     updated_at  timestamptz not null default now(),
-    primary key (source, what),
+    primary key (source, object_kind),
     -- Only a page that is under way has published parts.
     check ((answer is null) = (published = 0)),
     -- A poll is suspended by a failure.
@@ -150,11 +152,11 @@ create table ingest.polled_sources (
     updated_at         timestamptz not null default now()
 );
 
--- Orders that an unauthenticated callback named. They are read from the source itself before
+-- Orders that an unauthenticated callback named. They are fetched from the source itself before
 -- anything is done about them.
-create table ingest.reads (
+create table ingest.order_fetches (
     order_id     text primary key check (length(order_id) between 3 and 512),
-    -- How often the order was requested, and how many of these requests are answered. One reading
+    -- How often the order was requested, and how many of these requests are answered. One fetch
     -- answers all that were there when it began.
     requested    bigint not null default 1 check (requested >= 1),
     done         bigint not null default 0 check (done between 0 and requested),
@@ -164,4 +166,4 @@ create table ingest.reads (
     next_at      timestamptz not null default now()
 );
 -- The poller takes the longest due first.
-create index reads_due on ingest.reads (next_at) where requested > done;
+create index order_fetches_due on ingest.order_fetches (next_at) where requested > done;

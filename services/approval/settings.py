@@ -72,8 +72,8 @@ class Policies:
 
 
 def policies(settings: ApprovalSettings) -> Policies:
-    """Return the policies. Raises ConfigurationError with all problems, each with its place and its
-    remedy.
+    """Return the policies. Raises ConfigurationError with all problems, each with the setting
+    that has it and its remedy.
     """
     custom = frozenset(
         status_of(word) for word in settings.custom_statuses.split(",") if word.strip()
@@ -87,9 +87,9 @@ def policies(settings: ApprovalSettings) -> Policies:
     )
     by_source = {}
     for source, words in _sources(settings.policy_file, problems).items():
-        place = f"{settings.policy_file}: sources.{source}.issue_when"
-        warnings += _warnings(place, words, custom)
-        if (policy := _policy(place, words, custom, problems)) is not None:
+        setting_path = f"{settings.policy_file}: sources.{source}.issue_when"
+        warnings += _warnings(setting_path, words, custom)
+        if (policy := _policy(setting_path, words, custom, problems)) is not None:
             by_source[source] = policy
     if problems or default is None:
         raise ConfigurationError("; ".join(problems))
@@ -97,17 +97,17 @@ def policies(settings: ApprovalSettings) -> Policies:
 
 
 def _policy(
-    place: str, words: Sequence[str], custom: frozenset[str], problems: list[str]
+    setting_path: str, words: Sequence[str], custom: frozenset[str], problems: list[str]
 ) -> PreparedPolicy | None:
-    wrong = [f"{place} {problem}" for problem in trigger_problems(words, custom)]
+    wrong = [f"{setting_path} {problem}" for problem in trigger_problems(words, custom)]
     problems.extend(wrong)
     return None if wrong else prepare(policy_of(words))
 
 
-def _warnings(place: str, words: Sequence[str], custom: frozenset[str]) -> list[str]:
+def _warnings(setting_path: str, words: Sequence[str], custom: frozenset[str]) -> list[str]:
     return [
-        f"{place} names {name}, which no shop is known to have: orders wait until they reach it. "
-        f"If it is right, add it to {variable(ApprovalSettings, 'custom_statuses')}"
+        f"{setting_path} names {name}, which no shop is known to have: orders wait until they "
+        f"reach it. If it is right, add it to {variable(ApprovalSettings, 'custom_statuses')}"
         for name in unlisted_statuses(words, custom)
     ]
 

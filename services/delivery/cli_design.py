@@ -323,15 +323,15 @@ def _target(reference: str, size: str | None, language: str | None) -> DesignTar
 
 
 def _library() -> DesignLibrary:
-    from services.delivery.printer import library
+    from services.delivery.rendering import configured_library
 
-    return library(environment.load(DeliverySettings))
+    return configured_library(environment.load(DeliverySettings))
 
 
 def _plate_cache() -> PlateCache:
-    from services.delivery.printer import plate_cache
+    from services.delivery.rendering import configured_plate_cache
 
-    return plate_cache(environment.load(DeliverySettings))
+    return configured_plate_cache(environment.load(DeliverySettings))
 
 
 def _wait() -> None:

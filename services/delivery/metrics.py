@@ -69,9 +69,9 @@ FILES_REMOVED = declare(
         "Files removed because they were not used for STUBLINE_DELIVERY_FILES_KEEP_DAYS.",
     )
 )
-FILE_TROUBLES = declare(
+FILE_FAILURES = declare(
     Counter(
-        "stubline_delivery_files_troubles_total",
+        "stubline_delivery_file_failures_total",
         "Failures of stored files that senders recovered from by themselves, by error code.",
         ("code",),
     )

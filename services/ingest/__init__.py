@@ -8,7 +8,7 @@ In        The webhook endpoint: signed callbacks over HTTP, published to callbac
 Out       orders.observed.v1: all facts of an order with its next sequence; at most one event per
           order and batch. callbacks.received.v1: what polls found, like callbacks
 Owns      schema ingest: callbacks (the inbox), orders (facts and sequence), payments, polls (their
-          cursors), reads, drift notices and kept callbacks
+          cursors), order fetches, drift notices and kept callbacks
 Crash     The endpoint reports success only for what the broker has acknowledged. A callback that
           it did not answer may be in the topic or not; its sender repeats it, or a poll finds it.
           Worker: inbox, orders, outputs and the lane's position commit together or not at all. The

@@ -143,12 +143,12 @@ POLL_AGE = declare(
         ("source",),
     )
 )
-READS_WAITING = declare(
+ORDER_FETCHES_WAITING = declare(
     Gauge(
-        "stubline_ingest_reads_waiting",
+        "stubline_ingest_order_fetches_waiting",
         (
-            "Orders that wait to be read at their source, which named them without proof. It "
-            "needs credentials."
+            "Orders that wait to be fetched from their source, which named them without "
+            "proof. It needs credentials."
         ),
         ("source",),
     )

@@ -69,16 +69,18 @@ class IngestStore:
     def save_payments(self, payments: Sequence[KnownPayment]) -> None:
         self.session.execute(SQL["save_payments"], _payment_columns(payments))
 
-    def add_reads(self, order_ids: Sequence[str]) -> None:
-        """Request that orders are read at their source."""
-        self.session.execute(SQL["add_reads"], {"order_ids": texts(order_ids)})
+    def request_order_fetches(self, order_ids: Sequence[str]) -> None:
+        """Request that orders are fetched from their source."""
+        self.session.execute(SQL["request_order_fetches"], {"order_ids": texts(order_ids)})
 
     def add_drift_notices(self, drift_notices: Mapping[DriftNotice, tuple[int, str]]) -> None:
         """Add drift notices, each with its count and the key of a callback that brought it."""
         batch = {
             "sources": texts([drift_notice.source for drift_notice in drift_notices]),
             "kinds": texts([drift_notice.kind for drift_notice in drift_notices]),
-            "whats": texts([drift_notice.what[:DRIFT_CHARS_MAX] for drift_notice in drift_notices]),
+            "causes": texts(
+                [drift_notice.cause[:DRIFT_CHARS_MAX] for drift_notice in drift_notices]
+            ),
             "counts": plain([count for count, _ in drift_notices.values()]),
             "keys": texts([key for _, key in drift_notices.values()]),
             "examples": blobs(
@@ -95,7 +97,7 @@ class IngestStore:
             "keys": texts(list(kept_callbacks)),
             "sources": texts([drift_notice.source for drift_notice in drift_notices]),
             "kinds": texts([drift_notice.kind for drift_notice in drift_notices]),
-            "whats": texts([drift_notice.what for drift_notice in drift_notices]),
+            "causes": texts([drift_notice.cause for drift_notice in drift_notices]),
             "bodies": blobs([drift_notice.body for drift_notice in drift_notices]),
             "topics": texts([origin.topic for origin in origins]),
             "partitions": plain([origin.partition for origin in origins]),

@@ -67,11 +67,12 @@ def handle(batch: Sequence[ParsedCallback], session: Session) -> list[Outcome]:
     1. Lock the payments that are named, then the orders, then the proofs.
     2. Add the callbacks to the inbox, and decide them on what was known before.
     3. Save the payments and orders that changed.
-    4. Save what came beside facts: reads of orders, drift notices, kept callbacks.
+    4. Save what came beside facts: order fetches, drift notices, kept callbacks.
     5. Return the outcomes. The first callback that changed an order carries its events.
 
     Three or four round trips for any size, two without changes; one to three more when payments are
-    named, one for proofs, and one each for reads, drift notices and kept callbacks.
+    named, one for proofs, and one each for order fetches, drift notices and kept
+    callbacks.
     """
     store = IngestStore(session)
     payments, orders = lock(batch, store)
@@ -178,7 +179,7 @@ def save(
 def save_side_effects(
     store: IngestStore, batch: Sequence[ParsedCallback], outcomes: Sequence[CallbackOutcome]
 ) -> dict[str, int]:
-    """Save what callbacks bring beside facts: reads of orders, drift notices and kept callbacks.
+    """Save what callbacks bring beside facts: order fetches, drift notices and kept callbacks.
     Return their counts.
     """
     applied = [
@@ -186,8 +187,10 @@ def save_side_effects(
         for callback, outcome in zip(batch, outcomes, strict=True)
         if outcome is CallbackOutcome.APPLIED
     ]
-    if reads := sorted({order_id for callback in applied for order_id in callback.reads}):
-        store.add_reads(reads)
+    if orders_to_fetch := sorted(
+        {order_id for callback in applied for order_id in callback.orders_to_fetch}
+    ):
+        store.request_order_fetches(orders_to_fetch)
     drift_counts, kept = dict[DriftNotice, tuple[int, str]](), dict[str, DriftNotice]()
     for callback in applied:
         for drift_notice in callback.drift:

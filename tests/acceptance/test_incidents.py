@@ -46,7 +46,7 @@ def test_what_a_release_could_not_read_is_one_incident_and_its_replay_issues_the
     answer = stubline.command("incidents", "list", "--json")
     (incident,) = json.loads(answer.stdout)
     assert (incident["count"], incident["waiting"], incident["source"]) == (ORDERS, ORDERS, "shop")
-    assert incident["what"].startswith("line_items.#.quantity: ")
+    assert incident["cause"].startswith("line_items.#.quantity: ")
     # A release that reads the new form would make the same of them as of these bytes.
     for order in orders[1:]:
         stubline.rows(

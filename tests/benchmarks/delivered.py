@@ -180,7 +180,7 @@ def measured(place: Site, orders: int, rate: float, *, tickets: int = 1, odd: fl
 
 
 def verdict(account: Account, is_met: bool) -> bool | None:
-    """Return None where other processes kept the machine too busy to judge."""
+    """Return None where other processes kept the machine too busy for a verdict."""
     return None if account.is_too_busy else is_met
 
 
@@ -190,7 +190,7 @@ def per_order(run: Run) -> str:
     return (
         f"{account.commits / run.orders:.1f} commits, {account.fsyncs / run.orders:.1f} WAL fsyncs "
         f"an order; {account.cores:.2f} cores; others used {account.others_share:.0%}"
-        + (": too busy to judge" if account.is_too_busy else "")
+        + (": too busy to tell" if account.is_too_busy else "")
     )
 
 

@@ -212,7 +212,7 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
 
 
 def codes(shop: Shop) -> Iterator[tuple[str, float]]:
-    """Yield microseconds a code: by a template, by segno with a fixed mask, and by segno choosing it."""
+    """Yield microseconds a code: from a template, and from segno with a fixed mask or a chosen one."""
     payloads = [shop.order(1).pages[0].payload for _ in range(300)]
     qr_template = qr.build_qr_template(len(payloads[0]))
 

@@ -47,14 +47,15 @@ def pair(
 
 def trash(endpoint: WebhookEndpointProcess, order: int) -> None:
     assert (
-        endpoint.send(json.dumps({"id": order}).encode(), topic="order.deleted").status_code == 200
+        endpoint.send(json.dumps({"id": order}).encode(), callback_type="order.deleted").status_code
+        == 200
     )
 
 
 def restore(endpoint: WebhookEndpointProcess, order: int) -> None:
     at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     body = json.dumps(woo_order(id=order, status="completed", date_modified_gmt=at)).encode()
-    assert endpoint.send(body, topic="order.restored").status_code == 200
+    assert endpoint.send(body, callback_type="order.restored").status_code == 200
 
 
 def ending(url: str, records: tuple[Record, ...]) -> list[bool]:

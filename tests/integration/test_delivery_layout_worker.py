@@ -1,5 +1,5 @@
-"""A sender and its press: what a text eats, or what kills the press, is never another order's
-trouble.
+"""A sender and its layout worker: a text that uses up memory or time, or that kills the worker,
+neither fails nor delays another order.
 """
 
 from __future__ import annotations

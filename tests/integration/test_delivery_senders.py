@@ -269,7 +269,7 @@ def test_a_pause_of_delivery_holds_the_mails_and_each_is_sent_once_after_it(
     world: Deliveries,
 ) -> None:
     commands = AdminCommands(world.connection, OperatorCommand("ada", uuid4()))
-    commands.control(GROUP, paused=True, rate=None, reason="mail trouble")
+    commands.control(GROUP, paused=True, rate=None, reason="mail server failing")
     sender = world.start()
     for number in range(5):
         world.paid(f"shop:{number}", 1)

@@ -121,7 +121,7 @@ def test_an_honest_later_approval_releases(session: Session) -> None:
 
 def test_unknown_words_are_pending_and_reported_to_a_person(session: Session) -> None:
     assert words(work(session, risk("half-approved", "submitted"))) == [{"riskified": "pending"}]
-    found = session.execute(b"select kind, what from ingest.drift_notices").fetchall()
+    found = session.execute(b"select kind, cause from ingest.drift_notices").fetchall()
     session.rollback()
     assert found == [("unknown-status", "half-approved")]
 
@@ -131,7 +131,7 @@ def test_what_nothing_acts_on_is_kept_whole(session: Session) -> None:
     work(
         session, record(paypal.APPROVED, kind=kind, source="paypal", orders_of="shop", order="727")
     )
-    found = session.execute(b"select source, what, body from ingest.kept_callbacks").fetchall()
+    found = session.execute(b"select source, cause, body from ingest.kept_callbacks").fetchall()
     reported = session.execute(b"select count(*) from ingest.drift_notices").fetchall()
     session.rollback()
     assert found == [("paypal", "CHECKOUT.ORDER.APPROVED", paypal.APPROVED)]

@@ -127,7 +127,7 @@ def test_ten_thousand_dead_letters_of_one_cause_are_one_incident(scene: Scene) -
     found = scene.only()
     assert (found["count"], found["waiting"], found["state"]) == (10_000, 10_000, "open")
     assert (found["source"], found["kind"]) == ("shop", "ingest-callback-unreadable")
-    assert found["what"] == "line_items.#.quantity: Field required"
+    assert found["cause"] == "line_items.#.quantity: Field required"
     assert found["first_at"] <= found["last_at"]
     shown = scene("incidents", "show", found["id"])
     assert f"stubline dead show {found['example']}" in shown.out
@@ -282,12 +282,12 @@ def test_unknown_words_are_added_up_and_a_later_one_opens_them_again(
     scene.session.execute(
         b"""
         insert into ingest.drift_notices
-        select source, kind, what, slot + 20, 5, first_at, last_at, 'other', example
+        select source, kind, cause, slot + 20, 5, first_at, last_at, 'other', example
         from ingest.drift_notices
         """
     )
     found = scene.only()
-    assert (found["count"], found["kind"], found["what"]) == (12 + 20, "unknown-type", "charge.v#")
+    assert (found["count"], found["kind"], found["cause"]) == (12 + 20, "unknown-type", "charge.v#")
     shown = scene("incidents", "show", found["id"], "--json").json
     assert [row["words"] for row in shown["words"]] == [f"charge.v{n}" for n in range(4)]
     assert shown["kept"] == 12
@@ -439,4 +439,4 @@ def test_a_dead_letter_with_the_longest_cause_and_many_headers_is_stored(scene: 
         text=long,
         like=record(woo_order(), source="x" * 32)._replace(headers=headers, key=long.encode()),
     )
-    assert scene.only()["what"] == long[:300]
+    assert scene.only()["cause"] == long[:300]

@@ -46,7 +46,9 @@ def order_record(status: str, second: int = 0, order: int = 727, **more: Any) ->
 
 
 def trashed(order: int = 727, **more: Any) -> Record:
-    return record(f'{{"id":{order}}}'.encode(), topic="order.deleted", order=str(order), **more)
+    return record(
+        f'{{"id":{order}}}'.encode(), callback_type="order.deleted", order=str(order), **more
+    )
 
 
 def rows(session: Session, statement: str, *arguments: object) -> list[Any]:
@@ -119,15 +121,23 @@ def test_an_old_body_under_the_topic_of_a_restoration_undoes_no_deletion(session
     """No signature covers the topic."""
     old = woo_order(status="completed", date_modified_gmt="2026-11-18T15:28:08")
     work(session, record(old))
-    work(session, record(b'{"id":727}', topic="order.deleted", at="2026-11-20T15:30:00.000000Z"))
-    replayed = work(session, record(old, topic="order.restored", at="2026-11-20T15:31:00.000000Z"))
+    work(
+        session,
+        record(b'{"id":727}', callback_type="order.deleted", at="2026-11-20T15:30:00.000000Z"),
+    )
+    replayed = work(
+        session, record(old, callback_type="order.restored", at="2026-11-20T15:31:00.000000Z")
+    )
     assert published(replayed) == []
     assert rows(session, "select facts -> 'deletion' ->> 'content' from ingest.orders") == [
         ("true",)
     ]
     restored = woo_order(status="completed", date_modified_gmt="2026-11-20T15:31:30")
     (event,) = published(
-        work(session, record(restored, topic="order.restored", at="2026-11-20T15:32:00.000000Z"))
+        work(
+            session,
+            record(restored, callback_type="order.restored", at="2026-11-20T15:32:00.000000Z"),
+        )
     )
     assert not event.is_deleted
 
@@ -178,7 +188,7 @@ def test_trash_restore_and_trash_again_deletes_again(session: Session) -> None:
     found = []
     for minute, topic in enumerate(["order.deleted", "order.restored", "order.deleted"]):
         at = f"2026-11-20T16:{minute:02d}:00.000000Z"
-        restored = record(woo_order(status="completed"), topic=topic, at=at)
+        restored = record(woo_order(status="completed"), callback_type=topic, at=at)
         found += published(work(session, trashed(at=at) if topic == "order.deleted" else restored))
     assert [event.is_deleted for event in found] == [True, False, True]
     assert [event.sequence for event in found] == [2, 3, 4]
@@ -203,7 +213,9 @@ def test_every_order_of_arrival_ends_the_same(session: Session) -> None:
         order_record("cancelled", 3),
         trashed(at="2026-11-20T16:00:00.000000Z"),
         record(
-            woo_order(status="completed"), topic="order.restored", at="2026-11-20T16:01:00.000000Z"
+            woo_order(status="completed"),
+            callback_type="order.restored",
+            at="2026-11-20T16:01:00.000000Z",
         ),
     ]
     ends, rng = set(), Random(7)

@@ -157,8 +157,8 @@ def test_what_is_not_acted_on_is_kept_and_counted(session: Session) -> None:
     assert kinds(work_callbacks(session, *callbacks)) == [Effect] * 6
     work_callbacks(session, *callbacks)  # sent again: known
     assert rows(
-        session, "select what, sum(count)::int from ingest.drift_notices group by what"
-    ) == [(strange.what, 3)]
+        session, "select cause, sum(count)::int from ingest.drift_notices group by cause"
+    ) == [(strange.cause, 3)]
     assert rows(session, "select count(*), count(distinct body) from ingest.kept_callbacks") == [
         (6, 2)
     ]
@@ -167,10 +167,14 @@ def test_what_is_not_acted_on_is_kept_and_counted(session: Session) -> None:
 def test_an_order_to_be_read_at_its_source_is_requested_once_for_each_callback(
     session: Session,
 ) -> None:
-    callbacks = [facts.parsed_callback(f"tevo {n}", None, reads=("tevo:1",)) for n in range(3)]
+    callbacks = [
+        facts.parsed_callback(f"tevo {n}", None, orders_to_fetch=("tevo:1",)) for n in range(3)
+    ]
     work_callbacks(session, callbacks[0])
     work_callbacks(session, callbacks[0], callbacks[1])
-    assert rows(session, "select order_id, requested, done from ingest.reads") == [("tevo:1", 2, 0)]
+    assert rows(session, "select order_id, requested, done from ingest.order_fetches") == [
+        ("tevo:1", 2, 0)
+    ]
 
 
 def work_callbacks(session: Session, *callbacks: ParsedCallback) -> list[Outcome]:

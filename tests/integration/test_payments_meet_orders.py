@@ -325,7 +325,7 @@ def test_what_nothing_acts_on_is_kept_whole_and_only_drift_is_counted(
     assert work(session, *sent).orders == []
     kept = session.execute(b"select body from ingest.kept_callbacks order by key").fetchall()
     drift_notices = session.execute(
-        b"select source, kind, what from ingest.drift_notices order by source"
+        b"select source, kind, cause from ingest.drift_notices order by source"
     ).fetchall()
     session.rollback()
     assert sorted(bytes(body) for (body,) in kept) == sorted(it.value or b"" for it in sent)

@@ -72,11 +72,11 @@ def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
     return [OrderObserved.read(output.headers, output.value) for output in outputs]
 
 
-def state(poller: Poller, what: str = "orders") -> tuple[str, int, str]:
-    ((found, failures, trouble),) = poller.rows(
-        f"select state, failures, trouble from ingest.polls where what = '{what}'"
+def state(poller: Poller, object_kind: str = "orders") -> tuple[str, int, str]:
+    ((found, failures, last_error),) = poller.rows(
+        f"select state, failures, last_error from ingest.polls where object_kind = '{object_kind}'"
     )
-    return found, failures, trouble
+    return found, failures, last_error
 
 
 def test_what_a_webhook_lost_is_found_and_published_like_a_callback(
@@ -104,7 +104,7 @@ def test_when_the_webhook_came_the_poll_adds_nothing(poller: Poller, shop: FakeW
         shop.put(number, NOW - 600 + number // 40)
     topics = ("order.created", "order.updated")
     came = [
-        record(shop.body(number), topic=topics[number % 2], order=str(number))
+        record(shop.body(number), callback_type=topics[number % 2], order=str(number))
         for number in shop.orders
     ]
     assert len(published(poller.handle(came))) == 120
@@ -184,7 +184,7 @@ def test_what_was_published_of_a_page_does_not_count_for_the_page_of_another_pro
 
 
 @pytest.mark.parametrize(
-    ("way", "trouble"),
+    ("way", "last_error"),
     [
         ("500", "response 500"),
         ("broken", "the response is not JSON"),
@@ -196,21 +196,21 @@ def test_what_was_published_of_a_page_does_not_count_for_the_page_of_another_pro
     ],
 )
 def test_a_vendor_that_fails_is_polled_again_later_and_nothing_is_lost(
-    session: Session, shop: FakeWooCommerce, way: str, trouble: str
+    session: Session, shop: FakeWooCommerce, way: str, last_error: str
 ) -> None:
     shop.put(1, NOW - 60)
     poller = Poller(session, [woo_shop(shop)])
     shop.behave(way)
     assert keys(poller.settle()) in ([], ["shop:1"])  # whichever poll it met
     failed = poller.rows(
-        "select trouble, next_at > now() + interval '4 s' from ingest.polls where failures > 0"
+        "select last_error, next_at > now() + interval '4 s' from ingest.polls where failures > 0"
     )
-    assert [(it[0].startswith(trouble), it[1]) for it in failed] == [(True, True)]
+    assert [(it[0].startswith(last_error), it[1]) for it in failed] == [(True, True)]
     poller.poll_again()
     assert keys(poller.records) == ["shop:1"]
-    assert poller.rows("select count(*) from ingest.polls where failures > 0 or trouble <> ''") == [
-        (0,)
-    ]
+    assert poller.rows(
+        "select count(*) from ingest.polls where failures > 0 or last_error <> ''"
+    ) == [(0,)]
 
 
 @pytest.mark.parametrize("wait", ["429 70", "503 70", "429 Fri,_20_Nov_2099_15:30:08_GMT"])
@@ -274,9 +274,9 @@ def test_a_disabled_webhook_is_reported(poller: Poller, shop: FakeWooCommerce) -
     assert poller.rows("select * from ingest.drift_notices") == []
     shop.webhooks[0]["status"] = "disabled"
     poller.poll_again()
-    ((source, kind, what),) = poller.rows("select source, kind, what from ingest.drift_notices")
+    ((source, kind, cause),) = poller.rows("select source, kind, cause from ingest.drift_notices")
     assert (source, kind) == ("shop", "webhook-disabled")
-    assert what.startswith("the webhook 1 is disabled")
+    assert cause.startswith("the webhook 1 is disabled")
     poller.scheduler._report_at = 0.0
     poller.tick()
     assert metrics.value_of("stubline_ingest_poll_warnings", source="shop") == 1
@@ -343,7 +343,7 @@ def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost
         read = poller.settle()
         assert keys(read) == ["tevo:101"]
         assert kinds(poller.handle(read)) == [Effect]
-        assert poller.rows("select requested, done from ingest.reads") == [(1, 1)]
+        assert poller.rows("select requested, done from ingest.order_fetches") == [(1, 1)]
         vendor.put(lost)  # its webhook never comes
         assert kinds(poller.handle(poller.poll_again())) == [Duplicate, Effect]
         assert poller.rows("select order_id, sequence from ingest.orders order by 1") == [
@@ -354,7 +354,7 @@ def test_an_unsigned_webhook_has_its_order_read_and_the_poll_finds_what_was_lost
 
 
 def request_read(session: Session, *order_ids: str) -> None:
-    IngestStore(session).add_reads(sorted(order_ids))
+    IngestStore(session).request_order_fetches(sorted(order_ids))
     session.commit()
 
 
@@ -365,14 +365,14 @@ def test_orders_that_a_source_spoke_of_without_proof_are_read_there(
     shop.put(2, NOW - 90 * 86_400)
     request_read(session, "shop:1", "shop:2", "elsewhere:3")
     assert keys(poller.settle()) == ["shop:1", "shop:2"]
-    assert poller.rows("select order_id from ingest.reads where requested > done") == [
+    assert poller.rows("select order_id from ingest.order_fetches where requested > done") == [
         ("elsewhere:3",)
     ]
     request_read(session, "shop:1")
     assert keys(poller.settle()) == ["shop:1"]
     poller.scheduler._report_at = 0.0
     poller.tick()
-    assert metrics.value_of("stubline_ingest_reads_waiting", source="?") == 1
+    assert metrics.value_of("stubline_ingest_order_fetches_waiting", source="?") == 1
 
 
 def test_an_order_that_is_requested_while_it_is_read_is_read_again(
@@ -385,7 +385,7 @@ def test_an_order_that_is_requested_while_it_is_read_is_read_again(
     poller.await_results()
     request_read(session, "shop:1")
     assert keys(poller.settle()) == ["shop:1", "shop:1"]
-    assert poller.rows("select requested, done from ingest.reads") == [(2, 2)]
+    assert poller.rows("select requested, done from ingest.order_fetches") == [(2, 2)]
 
 
 def test_an_order_that_its_source_does_not_have_is_reported_missing_after_some_tries(
@@ -394,10 +394,10 @@ def test_an_order_that_its_source_does_not_have_is_reported_missing_after_some_t
     request_read(session, "shop:404")
     for tries in range(1, 6):
         assert poller.settle() == []
-        assert poller.rows("select failures, done from ingest.reads") == [
+        assert poller.rows("select failures, done from ingest.order_fetches") == [
             (tries, 0) if tries < 5 else (0, 1)
         ]
-        session.execute(b"update ingest.reads set next_at = now()")
+        session.execute(b"update ingest.order_fetches set next_at = now()")
         session.commit()
     assert poller.rows("select kind, encode(example, 'escape') from ingest.drift_notices") == [
         ("order-missing", "404")

@@ -55,7 +55,7 @@ def keys(poller: Poller) -> list[str]:
 
 
 def request_read(session: Session, *order_ids: str) -> None:
-    IngestStore(session).add_reads(sorted(order_ids))
+    IngestStore(session).request_order_fetches(sorted(order_ids))
     session.commit()
 
 
@@ -100,7 +100,7 @@ def test_a_header_may_hold_any_bytes(poller: Poller, shop: MalformedShop, name: 
     poller.settle()
     poller.poll_again()
     assert keys(poller) == ["shop:1"]
-    assert poller.rows("select trouble from ingest.polls where failures > 0") == []
+    assert poller.rows("select last_error from ingest.polls where failures > 0") == []
 
 
 def test_a_disabled_webhook_stays_reported_while_the_shop_answers_that_nothing_changed(
@@ -114,14 +114,14 @@ def test_a_disabled_webhook_stays_reported_while_the_shop_answers_that_nothing_c
     assert any(
         it.headers.get("if-none-match") for it in shop.requests if it.path.endswith("/webhooks")
     )
-    ((warning,),) = poller.rows("select warning from ingest.polls where what = 'webhook'")
+    ((warning,),) = poller.rows("select warning from ingest.polls where object_kind = 'webhook'")
     assert warning.startswith("the webhook 1 is disabled")
     assert poller.rows(
         "select sum(count)::int from ingest.drift_notices where kind = 'webhook-disabled'"
     ) == [(3,)]
     shop.webhooks[0]["status"] = "active"
     poller.poll_again()
-    assert poller.rows("select warning from ingest.polls where what = 'webhook'") == [("",)]
+    assert poller.rows("select warning from ingest.polls where object_kind = 'webhook'") == [("",)]
 
 
 def test_an_order_that_is_too_large_is_reported_without_its_card_data(
@@ -144,7 +144,7 @@ def test_a_page_that_is_too_much_at_once_is_requested_in_smaller_ones(
     for number in range(1, 61):
         shop.put(number, NOW - 600 + number)
     poller.settle()
-    assert poller.rows("select trouble from ingest.polls where failures > 0") == [
+    assert poller.rows("select last_error from ingest.polls where failures > 0") == [
         ("the response is too large",)
     ]
     poller.poll_again()
@@ -190,7 +190,7 @@ def test_refused_credentials_are_not_tried_with_every_order_that_waits(
 
 def poller_waits(session: Session) -> int:
     ((count,),) = session.execute(
-        b"select count(*) from ingest.reads where requested > done"
+        b"select count(*) from ingest.order_fetches where requested > done"
     ).fetchall()
     session.rollback()
     return int(count)

@@ -70,7 +70,7 @@ def place(
         line_items=list(lines),
     )
     with stages.session.transaction():
-        update = record(body, order="727", topic="order.updated", at=f"{at}.000000Z")
+        update = record(body, order="727", callback_type="order.updated", at=f"{at}.000000Z")
         outcomes = ingest.handle([vendors.parse(update)], stages.session)
     stages.work(
         *[OrderObserved.read(output.headers, output.value) for output in outputs_of(outcomes)]

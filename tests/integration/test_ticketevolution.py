@@ -80,14 +80,14 @@ def poll_record(found: FoundObject) -> Record:
 
 
 def requested_reads(session: Session, vendor: FakeTicketEvolution) -> list[Record]:
-    """Return what is in ingest.reads, read at the vendor."""
+    """Return the orders in ingest.order_fetches, fetched from the vendor."""
     wanted = [
         order_id.partition(":")[2]
-        for (order_id,) in rows(session, "select order_id from ingest.reads")
+        for (order_id,) in rows(session, "select order_id from ingest.order_fetches")
     ]
     with httpx.Client(timeout=5) as http:
         return [
-            poll_record(poll.read_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), it))
+            poll_record(poll.fetch_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), it))
             for it in wanted
         ]
 
@@ -151,14 +151,14 @@ def test_what_is_not_ours_to_act_on_is_kept_whole(session: Session) -> None:
         webhook(order(), "order_teleported"),
     )
     assert published(work(session, buyer, unknown)) == []
-    assert rows(session, "select what, body from ingest.kept_callbacks order by what") == [
+    assert rows(session, "select cause, body from ingest.kept_callbacks order by cause") == [
         ("order_teleported", unknown.value),
         ("to us as a buyer: order_accepted", buyer.value),
     ]
     assert rows(
-        session, "select kind, what, sum(count) from ingest.drift_notices group by kind, what"
+        session, "select kind, cause, sum(count) from ingest.drift_notices group by kind, cause"
     ) == [("unknown-type", "order_teleported", 1)]
-    assert rows(session, "select order_id from ingest.reads") == [("tevo:10324712",)]
+    assert rows(session, "select order_id from ingest.order_fetches") == [("tevo:10324712",)]
     assert [type(it) for it in work(session, buyer, unknown)] == [Duplicate, Duplicate]
 
 
@@ -237,7 +237,7 @@ def test_the_endpoint_answers_before_anything_is_done_with_it(
     kept = {it.value: it for it in endpoint.records()}
     assert len(kept) == 6
     assert kept[form(order())].key == f"{endpoint.slug}:10324712".encode()
-    assert vendors.parse(kept[form(order())]).reads == (f"{endpoint.slug}:10324712",)
+    assert vendors.parse(kept[form(order())]).orders_to_fetch == (f"{endpoint.slug}:10324712",)
     for broken in (form("{"), b"", b"\xff", b"a=1&" * 1_000):
         with pytest.raises(CallbackUnreadable):
             SERVICE.parse(kept[broken])

@@ -84,7 +84,7 @@ def test_a_callback_is_kept_byte_for_byte_before_it_is_answered(
 
 def test_what_the_endpoint_publishes_the_worker_reads(endpoint: WebhookEndpointProcess) -> None:
     assert endpoint.send(body(1)).status_code == 200
-    assert endpoint.send(b'{"id":2}', topic="order.deleted").status_code == 200
+    assert endpoint.send(b'{"id":2}', callback_type="order.deleted").status_code == 200
     orders = {
         (it := vendors.parse(record)).order_id: [fact.name for fact in it.facts]
         for record in endpoint.records()

@@ -43,18 +43,22 @@ def shared(databases: Databases) -> Iterator[Stages]:
 
 
 def shop_record(
-    status: str, minute: int = 0, order: int = 727, topic: str = "order.updated", **changes: Any
+    status: str,
+    minute: int = 0,
+    order: int = 727,
+    callback_type: str = "order.updated",
+    **changes: Any,
 ) -> Record:
     at = MINUTE.format(minute)
     times = {"date_created_gmt": at, "date_modified_gmt": at}
     body = woo_order(id=order, number=str(order), status=status, **times | changes)
-    return record(body, order=str(order), topic=topic, at=f"{at}.000000Z")
+    return record(body, order=str(order), callback_type=callback_type, at=f"{at}.000000Z")
 
 
 def trashed(minute: int, order: int = 727) -> Record:
     body = json.dumps({"id": order}).encode()
     return record(
-        body, order=str(order), topic="order.deleted", at=f"{MINUTE.format(minute)}.500000Z"
+        body, order=str(order), callback_type="order.deleted", at=f"{MINUTE.format(minute)}.500000Z"
     )
 
 
@@ -202,7 +206,7 @@ def test_a_body_with_nothing_but_an_id_cancels_every_ticket_each_time_the_order_
         assert (stages.tickets(), stages.tickets(status="Cancelled")) == ([], numbers)
         through(stages, shop_record("completed", minute + 1))
         assert stages.tickets() == [], "an update never lifts a trash"
-        through(stages, shop_record("completed", minute + 5, topic="order.restored"))
+        through(stages, shop_record("completed", minute + 5, callback_type="order.restored"))
         assert stages.tickets() == numbers
     through(stages, trashed(30))
     assert state_of(stages, 727) == ("cancelled", ["deleted"])
@@ -223,7 +227,8 @@ def test_an_order_in_a_status_that_nobody_named_is_kept_with_a_reason_until_the_
 
 def test_an_order_at_the_checkout_waits(shared: Stages) -> None:
     through(
-        shared, shop_record("checkout-draft", order=40, topic="order.created", date_paid_gmt=None)
+        shared,
+        shop_record("checkout-draft", order=40, callback_type="order.created", date_paid_gmt=None),
     )
     assert state_of(shared, 40)[0] == "observed"
 

@@ -62,15 +62,15 @@ def signature(body: bytes, secret: str) -> str:
     return base64.b64encode(hmac.digest(secret.encode(), body, "sha256")).decode()
 
 
-def signed(body: bytes, secret: str, topic: str = "order.updated") -> dict[str, str]:
+def signed(body: bytes, secret: str, callback_type: str = "order.updated") -> dict[str, str]:
     """The headers of a WooCommerce delivery."""
     return {
         "Content-Type": "application/json",
         "User-Agent": "WooCommerce/11.2.0 Hookshot (WordPress/6.9)",
         "X-WC-Webhook-Source": "https://shop.example.org/",
-        "X-WC-Webhook-Topic": topic,
+        "X-WC-Webhook-Topic": callback_type,
         "X-WC-Webhook-Resource": "order",
-        "X-WC-Webhook-Event": topic.rpartition(".")[2],
+        "X-WC-Webhook-Event": callback_type.rpartition(".")[2],
         "X-WC-Webhook-Signature": signature(body, secret),
         "X-WC-Webhook-ID": "12",
         "X-WC-Webhook-Delivery-ID": "0" * 32,
@@ -80,7 +80,7 @@ def signed(body: bytes, secret: str, topic: str = "order.updated") -> dict[str, 
 def record(
     body: bytes | Mapping[str, Any],
     *,
-    topic: str = "order.updated",
+    callback_type: str = "order.updated",
     kind: str = WOOCOMMERCE,
     source: str = "shop",
     order: str = "727",
@@ -97,7 +97,7 @@ def record(
     broker's, the same by default.
     """
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    extensions = {"callbacktopic": topic} if topic and kind == WOOCOMMERCE else {}
+    extensions = {"callbacktopic": callback_type} if callback_type and kind == WOOCOMMERCE else {}
     if orders_of:
         extensions[ORDERS_OF] = orders_of
     if decimals is not None:

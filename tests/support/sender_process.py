@@ -14,10 +14,10 @@ from typing import Any
 
 from typing_extensions import override
 
-from services.delivery import printer
 from services.delivery.printing.documents import Document
 from services.delivery.printing.errors import DesignUnknown
 from services.delivery.printing.sandbox.limits import SandboxLimits
+from services.delivery.rendering import configured_renderer
 from services.delivery.sender import headers
 from services.delivery.sender.process import run
 from services.delivery.sender.telemetry import SenderLoggingTelemetry, SenderTelemetry
@@ -55,7 +55,7 @@ class FaultyRenderer:
     """
 
     def __init__(self, settings: DeliverySettings, telemetry: SenderTelemetry) -> None:
-        self._renderer = printer.renderer(settings, telemetry)
+        self._renderer = configured_renderer(settings, telemetry)
         if seconds := os.environ.get("SENDER_PRESS_SECONDS"):
             self._renderer.layout_worker.limits = SandboxLimits(seconds_max=int(seconds))
 

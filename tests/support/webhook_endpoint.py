@@ -116,11 +116,16 @@ class WebhookEndpointProcess:
         }
 
     def send(
-        self, body: bytes, *, topic: str = "order.updated", secret: str = SECRET, **headers: str
+        self,
+        body: bytes,
+        *,
+        callback_type: str = "order.updated",
+        secret: str = SECRET,
+        **headers: str,
     ) -> httpx.Response:
         more = {name.replace("_", "-"): text for name, text in headers.items()}
         return self.client.post(
-            f"/hooks/{self.slug}", content=body, headers=signed(body, secret, topic) | more
+            f"/hooks/{self.slug}", content=body, headers=signed(body, secret, callback_type) | more
         )
 
     def stop(self) -> int:

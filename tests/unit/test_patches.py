@@ -34,7 +34,7 @@ PATCHES: dict[str, tuple[int, int, str]] = {
     "tests/unit/delivery/printing/test_qr.py": (0, 1, COUNTED),
     "tests/unit/delivery/printing/test_renderer.py": (0, 2, COUNTED),
     "tests/unit/delivery/test_blob_store.py": (0, 3, KILLED_THERE),
-    "tests/unit/delivery/test_preflight.py": (0, 1, COUNTED),
+    "tests/unit/delivery/test_campaign_check.py": (0, 1, COUNTED),
     "tests/unit/ingest/test_add_a_source.py": (1, 0, COUNTED),
     "tests/unit/ingest/test_retention.py": (0, 1, COUNTED),
     "tests/unit/ingest/test_ticketevolution_client.py": (0, 1, TAKEN_OUT),

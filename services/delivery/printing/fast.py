@@ -175,15 +175,15 @@ def zlib_stream(*parts: DeflateBlocks) -> bytes:
 # Objects with numbers in them
 
 
-def object_template(piece: PlatePiece, places: Mapping[Hole, int]) -> Template:
+def object_template(piece: PlatePiece, positions: Mapping[Hole, int]) -> Template:
     """Return an object as a template, and what selects its numbers from a list in which each hole's
-    number stands at its place.
+    number stands at its position.
 
     It saves nothing for an order of few tickets, whose objects are cached, and 90 of some 450 us
     for each page of an order of a hundred. It replaces `PlatePiece.filled`.
     """
     template = b"%d".join(part.replace(b"%", b"%%") for part in piece.texts)
-    own = [places[hole] for hole in piece.holes]
+    own = [positions[hole] for hole in piece.holes]
     if len(own) > 1:
         return template, itemgetter(*own)
     return template, lambda numbers: tuple(numbers[at] for at in own)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from services.delivery.printer import renderer
+from services.delivery.rendering import configured_renderer
 from services.delivery.sender.process import run
 from services.delivery.settings import DeliverySettings
 from services.runtime.settings import load
 
 if __name__ == "__main__":
-    sys.exit(run(load(DeliverySettings), renderer))
+    sys.exit(run(load(DeliverySettings), configured_renderer))

@@ -84,7 +84,7 @@ class FailedAttempt:
 
     @property
     def is_failure(self) -> bool:
-        """Whether the attempt counts against the mail. Trouble of the server only delays it."""
+        """Whether the attempt counts against the mail. A failure of the server only delays it."""
         return self.verdict in FAILURES
 
 

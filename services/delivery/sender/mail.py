@@ -18,7 +18,7 @@ from uuid import UUID
 from services.delivery import templates
 from services.delivery.addresses import parse_mailbox
 from services.delivery.documents import OrderSummary, plain
-from services.delivery.sender import headers, readback
+from services.delivery.sender import headers, verification
 
 TICKETS_SHOWN_MAX = 20
 NAME_CHARS_MAX = 100
@@ -88,9 +88,11 @@ def compose(
     ]
     texts, files = bodies(order, len(pdfs)), named_files(order.order, pdfs)
     mail = headers.block(head) + body(texts, files, boundary=mime_boundary(texts))
-    readback.check(
+    verification.verify_mail(
         mail,
-        readback.ExpectedMail([name for name, _ in head], mailboxes, subject_text, texts, files),
+        verification.ExpectedMail(
+            [name for name, _ in head], mailboxes, subject_text, texts, files
+        ),
     )
     return mail
 

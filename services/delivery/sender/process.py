@@ -13,8 +13,8 @@ import psycopg
 from services.delivery.blob_store import BlobStore
 from services.delivery.document_cache import DocumentCache, DocumentRenderer
 from services.delivery.errors import FilesUrlUnusable, SmtpUrlUnusable
-from services.delivery.printer import plate_cache
 from services.delivery.printing.errors import PlatesFolderUnusable
+from services.delivery.rendering import configured_plate_cache
 from services.delivery.sender.cleanup import FileCleanup
 from services.delivery.sender.leases import LeaseRenewer
 from services.delivery.sender.loop import Sender, SenderContext
@@ -209,7 +209,7 @@ def file_cleanup(
     telemetry: SenderTelemetry,
 ) -> FileCleanup:
     def purge_plates() -> int:
-        return plate_cache(settings).purge(settings.plates_keep_days)
+        return configured_plate_cache(settings).purge(settings.plates_keep_days)
 
     return FileCleanup(
         file_index, files, settings.files_keep_days, telemetry, time.monotonic, purge_plates

@@ -1,8 +1,9 @@
 """What a sender decides: whether a job may be sent now, what a reply means, when to try again.
 Pure: no clock, no randomness, no I/O.
 
-Replies are classified by the first digit of their code (RFC 5321); the enhanced code (RFC 3463)
-names the cause of a refusal: the mailbox, the server or a policy.
+Replies are classified by RFC 5321 and 3463: the first digit decides between success, a temporary
+and a permanent failure, and the enhanced code whether the recipient, the mail or the server caused
+it.
 """
 
 from __future__ import annotations

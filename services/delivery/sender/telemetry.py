@@ -226,7 +226,7 @@ class SenderLoggingTelemetry(SenderTelemetry):
 
     @override
     def file_failed(self, order_id: str, error: StublineError) -> None:
-        metrics.FILE_TROUBLES.add(code=error.code)
+        metrics.FILE_FAILURES.add(code=error.code)
         self._log.warning("stored file failed", key=order_id, code=error.code, error=error.cause)
 
     @override

@@ -171,8 +171,8 @@ def _warnings(draft: EventDraft, callback: ParsedCallback, now: datetime) -> Ite
         yield f"header {', '.join(twice)} is repeated: the last value wins"
     for drift_notice in callback.drift:
         yield (
-            f"{drift_notice.kind}: {drift_notice.what}; the order is accepted without it, and each "
-            "such order is counted as an incident"
+            f"{drift_notice.kind}: {drift_notice.cause}; the order is accepted without it, and "
+            "each such order is counted as an incident"
         )
     newest = _newest_time(callback)
     if newest is not None and newest > now + AHEAD_MAX:

@@ -34,7 +34,7 @@ app = typer.Typer(
 )
 
 SHOWN_CHARS_MAX = 4_000
-COLUMNS = ("count", "waiting", "state", "first_at", "last_at", "source", "kind", "what", "id")
+COLUMNS = ("count", "waiting", "state", "first_at", "last_at", "source", "kind", "cause", "id")
 DETAILS = (
     "id",
     "source",
@@ -149,7 +149,7 @@ EFFECT_OF_RESOLVING = {
 }
 RESOLVED_SENTENCE = {
     ResolutionMethod.REPLAY: (
-        "{concerned} {what} are replayed; `stubline dead list` shows how they end."
+        "{concerned} {records} are replayed; `stubline dead list` shows how they end."
     ),
     ResolutionMethod.DISCARD: "{concerned} dead letters are discarded.",
     ResolutionMethod.SEEN: "The incident is closed until it comes again.",
@@ -267,7 +267,7 @@ def resolve(
             incident_id, method, reason
         )
     sentence = RESOLVED_SENTENCE[method].format(
-        concerned=result.details["concerned"], what="callbacks"
+        concerned=result.details["concerned"], records="callbacks"
     )
     cli_support.report_result(result, sentence, command_id, as_json=as_json)
 
@@ -290,7 +290,7 @@ def _print_options(incident_id: str, *, as_json: bool) -> None:
         cli_support.write_json(asdict(incident) | {"kept": kept, "resolve": options})
         return
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(incident.kind, style="bold red"), Text(one_line(incident.what)))
+    console.print(Text(incident.kind, style="bold red"), Text(one_line(incident.cause)))
     console.print(
         Text(
             f"{incident.count} times, source {one_line(incident.source)}; nothing was changed. "
@@ -346,7 +346,7 @@ def _inspect_command(incident: Incident) -> str:
 
 def _describe(incident: Incident, example: bytes, words: list[dict[str, Any]], kept: int) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(one_line(incident.kind), style="bold red"), Text(one_line(incident.what)))
+    console.print(Text(one_line(incident.kind), style="bold red"), Text(one_line(incident.cause)))
     console.print(Text(_next_step(incident, kept)), end="\n\n")
     fields = asdict(incident)
     for name in DETAILS:

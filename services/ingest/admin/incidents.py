@@ -133,7 +133,8 @@ class IncidentQueries:
     def _drift(self) -> Iterable[EvidenceRow]:
         for row in self._rows("drift_notices_by_kind", {}):
             yield EvidenceRow(
-                Evidence.DRIFT, **row | {"origin": row["what"], "what": fingerprint(row["what"])}
+                Evidence.DRIFT,
+                **row | {"origin": row["cause"], "cause": fingerprint(row["cause"])},
             )
 
     def _orders(self) -> Iterable[EvidenceRow]:
@@ -146,7 +147,7 @@ class IncidentQueries:
             yield EvidenceRow(
                 Evidence.ORDERS,
                 kind=CONTENT_CONFLICT,
-                what=SAME_KEY_OTHER_CONTENT,
+                cause=SAME_KEY_OTHER_CONTENT,
                 origin=row["source"],
                 is_open=is_open,
                 **row,
@@ -218,7 +219,7 @@ class IncidentCommands(AdminCommands):
             most, concerned = 1, 0
         if until is None:
             self._close(incident)
-        about = {"source": incident.source, "kind": incident.kind, "what": incident.what}
+        about = {"source": incident.source, "kind": incident.kind, "cause": incident.cause}
         return about | {"concerned": concerned, "goes_on": concerned == most, "until": begun}
 
     def _moment(self) -> str:
@@ -277,7 +278,7 @@ def arguments(incident: Incident) -> Row:
         "group": GROUP,
         "source": incident.source,
         "kind": incident.kind,
-        "what": incident.what,
+        "cause": incident.cause,
         "origins": list(incident.origins),
         "example": incident.example,
     }
@@ -297,7 +298,7 @@ def _kept_as_dead_letter(kept: Row, incident: Incident) -> DeadLetter:
         headers=unpack_headers(kept["headers"]),
     )
     topic_id = f"kept:{hashlib.sha256(kept['key'].encode()).hexdigest()}"
-    text = f"{incident.kind}: {incident.what}"
+    text = f"{incident.kind}: {incident.cause}"
     return DeadLetter(
         record, topic_id, "handle", CallbackKept.code, text, None, order_of(record.key)
     )

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from schemas.topics import MIB
-from services.ingest import callbacks
+from services.ingest import callback_records
 from services.ingest.config.sources_file import SourceConfig
-from services.ingest.metrics import POLL_AGE, POLL_WARNINGS, POLLS_SUSPENDED, READS_WAITING
+from services.ingest.metrics import ORDER_FETCHES_WAITING, POLL_AGE, POLL_WARNINGS, POLLS_SUSPENDED
 from services.ingest.poller.store import PollName, PollStore
 from services.ingest.poller.workers import (
     REQUEST_VALID_S,
@@ -25,7 +25,7 @@ from services.ingest.poller.workers import (
 )
 from services.ingest.rules.facts import DriftNotice
 from services.ingest.rules.polling import (
-    READ_TRIES_MAX,
+    ORDER_FETCH_TRIES_MAX,
     PollDelay,
     PollProblem,
     after_failure,
@@ -33,8 +33,7 @@ from services.ingest.rules.polling import (
     interval,
 )
 from services.ingest.settings import ROOM_BYTES
-from services.ingest.store import DRIFT_CHARS_MAX
-from services.ingest.store import IngestStore as Inbox
+from services.ingest.store import DRIFT_CHARS_MAX, IngestStore
 from services.ingest.vendors.polls import VENDORS
 from services.ingest.vendors.shared.poll import FoundObject, PollConfig, PollPage
 from services.runtime.observability import logs
@@ -43,9 +42,9 @@ from services.runtime.records import Event
 from services.runtime.text import storable
 
 TICK_BYTES_MAX = 2 * MIB  # of bodies in one tick; a page may take several ticks
-READS_OF_REQUEST_MAX = 10  # orders of one source that are read in a row
+ORDER_FETCHES_PER_REQUEST_MAX = 10  # of one source
 REPORT_S = 10.0
-GAUGES = (POLL_WARNINGS, POLLS_SUSPENDED, POLL_AGE, READS_WAITING)
+GAUGES = (POLL_WARNINGS, POLLS_SUSPENDED, POLL_AGE, ORDER_FETCHES_WAITING)
 
 
 class ActivePoll(NamedTuple):
@@ -85,15 +84,17 @@ class PollScheduler:
             slug: VENDORS[active.config.source.kind] for slug, active in self._active.items()
         }
         self._poll_names: list[PollName] = [
-            (slug, what) for slug, vendor in self._vendors.items() for what in vendor.polls
+            (slug, object_kind)
+            for slug, vendor in self._vendors.items()
+            for object_kind in vendor.polls
         ]
-        self._readers = [
-            slug for slug, vendor in self._vendors.items() if vendor.read_order is not None
+        self._order_sources = [
+            slug for slug, vendor in self._vendors.items() if vendor.fetch_order is not None
         ]
         self._workers = workers or PollWorkers(on_orphaned=clear_gauges)
         self._rng, self._clock = rng, clock
-        self._read_last = set[str]()
-        self._denied_until = dict[str, float]()  # for reads of a source; a restart tries again
+        self._fetched_last = set[str]()
+        self._denied_until = dict[str, float]()  # for order fetches; a restart tries again
         self._report_at: float | None = None
 
     def tick(self, _now: datetime, session: Session) -> list[Event]:
@@ -149,8 +150,8 @@ class PollScheduler:
             published, room, is_done = self._publish_page(store, result, result.page, room)
         elif isinstance(result.page, PollFailure):
             self._fail(store, result, result.page, failed)
-        elif result.order_reads:
-            published = self._take_reads(store, result, failed)
+        elif result.order_fetches:
+            published = self._take_order_fetches(store, result, failed)
         if failed and is_source_available(result):
             store.save_source(result.request.config.slug, 0, 0.0)
         return published, room, is_done
@@ -159,7 +160,7 @@ class PollScheduler:
         self, store: PollStore, result: PollResult, page: PollPage, room: int
     ) -> tuple[list[Event], int, bool]:
         """Publish as much of a page as there is room for. The cursor moves with the last part."""
-        request, name = result.request, (result.request.config.slug, result.request.what)
+        request, name = result.request, (result.request.config.slug, result.request.object_kind)
         stored = store.lock_poll(name)
         if stored is None or stored.cursor != request.cursor:  # another process was faster
             return [], room, True
@@ -171,13 +172,15 @@ class PollScheduler:
         if published < len(page.objects):
             store.save_part(name, result.id, published)
             return events, room, False
-        every_s = request.config.every_s or VENDORS[request.kind].polls[request.what].every_s
+        every_s = request.config.every_s or VENDORS[request.kind].polls[request.object_kind].every_s
         wait_s = interval(every_s, is_last=page.is_last, jitter=self._rng())
         if page.is_unchanged:
             page = page._replace(warning=stored.warning)
         store.save_page(name, page, result.tags, wait_s)
         if page.warning:
-            self._log.error("poll warning", source=name[0], what=name[1], warning=page.warning)
+            self._log.error(
+                "poll warning", source=name[0], object_kind=name[1], warning=page.warning
+            )
             kind = "webhook-disabled" if name[1] == "webhook" else "poll-warning"
             add_drift_notice(
                 store, DriftNotice(name[0], kind, page.warning), f"{name[0]} {name[1]}"
@@ -202,12 +205,12 @@ class PollScheduler:
                 key,
             )
             return []
-        return list(callbacks.poll_records(config, found_object))
+        return list(callback_records.poll_records(config, found_object))
 
     def _fail(
         self, store: PollStore, result: PollResult, failure: PollFailure, source_failures: int
     ) -> None:
-        name = (result.request.config.slug, result.request.what)
+        name = (result.request.config.slug, result.request.object_kind)
         stored = store.lock_poll(name)
         if stored is None or stored.cursor != result.request.cursor:
             return
@@ -215,21 +218,21 @@ class PollScheduler:
         store.save_failure(name, delay, failure.text)
         self._back_off_source(store, name[0], delay, source_failures)
 
-    def _take_reads(
+    def _take_order_fetches(
         self, store: PollStore, result: PollResult, source_failures: int
     ) -> list[Event]:
         source, events = result.request.config.slug, list[Event]()
         answered, postponed = dict[str, int](), dict[str, PollDelay]()
-        for order, requests, failures, outcome in result.order_reads:
+        for order, requests, failures, outcome in result.order_fetches:
             order_id = f"{source}:{order}"
             if isinstance(outcome, FoundObject):
                 events += self._records(store, result.request, outcome)
                 answered[order_id], source_failures = requests, 0
                 continue
             delay = self._delay_after(outcome, failures, source_failures)
-            if outcome.trouble is PollProblem.DENIED:  # all other reads would be denied too
+            if outcome.problem is PollProblem.DENIED:  # all other fetches would be denied too
                 self._denied_until[source] = self._clock() + delay.poll_s
-            if outcome.trouble is PollProblem.MISSING and delay.failures >= READ_TRIES_MAX:
+            if outcome.problem is PollProblem.MISSING and delay.failures >= ORDER_FETCH_TRIES_MAX:
                 answered[order_id] = requests
                 drift_notice = DriftNotice(
                     source, "order-missing", "an order that it named is missing", order.encode()
@@ -239,15 +242,15 @@ class PollScheduler:
             postponed[order_id] = delay
             self._back_off_source(store, source, delay, source_failures)
         if answered:
-            store.answer_reads(answered)
+            store.complete_order_fetches(answered)
         if postponed:
-            store.postpone_reads(postponed)
+            store.postpone_order_fetches(postponed)
         return events
 
     def _delay_after(self, failure: PollFailure, failures: int, source_failures: int) -> PollDelay:
         jitter = self._rng()
         return after_failure(
-            failure.trouble,
+            failure.problem,
             failures,
             source_failures,
             retry_after_s=failure.retry_after_s,
@@ -268,43 +271,57 @@ class PollScheduler:
             )
 
     def _request_due(self, store: PollStore) -> None:
-        due = (
+        due_polls = (
             {
-                (due_poll.source, due_poll.what): due_poll
+                (due_poll.source, due_poll.object_kind): due_poll
                 for due_poll in store.find_due(self._poll_names)
             }
             if self._poll_names
             else {}
         )
-        reads: dict[str, list[tuple[str, int, int]]] = {}
-        readers = [slug for slug in self._readers if slug not in self._denied]
-        for due_poll in store.find_reads(readers, READS_OF_REQUEST_MAX) if readers else ():
-            reads.setdefault(due_poll.source, []).append(
-                (due_poll.order_id.partition(":")[2], due_poll.requests, due_poll.failures)
-            )
+        order_fetches = self._due_order_fetches(store)
         until = self._clock() + REQUEST_VALID_S
         for source, name in choose_requests(
-            [(due_poll[0], due_poll) for due_poll in due],
-            reads,
+            [(due_poll[0], due_poll) for due_poll in due_polls],
+            order_fetches,
             self._workers.busy,
-            self._read_last,
+            self._fetched_last,
         ):
             config, kind = self._active[source].poll, self._vendors[source].kind
             if name is None:
-                self._read_last.add(source)
-                self._workers.submit(PollRequest(kind, config, reads=reads[source], until=until))
+                self._fetched_last.add(source)
+                self._workers.submit(
+                    PollRequest(kind, config, order_fetches=order_fetches[source], until=until)
+                )
             else:
-                self._read_last.discard(source)
-                poll = due[name]
+                self._fetched_last.discard(source)
+                poll = due_polls[name]
                 self._workers.submit(
                     PollRequest(
-                        kind, config, poll.what, cursor=poll.cursor, tags=poll.tags, until=until
+                        kind,
+                        config,
+                        poll.object_kind,
+                        cursor=poll.cursor,
+                        tags=poll.tags,
+                        until=until,
                     )
                 )
 
+    def _due_order_fetches(self, store: PollStore) -> dict[str, list[tuple[str, int, int]]]:
+        """Return the orders to fetch by source, as `PollRequest` takes them."""
+        order_sources = [slug for slug in self._order_sources if slug not in self._denied]
+        if not order_sources:
+            return {}
+        order_fetches = defaultdict[str, list[tuple[str, int, int]]](list)
+        for due in store.find_due_order_fetches(order_sources, ORDER_FETCHES_PER_REQUEST_MAX):
+            order_fetches[due.source].append(
+                (due.order_id.partition(":")[2], due.requests, due.failures)
+            )
+        return order_fetches
+
     @property
     def _denied(self) -> set[str]:
-        """Sources whose credentials were refused recently when an order was read."""
+        """Sources whose credentials were refused recently when an order was fetched."""
         return {slug for slug, until in self._denied_until.items() if until > self._clock()}
 
     def _report(self, store: PollStore) -> None:
@@ -319,17 +336,17 @@ class PollScheduler:
         )
         POLL_WARNINGS.set_all({(state.source,): state.warnings for state in states})
         POLL_AGE.set_all({(state.source,): state.age_s for state in states})
-        waiting = store.count_reads([*self._active, *self._refused])
-        READS_WAITING.set_all({(slug,): count for slug, count in waiting.items()})
+        waiting = store.count_order_fetches([*self._active, *self._refused])
+        ORDER_FETCHES_WAITING.set_all({(slug,): count for slug, count in waiting.items()})
 
 
 def is_source_available(result: PollResult) -> bool:
     """Return whether the source answered at all, and did not end by asking for a pause."""
-    outcomes = [read.outcome for read in result.order_reads]
+    outcomes = [fetch.outcome for fetch in result.order_fetches]
     if not outcomes:
         return isinstance(result.page, PollPage)
     last = outcomes[-1]
-    wants_no_requests = isinstance(last, PollFailure) and last.trouble in {
+    wants_no_requests = isinstance(last, PollFailure) and last.problem in {
         PollProblem.UNAVAILABLE,
         PollProblem.RATE_LIMITED,
     }
@@ -337,9 +354,9 @@ def is_source_available(result: PollResult) -> bool:
 
 
 def add_drift_notice(store: PollStore, drift_notice: DriftNotice, key: str) -> None:
-    Inbox(store.session).add_drift_notices(
+    IngestStore(store.session).add_drift_notices(
         {
-            drift_notice._replace(what=storable(drift_notice.what, DRIFT_CHARS_MAX)): (
+            drift_notice._replace(cause=storable(drift_notice.cause, DRIFT_CHARS_MAX)): (
                 1,
                 storable(key),
             )

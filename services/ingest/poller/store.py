@@ -20,20 +20,20 @@ from services.runtime.text import storable
 
 SQL = statements.load(__package__)
 
-PollName = tuple[str, str]  # source, and what is polled
+PollName = tuple[str, str]  # source and object kind
 
 
 class DuePoll(NamedTuple):
     """A poll that is due."""
 
     source: str
-    what: str
+    object_kind: str
     cursor: str
     tags: Mapping[str, str]
 
 
-class DueRead(NamedTuple):
-    """An order that is to be read at its source."""
+class DueOrderFetch(NamedTuple):
+    """An order that is to be fetched from its source."""
 
     source: str
     order_id: str
@@ -84,12 +84,18 @@ class PollStore:
     def find_due(self, names: Sequence[PollName]) -> list[DuePoll]:
         rows = self.session.execute(SQL["find_due_polls"], _names(names))
         return [
-            DuePoll(source, what, cursor, orjson.loads(tags)) for source, what, cursor, tags in rows
+            DuePoll(source, object_kind, cursor, orjson.loads(tags))
+            for source, object_kind, cursor, tags in rows
         ]
 
-    def find_reads(self, sources: Sequence[str], reads_max: int) -> list[DueRead]:
-        wanted = {"sources": texts(sources), "reads_max": reads_max}
-        return [DueRead(*row) for row in self.session.execute(SQL["find_due_reads"], wanted)]
+    def find_due_order_fetches(
+        self, sources: Sequence[str], orders_max: int
+    ) -> list[DueOrderFetch]:
+        wanted = {"sources": texts(sources), "orders_max": orders_max}
+        return [
+            DueOrderFetch(*row)
+            for row in self.session.execute(SQL["find_due_order_fetches"], wanted)
+        ]
 
     def lock_poll(self, name: PollName) -> StoredPoll | None:
         row = self.session.execute(SQL["lock_poll"], _name(name)).fetchone()
@@ -110,11 +116,11 @@ class PollStore:
         }
         self.session.execute(SQL["save_page"], _name(name) | columns | {"wait_s": wait_s})
 
-    def save_failure(self, name: PollName, delay: PollDelay, trouble: str) -> None:
+    def save_failure(self, name: PollName, delay: PollDelay, last_error: str) -> None:
         columns = {
             "failures": delay.failures,
             "state": "suspended" if delay.is_suspended else "ok",
-            "trouble": storable(trouble, 300),
+            "last_error": storable(last_error, 300),
         }
         self.session.execute(SQL["save_failure"], _name(name) | columns | {"wait_s": delay.poll_s})
 
@@ -123,39 +129,39 @@ class PollStore:
             SQL["save_source"], {"source": source, "failures": failures, "wait_s": wait_s}
         )
 
-    def answer_reads(self, answered: Mapping[str, int]) -> None:
-        """Complete reads of orders, each with the number of requests that there were when the
-        reading began.
+    def complete_order_fetches(self, answered: Mapping[str, int]) -> None:
+        """Complete order fetches, each with the number of requests that there were when the
+        fetch began.
         """
         batch = {"order_ids": texts(list(answered)), "requested": plain(list(answered.values()))}
-        self.session.execute(SQL["complete_reads"], batch)
+        self.session.execute(SQL["complete_order_fetches"], batch)
 
-    def postpone_reads(self, postponed: Mapping[str, PollDelay]) -> None:
+    def postpone_order_fetches(self, postponed: Mapping[str, PollDelay]) -> None:
         batch = {
             "order_ids": texts(list(postponed)),
             "failures": plain([delay.failures for delay in postponed.values()]),
             "waits_s": plain([str(delay.poll_s) for delay in postponed.values()]),
         }
-        self.session.execute(SQL["postpone_reads"], batch)
+        self.session.execute(SQL["postpone_order_fetches"], batch)
 
     def poll_states(self, names: Sequence[PollName]) -> list[SourcePollState]:
         return [
             SourcePollState(*row) for row in self.session.execute(SQL["poll_states"], _names(names))
         ]
 
-    def count_reads(self, sources: Sequence[str]) -> dict[str, int]:
-        """Return how many reads wait, by source."""
+    def count_order_fetches(self, sources: Sequence[str]) -> dict[str, int]:
+        """Return how many order fetches wait, by source."""
         return dict(
-            self.session.execute(SQL["count_reads"], {"sources": texts(sources)}).fetchall()
+            self.session.execute(SQL["count_order_fetches"], {"sources": texts(sources)}).fetchall()
         )
 
 
 def _name(name: PollName) -> dict[str, object]:
-    return {"source": name[0], "what": name[1]}
+    return {"source": name[0], "object_kind": name[1]}
 
 
 def _names(names: Sequence[PollName]) -> dict[str, str]:
     return {
         "sources": texts([source for source, _ in names]),
-        "whats": texts([what for _, what in names]),
+        "object_kinds": texts([object_kind for _, object_kind in names]),
     }

@@ -43,9 +43,9 @@ class PollRequest(NamedTuple):
 
     kind: str
     config: PollConfig
-    what: str = ""  # which poll, or
-    # orders to read: external id, number of requests, number of failures
-    reads: Sequence[tuple[str, int, int]] = ()
+    object_kind: str = ""  # of its poll; empty: it fetches these
+    # orders to fetch: external id, number of requests, number of failures
+    order_fetches: Sequence[tuple[str, int, int]] = ()
     cursor: str = ""
     tags: Mapping[str, str] = {}
     until: float = 0.0  # monotonic; after it another process may poll the source
@@ -54,13 +54,13 @@ class PollRequest(NamedTuple):
 class PollFailure(NamedTuple):
     """Why there is no result. The text quotes nothing that a vendor wrote."""
 
-    trouble: PollProblem
+    problem: PollProblem
     text: str
     retry_after_s: float | None = None
 
 
-class OrderRead(NamedTuple):
-    """The outcome of reading one order."""
+class OrderFetch(NamedTuple):
+    """The outcome of fetching one order."""
 
     order: str
     requests: int
@@ -73,8 +73,8 @@ class PollResult:
     """The outcome of a request."""
 
     request: PollRequest
-    page: PollPage | PollFailure | None = None  # None: it read orders, or was no longer valid
-    order_reads: Sequence[OrderRead] = ()
+    page: PollPage | PollFailure | None = None  # None: it fetched orders, or was no longer valid
+    order_fetches: Sequence[OrderFetch] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     id: UUID = field(default_factory=uuid4)
 
@@ -149,7 +149,9 @@ class PollWorkers:
                 result = self._result_of(request)
             except Exception as error:  # noqa: BLE001 - a defect of one poll must not end the thread
                 self._log.exception(
-                    "unhandled error in poll", source=request.config.slug, what=request.what
+                    "unhandled error in poll",
+                    source=request.config.slug,
+                    object_kind=request.object_kind,
                 )
                 result = PollResult(
                     request,
@@ -165,8 +167,8 @@ class PollWorkers:
         if slug not in self._clients:
             self._clients[slug] = self._client()
         client = self._clients[slug]
-        if request.reads:
-            return PollResult(request, order_reads=self._request_orders(client, request))
+        if request.order_fetches:
+            return PollResult(request, order_fetches=self._request_orders(client, request))
         page = self._request_page(client, request, request.tags)
         return PollResult(
             request,
@@ -186,7 +188,7 @@ class PollWorkers:
             config = request.config._replace(page=size)
             page = (
                 VENDORS[request.kind]
-                .polls[request.what]
+                .polls[request.object_kind]
                 .read(client, config, request.cursor, self._wall())
             )
         except NotModifiedError:
@@ -203,36 +205,36 @@ class PollWorkers:
         POLL_FOUND.add(len(page.objects), source=slug)
         return page
 
-    def _request_orders(self, client: BoundedHttpClient, request: PollRequest) -> list[OrderRead]:
-        """Read the orders one by one, as long as the source answers."""
-        read, order_reads = VENDORS[request.kind].read_order, list[OrderRead]()
-        for order, requests, failures in request.reads if read else ():
+    def _request_orders(self, client: BoundedHttpClient, request: PollRequest) -> list[OrderFetch]:
+        """Fetch the orders one by one, as long as the source answers."""
+        fetch, order_fetches = VENDORS[request.kind].fetch_order, list[OrderFetch]()
+        for order, requests, failures in request.order_fetches if fetch else ():
             client.begin_page({})
             try:
                 outcome: FoundObject | PollFailure = (
-                    read(client, request.config, order)
-                    if read
+                    fetch(client, request.config, order)
+                    if fetch
                     else PollFailure(PollProblem.MISSING, "")
                 )
                 POLL_REQUESTS.add(1, source=request.config.slug, outcome="ok")
             except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as error:
                 outcome = self._failure(request, error)
-            order_reads.append(OrderRead(order, requests, failures, outcome))
-            if isinstance(outcome, PollFailure) and outcome.trouble not in {
+            order_fetches.append(OrderFetch(order, requests, failures, outcome))
+            if isinstance(outcome, PollFailure) and outcome.problem not in {
                 PollProblem.MISSING,
                 PollProblem.MALFORMED,
             }:
                 break
-        return order_reads
+        return order_fetches
 
     def _failure(self, request: PollRequest, error: Exception) -> PollFailure:
         failure = failure_of(error, self._wall())
-        POLL_REQUESTS.add(1, source=request.config.slug, outcome=failure.trouble.value)
-        log = self._log.error if failure.trouble is PollProblem.DENIED else self._log.warning
+        POLL_REQUESTS.add(1, source=request.config.slug, outcome=failure.problem.value)
+        log = self._log.error if failure.problem is PollProblem.DENIED else self._log.warning
         log(
             "poll failed",
             source=request.config.slug,
-            what=request.what or "reads",
+            object_kind=request.object_kind or "order fetches",
             why=failure.text,
         )
         return failure

@@ -83,38 +83,38 @@ from unnest(%(payments)s::text[], %(orders)s::text[], %(facts)s::text[])
     as batch (payment, orders, facts)
 where payments.payment = batch.payment;
 
--- name: add_reads
--- An order that is requested again while it is being read stays due: the reading that is under way
+-- name: request_order_fetches
+-- An order that is requested again while it is being fetched stays due: the fetch that is under way
 -- does not answer the new request.
-insert into ingest.reads (order_id)
+insert into ingest.order_fetches (order_id)
 select order_id from unnest(%(order_ids)s::text[]) as batch (order_id) order by order_id
 on conflict (order_id) do update
-set requested = reads.requested + 1, requested_at = excluded.requested_at,
-    next_at = least(reads.next_at, excluded.next_at);
+set requested = order_fetches.requested + 1, requested_at = excluded.requested_at,
+    next_at = least(order_fetches.next_at, excluded.next_at);
 
 -- name: add_drift_notices
 -- Most connections count in different slots, and so in different rows.
-insert into ingest.drift_notices (source, kind, what, slot, count, example_key, example)
-select source, kind, what, pg_backend_pid() %% 16, count, example_key, example
+insert into ingest.drift_notices (source, kind, cause, slot, count, example_key, example)
+select source, kind, cause, pg_backend_pid() %% 16, count, example_key, example
 from unnest(
-    %(sources)s::text[], %(kinds)s::text[], %(whats)s::text[], %(counts)s::bigint[],
+    %(sources)s::text[], %(kinds)s::text[], %(causes)s::text[], %(counts)s::bigint[],
     %(keys)s::text[], %(examples)s::bytea[]
-) as batch (source, kind, what, count, example_key, example)
-order by source, kind, what
-on conflict (source, kind, what, slot) do update
+) as batch (source, kind, cause, count, example_key, example)
+order by source, kind, cause
+on conflict (source, kind, cause, slot) do update
 set count = drift_notices.count + excluded.count, last_at = excluded.last_at;
 
 -- name: keep_callbacks
 insert into ingest.kept_callbacks (
-    key, source, kind, what, body, topic, partition, "offset", timestamp_ms, record_key, headers
+    key, source, kind, cause, body, topic, partition, "offset", timestamp_ms, record_key, headers
 )
-select key, source, kind, what, body, topic, partition, "offset", timestamp_ms, record_key, headers
+select key, source, kind, cause, body, topic, partition, "offset", timestamp_ms, record_key, headers
 from unnest(
-    %(keys)s::text[], %(sources)s::text[], %(kinds)s::text[], %(whats)s::text[],
+    %(keys)s::text[], %(sources)s::text[], %(kinds)s::text[], %(causes)s::text[],
     %(bodies)s::bytea[], %(topics)s::text[], %(partitions)s::int[], %(offsets)s::bigint[],
     %(timestamps_ms)s::bigint[], %(record_keys)s::bytea[], %(headers)s::bytea[]
 ) as batch (
-    key, source, kind, what,
+    key, source, kind, cause,
     body, topic, partition, "offset",
     timestamp_ms, record_key, headers
 )

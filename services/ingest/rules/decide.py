@@ -203,14 +203,14 @@ def _is_known(
     orders: Mapping[str, KnownOrder],
     payments_after: Sequence[KnownPayment],
 ) -> bool:
-    places = [payment.facts for payment in payments_after]
+    fact_sets = [payment.facts for payment in payments_after]
     if callback.order_id is not None:
         order_facts = orders[callback.order_id].facts
         if any(order_facts[fact.name].digest != fact.digest for fact in callback.facts):
             return False
-        places.append(order_facts)
+        fact_sets.append(order_facts)
     return all(
-        facts[fact.name].digest == fact.digest for fact in callback.movements for facts in places
+        facts[fact.name].digest == fact.digest for fact in callback.movements for facts in fact_sets
     )
 
 
@@ -258,7 +258,7 @@ def _decide(
     content_hashes: AbstractSet[bytes],
 ) -> CallbackOutcome:
     """Decide one callback, and put what it changes into `orders` and `payments`."""
-    # without facts it only requests that an order is read, or is only kept
+    # without facts it only requests an order fetch, or is only kept
     if not (callback.facts or callback.payments or callback.movements):
         is_known = callback.content_hash in content_hashes
         return CallbackOutcome.DUPLICATE if is_known else CallbackOutcome.APPLIED

@@ -81,7 +81,7 @@ class DriftNotice(NamedTuple):
 
     source: str
     kind: str  # "unknown-type", "unknown-status": one word for programs
-    what: str  # the same text for all notices that are counted together
+    cause: str  # what is unknown; notices of one cause are counted together
     body: bytes = b""  # of the callback that brought it
     is_kept: bool = False  # the callback is not acted on, and kept whole
     is_reported: bool = True  # shown to operators as an incident; else the callback is only kept
@@ -108,9 +108,9 @@ class ParsedCallback(NamedTuple):
     facts: tuple[Fact, ...] = ()
     payments: tuple[str, ...] = ()  # as `payment_name` names them
     movements: tuple[Fact, ...] = ()
-    # Orders (`{source}:{external id}`) to read at their source, because the callback itself has no
-    # proof.
-    reads: tuple[str, ...] = ()
+    # Orders (`{source}:{external id}`) to fetch from their source, because the callback itself
+    # has no proof.
+    orders_to_fetch: tuple[str, ...] = ()
     drift: tuple[DriftNotice, ...] = ()
     received: str = ""  # when the endpoint received it, by its record
     # The name of its signature, and SHA-256 of the one body that this signature may prove.
@@ -139,27 +139,27 @@ def reached_name(status: str) -> str:
 
 
 def storefront_facts(
-    order: Storefront, modified_at: datetime, at_position: str = ""
+    order: Storefront, modified_at: datetime, record_position: str = ""
 ) -> tuple[Fact, Fact]:
     """Return the order as its source shows it, and the fact that its status was reached by then.
     See `serialized_storefront_facts`.
     """
     content = encode_checked(order)
-    return serialized_storefront_facts(content, order.status, rfc3339(modified_at), at_position)
+    return serialized_storefront_facts(content, order.status, rfc3339(modified_at), record_position)
 
 
 def serialized_storefront_facts(
-    storefront: bytes, status: str, at: str, at_position: str = ""
+    storefront: bytes, status: str, at: str, record_position: str = ""
 ) -> tuple[Fact, Fact]:
     """Return the facts of a Storefront that is already serialized, byte for byte as the model does
     it. `at` is when it was modified (RFC 3339).
 
-    `at_position` is the record's, if its source sends an order as it is at the time of sending. If
-    two agree in time and rank, the one that was appended to the log later wins. Without it their
-    hashes decide.
+    `record_position` is given if the source sends an order as it is at the time of sending. If two
+    agree in time and rank, the one that was appended to the log later wins. Without it their hashes
+    decide.
     """
     begin, when = f"{at}/{RANKS.get(status, RANK_OF_OTHERS):02d}/", f'"{at}"'.encode()
-    tie = f"{TIE_BY_POSITION}{at_position}/" if at_position else ""
+    tie = f"{TIE_BY_POSITION}{record_position}/" if record_position else ""
     return (
         Fact(STOREFRONT, f"{begin}{tie}{hashlib.sha256(storefront).hexdigest()}", storefront),
         Fact(REACHED + status, begin + hashlib.sha256(when).hexdigest(), when),
@@ -201,15 +201,15 @@ def movement_fact(movement: Movement, *, rank: int = 50) -> Fact:
 
 
 def verdict_fact(
-    verdict: FraudVerdict, *, rank: int = 50, about: str = "", at_position: str = ""
+    verdict: FraudVerdict, *, rank: int = 50, check_id: str = "", record_position: str = ""
 ) -> Fact:
-    """Return the verdict of a fraud checker on an order. `about` names one of several checks.
-    `at_position` is as in `serialized_storefront_facts`.
+    """Return the verdict of a fraud checker on an order. `check_id` distinguishes several checks of
+    an order by one checker. `record_position` is as in `serialized_storefront_facts`.
     """
     content = encode_checked(verdict)
-    tie = f"{TIE_BY_POSITION}{at_position}/" if at_position else ""
+    tie = f"{TIE_BY_POSITION}{record_position}/" if record_position else ""
     version = f"{rfc3339(verdict.at)}/{rank:02d}/{tie}{hashlib.sha256(content).hexdigest()}"
-    return Fact(f"{VERDICT}{verdict.source}{about and ':'}{about}", version, content)
+    return Fact(f"{VERDICT}{verdict.source}{check_id and ':'}{check_id}", version, content)
 
 
 def payment_name(shop: str, reference: str) -> str:
@@ -224,15 +224,22 @@ def parsed_callback(
     *,
     payments: Sequence[str] = (),
     movements: tuple[Fact, ...] = (),
-    reads: tuple[str, ...] = (),
+    orders_to_fetch: tuple[str, ...] = (),
     drift: tuple[DriftNotice, ...] = (),
 ) -> ParsedCallback:
     named = tuple(sorted(set(payments)))
     parts = [order_id or "", *(f"{fact.name}\0{fact.digest}" for fact in facts)]
-    if named or movements or reads:
-        parts += ["\1", *named, *(f"{fact.name}\0{fact.digest}" for fact in movements), *reads]
+    if named or movements or orders_to_fetch:
+        parts += [
+            "\1",
+            *named,
+            *(f"{fact.name}\0{fact.digest}" for fact in movements),
+            *orders_to_fetch,
+        ]
     content_hash = hashlib.sha256("\0".join(parts).encode()).digest()
-    return ParsedCallback(key, content_hash, order_id, facts, named, movements, reads, drift)
+    return ParsedCallback(
+        key, content_hash, order_id, facts, named, movements, orders_to_fetch, drift
+    )
 
 
 def merge_facts(facts: Mapping[str, Fact], new_facts: Iterable[Fact]) -> Mapping[str, Fact]:

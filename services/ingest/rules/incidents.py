@@ -34,7 +34,7 @@ class EvidenceRow:
     evidence: Evidence
     source: str
     kind: str
-    what: str  # a cause, with what varies folded
+    cause: str  # with what varies folded
     count: int
     first_at: datetime
     last_at: datetime
@@ -53,7 +53,7 @@ class Incident:
     evidence: Evidence
     source: str
     kind: str
-    what: str
+    cause: str
     count: int
     waiting: int
     replaying: int
@@ -77,11 +77,11 @@ def source_of(origin: str) -> str:
     return origin.removeprefix("/sources/") or UNKNOWN_SOURCE
 
 
-def incident_id(kind: str, source: str, what: str) -> str:
+def incident_id(kind: str, source: str, cause: str) -> str:
     """Return an id that never changes and is the same in every installation."""
-    return hashlib.sha256(f"{kind}\0{source}\0{what}".encode("utf-8", "surrogatepass")).hexdigest()[
-        :ID_CHARS
-    ]
+    return hashlib.sha256(
+        f"{kind}\0{source}\0{cause}".encode("utf-8", "surrogatepass")
+    ).hexdigest()[:ID_CHARS]
 
 
 def group_by_cause(evidence_rows: Iterable[EvidenceRow]) -> dict[str, Incident]:
@@ -90,7 +90,7 @@ def group_by_cause(evidence_rows: Iterable[EvidenceRow]) -> dict[str, Incident]:
     """
     rows_by_id = defaultdict[str, list[EvidenceRow]](list)
     for row in evidence_rows:
-        rows_by_id[incident_id(row.kind, row.source, row.what)].append(row)
+        rows_by_id[incident_id(row.kind, row.source, row.cause)].append(row)
     incidents = [_incident(key, rows) for key, rows in rows_by_id.items()]
     return {incident.id: incident for incident in sorted(incidents, key=_by_frequency)}
 
@@ -106,7 +106,7 @@ def _incident(name: str, rows: Sequence[EvidenceRow]) -> Incident:
         evidence=newest.evidence,
         source=newest.source,
         kind=newest.kind,
-        what=newest.what,
+        cause=newest.cause,
         count=sum(row.count for row in rows),
         waiting=sum(row.waiting for row in rows),
         replaying=sum(row.replaying for row in rows),

@@ -18,7 +18,7 @@ FAILURES_TO_OPEN = 3  # consecutive failures of a source, whatever was requested
 JITTER = 0.1
 # The objects of a page: after one that was too large or too slow, smaller ones are requested.
 PAGE_MAX, PAGE_MIN, PAGE_GROWTH = 100, 5, 2
-READ_TRIES_MAX = 5  # of an order that its source does not have
+ORDER_FETCH_TRIES_MAX = 5  # of an order that its source does not have
 
 FAILURE_DELAY = ExponentialDelay(first_s=10.0, longest_s=900.0)
 
@@ -110,18 +110,20 @@ def retry_after(text: str, now: float) -> float | None:
 
 def choose_requests(
     polls: Iterable[tuple[str, PollT]],
-    reads: Collection[str],
+    order_fetches: Collection[str],
     busy: Collection[str],
-    read_last: Collection[str],
+    fetched_last: Collection[str],
 ) -> list[tuple[str, PollT | None]]:
-    """Choose one request per source: the poll that is due for longest, or (None) its reads. If both
-    are due they alternate.
+    """Choose one request per source: the poll that is due for longest, or (None) its order
+    fetches. If both are due they alternate.
     """
     first_poll = dict[str, PollT]()
     for source, poll in polls:
         first_poll.setdefault(source, poll)
     chosen = list[tuple[str, PollT | None]]()
-    for source in sorted({*first_poll, *reads}.difference(busy)):
-        takes_read = source in reads and (source not in first_poll or source not in read_last)
-        chosen.append((source, None if takes_read else first_poll[source]))
+    for source in sorted({*first_poll, *order_fetches}.difference(busy)):
+        fetches_orders = source in order_fetches and (
+            source not in first_poll or source not in fetched_last
+        )
+        chosen.append((source, None if fetches_orders else first_poll[source]))
     return chosen

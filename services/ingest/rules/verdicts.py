@@ -17,11 +17,11 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from schemas.fraud import FraudVerdict, Word
+from schemas.fraud import FraudStatus, FraudVerdict
 from schemas.structs import encode, encode_checked
 from services.ingest.rules.facts import EPOCH, VERDICT, Fact
 
-SEVERITY: dict[Word, int] = {"unchecked": 10, "approved": 10, "pending": 50, "declined": 90}
+SEVERITY: dict[FraudStatus, int] = {"unchecked": 10, "approved": 10, "pending": 50, "declined": 90}
 TRANSITION = re.compile(
     r"verdict:([a-z0-9-]{1,32})\|([a-z]{0,20})>([a-z]{1,20})/(declined|pending|approved)", re.ASCII
 )
@@ -55,18 +55,18 @@ def _first_report(name: str, verdict: FraudVerdict, rank: int) -> Fact:
 
 def current_verdicts(facts: Mapping[str, Fact]) -> Iterator[tuple[str, bytes]]:
     """Yield each checker's current verdict as JSON, by its name (`source`, or `source:check`)."""
-    chains = dict[str, list[tuple[str, str, Word, Fact]]]()
+    chains = dict[str, list[tuple[str, str, FraudStatus, Fact]]]()
     for name in sorted(facts):
         if match := TRANSITION.fullmatch(name):
             source, before, after, word = match.groups()
-            chains.setdefault(source, []).append((before, after, _word(word), facts[name]))
+            chains.setdefault(source, []).append((before, after, _fraud_status(word), facts[name]))
         elif name.startswith(VERDICT):
             yield name.removeprefix(VERDICT), facts[name].content
     for source, chain in chains.items():
         yield source, last_transition(chain).content
 
 
-def last_transition(chain: list[tuple[str, str, Word, Fact]]) -> Fact:
+def last_transition(chain: list[tuple[str, str, FraudStatus, Fact]]) -> Fact:
     """Return the transition that decides. Of equals, the one that was first reported last."""
     left = {before for before, after, _, _ in chain if before != after}
     ends = [transition for transition in chain if transition[1] not in left] or chain
@@ -77,5 +77,5 @@ def last_transition(chain: list[tuple[str, str, Word, Fact]]) -> Fact:
     )
 
 
-def _word(text: str) -> Word:
+def _fraud_status(text: str) -> FraudStatus:
     return "approved" if text == "approved" else "declined" if text == "declined" else "pending"

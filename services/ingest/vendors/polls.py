@@ -2,7 +2,7 @@
 
 Such a vendor has a module `poll` in its folder, with `POLLS`: what can be polled. It may also have
 
-- `read_order(http, config, external_id) -> FoundObject`, for orders that a source without proof
+- `fetch_order(http, config, external_id) -> FoundObject`, for orders that a source without proof
   named
 - `URL`, if its API has one address for everybody
 - `NEEDS`, if it needs only one of the credentials `key` and `secret`
@@ -28,8 +28,8 @@ class PolledVendor:
     """A kind of source that can be polled."""
 
     kind: str
-    polls: Mapping[str, Poll]  # by what they poll
-    read_order: Callable[[httpx.Client, PollConfig, str], FoundObject] | None = None
+    polls: Mapping[str, Poll]  # by object kind
+    fetch_order: Callable[[httpx.Client, PollConfig, str], FoundObject] | None = None
     url: str = ""
     needs: Sequence[str] = CREDENTIALS
 
@@ -48,8 +48,8 @@ def find_polled_vendors() -> dict[str, PolledVendor]:
         if polls := getattr(module, "POLLS", None):
             vendors[name] = PolledVendor(
                 name,
-                {poll.what: poll for poll in polls},
-                getattr(module, "read_order", None),
+                {poll.object_kind: poll for poll in polls},
+                getattr(module, "fetch_order", None),
                 getattr(module, "URL", ""),
                 getattr(module, "NEEDS", CREDENTIALS),
             )

@@ -26,7 +26,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from schemas.text import rfc3339
-from services.ingest.callbacks import UNKNOWN_ID, records
+from services.ingest.callback_records import UNKNOWN_ID, records
 from services.ingest.config.sources_file import WEBHOOK_PATH_PREFIX, SourceConfig
 from services.ingest.metrics import WEBHOOK_CALLBACKS, WEBHOOK_IN_FLIGHT
 from services.ingest.settings import IngestSettings
@@ -45,7 +45,7 @@ from services.ingest.webhooks.responses import (
 )
 from services.runtime.observability import logs, tracing
 
-TOPIC_CHARS_MAX = 128
+CALLBACK_TYPE_CHARS_MAX = 128
 PINGS_PER_S = 50.0  # of one source; WooCommerce sends one when a webhook is saved
 
 
@@ -207,7 +207,10 @@ class WebhookHandler:
             awaited = [
                 self._publisher.publish(record.encode(time=at, traceparent=hop))
                 for record in records(
-                    config, config.source.topic(request.headers)[:TOPIC_CHARS_MAX], body, event_id
+                    config,
+                    config.source.callback_type(request.headers)[:CALLBACK_TYPE_CHARS_MAX],
+                    body,
+                    event_id,
                 )
             ]
             # gather retrieves the exceptions of all of them
@@ -252,10 +255,10 @@ class WebhookApp(Starlette):
             await super().__call__(scope, receive, send)
 
 
-def liveness_response(trouble: str | None) -> Response:
-    if trouble is None:
+def liveness_response(problem: str | None) -> Response:
+    if problem is None:
         return Response("ok\n", media_type="text/plain")
-    return problem_response(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, trouble))
+    return problem_response(ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, problem))
 
 
 async def handle_http_error(_request: Request, error: Exception) -> Response:

@@ -30,7 +30,9 @@ def case(**changes: object) -> bytes:
 def sign(sample: Sample, secret: str, _at: float) -> Mapping[bytes, bytes]:
     digest = base64.b64encode(hmac.digest(secret.encode(), sample.body, "sha256"))
     headers = {b"content-type": b"application/json", b"signifyd-sec-hmac-sha256": digest}
-    return headers | ({b"signifyd-checkpoint": sample.topic.encode()} if sample.topic else {})
+    return headers | (
+        {b"signifyd-checkpoint": sample.callback_type.encode()} if sample.callback_type else {}
+    )
 
 
 VENDOR = Vendor(

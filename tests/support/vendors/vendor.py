@@ -15,10 +15,10 @@ NOW = 1_795_188_608.0  # 2026-11-20T15:30:08Z
 
 
 class Sample(NamedTuple):
-    """A body as the vendor sends it. `topic`: what it calls it beside the body, where it does."""
+    """A body as the vendor sends it, and the type that it names beside the body, if any."""
 
     body: bytes
-    topic: str = ""
+    callback_type: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Vendor:
         piece = self.source.split_events(body)[0]
         return callbacks.record(
             piece,
-            topic=sample.topic,
+            callback_type=sample.callback_type,
             kind=self.source.type,
             source=slug,
             order=next(iter(self.source.order_ids(piece)), None) or "?0123456789abcdef",

@@ -45,7 +45,7 @@ def line(
 
 
 def sign(sample: Sample, secret: str, _at: float) -> Mapping[bytes, bytes]:
-    headers = signed(sample.body, secret, sample.topic)
+    headers = signed(sample.body, secret, sample.callback_type)
     return {name.lower().encode(): text.encode() for name, text in headers.items()}
 
 

@@ -29,7 +29,7 @@ from services.delivery.sender.mail import (
     named_files,
     subject,
 )
-from services.delivery.sender.readback import ExpectedMail, check
+from services.delivery.sender.verification import ExpectedMail, verify_mail
 from tests.support.deliveries import issued
 
 HEADERS = [
@@ -142,7 +142,7 @@ def test_what_is_written_is_what_is_read_back(text: str) -> None:
     ]
     texts, files = ("Hello.", "<p>Hello."), [("a.pdf", b"%PDF")]
     mail = headers.block(head) + body(texts, files, boundary="=_x")
-    check(
+    verify_mail(
         mail,
         ExpectedMail(["To", "Subject"], {"To": (meant, "ada@example.org")}, meant, texts, files),
     )
@@ -215,7 +215,7 @@ def test_a_mail_that_is_not_the_one_that_was_meant_is_refused(old: bytes, new: b
         bodies(made, 2),
         named_files("727", [b"%PDF a", b"%PDF b"]),
     )  # fmt: skip
-    check(mail, meant)
+    verify_mail(mail, meant)
     assert old in mail
     with pytest.raises(MailUnsound):
-        check(mail.replace(old, new, 1), meant)
+        verify_mail(mail.replace(old, new, 1), meant)

@@ -12,7 +12,7 @@ from schemas import structs
 from schemas.fraud import FraudVerdict
 from schemas.orders import Movement
 from services.ingest import vendors
-from services.ingest.callbacks import records
+from services.ingest.callback_records import records
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import ParsedCallback, merge_facts
@@ -277,7 +277,7 @@ def test_refunds_in_part_are_movements_of_their_own() -> None:
 def test_a_movement_that_lacks_its_amount_is_accepted_and_reported() -> None:
     callback = read(item("chargeback", eventCode="CHARGEBACK", amount=None))
     assert only(callback).amount_minor is None
-    assert [(notice.kind, notice.what) for notice in callback.drift] == [
+    assert [(notice.kind, notice.cause) for notice in callback.drift] == [
         ("missing-field", "amount of 'CHARGEBACK'")
     ]
     assert not disputed("CHARGEBACK").drift

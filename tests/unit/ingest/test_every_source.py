@@ -72,7 +72,7 @@ def is_publishable(parsed: ParsedCallback) -> None:
     assert 1 <= len(parsed.key) <= 1_000
     assert all(3 <= len(name) <= 300 and name.isprintable() for name in parsed.payments)
     assert all(
-        len(notice.what) <= 300 and notice.what.isprintable() and notice.what
+        len(notice.cause) <= 300 and notice.cause.isprintable() and notice.cause
         for notice in parsed.drift
     )
     _, order = outcomes_and_order(parsed)
@@ -150,7 +150,7 @@ def test_no_headers_make_the_endpoint_fail(vendor: Vendor, sample: Sample) -> No
             try:
                 changed = request._replace(headers={**request.headers, name: text})
                 vendor.source.verify(changed)
-                vendor.source.topic(changed.headers).encode()
+                vendor.source.callback_type(changed.headers).encode()
                 vendor.source.is_ping(changed)
             except CertificateNeededError:
                 pass

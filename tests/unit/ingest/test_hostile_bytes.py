@@ -128,9 +128,11 @@ def test_an_order_and_its_escaped_twin_have_the_same_content(field: str, value: 
     st.sampled_from(["order.updated", "order.deleted", "order.restored", ""]),
 )
 def test_a_real_order_with_anything_in_any_place(
-    at: tuple[Any, ...], scrap: object, topic: str
+    at: tuple[Any, ...], scrap: object, callback_type: str
 ) -> None:
-    if callback := ends(record(json.dumps(changed(WOO, at, scrap)).encode(), topic=topic)):
+    if callback := ends(
+        record(json.dumps(changed(WOO, at, scrap)).encode(), callback_type=callback_type)
+    ):
         is_storable(callback)
 
 
@@ -164,8 +166,8 @@ def test_a_real_body_with_bytes_flipped_cut_and_doubled(
 @example(b'{"id":' * 200_000, "order.deleted", WOOCOMMERCE)
 @example(b'{"buyer":' * 100_000, "", NATIVE)
 @example(b'{"id":' + b"9" * 1_000_000 + b"}", "order.deleted", WOOCOMMERCE)
-def test_any_bytes(body: bytes, topic: str, kind: str) -> None:
-    ends(record(body, topic=topic, kind=kind))
+def test_any_bytes(body: bytes, callback_type: str, kind: str) -> None:
+    ends(record(body, callback_type=callback_type, kind=kind))
 
 
 @given(

@@ -94,7 +94,7 @@ EVIDENCE = st.builds(
     evidence=st.just(Evidence.DEAD_LETTERS),
     source=st.sampled_from(["shop", "pay"]),
     kind=st.just("ingest-callback-unreadable"),
-    what=st.sampled_from(["total: Field required", "id: Field required"]),
+    cause=st.sampled_from(["total: Field required", "id: Field required"]),
     count=st.integers(1, 10_000),
     first_at=st.integers(0, 9).map(lambda s: AT + timedelta(seconds=s)),
     last_at=st.integers(10, 19).map(lambda s: AT + timedelta(seconds=s)),
@@ -118,4 +118,4 @@ def test_the_order_in_which_the_evidence_comes_does_not_matter(
     assert [it.count for it in found.values()] == sorted(
         (it.count for it in found.values()), reverse=True
     )
-    assert len(found) == len({(it.source, it.what) for it in evidence_rows})
+    assert len(found) == len({(it.source, it.cause) for it in evidence_rows})

@@ -75,7 +75,7 @@ def from_gateway(
 def checked(verdict: str, second: int, payments: Sequence[str]) -> ParsedCallback:
     at = BEGIN + timedelta(seconds=second)
     fraud_verdict = structs.convert(FraudVerdict, {"source": "gate", "verdict": verdict, "at": at})
-    return from_gateway(facts.verdict_fact(fraud_verdict, about="prv_1"), payments)
+    return from_gateway(facts.verdict_fact(fraud_verdict, check_id="prv_1"), payments)
 
 
 class World(NamedTuple):

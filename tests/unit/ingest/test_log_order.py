@@ -53,8 +53,10 @@ def appended(sent: Sequence[Sent], *, grows_at: int = 10**9) -> list[Record]:
             (3, 500 + place) if place < grows_at else (PARTITIONS_BEFORE + 3, place - grows_at)
         )
         body = {"id": 727} if it.kind == "deleted" else quantity_of(it.quantity)
-        topic = {"updated": "order.updated"}.get(it.kind, f"order.{it.kind}")
-        made = record(json.dumps(body).encode(), topic=topic, reception_id=f"r-{place}")
+        callback_type = {"updated": "order.updated"}.get(it.kind, f"order.{it.kind}")
+        made = record(
+            json.dumps(body).encode(), callback_type=callback_type, reception_id=f"r-{place}"
+        )
         records.append(made._replace(partition=partition, offset=offset, timestamp_ms=ms))
     return records
 

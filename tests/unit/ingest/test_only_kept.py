@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from schemas import structs
 from schemas.orders import Storefront
 from services.ingest import vendors
-from services.ingest.callbacks import records
+from services.ingest.callback_records import records
 from services.ingest.config.sources_file import SourceConfig
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules.facts import ParsedCallback
@@ -43,7 +43,7 @@ def read(decimals: int | None = None, **changes: object) -> ParsedCallback:
 
 
 def drift_pairs(callback: ParsedCallback) -> list[tuple[str, str]]:
-    return [(it.kind, it.what) for it in callback.drift]
+    return [(it.kind, it.cause) for it in callback.drift]
 
 
 def usual(callback: ParsedCallback) -> None:
@@ -267,7 +267,7 @@ def test_card_data_is_removed_from_lists_with_gaps_too() -> None:
 def test_what_is_neither_a_list_nor_one_with_gaps_is_reported(value: object) -> None:
     items = [{**it, "meta_data": value} for it in woo_order()["line_items"]]
     callback = read(meta_data=value, line_items=items, refunds=value)
-    assert {it.what for it in callback.drift if it.kind == "unreadable-list"} == {
+    assert {it.cause for it in callback.drift if it.kind == "unreadable-list"} == {
         "meta_data",
         "line_items.meta_data",
         "refunds",

@@ -280,7 +280,7 @@ def test_an_event_has_the_amount_that_moved(
 def test_a_movement_that_lacks_its_amount_is_accepted_and_reported(body: bytes) -> None:
     assert movements(body).amount_minor is None
     what = f"amount of '{json.loads(body)['event_type']}'"
-    assert [(it.kind, it.what) for it in parsed(body).drift] == [("missing-field", what)]
+    assert [(it.kind, it.cause) for it in parsed(body).drift] == [("missing-field", what)]
 
 
 def test_a_refund_that_names_no_capture_is_a_refund_all_the_same() -> None:
@@ -302,7 +302,7 @@ def test_a_refund_that_names_no_capture_is_a_refund_all_the_same() -> None:
 def test_a_dispute_ends_in_somebodys_favour_or_stays_open(outcome: str, state: str) -> None:
     body = event(DISPUTE, "CUSTOMER.DISPUTE.RESOLVED", dispute_outcome={"outcome_code": outcome})
     assert movements(body).state == state
-    assert [it.what for it in parsed(body).drift] == (["NONE"] if state == "open" else [])
+    assert [it.cause for it in parsed(body).drift] == (["NONE"] if state == "open" else [])
 
 
 def test_an_update_after_the_resolution_does_not_reopen_a_dispute() -> None:
@@ -388,7 +388,7 @@ def test_what_is_no_payment_is_kept_and_moves_nothing(
     assert not callback.movements
     assert callback.order_id is None
     (notice,) = callback.drift
-    assert (notice.kind, notice.what, notice.is_kept, notice.is_reported) == (
+    assert (notice.kind, notice.cause, notice.is_kept, notice.is_reported) == (
         "unknown-type",
         what,
         True,

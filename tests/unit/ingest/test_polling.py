@@ -132,7 +132,7 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
 
 
 @pytest.mark.parametrize(
-    ("error", "trouble", "wait_s"),
+    ("error", "problem", "wait_s"),
     [
         (status(500), PollProblem.UNAVAILABLE, None),
         (status(503), PollProblem.UNAVAILABLE, None),
@@ -154,9 +154,9 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
     ],
 )
 def test_a_failure_is_reported_without_what_was_sent_or_answered(
-    error: Exception, trouble: PollProblem, wait_s: float | None
+    error: Exception, problem: PollProblem, wait_s: float | None
 ) -> None:
     found = failure_of(error, NOW)
-    assert found == PollFailure(trouble, found.text, wait_s)
+    assert found == PollFailure(problem, found.text, wait_s)
     assert found.text
     assert "never-logged" not in found.text

@@ -188,7 +188,7 @@ def test_the_first_poll_goes_back_a_few_days_and_trash_is_polled_by_itself() -> 
     found, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN), "")
     trashed, _ = walk(lambda at: woocommerce.trash(client, SHOP, at, BEGIN), "")
     assert [it.external_id for it in found] == ["1"]
-    assert [(it.external_id, it.topic) for it in trashed] == [("3", "order.updated")]
+    assert [(it.external_id, it.callback_type) for it in trashed] == [("3", "order.updated")]
     older, _ = walk(
         lambda at: woocommerce.orders(client, SHOP._replace(first_days=5), at, BEGIN), ""
     )
@@ -454,13 +454,13 @@ def test_the_fakes_report_what_no_vendor_would_accept(kind: type[FakeVendor]) ->
 def test_an_order_is_read_by_its_id_alone() -> None:
     shop = FakeWooCommerce()
     shop.put(7, BEGIN)
-    found = woocommerce.read_order(shop.client(), SHOP, "7")
+    found = woocommerce.fetch_order(shop.client(), SHOP, "7")
     assert (found.external_id, json.loads(found.body)) == ("7", shop.body(7))
     with pytest.raises(httpx.HTTPStatusError):
-        woocommerce.read_order(shop.client(), SHOP, "8")
+        woocommerce.fetch_order(shop.client(), SHOP, "8")
     requests_before = len(shop.requests)
     with pytest.raises(ValueError, match="number"):
-        woocommerce.read_order(shop.client(), SHOP, "../webhooks")
+        woocommerce.fetch_order(shop.client(), SHOP, "../webhooks")
     assert len(shop.requests) == requests_before
 
 

@@ -114,7 +114,7 @@ def test_only_approved_releases_an_order(status: str, word: str) -> None:
 
 def test_an_unknown_status_is_reported() -> None:
     (notice,) = parse(decision("half-approved", "submitted")).drift
-    assert (notice.kind, notice.what, notice.is_reported) == (
+    assert (notice.kind, notice.cause, notice.is_reported) == (
         "unknown-status",
         "half-approved",
         True,

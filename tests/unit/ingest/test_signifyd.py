@@ -74,10 +74,10 @@ def test_a_forged_header_of_the_new_name_is_refused_despite_a_right_one_of_the_o
     assert not signifyd.verify(WebhookRequest(headers, b"{}", (b"testKey",)))
 
 
-@pytest.mark.parametrize("header", signifyd.TOPICS)
+@pytest.mark.parametrize("header", signifyd.TYPE_HEADERS)
 def test_the_checkpoint_is_read_under_each_of_its_names(header: bytes) -> None:
-    assert signifyd.topic({header: b"MERCHANT_REVIEW"}) == "MERCHANT_REVIEW"
-    assert signifyd.topic({header: b"\xff\r\n x" * 500}).isprintable()
+    assert signifyd.callback_type({header: b"MERCHANT_REVIEW"}) == "MERCHANT_REVIEW"
+    assert signifyd.callback_type({header: b"\xff\r\n x" * 500}).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_of_an_older_body_the_guarantee_decides_unless_a_review_found_fraud(
 
 def test_an_unknown_word_is_reported() -> None:
     (notice,) = parse(decision("ESCALATE")).drift
-    assert (notice.kind, notice.what, notice.is_reported) == ("unknown-status", "ESCALATE", True)
+    assert (notice.kind, notice.cause, notice.is_reported) == ("unknown-status", "ESCALATE", True)
     assert not parse(decision("HOLD")).drift
 
 
@@ -169,13 +169,13 @@ def test_a_decision_has_its_order_and_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "topic", "is_reported"),
+    ("body", "callback_type", "is_reported"),
     [(b'{"orderId":"727"}', "CHECKOUT", True), (case(orderId="19418"), "cases/test", False)],
 )
 def test_a_test_and_a_body_without_a_decision_are_kept_and_have_no_facts(
-    body: bytes, topic: str, is_reported: bool
+    body: bytes, callback_type: str, is_reported: bool
 ) -> None:
-    callback = parse(body, topic)
+    callback = parse(body, callback_type)
     assert callback.order_id is None
     assert [(it.is_kept, it.is_reported, it.body) for it in callback.drift] == [
         (True, is_reported, body)

@@ -118,7 +118,7 @@ def test_source_and_topic_make_the_key_too() -> None:
     keys = {
         vendors.parse(record(woo_order())).key,
         vendors.parse(record(woo_order(), source="other")).key,
-        vendors.parse(record(woo_order(), topic="order.created")).key,
+        vendors.parse(record(woo_order(), callback_type="order.created")).key,
     }
     assert len(keys) == 3
 
@@ -194,14 +194,14 @@ def test_traps_of_the_vendor() -> None:
 
 @pytest.mark.feature("SF-070")
 def test_a_deletion_is_a_fact_of_an_order_of_which_only_the_id_is_known() -> None:
-    callback = vendors.parse(record(b'{"id":727}', topic="order.deleted"))
+    callback = vendors.parse(record(b'{"id":727}', callback_type="order.deleted"))
     (fact,) = callback.facts
     assert (callback.order_id, fact.name, fact.content) == ("shop:727", "deletion", b"true")
     assert fact.version.startswith("2026-11-20T15:30:00.000000Z/")  # when the endpoint received it
 
 
 def test_restored_lifts_the_deletion_and_has_the_order() -> None:
-    callback = vendors.parse(record(woo_order(), topic="order.restored"))
+    callback = vendors.parse(record(woo_order(), callback_type="order.restored"))
     assert {fact.name: fact.content for fact in callback.facts}["deletion"] == b"false"
     assert front(callback).status == "processing"
 
@@ -211,23 +211,24 @@ def test_a_whole_order_under_the_topic_deleted_deletes_nothing() -> None:
     header.
     """
     with pytest.raises(CallbackUnreadable):
-        vendors.parse(record(woo_order(), topic="order.deleted"))
+        vendors.parse(record(woo_order(), callback_type="order.deleted"))
 
 
 def test_an_order_is_read_though_a_proxy_took_its_topic_and_an_id_alone_is_not() -> None:
-    assert vendors.parse(record(woo_order(), topic="")).order_id == "shop:727"
+    assert vendors.parse(record(woo_order(), callback_type="")).order_id == "shop:727"
     with pytest.raises(CallbackUnreadable):
-        vendors.parse(record(b'{"id":727}', topic=""))
+        vendors.parse(record(b'{"id":727}', callback_type=""))
 
 
 @pytest.mark.parametrize(
-    "topic", ["coupon.updated", "customer.created", "action.woocommerce_add_to_cart", "order.\x1b"]
+    "callback_type",
+    ["coupon.updated", "customer.created", "action.woocommerce_add_to_cart", "order.\x1b"],
 )
-def test_what_is_not_about_orders_has_that_reason(topic: str) -> None:
+def test_what_is_not_about_orders_has_that_reason(callback_type: str) -> None:
     with pytest.raises(CallbackTypeUnknown):
-        vendors.parse(record(woo_order(), topic=topic))
+        vendors.parse(record(woo_order(), callback_type=callback_type))
     with pytest.raises(CallbackTypeUnknown):
-        vendors.parse(record(ACTION, topic=topic))
+        vendors.parse(record(ACTION, callback_type=callback_type))
 
 
 @pytest.mark.parametrize(
@@ -344,7 +345,7 @@ def test_a_quantity_that_is_missing_is_not_read_as_zero(value: object) -> None:
 @pytest.mark.parametrize("name", ["refunds", "date_modified_gmt"])
 def test_a_missing_field_with_a_default_is_reported(name: str, value: object) -> None:
     callback = vendors.parse(lacking(name, value=value))
-    assert [(it.kind, it.what) for it in callback.drift] == [("missing-field", name)]
+    assert [(it.kind, it.cause) for it in callback.drift] == [("missing-field", name)]
     assert len(callback.facts) == 2
 
 
@@ -416,7 +417,7 @@ def test_a_callback_names_its_source(source: str) -> None:
 
 def test_a_deletion_is_ordered_by_the_log_whatever_the_endpoints_clock_shows() -> None:
     read = [
-        vendors.parse(record(b'{"id":727}', topic="order.deleted", at=it, logged_at=AT))
+        vendors.parse(record(b'{"id":727}', callback_type="order.deleted", at=it, logged_at=AT))
         for it in (AT, "soon")
     ]
     assert read[0].facts == read[1].facts

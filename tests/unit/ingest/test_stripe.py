@@ -295,7 +295,7 @@ def test_an_unknown_status_is_open_and_reported() -> None:
         callback = parse(kind, name, status="escalated")
         assert only(callback).state == "open"
         (notice,) = callback.drift
-        assert (notice.kind, notice.what, notice.is_kept) == (
+        assert (notice.kind, notice.cause, notice.is_kept) == (
             "unknown-status",
             f"the {name} status 'escalated'",
             False,
@@ -469,7 +469,7 @@ def test_other_events_are_kept_and_only_unknown_types_are_reported(
         (),
     )
     (notice,) = callback.drift
-    assert (notice.kind, notice.what, notice.is_kept) == (
+    assert (notice.kind, notice.cause, notice.is_kept) == (
         "unknown-type",
         f"the event type {kind!r}",
         True,

@@ -85,7 +85,7 @@ def test_the_webhook_of_the_notes_requests_its_order() -> None:
     its key.
     """
     callback = read(WEBHOOK)
-    assert (callback.reads, callback.key) == (
+    assert (callback.orders_to_fetch, callback.key) == (
         ("tevo:10324712",),
         f"tevo {hashlib.sha256(WEBHOOK).hexdigest()}",
     )
@@ -97,7 +97,7 @@ def test_the_webhook_of_the_notes_requests_its_order() -> None:
 )
 def test_an_order_event_is_no_fact_but_requests_the_order(event: str) -> None:
     callback = read(form(ORDER, event))
-    assert callback.reads == ("tevo:10324712",)
+    assert callback.orders_to_fetch == ("tevo:10324712",)
     assert (
         callback.order_id,
         callback.facts,
@@ -122,7 +122,7 @@ def test_whatever_a_body_claims_it_is_no_fact() -> None:
 
 
 def test_the_order_is_found_in_items_and_numbers_and_never_taken_from_the_group() -> None:
-    assert read(form(ITEM, "etickets_finalized")).reads == ("tevo:10324712",)
+    assert read(form(ITEM, "etickets_finalized")).orders_to_fetch == ("tevo:10324712",)
     for body in (
         {"id": 5, "oid": " 61449-190823"},
         {"id": 5, "order_id": "190823", "oid": "1-2", "url": "/orders/3"},
@@ -131,7 +131,7 @@ def test_the_order_is_found_in_items_and_numbers_and_never_taken_from_the_group(
         {"id": 190823, "seller_state": "pending"},
         {"id": "190823"},
     ):
-        assert read(form(body)).reads == ("tevo:190823",), body
+        assert read(form(body)).orders_to_fetch == ("tevo:190823",), body
         assert SOURCE.order_ids(form(body)) == ("190823",)
     for silent in (
         {},
@@ -154,28 +154,28 @@ def test_the_order_is_found_in_items_and_numbers_and_never_taken_from_the_group(
 def test_what_comes_to_us_as_a_buyer_is_kept_and_not_acted_on(event: str) -> None:
     body = form(ORDER, event, "buyer")
     callback = read(body)
-    assert (callback.facts, callback.reads) == ((), ())
+    assert (callback.facts, callback.orders_to_fetch) == ((), ())
     (notice,) = callback.drift
     assert (notice.is_kept, notice.is_reported, notice.body) == (True, False, body)
-    assert event in notice.what
+    assert event in notice.cause
 
 
 @pytest.mark.feature("SF-190")
 def test_an_unknown_type_is_kept_reported_and_read_again_where_it_names_an_order() -> None:
     callback = read(form(ORDER, "order_teleported"))
-    assert (callback.facts, callback.reads) == ((), ("tevo:10324712",))
+    assert (callback.facts, callback.orders_to_fetch) == ((), ("tevo:10324712",))
     (notice,) = callback.drift
-    assert (notice.kind, notice.what, notice.is_kept, notice.is_reported) == (
+    assert (notice.kind, notice.cause, notice.is_kept, notice.is_reported) == (
         "unknown-type",
         "order_teleported",
         True,
         True,
     )
     nameless = read(form({"id": 5}, "order_teleported"))
-    assert (nameless.reads, nameless.drift[0].is_kept) == ((), True)
+    assert (nameless.orders_to_fetch, nameless.drift[0].is_kept) == ((), True)
     unknown_recipient = read(form(ORDER, "order_created", "broker"))
-    assert unknown_recipient.drift[0].what == "order_created to broker"
-    assert len(read(form(ORDER, "x\u202e" * 5_000)).drift[0].what) <= 200
+    assert unknown_recipient.drift[0].cause == "order_created to broker"
+    assert len(read(form(ORDER, "x\u202e" * 5_000)).drift[0].cause) <= 200
 
 
 @pytest.mark.parametrize("name", ["event_id", "performer_id", "perfomer_id", "venue_id"])
@@ -187,7 +187,11 @@ def test_changes_of_the_catalogue_are_kept_and_not_reported(name: str) -> None:
     ):
         body = urlencode(fields).encode()
         callback = read(body)
-        assert (callback.facts, callback.reads, SOURCE.order_ids(body)) == ((), (), (None,))
+        assert (callback.facts, callback.orders_to_fetch, SOURCE.order_ids(body)) == (
+            (),
+            (),
+            (None,),
+        )
         (notice,) = callback.drift
         assert (notice.is_kept, notice.is_reported) == (True, False)
 

@@ -175,7 +175,11 @@ def test_a_clients_order_without_the_fraud_word_is_no_fact_and_is_read_once() ->
     """A list may leave it out. Missing is not null."""
     bare = {name: it for name, it in ORDER.items() if name != "fraud_check_status"}
     callback = vendors.parse(record(bare))
-    assert (callback.order_id, callback.facts, callback.reads) == (None, (), ("tevo:10324712",))
+    assert (callback.order_id, callback.facts, callback.orders_to_fetch) == (
+        None,
+        (),
+        ("tevo:10324712",),
+    )
     assert callback.drift[0].kind == "missing-field"
     assert known(callback, callback, read()).outcomes == [
         CallbackOutcome.APPLIED,
@@ -232,12 +236,12 @@ def test_a_line_without_any_price_is_free_and_reported() -> None:
         for it in ORDER["items"]
     ]
     (notice,) = read(items=bare, buyer=TEVO).drift
-    assert (notice.kind, notice.what) == ("missing-field", "items.price")
+    assert (notice.kind, notice.cause) == ("missing-field", "items.price")
 
 
 def test_an_unknown_state_is_reported() -> None:
     (notice,) = read(seller_state="Teleported", buyer=TEVO).drift
-    assert (notice.kind, notice.what, notice.is_kept) == (
+    assert (notice.kind, notice.cause, notice.is_kept) == (
         "unknown-status",
         "seller_state 'teleported'",
         False,

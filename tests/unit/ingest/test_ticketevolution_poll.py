@@ -124,7 +124,7 @@ def test_the_same_order_found_again_is_the_same_body_and_the_same_callback(
     again = round_.whole(NOW + 300)[0].objects[0]
     assert first == again
     assert first.type == TICKETEVOLUTION_ORDER
-    read = poll.read_order(http, round_.polled, "10324712")
+    read = poll.fetch_order(http, round_.polled, "10324712")
     polled, shown = (vendors.parse(record(it.body, order="10324712")) for it in (first, read))
     assert polled == shown
 
@@ -189,15 +189,15 @@ def test_one_order_is_read_as_it_is_now(http: httpx.Client, vendor: FakeTicketEv
     round_ = Round(http, vendor)
     vendor.put(order())
     sent = json.dumps(order()).encode()
-    assert poll.read_order(http, round_.polled, "10324712") == FoundObject(
+    assert poll.fetch_order(http, round_.polled, "10324712") == FoundObject(
         "10324712", TICKETEVOLUTION_ORDER, sent
     )
     with pytest.raises(OrderMissingError, match="has no order 7 for this token"):
-        poll.read_order(http, round_.polled, "7")
+        poll.fetch_order(http, round_.polled, "7")
     with pytest.raises(MalformedResponseError, match="a number"):
-        poll.read_order(http, round_.polled, "x")
+        poll.fetch_order(http, round_.polled, "x")
     vendor.fail(Answer(body=b"{"), Answer(429, headers={"Retry-After": "7"}))
     with pytest.raises(MalformedResponseError, match="not JSON"):
-        poll.read_order(http, round_.polled, "10324712")
+        poll.fetch_order(http, round_.polled, "10324712")
     with pytest.raises(httpx.HTTPStatusError, match="429"):
-        poll.read_order(http, round_.polled, "10324712")
+        poll.fetch_order(http, round_.polled, "10324712")

@@ -121,7 +121,7 @@ def test_a_gift_without_a_recipient_is_reported_and_costs_nothing_else(value: ob
     callback = parse(("gift_to", value), ("holder_name", ""))
     assert front(callback).lines[0].recipient is None
     (notice,) = callback.drift
-    assert (notice.kind, notice.what) == ("unusable-recipient", "line_items.meta_data.gift_to")
+    assert (notice.kind, notice.cause) == ("unusable-recipient", "line_items.meta_data.gift_to")
     for silent in (
         parse(("gift_to", value), ("holder_name", "Bob")),
         parse(("gift_to", "")),
@@ -173,7 +173,7 @@ def test_a_number_that_cannot_be_printed_is_reported_and_costs_nothing_else(bad:
     callback = parse(("chosen_numbers", ["7", bad, "9"]))
     assert front(callback).lines[0].numbers == ("7", "9")
     (notice,) = callback.drift
-    assert (notice.source, notice.kind, notice.what) == (
+    assert (notice.source, notice.kind, notice.cause) == (
         "shop",
         "unusable-number",
         "line_items.meta_data.chosen_numbers",
@@ -288,8 +288,10 @@ def test_every_key_is_on_its_page() -> None:
 # What a shop sends instead of an order.
 
 
-@pytest.mark.parametrize("topic", ["order.updated", "order.created", "order.deleted", ""])
-def test_an_error_of_the_shop_means_that_the_webhooks_user_lost_its_right(topic: str) -> None:
+@pytest.mark.parametrize("callback_type", ["order.updated", "order.created", "order.deleted", ""])
+def test_an_error_of_the_shop_means_that_the_webhooks_user_lost_its_right(
+    callback_type: str,
+) -> None:
     body = {
         "code": "woocommerce_rest_cannot_view",
         "message": "Sorry, ada@example.org",
@@ -299,7 +301,7 @@ def test_an_error_of_the_shop_means_that_the_webhooks_user_lost_its_right(topic:
         WebhookReportsError,
         match=r"user who made the webhook .* 'woocommerce_rest_cannot_view'|may no longer read",
     ) as raised:
-        vendors.parse(record(json.dumps(body).encode(), topic=topic))
+        vendors.parse(record(json.dumps(body).encode(), callback_type=callback_type))
     assert "ada@" not in str(raised.value)
 
 

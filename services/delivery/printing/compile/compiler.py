@@ -18,7 +18,7 @@ from services.delivery.printing.compile.layout import (
     PageTemplate,
     missing_characters,
 )
-from services.delivery.printing.compile.places import FieldPlacement
+from services.delivery.printing.compile.placement import FieldPlacement
 from services.delivery.printing.compile.recast import FONT
 from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import CODE, PAGE
@@ -82,7 +82,7 @@ def plate_of_page(
         check_families(template, laid_out, page)
     kits = kits_of(template, laid_out, page, kit_of, set(fonts.values()))
     spots = {
-        field: make_spot(template, field, laid_out.places[field], kits[key])
+        field: make_spot(template, field, laid_out.placements[field], kits[key])
         for field, key in fonts.items()
     }
     missing = "".join(sorted({*laid_out.missing, *missing_characters(log)}))
@@ -109,7 +109,10 @@ def kits_of(
     """
     characters = template.variant.design.manifest.characters
     tags = LOCALISED_FORMS | {
-        tag for placement in laid_out.places.values() for tag, value in placement.features if value
+        tag
+        for placement in laid_out.placements.values()
+        for tag, value in placement.features
+        if value
     }
     return {
         key: kit_of(font, characters, tags)
@@ -132,8 +135,8 @@ def unfitted(*lines: str) -> FittedText:
 def check_static(template: PageTemplate, short: LaidOutPage, long: LaidOutPage) -> None:
     """Raise DesignUnusable if a field's box, or what is outside of fields, moves with the texts."""
     where = f"{template.variant.design.name}/{PAGE}"
-    for name, placement in short.places.items():
-        other = long.places[name]
+    for name, placement in short.placements.items():
+        other = long.placements[name]
         if (
             abs(placement.box.height - other.box.height) > 0.01
             or abs(placement.box.width - other.box.width) > 0.01
@@ -172,7 +175,7 @@ def field_slots(
                     "visibility, filters, masks and blend modes around it"
                 )
                 if not starts
-                else f"{where} is at the same place as another text"
+                else f"{where} is at the same position as another text"
             )
         begin = max(index for index in range(starts[0]) if page.operators[index] == b"BT")
         end = next(

@@ -1,7 +1,7 @@
 """A design's page laid out by WeasyPrint: where its fields are, and the page as objects of a PDF.
 
-This module and places.py know WeasyPrint's boxes; drawing.py, assembling.py and recast.py know the
-objects that it writes. The lock file pins its version, and tests cover what is used of it.
+This module and placement.py know WeasyPrint's boxes; drawing.py, assembling.py and recast.py know
+the objects that it writes. The lock file pins its version, and tests cover what is used of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from services.delivery.printing.compile.fetching import (
     DesignFetcher,
     FetchRefusedError,
 )
-from services.delivery.printing.compile.places import (
+from services.delivery.printing.compile.placement import (
     FieldPlacement,
     code_square,
     field_placement,
@@ -77,7 +77,7 @@ class LaidOutPage:
     """One page: WeasyPrint's document and where its parts are."""
 
     document: Any
-    places: Mapping[str, FieldPlacement]
+    placements: Mapping[str, FieldPlacement]
     text_at: Mapping[str, tuple[float, float]]  # where a placeholder's text begins
     square: tuple[float, float, float] | None  # the code's left, top and side
     shape: tuple[tuple[object, ...], ...]  # every box outside of fields; none may move
@@ -287,14 +287,14 @@ class PageTemplate:
             "or not shown at all): give it `display: block`, best inside a <div>"
         )
         for key in self.fields:
-            if key not in laid_out.places:
+            if key not in laid_out.placements:
                 raise DesignUnusable(f"{self.field_at(key)} {remedy}")
         if laid_out.square is None and self._code_elements():
             raise DesignUnusable(f"{self.source_at('data-qr')}: the code {remedy}")
 
     def _laid_out(self, document: Any, *, is_stampable: bool) -> LaidOutPage:
         keys = {spec.element: key for key, spec in self.fields.items()}
-        places = dict[str, FieldPlacement]()
+        placements = dict[str, FieldPlacement]()
         text_at = dict[str, tuple[float, float]]()
         square = None
         page = document.pages[0]._page_box  # noqa: SLF001 - WeasyPrint shows boxes nowhere else
@@ -311,12 +311,12 @@ class PageTemplate:
                     (inner for inner in walk(box) if isinstance(inner, boxes.TextBox)), None
                 )
                 if line is not None:
-                    places[key] = field_placement(self.field_at(key), box, line)
+                    placements[key] = field_placement(self.field_at(key), box, line)
                     text_at[key] = (line.position_x, line.position_y + line.baseline)
             elif box.element.get("data-qr") is not None:
                 square = code_square(code_at, box.element, box)
         shape = (*boxes_outside_fields(page), *link_rectangles(document.pages[0].links))
-        return LaidOutPage(document, places, text_at, square, shape, families, is_stampable)
+        return LaidOutPage(document, placements, text_at, square, shape, families, is_stampable)
 
 
 def measure_lines(laid_out: LaidOutPage, element: Element) -> tuple[int, float, float]:
@@ -336,8 +336,8 @@ def measure_lines(laid_out: LaidOutPage, element: Element) -> tuple[int, float, 
 
 
 def boxes_outside_fields(box: Any) -> Iterator[tuple[object, ...]]:
-    """Yield, for each box that is in no field, its element and its place. A field's own box counts,
-    what is in it does not.
+    """Yield the element, position and size of each box that is in no field. A field's own box
+    counts, what is in it does not.
     """
     tag = None if box.element is None else box.element_tag
     sizes = (getattr(box, name, None) for name in ("position_x", "position_y", "width", "height"))
@@ -353,7 +353,7 @@ def boxes_outside_fields(box: Any) -> Iterator[tuple[object, ...]]:
 
 
 def link_rectangles(links: Sequence[tuple[Any, ...]]) -> Iterator[tuple[object, ...]]:
-    """Yield the places of links, which may not depend on the texts either."""
+    """Yield the rectangles of links, which may not depend on the texts either."""
     for kind, target, rectangle, _ in links:
         yield kind, target, *(round(side, 3) for side in rectangle)
 

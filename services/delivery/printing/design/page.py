@@ -241,7 +241,7 @@ def source_line(design: Design, text: str, times_before: int = 0) -> str:
 
 def write_fitted(element: Element, fitted: FittedText) -> None:
     """Write lines into a field. They are written as text, so that nothing in them is markup. A
-    stamp sets the same lines at the same places.
+    stamp sets the same lines at the same positions.
     """
     for child in list(element):
         element.remove(child)

@@ -179,8 +179,8 @@ def cut_outlines(
     plan = hb.SubsetPlan(face, wanted)
     font = TTFont(io.BytesIO(bytes(plan.execute().blob.data)))
     new, old = dict(plan.old_to_new_glyph_mapping), dict(plan.new_to_old_glyph_mapping)
-    places, data = font["loca"].locations, font.reader["glyf"]
-    outlines = [data[first:last] for first, last in pairwise(places)]
+    offsets, data = font["loca"].locations, font.reader["glyf"]
+    outlines = [data[first:last] for first, last in pairwise(offsets)]
     first = with_parts(outlines, {0, *(new[glyph] for glyph in common)})
     order = [*sorted(first), *(number for number in range(len(outlines)) if number not in first)]
     own = {number: at for at, number in enumerate(order)}

@@ -95,7 +95,7 @@ class Face:
 
     def shape(self, text: str, size: float, spacing: Spacing) -> Glyphs | None:
         """Return a line's glyphs, or None if the line cannot be stamped: it needs a glyph that the
-        kit lacks, or one that is moved off its place.
+        kit lacks, or one that is moved off its position.
         """
         scale = int(size * UNITS)
         key = (
@@ -146,20 +146,22 @@ class Face:
     def _placed(self, buffer: hb.Buffer, scale: int, spacing_px: float) -> Glyphs | None:
         gap = int(spacing_px * UNITS)
         ids = [info.codepoint for info in buffer.glyph_infos]
-        places = [place.position for place in buffer.glyph_positions]
+        positions = [item.position for item in buffer.glyph_positions]
         kit_widths = self.widths
         if not kit_widths.keys() >= set(ids) or any(
-            x_offset or y_offset for x_offset, y_offset, _, _ in places
+            x_offset or y_offset for x_offset, y_offset, _, _ in positions
         ):
             return None
         if not gap:
             after = tuple(
                 [
-                    int(kit_widths[glyph] - place[2] * 1000 / scale)
-                    for glyph, place in zip(ids, places, strict=True)
+                    int(kit_widths[glyph] - position[2] * 1000 / scale)
+                    for glyph, position in zip(ids, positions, strict=True)
                 ]
             )
-            return Glyphs(tuple(ids), (), after, sum([place[2] for place in places]) / UNITS)
+            return Glyphs(
+                tuple(ids), (), after, sum([position[2] for position in positions]) / UNITS
+            )
         # Pango puts one half of the gap before each glyph but the first, and the other half after
         # each but the last. It divides as C does, and half of a gap of whole pixels is rounded to
         # whole pixels (pango_glyph_item_letter_space).
@@ -169,8 +171,8 @@ class Face:
         moved = left / scale * UNITS
         offsets = [left if index else 0 for index in range(len(ids))]
         advances = [
-            place[2] + offset + (gap - left if index < last else 0)
-            for index, (place, offset) in enumerate(zip(places, offsets, strict=True))
+            position[2] + offset + (gap - left if index < last else 0)
+            for index, (position, offset) in enumerate(zip(positions, offsets, strict=True))
         ]
         before = tuple(moved if offset else 0.0 for offset in offsets)
         after = tuple(

@@ -67,7 +67,7 @@ class FileSkeleton:
 
 @dataclass(slots=True)
 class FontBlock:
-    """A font's objects, with places that count from the block's own beginning."""
+    """A font's objects, with offsets that count from the block's own beginning."""
 
     body: bytes
     rows: list[tuple[int, int, int]]
@@ -94,7 +94,7 @@ class FileFrame:
 
 @dataclass
 class FileDraft:
-    """Objects as they get their numbers and places."""
+    """Objects as they get their numbers and offsets."""
 
     parts: list[bytes] = field(default_factory=lambda: [HEADER])
     at: int = len(HEADER)

@@ -11,12 +11,12 @@ where consumer_group = %(group)s::text
 group by code, cause, source;
 
 -- name: drift_notices_by_kind
-select source, kind, what, sum(count)::bigint as count,
+select source, kind, cause, sum(count)::bigint as count,
     bool_or(resolved_at is null or last_at > resolved_at) as is_open,
     min(first_at) as first_at, max(last_at) as last_at,
     (array_agg(example_key order by last_at desc, slot))[1] as example
 from ingest.drift_notices
-group by source, kind, what;
+group by source, kind, cause;
 
 -- name: orders_with_conflicting_keys
 -- Reads the index orders_with_incidents. The time of a conflict is that of the key's latest
@@ -36,25 +36,25 @@ select incident_id, seen_at from ingest.incidents_seen;
 -- name: original_causes
 select text as words, count(*) as count
 from runtime.dead_letters
-where consumer_group = %(group)s::text and code = %(kind)s::text and cause = %(what)s::text
+where consumer_group = %(group)s::text and code = %(kind)s::text and cause = %(cause)s::text
     and source = any(%(origins)s::text[])
 group by text order by count(*) desc, text collate "C" limit %(limit)s::int;
 
 -- name: original_words
-select what as words, sum(count)::bigint as count
+select cause as words, sum(count)::bigint as count
 from ingest.drift_notices
-where source = %(source)s::text and kind = %(kind)s::text and what = any(%(origins)s::text[])
-group by what order by sum(count) desc, what collate "C" limit %(limit)s::int;
+where source = %(source)s::text and kind = %(kind)s::text and cause = any(%(origins)s::text[])
+group by cause order by sum(count) desc, cause collate "C" limit %(limit)s::int;
 
 -- name: example_of_drift_notice
 select example from ingest.drift_notices
-where source = %(source)s::text and kind = %(kind)s::text and what = any(%(origins)s::text[])
+where source = %(source)s::text and kind = %(kind)s::text and cause = any(%(origins)s::text[])
     and example_key = %(example)s::text
 order by last_at desc limit 1;
 
 -- name: count_kept_callbacks
 select count(*) from ingest.kept_callbacks
-where source = %(source)s::text and kind = %(kind)s::text and what = any(%(origins)s::text[]);
+where source = %(source)s::text and kind = %(kind)s::text and cause = any(%(origins)s::text[]);
 
 -- name: transaction_time
 select now();
@@ -63,7 +63,7 @@ select now();
 -- Those that were open when the command began: one that is given back and fails again is not given
 -- back by the same command.
 select id from runtime.dead_letters
-where consumer_group = %(group)s::text and code = %(kind)s::text and cause = %(what)s::text
+where consumer_group = %(group)s::text and code = %(kind)s::text and cause = %(cause)s::text
     and source = any(%(origins)s::text[]) and state = 'open'
     and updated_at <= %(until)s::timestamptz
 order by id limit %(limit)s::int
@@ -74,7 +74,7 @@ for update;
 -- that the running release keeps again while the command goes on is left.
 with chosen as (
     select key from ingest.kept_callbacks
-    where source = %(source)s::text and kind = %(kind)s::text and what = any(%(origins)s::text[])
+    where source = %(source)s::text and kind = %(kind)s::text and cause = any(%(origins)s::text[])
         and kept_at <= %(until)s::timestamptz and topic <> ''
     order by key limit %(limit)s::int
     for update
@@ -87,7 +87,7 @@ returning kept_callbacks.key, topic, partition, "offset", timestamp_ms, record_k
 
 -- name: close_drift_notices
 update ingest.drift_notices set resolved_at = now()
-where source = %(source)s::text and kind = %(kind)s::text and what = any(%(origins)s::text[]);
+where source = %(source)s::text and kind = %(kind)s::text and cause = any(%(origins)s::text[]);
 
 -- name: acknowledge_incident
 insert into ingest.incidents_seen (incident_id, seen_at) values (%(id)s::text, now())

@@ -16,7 +16,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import AwareDatetime, BeforeValidator, Field
 
 from schemas.callbacks import ADYEN
-from schemas.fraud import FraudVerdict, Word
+from schemas.fraud import FraudStatus, FraudVerdict
 from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.errors import CallbackUnreadable
 from services.ingest.rules import facts
@@ -122,7 +122,7 @@ STEPS: Mapping[str, AdyenStep] = {
     "PREARBITRATION_WON": AdyenStep("dispute", 70, "undone"),
     "PREARBITRATION_LOST": AdyenStep("dispute", 80, "done"),
 }
-REVIEWS: Mapping[str, tuple[Word, int]] = {
+REVIEW_BY_EVENT_CODE: Mapping[str, tuple[FraudStatus, int]] = {
     "MANUAL_REVIEW_ACCEPT": ("approved", 40),
     "MANUAL_REVIEW_REJECT": ("declined", 50),
 }
@@ -179,13 +179,13 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         return kept_callback(
             received, key, "unknown-type", f"the event code {code}", is_reported=False
         )
-    if item.code not in STEPS and item.code not in REVIEWS:
+    if item.code not in STEPS and item.code not in REVIEW_BY_EVENT_CODE:
         return kept_callback(
             received, key, "unknown-type", f"the event code {code}", is_reported=True
         )
     fact, drift = (
         (review_verdict(received, item), ())
-        if item.code in REVIEWS
+        if item.code in REVIEW_BY_EVENT_CODE
         else movement_of(received, item)
     )
     if fact is None:
@@ -232,11 +232,11 @@ def review_verdict(received: ReceivedCallback, item: AdyenItem) -> facts.Fact | 
     """Return the verdict of a manual review. A rejection stays, whatever is sent again."""
     if item.success != "true":
         return None
-    word, stage = REVIEWS[item.code]
+    word, stage = REVIEW_BY_EVENT_CODE[item.code]
     verdict = FraudVerdict(
         source=received.source, verdict=word, detail=item.code, at=bounded_time(item.at)
     )
-    return with_stage(facts.verdict_fact(verdict, about=item.payment), stage)
+    return with_stage(facts.verdict_fact(verdict, check_id=item.payment), stage)
 
 
 def with_stage(fact: facts.Fact, stage: int) -> facts.Fact:

@@ -141,8 +141,8 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     if order.is_deleted is not None:
         order_facts += (facts.deletion_fact(rfc3339(modified_at), is_deleted=order.is_deleted),)
     drift = tuple(
-        facts.DriftNotice(received.source, kind, what, received.body)
-        for kind, what in sorted(set(repairs))
+        facts.DriftNotice(received.source, kind, cause, received.body)
+        for kind, cause in sorted(set(repairs))
     )
     return facts.parsed_callback(identify(received, order), order_id, order_facts, drift=drift)
 

@@ -131,10 +131,10 @@ def parsed(received: ReceivedCallback) -> facts.ParsedCallback:
     head = PayPalEventHead.model_validate_json(received.body)
     movement_type = MOVED.get(head.event_type)
     if movement_type is None:
-        what = clean(head.event_type, 100) or "?"
+        cause = clean(head.event_type, 100) or "?"
         is_reported = not head.event_type.startswith(NOT_PAYMENTS)
         return kept_callback(
-            received, identify(received, head), "unknown-type", what, is_reported=is_reported
+            received, identify(received, head), "unknown-type", cause, is_reported=is_reported
         )
     event = PayPalEvent.model_validate_json(received.body)
     resource = event.resource

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.callbacks import RISKIFIED
-from schemas.fraud import FraudVerdict, Word
+from schemas.fraud import FraudStatus, FraudVerdict
 from services.ingest.rules import facts
 from services.ingest.rules.verdicts import transition_fact
 from services.ingest.vendors.shared.gateway import named_order
@@ -30,8 +30,13 @@ from services.ingest.vendors.shared.source import (
 from services.ingest.vendors.shared.text import clean
 
 SIGNATURE = b"x-riskified-hmac-sha256"
-WORDS: dict[str, Word] = {"approved": "approved", "declined": "declined"}
-KNOWN = frozenset({*WORDS, "submitted", "pending", "cancelled", "error", "test"})
+FRAUD_STATUS_BY_ORDER_STATUS: dict[str, FraudStatus] = {
+    "approved": "approved",
+    "declined": "declined",
+}
+KNOWN_ORDER_STATUSES = frozenset(
+    {*FRAUD_STATUS_BY_ORDER_STATUS, "submitted", "pending", "cancelled", "error", "test"}
+)
 OTHER = "other"  # stands for an unknown status
 SCORE_MAX = 1_000_000.0
 ORDER = re.compile(
@@ -89,7 +94,7 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
         return facts.parsed_callback(key, None, drift=(test_notification,))
     verdict = FraudVerdict(
         source=received.source,
-        verdict=WORDS.get(status, "pending"),
+        verdict=FRAUD_STATUS_BY_ORDER_STATUS.get(status, "pending"),
         detail=clean(
             f"{status} {order.decision_code or ''}: {order.description or ''}".rstrip(" :"), 200
         ),
@@ -98,7 +103,9 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     )
     fact = transition_fact(verdict, chain_status(order.old_status), chain_status(order.status))
     unknown = [
-        word for word in (status, plain(order.old_status or "")) if word and word not in KNOWN
+        word
+        for word in (status, plain(order.old_status or ""))
+        if word and word not in KNOWN_ORDER_STATUSES
     ]
     drift = [
         facts.DriftNotice(received.source, "unknown-status", word, received.body)
@@ -118,7 +125,7 @@ def chain_status(status: str | None) -> str:
     order's facts are bounded.
     """
     word = plain(status or "")
-    return word if not word or word in KNOWN else OTHER
+    return word if not word or word in KNOWN_ORDER_STATUSES else OTHER
 
 
 def score(value: object) -> float | None:

@@ -51,12 +51,12 @@ def order_id(received: ReceivedCallback, value: object) -> str | None:
     return None if reference is None else f"{received.order_source}:{reference}"
 
 
-def named_order(received: ReceivedCallback, value: str, what: str) -> str:
+def named_order(received: ReceivedCallback, value: str, field: str) -> str:
     """Return the order's id, for a vendor that reports on orders only. Raises
     CallbackUnreadable.
     """
     if (name := order_id(received, value)) is None:
-        raise CallbackUnreadable(f"{what} can name no order")
+        raise CallbackUnreadable(f"{field} can name no order")
     return name
 
 
@@ -92,34 +92,34 @@ def counted_amount(counted: int | None, written: object, currency: str) -> Count
 
 
 def kept_callback(
-    received: ReceivedCallback, key: str, kind: str, what: str, *, is_reported: bool
+    received: ReceivedCallback, key: str, kind: str, cause: str, *, is_reported: bool
 ) -> facts.ParsedCallback:
     """Return a callback that is accepted, kept whole and not acted on."""
     drift_notice = facts.DriftNotice(
-        received.source, kind, what, received.body, is_kept=True, is_reported=is_reported
+        received.source, kind, cause, received.body, is_kept=True, is_reported=is_reported
     )
     return facts.parsed_callback(key, None, drift=(drift_notice,))
 
 
 def missing_amount_drift(
-    received: ReceivedCallback, movement: Movement, what: str
+    received: ReceivedCallback, movement: Movement, event_type: str
 ) -> tuple[facts.DriftNotice, ...]:
     """Return the drift of a movement whose amount is missing or cannot be counted; it is accepted
-    without it. `what` is the gateway's word for the event.
+    without it. `event_type` is as the gateway names it.
     """
     if movement.amount_text is not None:
         kind = "unknown-currency" if movement.currency not in EXPONENTS else "unreadable-amount"
         text = (
             f"the currency {quoted(movement.currency or '')}"
             if kind == "unknown-currency"
-            else f"amount of {quoted(what)}"
+            else f"amount of {quoted(event_type)}"
         )
         return (facts.DriftNotice(received.source, kind, text, received.body),)
     if movement.amount_minor is not None or movement.kind not in KINDS_WITH_AMOUNTS:
         return ()
     return (
         facts.DriftNotice(
-            received.source, "missing-field", f"amount of {quoted(what)}", received.body
+            received.source, "missing-field", f"amount of {quoted(event_type)}", received.body
         ),
     )
 

@@ -37,7 +37,7 @@ class FoundObject(NamedTuple):
     external_id: str | None  # the order's, which chooses the partition
     type: str  # ce_type
     body: bytes
-    topic: str = ""
+    callback_type: str = ""
 
 
 class PollPage(NamedTuple):
@@ -51,7 +51,7 @@ class PollPage(NamedTuple):
 
 
 class OrderMissingError(LookupError):
-    """Raised by `read_order` if the vendor has no such order; a 404 or 410 may be raised as it is,
+    """Raised by `fetch_order` if the vendor has no such order; a 404 or 410 may be raised as it is,
     too.
     """
 
@@ -61,7 +61,7 @@ class Poll:
     """One thing that can be polled of a kind of source."""
 
     kind: str
-    what: str  # "orders", "events", "webhook": one word, part of its cursor's name
+    object_kind: str  # "orders", "events", "webhook": one word, part of its cursor's name
     every_s: float
     read: Callable[[httpx.Client, PollConfig, str, float], PollPage]
     """Read one page from a cursor ("" at first) at a time (seconds since 1970), in one to three

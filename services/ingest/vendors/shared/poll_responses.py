@@ -41,11 +41,13 @@ def refuse_constant(_constant: str) -> NoReturn:
     raise ValueError("JSON has no such number")
 
 
-def body_of(row: Mapping[str, Any], what: str) -> bytes:
+def body_of(row: Mapping[str, Any], object_kind: str) -> bytes:
     try:
         return orjson.dumps(row)
     except orjson.JSONEncodeError:
-        raise MalformedResponseError(f"one of the {what} cannot be written as JSON") from None
+        raise MalformedResponseError(
+            f"one of the {object_kind} cannot be written as JSON"
+        ) from None
 
 
 class PageRow(NamedTuple):
@@ -55,19 +57,20 @@ class PageRow(NamedTuple):
     body: bytes
 
 
-def page_rows(values: list[Any], what: str) -> tuple[list[PageRow], str]:
+def page_rows(values: list[Any], object_kind: str) -> tuple[list[PageRow], str]:
     """Return the objects that can become callbacks, and a warning about the others, which never
     cost the page.
     """
     sound, left_out = list[PageRow](), 0
     for value in values:
         try:
-            row = objects([value], what)[0]
-            sound.append(PageRow(required_id(row, what), body_of(row, what)))
+            row = objects([value], object_kind)[0]
+            sound.append(PageRow(required_id(row, object_kind), body_of(row, object_kind)))
         except MalformedResponseError:
             left_out += 1
     warning = (
-        f"{left_out} of the {what} have no id, or cannot be read as JSON with Unicode: left out"
+        f"{left_out} of the {object_kind} have no id, or cannot be read as JSON with Unicode: "
+        "left out"
         if left_out
         else ""
     )
@@ -79,24 +82,24 @@ def object_mark(value: bytes) -> str:
     return hashlib.sha256(value).hexdigest()[:16]
 
 
-def list_of(value: object, what: str) -> list[Any]:
+def list_of(value: object, object_kind: str) -> list[Any]:
     """Return the list. Some of its objects may be malformed, but not all."""
     # PHP writes an empty list as [], so {} is an object.
     rows = php_lists.list_from_php(value) if value != {} else None
     if rows is None or (rows and not any(isinstance(row, dict) for row in rows)):
-        raise MalformedResponseError(f"the response is not a list of {what}")
+        raise MalformedResponseError(f"the response is not a list of {object_kind}")
     return rows
 
 
-def objects(value: object, what: str) -> list[dict[str, Any]]:
+def objects(value: object, object_kind: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise MalformedResponseError(f"the response is not a list of {what}")
+        raise MalformedResponseError(f"the response is not a list of {object_kind}")
     return value
 
 
-def required_id(row: Mapping[str, Any], what: str) -> str:
+def required_id(row: Mapping[str, Any], object_kind: str) -> str:
     if not (name := object_id(row)):
-        raise MalformedResponseError(f"one of the {what} has no id")
+        raise MalformedResponseError(f"one of the {object_kind} has no id")
     return name
 
 

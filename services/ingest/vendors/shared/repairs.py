@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-WHAT_CHARS_MAX = 100
+WORD_CHARS_MAX = 100
 
 
 class Repair(NamedTuple):
     """A value that was read otherwise than it was written, or that was replaced."""
 
-    kind: str
-    what: str
+    kind: str  # as in DriftNotice
+    cause: str
 
 
 def quoted(word: str) -> str:
     """Return a vendor's word as drift notices and dead letters may show it. Unprintable characters
     are escaped, which makes it longer.
     """
-    return ascii(word[:WHAT_CHARS_MAX])[: WHAT_CHARS_MAX + 2]
+    return ascii(word[:WORD_CHARS_MAX])[: WORD_CHARS_MAX + 2]

@@ -44,7 +44,7 @@ class ReceivedCallback(NamedTuple):
 
     source: str
     id: str  # of its reception, or of the storefront's own event
-    topic: str  # the vendor's name of the callback; no signature covers it
+    callback_type: str  # as the vendor names it; no signature covers it
     time: str  # when the webhook endpoint received it, by its own clock: it orders nothing
     key: bytes
     body: bytes
@@ -67,7 +67,7 @@ def _never(_request: WebhookRequest) -> bool:
     return False
 
 
-def _no_topic(_headers: Mapping[bytes, bytes]) -> str:
+def _no_callback_type(_headers: Mapping[bytes, bytes]) -> str:
     return ""
 
 
@@ -119,8 +119,8 @@ class Source:
     partition, and the worker reads for itself. Never raises.
     """
 
-    topic: Callable[[Mapping[bytes, bytes]], str] = _no_topic
-    """Return the vendor's name of the callback, if a header has it."""
+    callback_type: Callable[[Mapping[bytes, bytes]], str] = _no_callback_type
+    """Return the callback's type as the vendor names it, if a header has it."""
 
     uses_path_suffix: bool = False
     """Whether `verify` reads the path after the slug. For every other source such a path is 404."""
@@ -196,10 +196,10 @@ def bounded_amount(minor: int) -> int:
     return minor
 
 
-def checked_identifier(identifier: str, what: str) -> str:
+def checked_identifier(identifier: str, field: str) -> str:
     """Return an id that can stand in keys, logs and addresses: no blanks, nothing invisible."""
     if not identifier.isprintable() or " " in identifier:
-        raise CallbackUnreadable(f"{what} has a blank or a character that cannot be printed")
+        raise CallbackUnreadable(f"{field} has a blank or a character that cannot be printed")
     return identifier
 
 

@@ -43,8 +43,8 @@ PEOPLE = {recipient_key: (rank, EITHER) for rank, recipient_key in enumerate(REC
     for word, part in PERSON_PARTS.items()
 }
 NUMBERS = {
-    f"{what}_{word}": rank
-    for rank, what in enumerate(
+    f"{word_before}_{word}": rank
+    for rank, word_before in enumerate(
         (
             "chosen",
             "selected",

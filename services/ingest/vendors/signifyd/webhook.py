@@ -17,7 +17,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.callbacks import SIGNIFYD
-from schemas.fraud import FraudVerdict, Word
+from schemas.fraud import FraudStatus, FraudVerdict
 from services.ingest.rules import facts
 from services.ingest.rules.verdicts import SEVERITY, untimed_fact
 from services.ingest.vendors.shared.gateway import kept_callback, named_order
@@ -33,23 +33,27 @@ from services.ingest.vendors.shared.text import clean
 
 # current names, then former ones
 SIGNATURES = (b"signifyd-sec-hmac-sha256", b"x-signifyd-sec-hmac-sha256")
-TOPICS = (b"signifyd-checkpoint", b"signifyd-topic", b"x-signifyd-topic")
+TYPE_HEADERS = (b"signifyd-checkpoint", b"signifyd-topic", b"x-signifyd-topic")
 HEADER = re.compile(r"[a-z0-9-]{1,100}", re.ASCII)
 TEST = "cases/test"  # sent by a button of its page, about no order
-ACTIONS: dict[str, Word] = {
+FRAUD_STATUS_BY_ACTION: dict[str, FraudStatus] = {
     "ACCEPT": "approved",
     "REJECT": "declined",
     "HOLD": "pending",
     "CHALLENGE": "pending",
 }
-GUARANTEES: dict[str, Word] = {
+FRAUD_STATUS_BY_GUARANTEE: dict[str, FraudStatus] = {
     "APPROVED": "approved",
     "DECLINED": "declined",
     **dict.fromkeys(
         ("PENDING", "IN_REVIEW", "CANCELED", "CANCELLED", "UNREQUESTED", "N/A"), "pending"
     ),
 }
-REVIEWS: dict[str, Word] = {"GOOD": "approved", "FRAUDULENT": "declined", "UNSET": "pending"}
+FRAUD_STATUS_BY_REVIEW: dict[str, FraudStatus] = {
+    "GOOD": "approved",
+    "FRAUDULENT": "declined",
+    "UNSET": "pending",
+}
 SCORE_MAX = 1_000_000.0
 ORDER = re.compile(rb'"orderId"\s*:\s*(?:"([0-9A-Za-z_.#-]{1,200})"|([0-9]{1,19}))\s*[,}]')
 
@@ -109,8 +113,8 @@ def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]
     return named
 
 
-def topic(headers: Mapping[bytes, bytes]) -> str:
-    return clean(first(headers, TOPICS).decode("ascii", "replace"), 100)
+def callback_type(headers: Mapping[bytes, bytes]) -> str:
+    return clean(first(headers, TYPE_HEADERS).decode("ascii", "replace"), 100)
 
 
 def first(headers: Mapping[bytes, bytes], names: tuple[bytes, ...]) -> bytes:
@@ -125,21 +129,21 @@ def order_ids(body: bytes) -> tuple[str | None]:
 def identify(received: ReceivedCallback, webhook: SignifydWebhook) -> str:
     """Return source, order, case, checkpoint, and the decision's time."""
     case, at = clean(webhook.signifydId or webhook.caseId or "", 100), webhook.at
-    topic = clean(received.topic, 100)
+    callback_type = clean(received.callback_type, 100)
     return (
-        f"{received.source}:{checked_identifier(webhook.orderId, 'orderId')} {case} {topic} "
-        f"{at.isoformat() if at else ''}"
+        f"{received.source}:{checked_identifier(webhook.orderId, 'orderId')} {case} "
+        f"{callback_type} {at.isoformat() if at else ''}"
     )
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     webhook = SignifydWebhook.model_validate_json(received.body)
     key = identify(received, webhook)
-    words = words_of(webhook)
-    if received.topic == TEST or not words:
-        is_test = received.topic == TEST
-        what = "test" if is_test else "a body without a decision"
-        return kept_callback(received, key, "unknown-type", what, is_reported=not is_test)
+    words = fraud_statuses_of(webhook)
+    if received.callback_type == TEST or not words:
+        is_test = received.callback_type == TEST
+        cause = "test" if is_test else "a body without a decision"
+        return kept_callback(received, key, "unknown-type", cause, is_reported=not is_test)
     decided = webhook.decision or webhook
     reason = webhook.decision.checkpointActionReason if webhook.decision else None
     verdict = FraudVerdict(
@@ -161,25 +165,29 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     )
 
 
-def words_of(webhook: SignifydWebhook) -> list[tuple[str, Word | None]]:
-    """Return Signifyd's words and our verdicts for them. A review counts beside a guarantee only
-    when it finds fraud.
+def fraud_statuses_of(webhook: SignifydWebhook) -> list[tuple[str, FraudStatus | None]]:
+    """Return Signifyd's words, each with the status that it stands for (None: it is unknown). A
+    review counts beside a guarantee only when it finds fraud.
     """
     if webhook.decision is not None and webhook.decision.checkpointAction:
-        return [word_and_verdict(webhook.decision.checkpointAction, ACTIONS)]
+        return [with_fraud_status(webhook.decision.checkpointAction, FRAUD_STATUS_BY_ACTION)]
     guarantee, review = webhook.guaranteeDisposition, webhook.reviewDisposition
-    words = [word_and_verdict(guarantee, GUARANTEES)] if guarantee else []
-    if review and (not guarantee or word_and_verdict(review, REVIEWS)[1] in {"declined", None}):
-        words.append(word_and_verdict(review, REVIEWS))
+    words = [with_fraud_status(guarantee, FRAUD_STATUS_BY_GUARANTEE)] if guarantee else []
+    if review and (
+        not guarantee or with_fraud_status(review, FRAUD_STATUS_BY_REVIEW)[1] in {"declined", None}
+    ):
+        words.append(with_fraud_status(review, FRAUD_STATUS_BY_REVIEW))
     return words
 
 
-def word_and_verdict(word: str, known: Mapping[str, Word]) -> tuple[str, Word | None]:
+def with_fraud_status(
+    word: str, known: Mapping[str, FraudStatus]
+) -> tuple[str, FraudStatus | None]:
     plain = clean(word, 40).upper() or "BLANK"
     return plain, known.get(plain)
 
 
-def most_severe(words: list[tuple[str, Word | None]]) -> Word:
+def most_severe(words: list[tuple[str, FraudStatus | None]]) -> FraudStatus:
     """Return the most severe verdict; an unknown word counts as pending."""
     return max((word or "pending" for _, word in words), key=SEVERITY.__getitem__)
 
@@ -197,7 +205,7 @@ SOURCE = Source(
     verify=verify,
     normalise=normalise,
     order_ids=order_ids,
-    topic=topic,
+    callback_type=callback_type,
     needs_orders_of=True,
     options={"signature_header": "the header of the signature, if Signifyd gives it another name"},
     read_options=read_options,

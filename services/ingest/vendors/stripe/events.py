@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from schemas.fraud import FraudVerdict, Word
+from schemas.fraud import FraudStatus, FraudVerdict
 from schemas.orders import Movement, MovementKind, MovementState
 from services.ingest.rules import facts
 from services.ingest.rules.refunds import RefundedTotal, refunds_fact
@@ -73,7 +73,7 @@ UNKNOWN = PaymentStage("open", 40)
 DONE = PaymentStage("done", 50)
 FAILED = PaymentStage("failed", 50)
 ENDED = PaymentStage("undone", 80)  # canceled or expired
-REVIEWS: Mapping[str, Word] = {
+FRAUD_STATUS_BY_CLOSED_REASON: Mapping[str, FraudStatus] = {
     "approved": "approved",
     "acknowledged": "approved",
     **dict.fromkeys(
@@ -166,8 +166,8 @@ class StripeCallback(NamedTuple):
         )
         return (refunds_fact(total),)
 
-    def unknown(self, kind: str, what: str) -> tuple[facts.DriftNotice, ...]:
-        return (facts.DriftNotice(self.received.source, kind, what, self.received.body),)
+    def unknown(self, kind: str, cause: str) -> tuple[facts.DriftNotice, ...]:
+        return (facts.DriftNotice(self.received.source, kind, cause, self.received.body),)
 
 
 def captured(callback: StripeCallback, intent: StripePaymentIntent) -> FactsAndDrift:
@@ -279,11 +279,11 @@ def disputed(callback: StripeCallback, stripe_object: StripeDispute) -> FactsAnd
 
 
 def _stage(
-    callback: StripeCallback, what: str, status: str, known: Mapping[str, PaymentStage]
+    callback: StripeCallback, object_kind: str, status: str, known: Mapping[str, PaymentStage]
 ) -> tuple[PaymentStage, tuple[facts.DriftNotice, ...]]:
     if (stage := known.get(status)) is not None:
         return stage, ()
-    return UNKNOWN, callback.unknown("unknown-status", f"the {what} status {quoted(status)}")
+    return UNKNOWN, callback.unknown("unknown-status", f"the {object_kind} status {quoted(status)}")
 
 
 def warned(callback: StripeCallback, stripe_object: StripeFraudWarning) -> FactsAndDrift:
@@ -304,7 +304,7 @@ def review_opened(callback: StripeCallback, stripe_object: StripeReview) -> Fact
 
 def review_closed(callback: StripeCallback, stripe_object: StripeReview) -> FactsAndDrift:
     reason = stripe_object.closed_reason or ""
-    word = REVIEWS.get(reason)
+    word = FRAUD_STATUS_BY_CLOSED_REASON.get(reason)
     drift = (
         () if word else callback.unknown("unknown-reason", f"a review closed for {quoted(reason)}")
     )
@@ -312,7 +312,7 @@ def review_closed(callback: StripeCallback, stripe_object: StripeReview) -> Fact
 
 
 def _verdict(
-    callback: StripeCallback, stripe_object: StripeReview, word: Word, detail: str, rank: int
+    callback: StripeCallback, stripe_object: StripeReview, word: FraudStatus, detail: str, rank: int
 ) -> facts.Fact:
     verdict = FraudVerdict(
         source=callback.received.source,
@@ -320,7 +320,7 @@ def _verdict(
         detail=clean(detail, 200),
         at=callback.event.at,
     )
-    return facts.verdict_fact(verdict, rank=rank, about=stripe_object.id)
+    return facts.verdict_fact(verdict, rank=rank, check_id=stripe_object.id)
 
 
 def names_payment_only(_callback: StripeCallback, _object: StripeObject) -> FactsAndDrift:

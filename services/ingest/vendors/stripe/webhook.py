@@ -116,11 +116,15 @@ def uncountable_amount_drift(
         is not None
     ):
         return ()
-    what = quoted(stripe_object.currency.upper())
+    quoted_currency = quoted(stripe_object.currency.upper())
     kind = (
         "unreadable-amount" if stripe_object.currency.upper() in EXPONENTS else "unknown-currency"
     )
-    text = f"the currency {what}" if kind == "unknown-currency" else f"an amount in {what}"
+    text = (
+        f"the currency {quoted_currency}"
+        if kind == "unknown-currency"
+        else f"an amount in {quoted_currency}"
+    )
     return (facts.DriftNotice(received.source, kind, text, received.body),)
 
 

@@ -22,7 +22,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from schemas.callbacks import TICKETEVOLUTION_ORDER
-from schemas.fraud import FraudVerdict, Word
+from schemas.fraud import FraudStatus, FraudVerdict
 from schemas.orders import Line, Person, Storefront
 from schemas.text import rfc3339
 from services.ingest.rules import facts
@@ -62,13 +62,18 @@ OVER = frozenset(
 )
 STATES = OVER | SOLD | {"open", "pending", "pending_consignment", "cancel_proposed"}
 FIELD_MISSING: Final = "\0"  # stands for a missing field, which is not null
-VERDICTS: dict[str | None, Word] = {
+FRAUD_STATUS_BY_CHECK_STATUS: dict[str | None, FraudStatus] = {
     None: "unchecked",
     "approved": "approved",
     "declined": "declined",
 }
 # In a tie the verdict that closes the gate wins.
-VERDICT_RANKS: dict[Word, int] = {"unchecked": 30, "approved": 40, "pending": 60, "declined": 80}
+FRAUD_STATUS_RANKS: dict[FraudStatus, int] = {
+    "unchecked": 30,
+    "approved": 40,
+    "pending": 60,
+    "declined": 80,
+}
 GATES = {"pending": "fraud-pending", "declined": CANCELLED}
 
 Id = Annotated[str, Field(pattern=r"^[0-9]{1,19}$")]
@@ -144,15 +149,17 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     state = normalised_status(order.seller_state)
     key, order_id = identify(received, order), f"{received.order_source}:{order.id}"
     drift = [] if state in STATES else [_drift(received, f"seller_state {ascii(state)[:100]}")]
-    if word == FIELD_MISSING:  # a list may leave the field out: the order itself is read
+    if word == FIELD_MISSING:  # a list may leave the field out: the order itself is fetched
         missing = facts.DriftNotice(
             received.source,
             "missing-field",
             "fraud_check_status of a client's order",
             received.body,
         )
-        return facts.parsed_callback(f"{key} in part", None, reads=(order_id,), drift=(missing,))
-    if verdict_of(word) == "pending" and word != "pending":
+        return facts.parsed_callback(
+            f"{key} in part", None, orders_to_fetch=(order_id,), drift=(missing,)
+        )
+    if fraud_status_of(word) == "pending" and word != "pending":
         drift.append(_drift(received, f"fraud_check_status {ascii(word)[:100]}"))
     if any(not item.price and item.cost is None for item in order.items):
         drift.append(
@@ -187,31 +194,31 @@ def _word(order: TicketEvolutionOrder) -> str | None:
     return word if word is None or word == FIELD_MISSING else word.strip().lower()
 
 
-def verdict_of(word: str | None) -> Word:
-    return VERDICTS.get(word, "pending")
+def fraud_status_of(word: str | None) -> FraudStatus:
+    return FRAUD_STATUS_BY_CHECK_STATUS.get(word, "pending")
 
 
 def gated_status(state: str, word: str | None) -> str:
     """Return the status that approval sees."""
     if state in OVER or state.startswith(("canceled", "cancelled")):
         return CANCELLED
-    if verdict_of(word) in {"unchecked", "approved"}:
+    if fraud_status_of(word) in {"unchecked", "approved"}:
         return state
     return GATES.get(word or "", "fraud-unknown")
 
 
 def _verdict(received: ReceivedCallback, word: str | None, at: datetime) -> facts.Fact:
-    verdict_word = verdict_of(word)
+    fraud_status = fraud_status_of(word)
     verdict = FraudVerdict(
-        source=received.source, verdict=verdict_word, detail=clean(word or "", 100), at=at
+        source=received.source, verdict=fraud_status, detail=clean(word or "", 100), at=at
     )
     return facts.verdict_fact(
-        verdict, rank=VERDICT_RANKS[verdict_word], at_position=received.position
+        verdict, rank=FRAUD_STATUS_RANKS[fraud_status], record_position=received.position
     )
 
 
-def _drift(received: ReceivedCallback, what: str) -> facts.DriftNotice:
-    return facts.DriftNotice(received.source, "unknown-status", what, received.body)
+def _drift(received: ReceivedCallback, cause: str) -> facts.DriftNotice:
+    return facts.DriftNotice(received.source, "unknown-status", cause, received.body)
 
 
 def storefront(order: TicketEvolutionOrder, shown_status: str, at: datetime) -> Storefront:
@@ -257,8 +264,8 @@ def uncountable_amount_drift(
 ) -> list[facts.DriftNotice]:
     """Return the drift of amounts that are kept as texts."""
     if front.currency not in EXPONENTS:
-        what = f"the currency {quoted(front.currency_text or front.currency)}"
-        return [facts.DriftNotice(received.source, "unknown-currency", what, received.body)]
+        cause = f"the currency {quoted(front.currency_text or front.currency)}"
+        return [facts.DriftNotice(received.source, "unknown-currency", cause, received.body)]
     kept_as_text = {
         "total": front.total_text is not None,
         "refunded": front.refunded_text is not None,

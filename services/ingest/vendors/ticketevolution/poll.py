@@ -119,8 +119,8 @@ def _found_objects(orders: Sequence[object]) -> Iterator[FoundObject]:
             yield FoundObject(order_id, TICKETEVOLUTION_ORDER, body)
 
 
-def read_order(http: httpx.Client, config: PollConfig, external_id: str) -> FoundObject:
-    """Read one order as it is now, byte for byte, for an unsigned webhook. Raises httpx.HTTPError,
+def fetch_order(http: httpx.Client, config: PollConfig, external_id: str) -> FoundObject:
+    """Fetch one order as it is now, byte for byte, for an unsigned webhook. Raises httpx.HTTPError,
     MalformedResponseError or OrderMissingError.
     """
     client = TicketEvolution(http, config.url, config.key, config.secret)
@@ -143,4 +143,4 @@ def malformed_as_poll_error() -> Iterator[None]:
         raise MalformedResponseError(str(error)) from None
 
 
-POLLS = (Poll(kind="ticketevolution", what="orders", every_s=EVERY_S, read=read),)
+POLLS = (Poll(kind="ticketevolution", object_kind="orders", every_s=EVERY_S, read=read),)

@@ -2,7 +2,7 @@
 
 The secret is an unguessable word in the address (`/hooks/<slug>/<word>`, or the password in it). It
 keeps unauthenticated callers out and proves nothing. So no content of a body is trusted: it only
-names the order to read through the signed API (`poll`, `order`). The same address also receives
+names the order to fetch through the signed API (`poll`, `order`). The same address also receives
 callbacks that concern us as a buyer, and changes of the catalogue: both are kept and not acted on.
 """
 
@@ -182,7 +182,7 @@ def _instant(value: object) -> str:
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
-    """Return an order to read, or a callback to keep; never facts, because no form is trusted."""
+    """Return an order to fetch, or a callback to keep; never facts, because no form is trusted."""
     form = parsed(received.body)
     key, event = identify(received, form), _word(form.event)
     if form.is_catalogue:
@@ -190,16 +190,16 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     if form.recipient == "buyer":
         return _not_acted_on(received, key, f"to us as a buyer: {event}")
     external_id = order_id(form)
-    reads = (f"{received.order_source}:{external_id}",) if external_id else ()
+    orders_to_fetch = (f"{received.order_source}:{external_id}",) if external_id else ()
     if form.recipient == "seller" and form.event in ORDER_EVENTS:
-        if not reads:
+        if not orders_to_fetch:
             raise CallbackUnreadable(f"the body of {event} names no order")
-        return facts.parsed_callback(key, None, reads=reads)
-    what = event if form.recipient == "seller" else f"{event} to {_word(form.recipient)}"
+        return facts.parsed_callback(key, None, orders_to_fetch=orders_to_fetch)
+    cause = event if form.recipient == "seller" else f"{event} to {_word(form.recipient)}"
     drift_notice = facts.DriftNotice(
-        received.source, "unknown-type", what, received.body, is_kept=True
+        received.source, "unknown-type", cause, received.body, is_kept=True
     )
-    return facts.parsed_callback(key, None, reads=reads, drift=(drift_notice,))
+    return facts.parsed_callback(key, None, orders_to_fetch=orders_to_fetch, drift=(drift_notice,))
 
 
 def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]:
@@ -208,8 +208,8 @@ def read_options(options: Mapping[str, str], _folder: Path) -> Mapping[str, str]
     return options
 
 
-def _not_acted_on(received: ReceivedCallback, key: str, what: str) -> facts.ParsedCallback:
-    return kept_callback(received, key, "not-acted-on", what, is_reported=False)
+def _not_acted_on(received: ReceivedCallback, key: str, cause: str) -> facts.ParsedCallback:
+    return kept_callback(received, key, "not-acted-on", cause, is_reported=False)
 
 
 def _word(text: str) -> str:

@@ -75,7 +75,7 @@ class WooCommerceOrder(WooCommerceModel):
 
 
 class WooCommerceDeletion(WooCommerceModel):
-    """Nothing but an id. A body with more is another callback under a wrong topic."""
+    """Nothing but an id. A body with more is another callback under a wrong type."""
 
     id: Id
     status: None = None
@@ -157,13 +157,13 @@ def _repair_texts(order: dict[str, Any]) -> list[Repair]:
         line for line in list_from_php(order.get("line_items")) or () if isinstance(line, dict)
     ]
     repairs = set[Repair]()
-    for owner, name, what in (
+    for owner, name, cause in (
         (order, "number", "number"),
         (order, "transaction_id", "transaction_id"),
         *((line, "name", "line_items.name") for line in lines),
     ):
         if not _is_short(owner.get(name), TEXT_CHARS_MAX):
-            repairs |= {Repair("missing-field", what)} if owner[name] else set()
+            repairs |= {Repair("missing-field", cause)} if owner[name] else set()
             owner[name] = None
     for line in lines:
         if (variation_id := line.get("variation_id")) is not None and not (
@@ -181,7 +181,7 @@ def _repair_amounts(order: dict[str, Any]) -> list[Repair]:
     later.
     """
     repairs = set[Repair]()
-    for owner, what in (
+    for owner, cause in (
         (order, "total"),
         *(
             (entry, "line_items.total")
@@ -196,7 +196,7 @@ def _repair_amounts(order: dict[str, Any]) -> list[Repair]:
     ):
         if not _is_short(owner.get("total")):
             owner["total"] = None
-            repairs.add(Repair("unreadable-amount", what))
+            repairs.add(Repair("unreadable-amount", cause))
     if not _is_short(order.get("currency")):
         order["currency"] = None
     return sorted(repairs)

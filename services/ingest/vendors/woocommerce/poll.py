@@ -39,7 +39,7 @@ from services.ingest.vendors.shared.poll_responses import (
 PAGE = 100  # the largest page that WooCommerce returns
 OVERLAP_S = 120  # an order may appear so long after the second that it names
 WEBHOOK_PAGES_MAX = 3
-TOPIC = "order.updated"
+CALLBACK_TYPE = "order.updated"
 API = "/wp-json/wc/v3"
 TOTAL = "x-wp-total"
 COUNT = re.compile(r"[0-9]{1,6}", re.ASCII)  # a larger total is ignored, so that pages end
@@ -92,7 +92,7 @@ def read_orders(
     by_mark = dict[str, FoundObject]()
     sound, warning = page_rows(page, "orders")
     for name, body in sound:
-        by_mark[object_mark(body)] = FoundObject(name, WOOCOMMERCE, body, TOPIC)
+        by_mark[object_mark(body)] = FoundObject(name, WOOCOMMERCE, body, CALLBACK_TYPE)
     new = [found_object for marked, found_object in by_mark.items() if marked not in seen]
     following["seen"] = list(seen | dict.fromkeys(by_mark))[-SEEN_MAX:]
     return PollPage(new, cursor_text(following), is_last="began" not in following, warning=warning)
@@ -183,13 +183,13 @@ def webhook(http: httpx.Client, config: PollConfig, _cursor: str, _now: float) -
     return webhook_page(config.slug, webhooks, "active")
 
 
-def read_order(http: httpx.Client, config: PollConfig, external_id: str) -> FoundObject:
+def fetch_order(http: httpx.Client, config: PollConfig, external_id: str) -> FoundObject:
     if not (external_id.isascii() and external_id.isdigit()):
         raise MalformedResponseError("an order's id is a number here")
     order, _ = request(http, config, f"/orders/{external_id}")
     if not isinstance(order, dict) or required_id(order, "orders") != external_id:
         raise MalformedResponseError("the response is another order")
-    return FoundObject(external_id, WOOCOMMERCE, body_of(order, "orders"), TOPIC)
+    return FoundObject(external_id, WOOCOMMERCE, body_of(order, "orders"), CALLBACK_TYPE)
 
 
 POLLS = (

@@ -144,8 +144,8 @@ def with_uncounted_amounts(
     return msgspec.structs.replace(front, **changes)
 
 
-def amount_repair(what: str, text: str | None) -> Repair:
-    return Repair("unreadable-amount" if text else "missing-field", what)
+def amount_repair(cause: str, text: str | None) -> Repair:
+    return Repair("unreadable-amount" if text else "missing-field", cause)
 
 
 def refunded_minor(refunds: Sequence[WooCommerceRefund], digits: int | None) -> int | None:

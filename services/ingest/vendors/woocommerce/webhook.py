@@ -2,8 +2,8 @@
 time of sending.
 
 The delivery id names a second, not a callback, so it is no key. The signature does not cover the
-topic: it only distinguishes deleted, restored and updated orders, and a deletion must also have the
-form of one (a body with nothing but an id).
+callback's type, which the header of the topic names: it only distinguishes deleted, restored and
+updated orders, and a deletion must also have the form of one (a body with nothing but an id).
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from services.ingest.vendors.woocommerce.order import (
 from services.ingest.vendors.woocommerce.storefront import storefront
 
 SIGNATURE = b"x-wc-webhook-signature"
-TOPIC = b"x-wc-webhook-topic"
+TYPE_HEADER = b"x-wc-webhook-topic"
 DELETED, RESTORED = "order.deleted", "order.restored"
 RESTORED_WITHIN = timedelta(days=1)  # a shop's queue may stand still for hours
-# The empty topic: a proxy removed the header, and the body is an order.
-ORDER_TOPICS = frozenset({"order.created", "order.updated", RESTORED, ""})
+# Empty: a proxy removed the header, and the body is an order.
+ORDER_CALLBACK_TYPES = frozenset({"order.created", "order.updated", RESTORED, ""})
 LEADING_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*([0-9]{1,19})\s*[,}]')
 ENTITY = re.compile(
     r"&(?:(amp|#0*38|#x0*26)|(lt|#0*60|#x0*3c)|(gt|#0*62|#x0*3e)|(quot|#0*34|#x0*22)|(#0*39|#x0*27));",
@@ -68,8 +68,8 @@ def signing_key(secret: str) -> bytes:
     return ENTITY.sub(lambda match: ENTITY_CHARACTERS[(match.lastindex or 1) - 1], secret).encode()
 
 
-def topic(headers: Mapping[bytes, bytes]) -> str:
-    return headers.get(TOPIC, b"").decode("ascii", "replace")
+def callback_type(headers: Mapping[bytes, bytes]) -> str:
+    return headers.get(TYPE_HEADER, b"").decode("ascii", "replace")
 
 
 def order_ids(body: bytes) -> tuple[str | None]:
@@ -86,8 +86,8 @@ def is_ping(request: WebhookRequest) -> bool:
 
 
 def identify(received: ReceivedCallback, order: WooCommerceOrder | WooCommerceDeletion) -> str:
-    """Return source, order, topic, and for a full order the second of its clock and its status."""
-    name = f"{received.source}:{order.id} {received.topic or 'order'}"
+    """Return source, order, type, and for a full order the second of its clock and its status."""
+    name = f"{received.source}:{order.id} {received.callback_type or 'order'}"
     if isinstance(order, WooCommerceDeletion):
         return name
     at = order.date_modified_gmt
@@ -95,7 +95,7 @@ def identify(received: ReceivedCallback, order: WooCommerceOrder | WooCommerceDe
 
 
 def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
-    if received.topic == DELETED:
+    if received.callback_type == DELETED:
         deletion_of_order = read_deletion(received.body)
         deletion = facts.deletion_fact(received.position, is_deleted=True)
         return facts.parsed_callback(
@@ -103,9 +103,9 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
             f"{received.source}:{deletion_of_order.id}",
             (deletion,),
         )
-    if received.topic not in ORDER_TOPICS:
+    if received.callback_type not in ORDER_CALLBACK_TYPES:
         raise CallbackTypeUnknown(
-            f"its topic is {received.topic[:100]!r}, and only order.* is about orders"
+            f"its topic is {received.callback_type[:100]!r}, and only order.* is about orders"
         )
     order, repairs = read_order(received.body)
     extras = [line_meta(item.meta_data) if item.meta_data else NO_META for item in order.line_items]
@@ -115,7 +115,7 @@ def normalise(received: ReceivedCallback) -> facts.ParsedCallback:
     known: tuple[facts.Fact, ...] = facts.serialized_storefront_facts(
         encode(front), word, at, received.position
     )
-    if received.topic == RESTORED:
+    if received.callback_type == RESTORED:
         known += (facts.deletion_fact(restored_at(received, order), is_deleted=False),)
     return facts.parsed_callback(
         identify(received, order),
@@ -148,8 +148,8 @@ def drift_of(
         return ()
     return tuple(
         [
-            facts.DriftNotice(received.source, kind, what, received.body)
-            for kind, what in sorted(set(drift))
+            facts.DriftNotice(received.source, kind, cause, received.body)
+            for kind, cause in sorted(set(drift))
         ]
     )
 
@@ -191,7 +191,7 @@ def restored_at(received: ReceivedCallback, order: WooCommerceOrder) -> str:
     """Return the record's position in the log, but not long after the order's last change, which a
     restoration is.
 
-    The topic is not signed: without this bound an order's old body, sent again as restored, would
+    The type is not signed: without this bound an order's old body, sent again as restored, would
     undo any later deletion.
     """
     return min(received.position, gmt_text(modified_at(order, []) + RESTORED_WITHIN))
@@ -203,7 +203,7 @@ SOURCE = Source(
     verify=verify,
     normalise=normalise,
     order_ids=order_ids,
-    topic=topic,
+    callback_type=callback_type,
     is_ping=is_ping,
     signing_key=signing_key,
     has_decimal_amounts=True,

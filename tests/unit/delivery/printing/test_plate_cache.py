@@ -332,7 +332,7 @@ def test_versions_are_those_of_the_libraries_that_lay_out() -> None:
 
 def test_a_sender_imports_nothing_that_lays_out() -> None:
     """It would be 40 MB of each sender, and half a second of each start."""
-    modules = "services.delivery.printer, services.delivery.sender.process"
+    modules = "services.delivery.rendering, services.delivery.sender.process"
     done = subprocess.run(
         [
             sys.executable,

@@ -1,4 +1,4 @@
-"""The renderer of this installation, with the designs and plate cache that the settings name."""
+"""Makes the renderer, design library and plate cache that the settings describe."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ from services.delivery.printing.renderer import NoRenderTelemetry, Renderer, Ren
 from services.delivery.settings import DeliverySettings
 
 
-def renderer(settings: DeliverySettings, telemetry: RenderTelemetry | None = None) -> Renderer:
-    """Raises PlatesFolderUnusable."""
-    return Renderer(library(settings), plate_cache(settings), telemetry or NoRenderTelemetry())
+def configured_renderer(
+    settings: DeliverySettings, telemetry: RenderTelemetry | None = None
+) -> Renderer:
+    """Return the renderer. Raises PlatesFolderUnusable."""
+    return Renderer(
+        configured_library(settings),
+        configured_plate_cache(settings),
+        telemetry or NoRenderTelemetry(),
+    )
 
 
-def library(settings: DeliverySettings) -> DesignLibrary:
+def configured_library(settings: DeliverySettings) -> DesignLibrary:
     return DesignLibrary((Path(settings.designs_folder),) if settings.designs_folder else ())
 
 
-def plate_cache(settings: DeliverySettings) -> PlateCache:
-    """Raises PlatesFolderUnusable."""
+def configured_plate_cache(settings: DeliverySettings) -> PlateCache:
+    """Return the plate cache, and create its folder. Raises PlatesFolderUnusable."""
     try:
-        folder = Path(settings.plates_folder) if settings.plates_folder else default_folder()
+        folder = Path(settings.plates_folder) if settings.plates_folder else default_plates_folder()
     except RuntimeError:
         raise PlatesFolderUnusable("this user has no home folder") from None
     if not folder.is_absolute():
@@ -40,7 +46,7 @@ def plate_cache(settings: DeliverySettings) -> PlateCache:
     return cache
 
 
-def default_folder() -> Path:
+def default_plates_folder() -> Path:
     """Return the folder of the XDG specification for caches; a relative path in its variable is
     ignored.
     """

@@ -14,7 +14,7 @@ import msgspec
 
 from schemas import structs
 from schemas.orders import CampaignSnapshot, Person, Ticket
-from services.delivery import documents, printer
+from services.delivery import documents
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts
 from services.delivery.printing.errors import DesignUnusable
@@ -22,6 +22,7 @@ from services.delivery.printing.plate_cache import plate_key
 from services.delivery.printing.renderer import Renderer
 from services.delivery.printing.tools.isolated import run_isolated
 from services.delivery.printing.tools.target import by_name
+from services.delivery.rendering import configured_renderer
 from services.delivery.settings import DeliverySettings
 from services.runtime.settings import load
 
@@ -38,7 +39,7 @@ SAMPLE_TICKET = Ticket(
 )
 
 
-def campaign(content: Mapping[str, Any]) -> None:
+def check_campaign(content: Mapping[str, Any]) -> None:
     """Raise DesignUnusable or DesignUnknown, with the campaign's id, unless its tickets can be
     printed. Its plate is in this machine's plate cache afterwards.
 
@@ -48,7 +49,7 @@ def campaign(content: Mapping[str, Any]) -> None:
     snapshot = structs.convert(CampaignSnapshot, {"version": 1, **content})
     ticket = msgspec.structs.replace(SAMPLE_TICKET, campaign_id=snapshot.campaign_id)
     try:
-        renderer = printer.renderer(load(DeliverySettings))
+        renderer = configured_renderer(load(DeliverySettings))
         renderer.check_language(snapshot.design, snapshot.language)
         language = renderer.language(snapshot.design, snapshot.language)
         variant, facts = renderer.compile_input(

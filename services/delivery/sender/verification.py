@@ -51,7 +51,7 @@ class ExpectedMail:
     files: Sequence[tuple[str, bytes]]
 
 
-def check(mail: bytes, expected: ExpectedMail) -> None:
+def verify_mail(mail: bytes, expected: ExpectedMail) -> None:
     """Raise MailUnsound unless the bytes are exactly the expected mail."""
     head, separator, body = mail.partition(b"\r\n\r\n")
     if not separator or BARE.search(head):

@@ -14,7 +14,7 @@ import pytest
 
 from schemas import structs
 from schemas.orders import CampaignSnapshot
-from services.delivery import documents, preflight, printer
+from services.delivery import campaign_check, documents, rendering
 from services.delivery.printing.errors import DesignUnknown, DesignUnusable, PlatesFolderUnusable
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.renderer import Renderer, facts_of
@@ -61,7 +61,7 @@ def test_a_design_that_cannot_be_printed_is_refused_with_campaign_file_and_line(
         DesignUnusable,
         match=r"^delivery-design-unusable: campaign spring: door/page.html:10: field `holder`",
     ):
-        preflight.campaign(CONTENT)
+        campaign_check.check_campaign(CONTENT)
     assert plates(tmp_path) == []
 
 
@@ -69,7 +69,7 @@ def test_a_design_that_cannot_be_printed_is_refused_with_campaign_file_and_line(
 def test_a_design_that_is_not_there_is_unknown(design: str, ours: Ours) -> None:
     ours()
     with pytest.raises(DesignUnknown, match="campaign spring") as refused:
-        preflight.campaign({**CONTENT, "design": design})
+        campaign_check.check_campaign({**CONTENT, "design": design})
     assert error_and_exit_code(refused.value)[1] is ExitCode.UNKNOWN
 
 
@@ -78,12 +78,12 @@ def test_a_design_that_can_be_printed_is_compiled_for_the_tickets_to_come(
 ) -> None:
     """The very plate that a sender asks for when the first ticket of the campaign comes."""
     ours()
-    preflight.campaign(CONTENT)
+    campaign_check.check_campaign(CONTENT)
     snapshot = msgspec.structs.replace(
         issued("shop:1", 1, "Active"), campaigns=(msgspec.structs.replace(DRAW, design="door"),)
     )
     page = documents.document(snapshot, snapshot.tickets).pages[0]
-    renderer: Renderer = printer.renderer(read(DeliverySettings))
+    renderer: Renderer = rendering.configured_renderer(read(DeliverySettings))
     variant = renderer.library.choose(page.design)
     assert plates(tmp_path) == [plate_key(variant, facts_of(page))]
 
@@ -95,17 +95,17 @@ def test_a_language_that_the_design_lacks_is_refused_with_those_that_it_has(
     with pytest.raises(
         DesignUnknown, match=r"campaign spring: door has no language `it`; it has en, pt\. "
     ) as refused:
-        preflight.campaign({**CONTENT, "language": "it"})
+        campaign_check.check_campaign({**CONTENT, "language": "it"})
     assert error_and_exit_code(refused.value)[1] is ExitCode.UNKNOWN
     assert plates(tmp_path) == []
-    preflight.campaign({**CONTENT, "language": "pt-BR"})
+    campaign_check.check_campaign({**CONTENT, "language": "pt-BR"})
     assert len(plates(tmp_path)) == 1
 
 
 def test_the_plate_is_in_the_campaigns_language(ours: Ours, tmp_path: Path) -> None:
     ours(manifest=('languages = ["en"]', 'languages = ["en", "fr"]'))
-    preflight.campaign({**CONTENT, "language": "fr"})
-    renderer: Renderer = printer.renderer(read(DeliverySettings))
+    campaign_check.check_campaign({**CONTENT, "language": "fr"})
+    renderer: Renderer = rendering.configured_renderer(read(DeliverySettings))
     campaign = msgspec.structs.replace(DRAW, design="door", language="fr")
     snapshot = msgspec.structs.replace(issued("shop:1", 1, "Active"), campaigns=(campaign,))
     page = documents.document(snapshot, snapshot.tickets, renderer.language).pages[0]
@@ -138,7 +138,7 @@ def test_a_folder_for_plates_that_cannot_be_is_refused_by_its_name(
 ) -> None:
     monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", folder)
     with pytest.raises(PlatesFolderUnusable):
-        printer.plate_cache(read(DeliverySettings))
+        rendering.configured_plate_cache(read(DeliverySettings))
 
 
 def test_plates_are_kept_where_the_xdg_specification_has_caches(
@@ -147,11 +147,11 @@ def test_plates_are_kept_where_the_xdg_specification_has_caches(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "relative, so none")
     assert (
-        printer.plate_cache(DeliverySettings()).folder
+        rendering.configured_plate_cache(DeliverySettings()).folder
         == tmp_path / ".cache" / "stubline" / "plates"
     )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    made_there: PlateCache = printer.plate_cache(DeliverySettings())
+    made_there: PlateCache = rendering.configured_plate_cache(DeliverySettings())
     assert made_there.folder == tmp_path / "cache" / "stubline" / "plates"
     assert made_there.folder.stat().st_mode & 0o777 == 0o700
 
@@ -165,7 +165,7 @@ def test_a_design_that_compiles_and_cannot_be_used_is_refused_too(
         DesignUnusable,
         match=r"campaign spring: door/page.html:11: .* a scanner does not read the code",
     ):
-        preflight.campaign(CONTENT)
+        campaign_check.check_campaign(CONTENT)
     assert plates(tmp_path) == []
 
 
@@ -173,8 +173,8 @@ def test_what_was_proven_once_is_not_proven_again(
     ours: Ours, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours()
-    preflight.campaign(CONTENT)
-    monkeypatch.setattr(preflight, "run_isolated", None)  # would be called
-    preflight.campaign(CONTENT)
+    campaign_check.check_campaign(CONTENT)
+    monkeypatch.setattr(campaign_check, "run_isolated", None)  # would be called
+    campaign_check.check_campaign(CONTENT)
     with pytest.raises(TypeError):
-        preflight.campaign({**CONTENT, "name": "Autumn Draw"})
+        campaign_check.check_campaign({**CONTENT, "name": "Autumn Draw"})

@@ -16,7 +16,9 @@ from services.ingest.vendors.shared.source import JSON
 UNKNOWN_ID = "?"  # stands for an unknown source or order
 
 
-def records(config: SourceConfig, topic: str, body: bytes, event_id: str = "") -> Iterator[Input]:
+def records(
+    config: SourceConfig, callback_type: str, body: bytes, event_id: str = ""
+) -> Iterator[Input]:
     """Yield one record for each distinct piece of a body.
 
     A record's key is its order's, wherever the order can be read, so that all of an order's records
@@ -27,7 +29,13 @@ def records(config: SourceConfig, topic: str, body: bytes, event_id: str = "") -
     for piece in dict.fromkeys(source.split_events(body)):
         order = next(iter(source.order_ids(piece)), None)
         yield record(
-            config, topic, piece, order, kind=source.type, media=source.media, event_id=event_id
+            config,
+            callback_type,
+            piece,
+            order,
+            kind=source.type,
+            media=source.media,
+            event_id=event_id,
         )
 
 
@@ -35,11 +43,11 @@ def poll_records(config: SourceConfig, found_object: FoundObject) -> Iterator[In
     """Yield the records of an object that a poll found, as if the vendor had sent it."""
     body = config.source.without_cards(found_object.body)
     if found_object.external_id is None and found_object.type == config.source.type:
-        yield from records(config, found_object.topic, body)
+        yield from records(config, found_object.callback_type, body)
     else:
         yield record(
             config,
-            found_object.topic,
+            found_object.callback_type,
             body,
             found_object.external_id,
             kind=found_object.type,
@@ -49,7 +57,7 @@ def poll_records(config: SourceConfig, found_object: FoundObject) -> Iterator[In
 
 def record(
     config: SourceConfig,
-    topic: str,
+    callback_type: str,
     body: bytes,
     order: str | None,
     *,
@@ -57,7 +65,7 @@ def record(
     media: bytes,
     event_id: str = "",
 ) -> Input:
-    extensions = {"callbacktopic": topic} if topic else {}
+    extensions = {"callbacktopic": callback_type} if callback_type else {}
     if config.orders_of:
         extensions[ORDERS_OF] = config.orders_of
     if config.decimals is not None:

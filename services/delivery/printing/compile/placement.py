@@ -42,7 +42,7 @@ class FieldPlacement:
 
 
 def code_square(where: str, element: Element, box: Any) -> tuple[float, float, float]:
-    """Return the code's place: left, top and side. Raises DesignUnusable."""
+    """Return the code's square, as left, top and side in CSS pixels. Raises DesignUnusable."""
     if element.get("data-qr") != CODE:
         raise DesignUnusable(f'{where}: data-qr is `{element.get("data-qr")}`; it is "{CODE}"')
     if box.width < 1 or abs(box.width - box.height) > 0.5:  # half a pixel is the rounding of mm
