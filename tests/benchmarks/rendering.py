@@ -195,7 +195,7 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
         fields = ("holder", "purchaser")
         here_s = seconds(
             lambda: [
-                plate_with_texts(sheet, plate, dict.fromkeys(fields, text), plate_cache.kit_of)
+                plate_with_texts(sheet, plate, dict.fromkeys(fields, text), plate_cache.subset_of)
                 for text in texts
             ]
         )
@@ -212,7 +212,7 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
 
 
 def codes(shop: Shop) -> Iterator[tuple[str, float]]:
-    """Yield microseconds a code: from a template, and from segno with a fixed mask or a chosen one."""
+    """Yield microseconds a code: by a template, by segno with a fixed mask, by segno alone."""
     payloads = [shop.order(1).pages[0].payload for _ in range(300)]
     qr_template = qr.build_qr_template(len(payloads[0]))
 
@@ -235,14 +235,14 @@ def font_programs() -> tuple[float, float]:
     subset of the same file.
     """
     content, draw = packaged.font("SourceSansPro-Regular.ttf"), random.Random(12)
-    kit = faces.compile_kit(content, 0, "Source Sans Pro", "", frozenset())
-    rare = sorted(kit.glyphs.keys() - kit.common)
+    subset = faces.compile_subset(content, 0, "Source Sans Pro", "", frozenset())
+    rare = sorted(subset.glyphs.keys() - subset.common)
     wanted = [draw.sample(rare, 3) for _ in range(200)]
-    ours, subset = (
+    ours, theirs = (
         seconds(lambda: [outlines.program(glyphs) for glyphs in wanted])  # noqa: B023 - called at once
-        for outlines in (kit.outlines, CffProgram(kit.common, content))
+        for outlines in (subset.outlines, CffProgram(subset.common, content))
     )
-    return ours / len(wanted) * 1e6, subset / len(wanted) * 1e6
+    return ours / len(wanted) * 1e6, theirs / len(wanted) * 1e6
 
 
 def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:

@@ -24,7 +24,7 @@ from services.delivery.printing.design.library import Design, DesignLibrary, Des
 from services.delivery.printing.design.page import CampaignFacts, UnstampableText
 from services.delivery.printing.documents import Document, TicketPage
 from services.delivery.printing.fonts import faces
-from services.delivery.printing.fonts.faces import FaceKit
+from services.delivery.printing.fonts.faces import FontSubset
 from services.delivery.printing.pdf.metadata import DocumentMetadata
 from services.delivery.printing.pdf.writer import PdfWriter
 from services.delivery.printing.plate_cache import PlateCache, plate_key
@@ -64,24 +64,24 @@ def payload(number: int = 0) -> str:
 
 
 @dataclass
-class KitStore:
-    """Face kits of this process: the part of the plate cache that stamps use, without a disk."""
+class SubsetStore:
+    """Font subsets of this process: the part of the plate cache that stamps use, without a disk."""
 
-    kits: dict[str, FaceKit] = field(default_factory=dict)
+    subsets: dict[str, FontSubset] = field(default_factory=dict)
 
-    def kit(self, digest: str) -> FaceKit | None:
-        return self.kits.get(digest)
+    def subset(self, digest: str) -> FontSubset | None:
+        return self.subsets.get(digest)
 
-    def kit_of(self, font: PageFont, characters: str, tags: frozenset[str]) -> FaceKit:
+    def subset_of(self, font: PageFont, characters: str, tags: frozenset[str]) -> FontSubset:
         digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
-        if digest not in self.kits:
-            self.kits[digest] = faces.compile_kit(
+        if digest not in self.subsets:
+            self.subsets[digest] = faces.compile_subset(
                 font.content, font.index, font.family, characters, tags
             )
-        return self.kits[digest]
+        return self.subsets[digest]
 
 
-KITS = KitStore()
+SUBSETS = SubsetStore()
 qr_template = cache(qr.build_qr_template)
 
 
@@ -97,28 +97,28 @@ class CompiledDesign:
 
     def split(self, texts: Mapping[str, str]) -> tuple[dict[str, FittedText], dict[str, str]]:
         """Return what is fitted for stamping, and what cannot be stamped, by the names of the
-        plate's spots.
+        plate's plate_fields.
         """
         fitted, unstampable = dict[str, FittedText](), dict[str, str]()
-        for name, spot in self.plate.spots.items():
+        for name, plate_field in self.plate.fields.items():
             try:
-                fitted[name] = self.stamp.fitted(name, normalized(texts[spot.field]))
+                fitted[name] = self.stamp.fitted(name, normalized(texts[plate_field.field]))
             except NotStampable:
-                unstampable[name] = normalized(texts[spot.field])
+                unstampable[name] = normalized(texts[plate_field.field])
         return fitted, unstampable
 
     def ours(self, texts: Mapping[str, str], code: str = payload()) -> bytes:
         """Print as the sender does: stamped, and laid out what cannot be."""
         _, unstampable = self.split(texts)
         stamp = (
-            PageStamp(self.plate_with_texts_of(unstampable), KITS, self.stamp.qr_template)
+            PageStamp(self.plate_with_texts_of(unstampable), SUBSETS, self.stamp.qr_template)
             if unstampable
             else self.stamp
         )
         return self.writer.write([stamp.page(texts, code)], about())
 
     def plate_with_texts_of(self, unstampable: Mapping[str, str]) -> Plate:
-        return plate_with_texts(self.template, self.plate, unstampable, KITS.kit_of)
+        return plate_with_texts(self.template, self.plate, unstampable, SUBSETS.subset_of)
 
     def weasyprints(self, texts: Mapping[str, str], code: str = payload()) -> bytes:
         """Return the same page as WeasyPrint writes it to a file: its fonts, its operators, its
@@ -157,8 +157,10 @@ def about(title: str = "Spring Draw: order 7001", language: str = "en") -> Docum
 
 
 def compile_template(template: PageTemplate) -> CompiledDesign:
-    plate = compiler.compile_plate(template, KITS.kit_of, modules=qr_template(35).side)
-    return CompiledDesign(template, plate, PageStamp(plate, KITS, qr_template(35)), PdfWriter(KITS))
+    plate = compiler.compile_plate(template, SUBSETS.subset_of, modules=qr_template(35).side)
+    return CompiledDesign(
+        template, plate, PageStamp(plate, SUBSETS, qr_template(35)), PdfWriter(SUBSETS)
+    )
 
 
 @cache
@@ -297,7 +299,7 @@ def renderer(folder: Path, *pages: TicketPage, library: DesignLibrary | None = N
             new.plate_cache.put_plate(
                 key,
                 compiler.compile_plate(
-                    PageTemplate(variant, facts), new.plate_cache.kit_of, modules=modules
+                    PageTemplate(variant, facts), new.plate_cache.subset_of, modules=modules
                 ),
             )
     return new

@@ -17,7 +17,7 @@ from functools import cache
 from operator import getitem, itemgetter
 from typing import NamedTuple
 
-from services.delivery.printing.plates import Hole, PlatePiece
+from services.delivery.printing.plates import Placeholder, PlatePiece
 
 ALPHANUMERIC_VALUES = 45  # of QR's alphanumeric mode: a pair is 45 times the first, plus the second
 PAIR_BITS = 11
@@ -175,15 +175,15 @@ def zlib_stream(*parts: DeflateBlocks) -> bytes:
 # Objects with numbers in them
 
 
-def object_template(piece: PlatePiece, positions: Mapping[Hole, int]) -> Template:
-    """Return an object as a template, and what selects its numbers from a list in which each hole's
-    number stands at its position.
+def object_template(piece: PlatePiece, positions: Mapping[Placeholder, int]) -> Template:
+    """Return an object as a template, and what selects its numbers from a list in which each
+    placeholder's number stands at its position.
 
     It saves nothing for an order of few tickets, whose objects are cached, and 90 of some 450 us
     for each page of an order of a hundred. It replaces `PlatePiece.filled`.
     """
     template = b"%d".join(part.replace(b"%", b"%%") for part in piece.texts)
-    own = [positions[hole] for hole in piece.holes]
+    own = [positions[placeholder] for placeholder in piece.placeholders]
     if len(own) > 1:
         return template, itemgetter(*own)
     return template, lambda numbers: tuple(numbers[at] for at in own)

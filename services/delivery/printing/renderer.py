@@ -157,7 +157,7 @@ class Renderer:
         plate in use does not need the disk any more.
         """
         plate = self.plate_cache.plate(key)
-        if plate is None or any(self.plate_cache.kit(face) is None for face in plate.faces):
+        if plate is None or any(self.plate_cache.subset(face) is None for face in plate.faces):
             return None
         return plate
 
@@ -168,11 +168,11 @@ class Renderer:
         it too.
         """
         unstampable = {}
-        for name, spot in stamp.plate.spots.items():
+        for name, plate_field in stamp.plate.fields.items():
             try:
-                stamp.fitted(name, normalized(texts[spot.field]))
+                stamp.fitted(name, normalized(texts[plate_field.field]))
             except NotStampable:
-                unstampable[name] = normalized(texts[spot.field])
+                unstampable[name] = normalized(texts[plate_field.field])
         variant, facts = self.compile_input(page)
         key = plate_key(variant, facts)
 
@@ -181,7 +181,7 @@ class Renderer:
             plate = self.layout_worker.set_texts(task, stamp.plate, unstampable)
             for name, text in unstampable.items():
                 if missing := count_missing(text, plate):
-                    field = stamp.plate.spots[name].field
+                    field = stamp.plate.fields[name].field
                     self.telemetry.characters_missing(variant.design.name, field, missing)
             return PageStamp(plate, self.plate_cache, self._code_template())
 

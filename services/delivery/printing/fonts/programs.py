@@ -1,7 +1,7 @@
 """Font programs with only the glyphs that a file shows, made while a ticket is stamped.
 
 The glyphs of nearly every file are compressed once; a file's other glyphs are compressed after
-them, as further blocks of the same stream. Glyphs have numbers of the kit's own, the common ones
+them, as further blocks of the same stream. Glyphs have numbers of the subset's own, the common ones
 first, so that a program ends with the last one that it holds.
 
 What it gains: `make bench ARGS="--only rendering"` prints 0.2 ms for a program with three rare
@@ -62,7 +62,7 @@ class FontProgram:
 
 @dataclass(frozen=True)
 class TrueTypeProgram:
-    """Outlines by the kit's own numbers."""
+    """Outlines by the subset's own numbers."""
 
     order: Sequence[int]  # the glyph of the font file that each outline is; 0 is .notdef
     common: int  # how many, from the first, are in each program

@@ -61,7 +61,7 @@ class Bench:
 
     def here(self, unstampable: dict[str, str]) -> Plate:
         return plate_with_texts(
-            self._template, self.plate, unstampable, self.task.plate_cache.kit_of
+            self._template, self.plate, unstampable, self.task.plate_cache.subset_of
         )
 
     def by(self, worker: LayoutWorker, text: str = ODD["Thai"]) -> Plate:
@@ -283,7 +283,7 @@ def test_a_face_that_was_removed_is_made_again(tmp_path: Path, worker: LayoutWor
     fresh = CompileTask(bench.task.variant, SPRING, PlateCache(tmp_path / "shelf"), bench.task.key)
     again = worker.set_texts(fresh, bench.plate, {"holder": ODD["Arabic"]})
     assert again.faces
-    assert all(fresh.plate_cache.kit(face) is not None for face in again.faces)
+    assert all(fresh.plate_cache.subset(face) is not None for face in again.faces)
 
 
 PARENT = """

@@ -20,7 +20,7 @@ from services.delivery.printing.compile.layout import PageFont
 from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.errors import PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing.fonts import faces, packaged
-from services.delivery.printing.fonts.faces import FaceKit
+from services.delivery.printing.fonts.faces import FontSubset
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.plates import PlateBlobs, pack
 from services.delivery.printing.renderer import Renderer, facts_of
@@ -158,7 +158,7 @@ def test_loading_a_plate_lays_nothing_out(folder: Path, monkeypatch: pytest.Monk
     ):
         monkeypatch.setattr(owner, name, never)
     monkeypatch.setattr("services.delivery.printing.renderer.compile_in_sandbox", never)
-    monkeypatch.setattr("services.delivery.printing.fonts.faces.compile_kit", never)
+    monkeypatch.setattr("services.delivery.printing.fonts.faces.compile_subset", never)
     monkeypatch.setattr("services.delivery.printing.qr.build_qr_template", never)
     assert fresh(folder).render(PAPER).startswith(b"%PDF")
 
@@ -202,23 +202,25 @@ def test_a_plate_survives_its_bytes() -> None:
 
 def test_a_face_survives_its_bytes() -> None:
     at_work = compiled_design("raffle-entry-a4")
-    for kit in filter(None, (at_work.stamp.kits.kit(face) for face in at_work.plate.faces)):
-        again: FaceKit = faces.from_bytes(faces.to_bytes(kit))
-        assert again == kit
-        assert faces.to_bytes(again) == faces.to_bytes(kit)
+    for subset in filter(
+        None, (at_work.stamp.subsets.subset(face) for face in at_work.plate.faces)
+    ):
+        again: FontSubset = faces.from_bytes(faces.to_bytes(subset))
+        assert again == subset
+        assert faces.to_bytes(again) == faces.to_bytes(subset)
 
 
 def test_a_file_that_two_designs_call_differently_is_a_face_for_each(tmp_path: Path) -> None:
     """The name is printed, and whose design was compiled first must not decide it."""
     content = packaged.font("SourceSansPro-Regular.ttf")
-    names, kits = ["Source Sans Pro", "Mine"], PlateCache(tmp_path)
-    for at in (kits, PlateCache(tmp_path)):
+    names, subsets = ["Source Sans Pro", "Mine"], PlateCache(tmp_path)
+    for at in (subsets, PlateCache(tmp_path)):
         found = [
-            at.kit_of(PageFont(content, 0, name, is_variable=False), "", frozenset())
+            at.subset_of(PageFont(content, 0, name, is_variable=False), "", frozenset())
             for name in names
         ]
-        assert [kit.family for kit in found] == names
-        assert [at.kit(kit.digest) for kit in found] == found
+        assert [subset.family for subset in found] == names
+        assert [at.subset(subset.digest) for subset in found] == found
 
 
 def keys(folder: Path) -> dict[str, str]:

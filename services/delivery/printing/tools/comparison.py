@@ -1,5 +1,5 @@
-"""A proof, as printers call it: one design in one size and language for one campaign, printed both
-ways before any ticket is printed.
+"""Prints one design in one size and language for one campaign both ways, before any ticket is
+printed: as a sender does, and by WeasyPrint alone.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ class ReferencePage:
     laid_out: LaidOutPage
 
 
-class DesignProof:
-    """A design for one campaign. Raises DesignUnusable as the start of the campaign would."""
+class DesignComparison:
+    """Both ways of printing a design for one campaign. Raises DesignUnusable as the start of the
+    campaign would.
+    """
 
     def __init__(
         self, variant: DesignVariant, facts: CampaignFacts, plate_cache: PlateCache
@@ -41,7 +43,7 @@ class DesignProof:
         self._plate_cache, self._qr_template = plate_cache, plate_cache.qr_template()
         self.template = PageTemplate(variant, facts)
         self.plate = compile_plate(
-            self.template, plate_cache.kit_of, modules=self._qr_template.side
+            self.template, plate_cache.subset_of, modules=self._qr_template.side
         )
         self._stamp = PageStamp(self.plate, plate_cache, self._qr_template)
         self._writer = PdfWriter(plate_cache)
@@ -49,14 +51,16 @@ class DesignProof:
     @property
     def fields(self) -> set[str]:
         """The fields that this size shows."""
-        return {spot.field for spot in self.plate.spots.values()}
+        return {plate_field.field for plate_field in self.plate.fields.values()}
 
     def printed(self, texts: Mapping[str, str], payload: str) -> bytes:
         """Print as a sender does: what cannot be stamped is laid out."""
         _, unstampable = self.split(texts)
         if not unstampable:
             return self.stamped([texts], [payload])
-        plate = plate_with_texts(self.template, self.plate, unstampable, self._plate_cache.kit_of)
+        plate = plate_with_texts(
+            self.template, self.plate, unstampable, self._plate_cache.subset_of
+        )
         stamp = PageStamp(plate, self._plate_cache, self._qr_template)
         return self._written([stamp.page(texts, payload)])
 
@@ -88,11 +92,11 @@ class DesignProof:
 
     def split(self, texts: Mapping[str, str]) -> tuple[dict[str, FittedText], dict[str, str]]:
         """Return what is stamped, and what WeasyPrint has to set, by the names of the plate's
-        spots.
+        fields.
         """
         fitted, unstampable = dict[str, FittedText](), dict[str, str]()
-        for name, spot in self.plate.spots.items():
-            text = normalized(texts.get(spot.field, ""))
+        for name, plate_field in self.plate.fields.items():
+            text = normalized(texts.get(plate_field.field, ""))
             try:
                 fitted[name] = self._stamp.fitted(name, text)
             except NotStampable:
