@@ -76,7 +76,9 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
     wanted += evening(stubline, orders=24)
     for stage, topic in zip(STAGES, FLOW, strict=True):
         new = [
-            it.high for number, it in broker.extents(topic).items() if number >= PARTITIONS_AT_START
+            it.high_watermark
+            for number, it in broker.partition_offsets(topic).items()
+            if number >= PARTITIONS_AT_START
         ]
         assert any(new), f"{topic} has records in its new partitions"
         programs[stage].start()
@@ -143,7 +145,9 @@ def test_what_retention_took_and_a_later_snapshot_repeats_is_not_missed_once_an_
     assert len(lanes) == len(READERS)
     for it in lanes:
         lane = it["consumer_group"], it["topic"], it["partition"]
-        skipped_offsets += broker.extents(it["topic"])[it["partition"]].low - it["next_offset"]
+        skipped_offsets += (
+            broker.partition_offsets(it["topic"])[it["partition"]].low_watermark - it["next_offset"]
+        )
         done = stubline.command("lanes", "skip", *lane, "--reason", "retention took them")
         assert done.returncode == 0, done.stderr
     expect(stubline, [(order, 2)], incomplete_topics=FLOW, skipped_offsets=skipped_offsets)
@@ -173,7 +177,7 @@ def report_until_published(
 
 
 def end_of(broker: BrokerAdmin, topic: str) -> int:
-    return sum(it.high for it in broker.extents(topic).values())
+    return sum(it.high_watermark for it in broker.partition_offsets(topic).values())
 
 
 def forget_all_but_the_last(
@@ -189,7 +193,10 @@ def forget_all_but_the_last(
     }
     assert {lane.topic for lane in lanes} == set(FLOW)
     ends = [
-        TopicPartition(*lane, broker.extents(lane.topic)[lane.partition].high - 1) for lane in lanes
+        TopicPartition(
+            *lane, broker.partition_offsets(lane.topic)[lane.partition].high_watermark - 1
+        )
+        for lane in lanes
     ]
     for answer in admin.delete_records(ends).values():
         answer.result(60)

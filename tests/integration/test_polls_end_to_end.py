@@ -96,9 +96,9 @@ class Whole:
 
     def observed(self) -> int:
         return sum(
-            it.high - it.low
+            it.high_watermark - it.low_watermark
             for it in BrokerAdmin(self.stack.bootstrap_servers)
-            .extents(OrderObserved.topic)
+            .partition_offsets(OrderObserved.topic)
             .values()
         )
 

@@ -112,7 +112,8 @@ class WebhookEndpointProcess:
     def mark(self) -> None:
         """What is kept from now on counts."""
         self.begin = {
-            number: it.high for number, it in BrokerAdmin(self._servers).extents(TOPIC).items()
+            number: it.high_watermark
+            for number, it in BrokerAdmin(self._servers).partition_offsets(TOPIC).items()
         }
 
     def send(
@@ -160,7 +161,10 @@ class WebhookEndpointProcess:
 
     def records(self) -> list[Record]:
         """Return what was published for this endpoint's shop since the mark."""
-        ends = {number: it.high for number, it in BrokerAdmin(self._servers).extents(TOPIC).items()}
+        ends = {
+            number: it.high_watermark
+            for number, it in BrokerAdmin(self._servers).partition_offsets(TOPIC).items()
+        }
         wanted = {number for number, high in ends.items() if high > self.begin.get(number, 0)}
         settings = {
             "bootstrap.servers": self._servers,

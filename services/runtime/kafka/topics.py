@@ -1,4 +1,4 @@
-"""Topics for tools: created, compared and repaired, and the extents of their partitions. Workers
+"""Topics for tools: created, compared and repaired, and the offsets of their partitions. Workers
 use kafka/client.py.
 """
 
@@ -53,22 +53,26 @@ MOVING = (
 )
 
 
-class PartitionExtent(NamedTuple):
-    """The first offset of a partition, and the offset of the record that comes next.
+class PartitionOffsets(NamedTuple):
+    """The offsets between which a partition holds records, as Kafka names them.
 
-    `stable`: up to where it may be read. Below `high` while a transaction is open: its producer has
+    The last stable offset is below the high watermark while a transaction is open: its producer has
     neither committed nor aborted it, and the broker ends it after the producer's
     `transaction.timeout.ms`. None: it was not requested.
     """
 
-    low: int
-    high: int
-    stable: int | None = None
+    low_watermark: int
+    high_watermark: int
+    last_stable_offset: int | None = None
 
     @property
-    def readable(self) -> int:
-        """The first offset that readers may not read yet."""
-        return self.high if self.stable is None else self.stable
+    def end_offset(self) -> int:
+        """The end of what consumers of committed records may read: the last stable offset, or the
+        high watermark if it was not requested.
+        """
+        if self.last_stable_offset is None:
+            return self.high_watermark
+        return self.last_stable_offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +141,8 @@ class BrokerAdmin:
             if description is not None
         }
 
-    def extents(self, topic: str) -> dict[int, PartitionExtent]:
-        """Return the extent of every partition of a topic; empty if there is no such topic."""
+    def partition_offsets(self, topic: str) -> dict[int, PartitionOffsets]:
+        """Return the offsets by partition of a topic; empty if there is no such topic."""
         if (existing := self.existing([topic]).get(topic)) is None:
             return {}
         lanes = [LaneKey(topic, number) for number in range(existing.partitions)]
@@ -148,12 +152,12 @@ class BrokerAdmin:
         )
         stable = self._offsets(partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
         return {
-            number: PartitionExtent(low[number], high[number], stable[number])
+            number: PartitionOffsets(low[number], high[number], stable[number])
             for number in range(existing.partitions)
         }
 
-    def ends(self, lanes: Collection[LaneKey]) -> dict[LaneKey, PartitionExtent]:
-        """Return the extents of these partitions without their first offsets, in one request for
+    def ends(self, lanes: Collection[LaneKey]) -> dict[LaneKey, PartitionOffsets]:
+        """Return the offsets of these partitions without their low watermarks, in one request for
         all. Partitions that do not exist are left out.
         """
         existing = self.existing({lane.topic for lane in lanes}) if lanes else {}
@@ -167,7 +171,7 @@ class BrokerAdmin:
         partitions = self._partitions(known)
         high = self._offsets_of(partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
         stable = self._offsets_of(partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
-        return {lane: PartitionExtent(0, high[lane], stable[lane]) for lane in known}
+        return {lane: PartitionOffsets(0, high[lane], stable[lane]) for lane in known}
 
     def _partitions(self, lanes: Collection[LaneKey]) -> list[TopicPartition]:
         return [
