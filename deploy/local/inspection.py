@@ -41,12 +41,12 @@ def tail(cluster: KafkaCluster, topic: str, *, last: int) -> None:
     commits nothing.
     """
     own: dict[str, object] = {
-        "group.id": cluster.on_broker("stubline.tail"),
+        "group.id": cluster.with_prefix("stubline.tail"),
         "enable.auto.commit": False,
         "log_level": 2,
     }
     consumer = Consumer(cluster.client_settings(own))
-    topic = cluster.on_broker(topic)
+    topic = cluster.with_prefix(topic)
     known = consumer.list_topics(topic, timeout=10).topics[topic]
     if known.error is not None:
         raise StackError(f"{topic}: {known.error.str()}")

@@ -26,8 +26,8 @@ from services.runtime.admin.refusals import (
     CommandReused,
     DeadLetterStateRefused,
     DeadLetterUnknown,
+    LaneOffsetRefused,
     LaneUnknown,
-    MoveRefused,
     NothingToAccept,
     TopicUnknown,
 )
@@ -161,11 +161,11 @@ def test_a_rewind_to_where_the_lane_is_only_starts_it_again(
 @pytest.mark.parametrize(
     ("key", "to", "offsets", "refusal"),
     [
-        (LANE, 29, PartitionOffsets(30, 200), MoveRefused),  # retention took it
-        (LANE, 101, PartitionOffsets(30, 200), MoveRefused),  # that is a skip
-        (LANE, 60, PartitionOffsets(0, 50), MoveRefused),  # the log was cut
+        (LANE, 29, PartitionOffsets(30, 200), LaneOffsetRefused),  # retention took it
+        (LANE, 101, PartitionOffsets(30, 200), LaneOffsetRefused),  # that is a skip
+        (LANE, 60, PartitionOffsets(0, 50), LaneOffsetRefused),  # the log was cut
         (LANE, 40, None, TopicUnknown),
-        (TIMER, 54, None, MoveRefused),
+        (TIMER, 54, None, LaneOffsetRefused),
         (LaneKey("toy.in.v1", 9), 0, PartitionOffsets(0, 10), LaneUnknown),
     ],
 )
@@ -216,7 +216,7 @@ def test_a_skip_counts_what_it_leaves_out(
 def test_a_skip_never_goes_back_nor_beyond_the_end(
     to: int | None, offsets: PartitionOffsets, commands: AdminCommands
 ) -> None:
-    with pytest.raises(MoveRefused):
+    with pytest.raises(LaneOffsetRefused):
         commands.skip(GROUP, LANE, to=to, offsets=offsets, reason="why")
 
 

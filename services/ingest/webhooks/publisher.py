@@ -72,7 +72,7 @@ class CallbackPublisher:
         }
         self._producer = Producer(settings | bounds, logger=LOGGER)
         self._credentials = CredentialsWatch(cluster.settings, self._producer)
-        self._topic, self._wait_s, self._on_fatal = cluster.on_broker(topic), wait_s, on_fatal
+        self._topic, self._wait_s, self._on_fatal = cluster.with_prefix(topic), wait_s, on_fatal
         self._loop = asyncio.get_running_loop()
         self._pending: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._acknowledged: deque[Acknowledgement] = deque()
@@ -112,7 +112,7 @@ class CallbackPublisher:
         now, future = time.monotonic(), self._loop.create_future()
         try:
             self._producer.produce(
-                self._cluster.on_broker(output.topic),
+                self._cluster.with_prefix(output.topic),
                 output.value,
                 output.key,
                 headers=list(output.headers),

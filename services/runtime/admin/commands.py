@@ -23,8 +23,8 @@ from services.runtime.admin.refusals import (
     DeadLetterNotReplayable,
     DeadLetterStateRefused,
     DeadLetterUnknown,
+    LaneOffsetRefused,
     LaneUnknown,
-    MoveRefused,
     NothingToAccept,
     OutputDropRefused,
     TopicUnknown,
@@ -99,7 +99,7 @@ class AdminCommands:
         def work() -> Row:
             row = self._lanes(group, lane.topic, lane.partition)[0]
             if to > row.next_offset:
-                raise MoveRefused(
+                raise LaneOffsetRefused(
                     f"the lane is at {row.next_offset}: {to} is after it, so that is a skip"
                 )
             if to < row.next_offset:
@@ -127,7 +127,7 @@ class AdminCommands:
             if target is None or offsets is None:
                 raise TopicUnknown(f"{lane.topic}/{lane.partition}")
             if target < row.next_offset:
-                raise MoveRefused(
+                raise LaneOffsetRefused(
                     f"the lane is at {row.next_offset}: {target} is before it, so that is a rewind"
                 )
             _within(lane, target, offsets)
@@ -370,13 +370,13 @@ def output_summary(number: int, output: Output) -> Row:
 
 def _within(lane: LaneKey, to: int, offsets: PartitionOffsets | None) -> None:
     if lane == TIMER:
-        raise MoveRefused(
+        raise LaneOffsetRefused(
             "the timer counts ticks, which cannot be repeated: it moves only to its own offset"
         )
     if offsets is None:
         raise TopicUnknown(f"{lane.topic}/{lane.partition}")
     if not offsets.low_watermark <= to <= offsets.high_watermark:
-        raise MoveRefused(
+        raise LaneOffsetRefused(
             f"{lane.topic}/{lane.partition} holds offsets {offsets.low_watermark} to "
             f"{offsets.high_watermark}; {to} is outside"
         )

@@ -127,14 +127,14 @@ class BrokerAdmin:
     def existing(self, names: Iterable[str]) -> dict[str, TopicDescription]:
         """Return the topics that exist; others are left out."""
         answers = self._admin.describe_topics(
-            TopicCollection(self._cluster.all_on_broker(names)), request_timeout=self._timeout_s
+            TopicCollection(self._cluster.all_with_prefix(names)), request_timeout=self._timeout_s
         )
         descriptions = {
             name: self._answer(answer, KafkaError.UNKNOWN_TOPIC_OR_PART)
             for name, answer in answers.items()
         }
         return {
-            self._cluster.logical(name): TopicDescription(
+            self._cluster.without_prefix(name): TopicDescription(
                 str(description.topic_id), len(description.partitions)
             )
             for name, description in descriptions.items()
@@ -175,7 +175,7 @@ class BrokerAdmin:
 
     def _partitions(self, lanes: Collection[LaneKey]) -> list[TopicPartition]:
         return [
-            TopicPartition(self._cluster.on_broker(lane.topic), lane.partition) for lane in lanes
+            TopicPartition(self._cluster.with_prefix(lane.topic), lane.partition) for lane in lanes
         ]
 
     def _offsets(
@@ -200,7 +200,7 @@ class BrokerAdmin:
                 request_timeout=self._timeout_s,
             )
             results = {
-                LaneKey(self._cluster.logical(at.topic), at.partition): self._answer(
+                LaneKey(self._cluster.without_prefix(at.topic), at.partition): self._answer(
                     answer, *MOVING
                 )
                 for at, answer in answers.items()
@@ -258,11 +258,11 @@ class BrokerAdmin:
 
     def _apply(self, required: Mapping[str, Topic], findings: Sequence[TopicDifference]) -> None:
         replicas = self._replicas()
-        on_broker = self._cluster.on_broker
+        with_prefix = self._cluster.with_prefix
         missing = [required[finding.topic] for finding in findings if finding.what == "topic"]
         new = [
             NewTopic(
-                on_broker(topic.name),
+                with_prefix(topic.name),
                 topic.partitions,
                 replicas,
                 config=should_be(topic, replicas),
@@ -272,7 +272,7 @@ class BrokerAdmin:
         # Keys move to other partitions. Readers keep the last snapshot by key and not by lane, so
         # that is safe.
         grown = [
-            NewPartitions(on_broker(finding.topic), required[finding.topic].partitions)
+            NewPartitions(with_prefix(finding.topic), required[finding.topic].partitions)
             for finding in findings
             if finding.what == "partitions"
         ]
@@ -284,7 +284,7 @@ class BrokerAdmin:
                 )
                 changed.setdefault(finding.topic, []).append(entry)
         resources = [
-            ConfigResource(ResourceType.TOPIC, on_broker(name), incremental_configs=entries)
+            ConfigResource(ResourceType.TOPIC, with_prefix(name), incremental_configs=entries)
             for name, entries in changed.items()
         ]
         answers: list[Future[Any]] = []
@@ -300,11 +300,12 @@ class BrokerAdmin:
         if not names:
             return {}
         resources = [
-            ConfigResource(ResourceType.TOPIC, name) for name in self._cluster.all_on_broker(names)
+            ConfigResource(ResourceType.TOPIC, name)
+            for name in self._cluster.all_with_prefix(names)
         ]
         answers = self._admin.describe_configs(resources, request_timeout=self._timeout_s)
         known = {
-            self._cluster.logical(resource.name): self._answer(answer, *MOVING)
+            self._cluster.without_prefix(resource.name): self._answer(answer, *MOVING)
             for resource, answer in answers.items()
         }
         return {

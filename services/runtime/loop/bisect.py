@@ -67,7 +67,7 @@ class PoisonBisector(Generic[S]):
     ) -> BaseException | None:
         """Return the error with which a group of records fails, or None."""
         try:
-            with transaction.trial():
+            with transaction.rolled_back():
                 events = [prepared.event for prepared in group]
                 outcomes = call_handler(self._service, self._classify, events, transaction.session)
         except RecordsFailed as error:

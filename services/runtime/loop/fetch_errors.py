@@ -1,5 +1,5 @@
 """Stops lanes whose fetches fail until an operator decides: the partition lacks the offset, or a
-batch cannot be unpacked. The other lanes go on. What the broker withholds is withheld_inputs.py's.
+batch cannot be unpacked. The other lanes go on. Inputs that the broker refuses are handled by refused_inputs.py.
 """
 
 from __future__ import annotations

@@ -152,9 +152,9 @@ class Lane:
         self.fetch_position = self.next_offset
 
     @property
-    def scanned_to(self) -> int:
-        """The offset below which the partition holds no record that was not prepared: the fetch
-        position, or the end of a trailing gap that begins there.
+    def scanned_end(self) -> int:
+        """The end of the offsets that were scanned for records: the fetch position, or the end of a
+        trailing gap that begins there. Every record before it is prepared.
         """
         begin, end = self.trailing_gap
         return end if begin == self.fetch_position else self.fetch_position
@@ -164,11 +164,13 @@ class Lane:
         """The number of offsets in the trailing gap, if it can be committed now: all prepared
         records are committed and their outputs acknowledged. Otherwise 0.
         """
-        return self.scanned_to - self.fetch_position if self.may_commit and not self.prepared else 0
+        return (
+            self.scanned_end - self.fetch_position if self.may_commit and not self.prepared else 0
+        )
 
     def advance_over_trailing_gap(self, at: float) -> None:
         """Advance to the end of the trailing gap, which is committed."""
-        self.next_offset = self.fetch_position = self.scanned_to
+        self.next_offset = self.fetch_position = self.scanned_end
         self.row_holds_outputs = False
         self.commit_at = at
 

@@ -217,8 +217,8 @@ class Transaction(Protocol[S_co]):
         """
         ...
 
-    def trial(self) -> AbstractContextManager[None]:
-        """Roll back whatever happens inside, at its end."""
+    def rolled_back(self) -> AbstractContextManager[None]:
+        """Run a block in a savepoint that is rolled back at its end, whatever happens inside."""
         ...
 
     def advance(self, rows: Sequence[LaneAdvance]) -> None:

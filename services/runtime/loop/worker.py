@@ -97,7 +97,7 @@ class Worker(Generic[S]):
         reason = (
             self._backoff.code
             or self._throttle.reason
-            or self._idle_checks.withheld_inputs.code
+            or self._idle_checks.refused_inputs.code
             or self._stop_reason()
         )
         self._telemetry.iteration_done(is_ready=not reason, reason=reason)

@@ -140,7 +140,7 @@ class PostgresTransaction:
         ]
 
     @contextmanager
-    def trial(self) -> Iterator[None]:
+    def rolled_back(self) -> Iterator[None]:
         with self.session.transaction(force_rollback=True):
             yield
 

@@ -202,7 +202,7 @@ class FakeTransaction:
         return taken
 
     @contextmanager
-    def trial(self) -> Iterator[None]:
+    def rolled_back(self) -> Iterator[None]:
         kept = copy.deepcopy(self.session.tables)
         try:
             yield

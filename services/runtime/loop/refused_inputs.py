@@ -22,7 +22,7 @@ from services.runtime.records import LaneKey
 S = TypeVar("S")
 
 
-class WithheldInputs(Generic[S]):
+class RefusedInputs(Generic[S]):
     """Tracks the lanes, topics and group membership that Kafka refuses, until each is readable
     again.
 
@@ -82,11 +82,11 @@ class WithheldInputs(Generic[S]):
 
     def _report(self) -> None:
         """Report each change once."""
-        before, self._reported = self._reported, self._withheld()
+        before, self._reported = self._reported, self._refused()
         if self._reported is not None and str(self._reported) != str(before):
             self._telemetry.backing_off(self._reported, 1, self._wait_s)
 
-    def _withheld(self) -> Transient | None:
+    def _refused(self) -> Transient | None:
         if self._assignment.is_member:
             self._membership = ""
         if self._membership:
