@@ -1,5 +1,5 @@
 """Stops lanes whose fetches fail until an operator decides: the partition lacks the offset, or a
-batch cannot be unpacked. The other lanes go on. Inputs that the broker refuses are handled by refused_inputs.py.
+batch cannot be unpacked. The other lanes go on. refused_inputs.py handles what the broker refuses.
 """
 
 from __future__ import annotations
