@@ -191,7 +191,7 @@ def build(
             lane_store,
             settings,
             telemetry,
-            classify=classification.classify,
+            classify=classification.classify_error,
             clock=time.monotonic,
             wall_clock=time.time,
             rng=random.random,

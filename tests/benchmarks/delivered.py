@@ -23,7 +23,7 @@ import psycopg
 
 from deploy.local.programs import ENDPOINT, STAGES, Services, services
 from deploy.local.stack import Stack
-from services.issuer.operate import CampaignCommands
+from services.issuer.commands import CampaignCommands
 from services.issuer.rules.campaigns import CampaignDefinition
 from services.runtime.admin.commands import OperatorCommand
 from services.runtime.admin.migrate import migrate

@@ -278,4 +278,7 @@ def test_a_wait_that_is_cut_short_is_a_transient_error(
             ) as connection,
         ):
             connection.execute(statement.encode())
-    assert classification.classify(raised.value) in {FailureKind.TRANSIENT, FailureKind.TOO_SLOW}
+    assert classification.classify_error(raised.value) in {
+        FailureKind.TRANSIENT,
+        FailureKind.TOO_SLOW,
+    }

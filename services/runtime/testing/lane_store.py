@@ -36,7 +36,7 @@ class ConflictError(Exception):
     """A deadlock or a lock timeout: a transient failure."""
 
 
-def classify(error: BaseException) -> FailureKind:
+def classify_fake_error(error: BaseException) -> FailureKind:
     if isinstance(error, DatabaseLostError):
         return FailureKind.UNAVAILABLE
     return FailureKind.TRANSIENT if isinstance(error, ConflictError) else FailureKind.RECORD

@@ -27,7 +27,7 @@ from services.runtime.testing import (
     FakeClock,
     FakeDatabase,
     FakeLaneStore,
-    classify,
+    classify_fake_error,
 )
 
 MANY = [(f"h{number}", b"x") for number in range(70_000)]
@@ -64,7 +64,7 @@ def test_a_record_with_seventy_thousand_headers_is_a_dead_letter_and_its_neighbo
             lane_store,
             LaneSettings(),
             Telemetry(),
-            classify,
+            classify_fake_error,
             clock,
             clock,
             random.random,
@@ -156,7 +156,7 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
             lane_store,
             LaneSettings(),
             RecordingTelemetry(),
-            classify,
+            classify_fake_error,
             clock,
             clock,
             random.random,
