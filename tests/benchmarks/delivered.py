@@ -267,7 +267,7 @@ def backlog(place: Site, orders: int) -> list[Figure]:
     for sender in senders:
         sender.pause()
     place.post(orders, 0.0, 1, 0.0)
-    wait_until_filed(place, place.mails + orders)
+    wait_until_created(place, place.mails + orders)
     first, begun = place.read(), time.monotonic()
     for sender in senders:
         sender.resume()
@@ -286,13 +286,13 @@ def backlog(place: Site, orders: int) -> list[Figure]:
     ]
 
 
-def wait_until_filed(place: Site, jobs: int) -> None:
+def wait_until_created(place: Site, jobs: int) -> None:
     with psycopg.connect(place.stack.database_url, autocommit=True) as connection:
         until = time.monotonic() + 10 * STALLED_S
         query = "select count(*) from delivery.jobs"
         while (connection.execute(query).fetchone() or (0,))[0] < jobs:
             if time.monotonic() > until:
-                raise TimeoutError("the jobs were not filed")
+                raise TimeoutError("the jobs were not created")
             time.sleep(0.2)
 
 
