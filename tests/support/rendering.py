@@ -18,7 +18,7 @@ from PIL import Image, ImageChops
 from services.delivery.printing import qr
 from services.delivery.printing.compile import compiler
 from services.delivery.printing.compile.layout import PageFont, PageTemplate
-from services.delivery.printing.compile.unstampable import FittingTrial, plate_with_texts
+from services.delivery.printing.compile.unstampable import UnstampableFitter, plate_with_texts
 from services.delivery.printing.design.fitting import CHARS_MAX, FittedText
 from services.delivery.printing.design.library import Design, DesignLibrary, DesignVariant, read
 from services.delivery.printing.design.page import CampaignFacts, UnstampableText
@@ -134,10 +134,10 @@ class CompiledDesign:
         if key not in self.tried:
             fitted, unstampable = self.split(texts)
             short = {name: text[:CHARS_MAX] for name, text in unstampable.items()}
-            trial = FittingTrial(
+            fitter = UnstampableFitter(
                 self.template, self.plate, short, fitted, compiler.blank_square(self.plate.modules)
             )
-            self.tried[key] = trial.fitted()
+            self.tried[key] = fitter.fitted()
         return self.tried[key]
 
 

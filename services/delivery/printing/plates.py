@@ -27,7 +27,7 @@ Placeholder = tuple[
 
 
 @dataclass(frozen=True, slots=True)
-class PlatePiece:
+class PlateObject:
     """A PDF object: texts[0] placeholders[0] texts[1] ... texts[n]."""
 
     texts: tuple[bytes, ...]
@@ -78,9 +78,9 @@ class Plate:
     title: str
     language: str
     media: tuple[float, float]  # points
-    shared: tuple[PlatePiece, ...]
+    shared: tuple[PlateObject, ...]
     resources: int  # the index of the resources in `shared`
-    page: tuple[PlatePiece, ...]  # of each page; the first is the page itself
+    page: tuple[PlateObject, ...]  # of each page; the first is the page itself
     roots: tuple[int, ...]  # those of `page` whose parent is the structure's document element
     marks: tuple[int, ...]  # marked content id -> its element in `page`
     annotated: tuple[tuple[int, int], ...]  # annotation and element, both in `page`
@@ -166,18 +166,18 @@ FIELD_SCALARS = (
 def to_bytes(plate: Plate) -> bytes:
     blobs = PlateBlobs()
 
-    def piece(piece_to_store: PlatePiece) -> list[Any]:
+    def packed_object(plate_object: PlateObject) -> list[Any]:
         return [
-            blobs.add(b"\0".join(piece_to_store.texts)),
-            piece_to_store.placeholders,
-            None if piece_to_store.stream is None else blobs.add(piece_to_store.stream),
+            blobs.add(b"\0".join(plate_object.texts)),
+            plate_object.placeholders,
+            None if plate_object.stream is None else blobs.add(plate_object.stream),
         ]
 
     head = {name: getattr(plate, name) for name in PLATE_SCALARS} | {
-        "shared": [piece(piece_to_store) for piece_to_store in plate.shared],
-        "page": [piece(piece_to_store) for piece_to_store in plate.page],
+        "shared": [packed_object(plate_object) for plate_object in plate.shared],
+        "page": [packed_object(plate_object) for plate_object in plate.page],
         "content": [part if isinstance(part, str) else blobs.add(part) for part in plate.content],
-        "plate_fields": [field_to_json(plate_field) for plate_field in plate.fields.values()],
+        "spots": [field_to_json(plate_field) for plate_field in plate.fields.values()],
     }
     return pack(MAGIC, head, blobs)
 
@@ -200,9 +200,9 @@ def from_bytes(packed: bytes) -> Plate:
 
 
 def plate_from_json(head: dict[str, Any], blobs: list[bytes]) -> Plate:
-    def piece(packed_piece: list[Any]) -> PlatePiece:
-        texts, placeholders, stream = packed_piece
-        return PlatePiece(
+    def plate_object(packed: list[Any]) -> PlateObject:
+        texts, placeholders, stream = packed
+        return PlateObject(
             tuple(blobs[texts].split(b"\0")),
             tuple((kind, at) for kind, at in placeholders),
             None if stream is None else blobs[stream],
@@ -211,13 +211,10 @@ def plate_from_json(head: dict[str, Any], blobs: list[bytes]) -> Plate:
     plain = {name: as_tuples(head[name]) for name in PLATE_SCALARS}
     return Plate(
         **plain,
-        shared=tuple(map(piece, head["shared"])),
-        page=tuple(map(piece, head["page"])),
+        shared=tuple(map(plate_object, head["shared"])),
+        page=tuple(map(plate_object, head["page"])),
         content=tuple(part if isinstance(part, str) else blobs[part] for part in head["content"]),
-        fields={
-            packed_piece["name"]: field_from_json(packed_piece)
-            for packed_piece in head["plate_fields"]
-        },
+        fields={row["name"]: field_from_json(row) for row in head["spots"]},
     )
 
 
@@ -231,7 +228,7 @@ def as_tuples(value: Any) -> Any:
     return tuple(map(as_tuples, value)) if isinstance(value, list) else value
 
 
-def join_pieces(
+def join_texts(
     texts: Iterable[bytes | Placeholder],
 ) -> tuple[tuple[bytes, ...], tuple[Placeholder, ...]]:
     """Join neighbouring texts, so that one is before, between and after all placeholders."""

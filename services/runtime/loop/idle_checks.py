@@ -12,7 +12,7 @@ from services.runtime.errors import TopicRecreated
 from services.runtime.loop.assignment import Assignment
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import Lane, LaneState, unacknowledged
-from services.runtime.loop.ports import FetchResult, LaneAdvance
+from services.runtime.loop.ports import FetchResult, LaneUpdate
 from services.runtime.loop.refused_inputs import RefusedInputs
 from services.runtime.loop.timestamps import TimestampChecks
 from services.runtime.records import TIMER, LaneKey
@@ -154,9 +154,7 @@ class IdleChecks(Generic[S]):
         if not at_gap:
             return
         rows = [
-            LaneAdvance(
-                lane.expected, lane.scanned_end, None, lane.trailing_gap_offsets, 0, 0, 0, 0
-            )
+            LaneUpdate(lane.expected, lane.scanned_end, None, lane.trailing_gap_offsets, 0, 0, 0, 0)
             for lane in at_gap
         ]
         with self._lane_store.transaction() as transaction:

@@ -23,7 +23,7 @@ from services.runtime.loop.ports import (
     Controls,
     DeadLetter,
     ExpectedLane,
-    LaneAdvance,
+    LaneUpdate,
     LockedLanes,
     ReplayRequest,
 )
@@ -144,7 +144,7 @@ class PostgresTransaction:
         with self.session.transaction(force_rollback=True):
             yield
 
-    def advance(self, rows: Sequence[LaneAdvance]) -> None:
+    def advance(self, rows: Sequence[LaneUpdate]) -> None:
         counts = ("gaps", "effects", "duplicates", "superseded", "dead")
         columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in counts}
         columns["next_offsets"] = [row.next_offset for row in rows]

@@ -20,7 +20,7 @@ from services.runtime.loop.ports import (
     Controls,
     DeadLetter,
     ExpectedLane,
-    LaneAdvance,
+    LaneUpdate,
     LockedLanes,
     ReplayRequest,
 )
@@ -209,7 +209,7 @@ class FakeTransaction:
         finally:
             self.session.tables = kept
 
-    def advance(self, rows: Sequence[LaneAdvance]) -> None:
+    def advance(self, rows: Sequence[LaneUpdate]) -> None:
         for advance in rows:
             if not self.as_expected(advance.expected):
                 raise LaneFenced("a row changed between its lock and its update")

@@ -27,8 +27,8 @@ from services.delivery.printing.plates import (
     Placeholder,
     Plate,
     PlateField,
-    PlatePiece,
-    join_pieces,
+    PlateObject,
+    join_texts,
 )
 
 PREFIX_OBJECT = -1  # stands for WeasyPrint's number of an object that WeasyPrint did not make
@@ -78,7 +78,7 @@ def assemble(
     fonts = number_of(page.objects[resources]["Font"])
     first = fixed[0] if isinstance(fixed[0], bytes) else b""  # the page's own matrix at least
     shared = (
-        piece(page.objects[number], placeholders, fonts_at=number == fonts)
+        plate_object(page.objects[number], placeholders, fonts_at=number == fonts)
         for number in owners.shared
     )
     width, height = page.page["MediaBox"][2:]
@@ -90,7 +90,7 @@ def assemble(
         media=(float(width), float(height)),
         shared=(*shared, prefix(first)),
         resources=owners.shared.index(resources),
-        page=tuple(piece(page.objects[number], placeholders) for number in owners.page),
+        page=tuple(plate_object(page.objects[number], placeholders) for number in owners.page),
         roots=tuple(owners.page.index(number) for number in owners.roots),
         marks=marks,
         annotated=annotated,
@@ -155,12 +155,12 @@ def placeholders_of(page: DrawnPage, owners: ObjectOwners) -> ObjectPlaceholders
     return placeholders
 
 
-def prefix(operators: bytes) -> PlatePiece:
+def prefix(operators: bytes) -> PlateObject:
     """Return what is drawn before the first field: one object for all pages, which holds most of a
     page's decoration and is compressed once.
     """
     packed = zlib.compress(operators, 9)
-    return PlatePiece((b"<</Filter/FlateDecode/Length %d>>" % len(packed),), stream=packed)
+    return PlateObject((b"<</Filter/FlateDecode/Length %d>>" % len(packed),), stream=packed)
 
 
 def structure_of(
@@ -196,9 +196,11 @@ def content(
     return (*parts, b"\n".join([b"", *operators[at:]]))
 
 
-def piece(value: Any, placeholders: ObjectPlaceholders, *, fonts_at: bool = False) -> PlatePiece:
-    """Return an object as a piece. `fonts_at`: the page's font dictionary, to which a document adds
-    the fonts of its stamps.
+def plate_object(
+    value: Any, placeholders: ObjectPlaceholders, *, fonts_at: bool = False
+) -> PlateObject:
+    """Return an object of a drawn page as one of a plate. `fonts_at`: the page's font dictionary,
+    to which a document adds the fonts of its stamps.
     """
     if isinstance(value, pydyf.Stream):
         value.compress = "Filter" not in value.extra  # pictures are compressed already
@@ -209,11 +211,11 @@ def piece(value: Any, placeholders: ObjectPlaceholders, *, fonts_at: bool = Fals
             key: inner for key, inner in value.extra.items() if key not in {"Length", "Filter"}
         }
         head = pydyf.Dictionary({**extra, "Length": len(body), **filter_of(packed[:start])})
-        return PlatePiece(*join_pieces(serialized(head, placeholders)), stream=body)
+        return PlateObject(*join_texts(serialized(head, placeholders)), stream=body)
     parts = [*serialized(value, placeholders)]
     if fonts_at:
         parts[-1:] = [("fonts", 0), b">>"]  # a dictionary's last part is its end
-    return PlatePiece(*join_pieces(parts))
+    return PlateObject(*join_texts(parts))
 
 
 def filter_of(head: bytes) -> dict[str, bytes]:

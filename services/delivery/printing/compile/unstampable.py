@@ -41,7 +41,7 @@ def plate_with_texts(
     )
     field_texts |= {name: text for name, text in texts.items() if isinstance(text, FittedText)}
     unstampable = {name: text[:CHARS_MAX] for name, text in texts.items() if isinstance(text, str)}
-    field_texts |= FittingTrial(template, plate, unstampable, field_texts, square).fitted()
+    field_texts |= UnstampableFitter(template, plate, unstampable, field_texts, square).fitted()
     laid_out = template.lay_out(field_texts, square)
     return plate_of_page(
         template,
@@ -54,7 +54,7 @@ def plate_with_texts(
 
 
 @dataclass(frozen=True)
-class FittingTrial:
+class UnstampableFitter:
     """Finds the sizes of all unstampable texts at once, by bisection, and then their heights."""
 
     template: PageTemplate

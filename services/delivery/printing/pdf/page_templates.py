@@ -9,7 +9,7 @@ from services.delivery.printing.plates import Placeholder, Plate
 
 def templates_of(plate: Plate, language: str) -> list[Template]:
     positions = placeholder_positions(plate)
-    templates = [object_template(piece, positions) for piece in plate.page]
+    templates = [object_template(plate_object, positions) for plate_object in plate.page]
     if plate.language != language:  # the document's; screen readers take the page's own
         for at in plate.roots:
             template, select = templates[at]

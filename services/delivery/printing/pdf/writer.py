@@ -295,8 +295,8 @@ def add_shared(builder: FileBodyBuilder, number: int, plate: Plate, fonts: bytes
         ("shared", index): b"%d" % (number + index) for index in range(len(plate.shared))
     }
     numbers["fonts", 0] = fonts
-    for index, piece in enumerate(plate.shared):
-        builder.add(number + index, piece.filled(numbers), piece.stream)
+    for index, plate_object in enumerate(plate.shared):
+        builder.add(number + index, plate_object.filled(numbers), plate_object.stream)
     return number + len(plate.shared)
 
 

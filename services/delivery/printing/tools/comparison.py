@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from services.delivery.printing import qr
 from services.delivery.printing.compile.compiler import compile_plate
 from services.delivery.printing.compile.layout import LaidOutPage, PageTemplate
-from services.delivery.printing.compile.unstampable import FittingTrial, plate_with_texts
+from services.delivery.printing.compile.unstampable import UnstampableFitter, plate_with_texts
 from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts, UnstampableText
@@ -86,7 +86,7 @@ class DesignComparison:
         matrix, side = qr.draw_matrix(payload, self._qr_template)
         square = (qr.svg_path(matrix, side), side)
         field_texts: dict[str, FittedText | UnstampableText] = {**fitted}
-        return field_texts | FittingTrial(
+        return field_texts | UnstampableFitter(
             self.template, self.plate, unstampable, field_texts, square
         ).fitted(), square
 

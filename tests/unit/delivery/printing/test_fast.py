@@ -15,7 +15,7 @@ from services.delivery.printing.fast import DeflateBlocks
 from services.delivery.printing.fonts import faces, packaged
 from services.delivery.printing.fonts.faces import FontSubset
 from services.delivery.printing.fonts.programs import CffProgram
-from services.delivery.printing.plates import Placeholder, PlatePiece
+from services.delivery.printing.plates import Placeholder, PlateObject
 
 FONT = packaged.font("SourceSansPro-Regular.ttf")
 PLACEHOLDERS: list[Placeholder] = [
@@ -95,15 +95,15 @@ def test_a_template_writes_the_object_that_the_piece_writes(
             max_size=len(placeholders) + 1,
         )
     )
-    piece = PlatePiece(tuple(texts), tuple(placeholders))
+    plate_object = PlateObject(tuple(texts), tuple(placeholders))
     template, select = fast.object_template(
-        piece, {placeholder: at for at, placeholder in enumerate(PLACEHOLDERS)}
+        plate_object, {placeholder: at for at, placeholder in enumerate(PLACEHOLDERS)}
     )
     by_placeholder = {
         placeholder: b"%d" % number
         for placeholder, number in zip(PLACEHOLDERS, numbers, strict=True)
     }
-    assert template % select(numbers) == piece.filled(by_placeholder)
+    assert template % select(numbers) == plate_object.filled(by_placeholder)
 
 
 @cache

@@ -249,11 +249,11 @@ def test_neighbours_in_a_row_are_one_rectangle_unless_the_eighth_module_parts_th
 
 
 def test_lines_are_cached_for_the_sides_of_templates_and_for_no_larger_ones() -> None:
-    fast.strips.cache_clear()
+    fast.rectangle_caches.cache_clear()
     for side in (25, 33, 37, 177):
         assert of_pdf(pdf_path(1, side)) == [(side - 1, side - 1, 1)]
-    assert fast.strips.cache_info().currsize == 2
-    assert {len(strip) for strip in fast.strips(25)} == {1}
+    assert fast.rectangle_caches.cache_info().currsize == 2
+    assert {len(octet) for octet in fast.rectangle_caches(25)} == {1}
 
 
 @given(st.text(ALPHABET, min_size=35, max_size=35))
