@@ -79,7 +79,7 @@ def poll_record(found: FoundObject) -> Record:
     )
 
 
-def requested_reads(session: Session, vendor: FakeTicketEvolution) -> list[Record]:
+def fetched_orders(session: Session, vendor: FakeTicketEvolution) -> list[Record]:
     """Return the orders in ingest.order_fetches, fetched from the vendor."""
     wanted = [
         order_id.partition(":")[2]
@@ -113,9 +113,9 @@ def test_a_webhook_has_its_order_read_and_the_poll_adds_nothing(
     assert (
         published(work(session, webhook(lie), webhook(lie, reception_id="b-2"))) == []
     )  # nothing of it is believed
-    reads = requested_reads(session, vendor)
-    assert len(reads) == 1
-    (event,) = published(work(session, *reads))
+    fetched = fetched_orders(session, vendor)
+    assert len(fetched) == 1
+    (event,) = published(work(session, *fetched))
     assert (event.key, event.storefront and event.storefront.channel) == ("tevo:10324712", "tevo")
     assert event.storefront is not None
     assert [(it.product_id, it.quantity, it.is_eticket) for it in event.storefront.lines] == [
@@ -123,7 +123,7 @@ def test_a_webhook_has_its_order_read_and_the_poll_adds_nothing(
     ]
     found = polled(vendor)
     assert len(found) == 1
-    assert [type(it) for it in work(session, *found, *found, *reads)] == [Duplicate] * 3
+    assert [type(it) for it in work(session, *found, *found, *fetched)] == [Duplicate] * 3
     assert rows(session, "select sequence, incidents from ingest.orders") == [(1, [])]
     assert vendor.refusals == []
 
@@ -141,7 +141,7 @@ def test_an_order_whose_webhook_was_lost_is_found_by_the_poll(
     assert event.storefront is not None
     assert event.storefront.status == "pending"
     work(session, webhook(received))
-    assert [type(it) for it in work(session, *requested_reads(session, vendor))] == [Duplicate]
+    assert [type(it) for it in work(session, *fetched_orders(session, vendor))] == [Duplicate]
 
 
 @pytest.mark.feature("SF-190")
@@ -172,12 +172,12 @@ def test_a_fraud_word_that_comes_late_is_superseded(
         ("2026-11-20T15:00:02Z", "pending"),
         ("2026-11-20T15:00:03Z", "approved"),
     ]
-    reads = []
+    fetched = []
     for at, word in histories:
         vendor.put(order(updated_at=at, fraud_check_status=word, **client))
         work(session, webhook(vendor.orders["10324712"], "fraud_response_received"))
-        reads += requested_reads(session, vendor)
-    outcomes = work(session, reads[2], reads[1], reads[0])
+        fetched += fetched_orders(session, vendor)
+    outcomes = work(session, fetched[2], fetched[1], fetched[0])
     assert [type(it) for it in outcomes[1:]] == [
         Effect,
         Superseded,
@@ -281,7 +281,7 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
     assert metrics.value_of("stubline_ingest_poll_found_total", source=slug) == 2
     assert (
         metrics.value_of("stubline_ingest_poll_requests_total", source=slug, outcome="ok") == 3
-    )  # one is a reading
+    )  # one was fetched
     assert vendor.refusals == []
 
 

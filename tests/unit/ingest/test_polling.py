@@ -111,7 +111,7 @@ def test_whatever_stands_in_retry_after_is_a_bounded_wait_or_none(text: str) -> 
     assert found is None or 0 <= found <= RETRY_AFTER_MAX_S
 
 
-def test_each_source_has_one_request_and_reads_alternate_with_polls() -> None:
+def test_each_source_has_one_request_and_order_fetches_alternate_with_polls() -> None:
     due = [("shop", 1), ("shop", 2), ("tevo", 3)]
     assert choose_requests(due, ["tevo", "other"], [], []) == [
         ("other", None),
