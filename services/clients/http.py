@@ -13,7 +13,7 @@ import httpcore
 import httpx
 from typing_extensions import override
 
-from services.runtime.version import CODE_VERSION
+from services.runtime.observability.version import CODE_VERSION
 
 TIMEOUT_S = 10.0  # for a connection, and for each read
 RESPONSE_MAX_S = 30.0  # for the whole response

@@ -19,7 +19,7 @@ from services.delivery.rules import (
 from services.delivery.settings import DeliverySettings
 from services.delivery.store import DeliveryStore, JobDeadLetter, PublishedSnapshot
 from services.runtime.loop import dead_letters
-from services.runtime.loop.ports import DeadLetter
+from services.runtime.ports import DeadLetter
 from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Effect, Event, Outcome, Record
 from services.runtime.service import Service

@@ -1,5 +1,5 @@
-"""The runtime of all services: lanes, batches, dead letters, controls. It contains no code about
-orders or tickets.
+"""The runtime of all services: lanes, batches, dead letters, controls. It contains no code
+about what any one service does.
 
 A service is a function that reads a record, a function that decides a batch, and `run`:
 

@@ -18,8 +18,7 @@ from typing_extensions import override
 from schemas.envelope import Snapshot
 from schemas.orders import DeliveriesChanged, OrderDecided, OrderObserved, TicketsChanged
 from schemas.topics import GROUPS, all_topics
-from services.runtime.loop.dead_letters import unpack_headers
-from services.runtime.records import LaneKey, Record
+from services.runtime.records import LaneKey, Record, unpack_headers
 from tests.protocol.laws import lane_laws
 from tests.protocol.laws.kafka_reader import DEAD_LETTERS, LANES
 from tests.protocol.laws.system_state import DeadLetterFacts, LaneFacts, SystemState

@@ -40,10 +40,9 @@ from services.runtime.admin.commands import (
     DeadLetterSelection,
     Row,
 )
-from services.runtime.loop.dead_letters import unpack_headers
-from services.runtime.loop.ports import DeadLetter
+from services.runtime.ports import DeadLetter
 from services.runtime.postgres import statements
-from services.runtime.records import Record
+from services.runtime.records import Record, unpack_headers
 
 SQL = statements.load(__package__)
 GROUP = "stubline.ingest"

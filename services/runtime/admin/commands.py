@@ -32,12 +32,12 @@ from services.runtime.admin.refusals import (
 from services.runtime.errors import OutputRefused
 from services.runtime.kafka.topics import PartitionOffsets
 from services.runtime.loop import outbox
-from services.runtime.loop.ports import DeadLetter
+from services.runtime.observability.version import CODE_VERSION
+from services.runtime.ports import DeadLetter
 from services.runtime.postgres import statements
 from services.runtime.postgres.lane_store import PostgresTransaction
 from services.runtime.records import RECORD_BYTES_MAX, TIMER, LaneKey
 from services.runtime.text import storable
-from services.runtime.version import CODE_VERSION
 
 SQL = statements.load(__package__)
 REPLAYABLE_STATES = ("open", "replayed")

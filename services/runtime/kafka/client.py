@@ -39,8 +39,8 @@ from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.connections import ConnectionErrors
 from services.runtime.kafka.credentials import CredentialsWatch
 from services.runtime.kafka.messages import fetch_result
-from services.runtime.loop.ports import DeliveryCallback, FetchResult, RebalanceListener
 from services.runtime.observability import logs
+from services.runtime.ports import DeliveryCallback, FetchResult, RebalanceListener
 from services.runtime.records import LaneKey
 
 REQUEST_TIMEOUT_S = 5.0

@@ -12,8 +12,8 @@ from services.runtime.loop.batch import LanesFenced, LaneSlice, RecordsFailed
 from services.runtime.loop.commit import call_handler, output_too_large, prepared_records
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import PreparedRecord, RecordPosition
-from services.runtime.loop.ports import Transaction
 from services.runtime.observability.logs import describe
+from services.runtime.ports import Transaction
 from services.runtime.records import Dead, Effect
 
 S = TypeVar("S")

@@ -23,9 +23,9 @@ from services.runtime.loop.batch import LanesFenced, LaneSlice, RecordsFailed
 from services.runtime.loop.breaker import FailureRateBreaker
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import PreparedRecord, RecordPosition
-from services.runtime.loop.ports import DeadLetter, LaneUpdate, Transaction
 from services.runtime.observability import metrics, tracing
 from services.runtime.observability.telemetry import BatchSummary
+from services.runtime.ports import DeadLetter, LaneUpdate, Transaction
 from services.runtime.records import (
     RECORD_BYTES_MAX,
     Dead,

@@ -10,7 +10,7 @@ from services.runtime.errors import OffsetOutOfRange, RecordUnreadable, TopicRec
 from services.runtime.loop.assignment import Assignment
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import Lane, LaneState
-from services.runtime.loop.ports import FetchResult
+from services.runtime.ports import FetchResult
 from services.runtime.records import LaneKey
 
 S = TypeVar("S")

@@ -12,9 +12,9 @@ from services.runtime.errors import TopicRecreated
 from services.runtime.loop.assignment import Assignment
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import Lane, LaneState, unacknowledged
-from services.runtime.loop.ports import FetchResult, LaneUpdate
 from services.runtime.loop.refused_inputs import RefusedInputs
 from services.runtime.loop.timestamps import TimestampChecks
+from services.runtime.ports import FetchResult, LaneUpdate
 from services.runtime.records import TIMER, LaneKey
 
 S = TypeVar("S")

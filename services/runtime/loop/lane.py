@@ -17,7 +17,7 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from services.runtime.errors import Stop, StublineError
-from services.runtime.loop.ports import AcquiredLane, ExpectedLane
+from services.runtime.ports import AcquiredLane, ExpectedLane
 from services.runtime.records import LaneKey, Record
 
 NO_GAP = (-1, -1)

@@ -16,7 +16,7 @@ from services.runtime.errors import InputMissing, InputRefused, Transient
 from services.runtime.loop.assignment import Assignment
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import LaneState
-from services.runtime.loop.ports import FetchResult
+from services.runtime.ports import FetchResult
 from services.runtime.records import LaneKey
 
 S = TypeVar("S")

@@ -16,10 +16,10 @@ from services.runtime.loop import dead_letters, outbox
 from services.runtime.loop.batch import LanesFenced
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import Lane
-from services.runtime.loop.ports import LaneUpdate, Transaction
 from services.runtime.observability import tracing
 from services.runtime.observability.logs import describe
 from services.runtime.observability.telemetry import BatchSummary
+from services.runtime.ports import LaneUpdate, Transaction
 
 S = TypeVar("S")
 

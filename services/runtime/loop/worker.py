@@ -42,10 +42,10 @@ from services.runtime.loop.idle_checks import IdleChecks
 from services.runtime.loop.lane import LaneState, RecordPosition
 from services.runtime.loop.linger import BatchLinger
 from services.runtime.loop.parsing import RecordParser
-from services.runtime.loop.ports import FetchResult
 from services.runtime.loop.publisher import OutputPublisher
 from services.runtime.loop.throttle import Throttle
 from services.runtime.loop.timer import Timer
+from services.runtime.ports import FetchResult
 from services.runtime.records import TIMER, Dead, LaneKey
 
 S = TypeVar("S")

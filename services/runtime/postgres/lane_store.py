@@ -16,8 +16,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from services.runtime.errors import LaneFenced, NewerRelease, OutboxUnreadable
-from services.runtime.loop.dead_letters import pack_headers, unpack_headers
-from services.runtime.loop.ports import (
+from services.runtime.ports import (
     AcquiredLane,
     Acquisition,
     Controls,
@@ -28,7 +27,7 @@ from services.runtime.loop.ports import (
     ReplayRequest,
 )
 from services.runtime.postgres import statements
-from services.runtime.records import RECORD_BYTES_MAX, LaneKey, Record
+from services.runtime.records import RECORD_BYTES_MAX, LaneKey, Record, pack_headers, unpack_headers
 
 SQL = statements.load(__package__)
 TIME_MS_MAX = 253_402_300_800_000  # the year 10000: a producer may write any time

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 from services.runtime.errors import LaneFenced
 from services.runtime.failures.classification import FailureKind
-from services.runtime.loop.ports import (
+from services.runtime.ports import (
     AcquiredLane,
     Acquisition,
     Controls,

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from schemas.envelope import Output
 from services.runtime.loop.context import WorkerContext
-from services.runtime.loop.ports import Controls
 from services.runtime.loop.worker import Worker
+from services.runtime.ports import Controls
 from services.runtime.records import LaneKey
 from services.runtime.settings import LaneSettings
 from services.runtime.testing import (

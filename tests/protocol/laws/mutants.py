@@ -20,10 +20,10 @@ from services.runtime.loop.commit import BatchCommitter
 from services.runtime.loop.idle_checks import IdleChecks
 from services.runtime.loop.lane import Lane, LaneState, PreparedRecord
 from services.runtime.loop.parsing import RecordParser
-from services.runtime.loop.ports import AcquiredLane, ExpectedLane, LaneUpdate, LockedLanes
 from services.runtime.loop.publisher import OutputPublisher, SettledDeliveries
 from services.runtime.loop.timer import Timer
 from services.runtime.loop.worker import Worker
+from services.runtime.ports import AcquiredLane, ExpectedLane, LaneUpdate, LockedLanes
 from services.runtime.records import TIMER, LaneKey, Record
 from services.runtime.testing import FakeBrokerClient
 from services.runtime.testing.lane_store import FakeTransaction

@@ -13,12 +13,19 @@ from schemas.envelope import NotAnEvent, Output, read_event
 from services.runtime.kafka.messages import fetch_result
 from services.runtime.loop import outbox
 from services.runtime.loop.context import WorkerContext
-from services.runtime.loop.dead_letters import pack_headers, unpack_headers
 from services.runtime.loop.lane import Lane
 from services.runtime.loop.parsing import RecordParser
 from services.runtime.loop.worker import Worker
 from services.runtime.observability.telemetry import Telemetry
-from services.runtime.records import Dead, Effect, LaneKey, Record, record_bytes
+from services.runtime.records import (
+    Dead,
+    Effect,
+    LaneKey,
+    Record,
+    pack_headers,
+    record_bytes,
+    unpack_headers,
+)
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
 from services.runtime.testing import (

@@ -65,7 +65,7 @@ def assemble(
     template: PageTemplate,
     page: DrawnPage,
     slots: Mapping[tuple[int, int], str],
-    plate_fields: Mapping[str, PlateField],
+    fields: Mapping[str, PlateField],
     subsets: Mapping[str, FontSubset],
 ) -> Plate:
     """Return the plate, without its digest and what is known of the code."""
@@ -77,12 +77,11 @@ def assemble(
     marks, annotated = structure_of(page, placeholders)
     fonts = number_of(page.objects[resources]["Font"])
     first = fixed[0] if isinstance(fixed[0], bytes) else b""  # the page's own matrix at least
-    shared = (
-        plate_object(page.objects[number], placeholders, fonts_at=number == fonts)
-        for number in owners.shared
-    )
+    objects = page.objects
+    shared = (plate_object(objects[at], placeholders, fonts_at=at == fonts) for at in owners.shared)
     width, height = page.page["MediaBox"][2:]
     common = {(subset.digest, glyph) for subset in subsets.values() for glyph in subset.common}
+    faces = {face for face, _ in shown}.union(field.face for field in fields.values())
     return Plate(
         digest="",
         title=template.title,
@@ -90,20 +89,15 @@ def assemble(
         media=(float(width), float(height)),
         shared=(*shared, prefix(first)),
         resources=owners.shared.index(resources),
-        page=tuple(plate_object(page.objects[number], placeholders) for number in owners.page),
+        page=tuple(plate_object(objects[number], placeholders) for number in owners.page),
         roots=tuple(owners.page.index(number) for number in owners.roots),
         marks=marks,
         annotated=annotated,
         content=fixed[1:],
         rare=tuple(sorted(shown - common)),
-        fields=plate_fields,
+        fields=fields,
         square=0.0,
-        faces=tuple(
-            sorted(
-                {plate_field.face for plate_field in plate_fields.values()}
-                | {face for face, _ in shown}
-            )
-        ),
+        faces=tuple(sorted(faces)),
         modules=0,
         links=tuple(link.address for link in template.links),
     )
