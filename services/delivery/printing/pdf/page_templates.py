@@ -38,6 +38,6 @@ def placeholder_positions(plate: Plate) -> dict[Placeholder, int]:
 def annotation_placeholders(plate: Plate) -> list[Placeholder]:
     """Return the placeholders in the order of `plate.annotated`."""
     return [
-        next(found for found in plate.page[at].placeholders if found[0] == "annotation")
+        next(name for name in plate.page[at].placeholders if name[0] == "annotation")
         for at, _ in plate.annotated
     ]
