@@ -30,7 +30,7 @@ def register(path: Path = REGISTER) -> dict[str, dict[str, str]]:
 
 
 def features_page() -> str:
-    systems, tests = register(), tests_of_features(TESTS.rglob("test_*.py"))
+    systems, tests = register(), modules_by_feature(TESTS.rglob("test_*.py"))
     total = sum(len(features) for features in systems.values())
     tested = sum(name in tests for features in systems.values() for name in features)
     text = INTRODUCTION + f"{tested} of {total} have a test.\n"
@@ -43,7 +43,7 @@ def features_page() -> str:
     return text
 
 
-def tests_of_features(modules: Iterable[Path]) -> dict[str, list[str]]:
+def modules_by_feature(modules: Iterable[Path]) -> dict[str, list[str]]:
     """The test modules of each id, as links from docs/reference."""
     paths_of: dict[str, set[str]] = {}
     for module in modules:

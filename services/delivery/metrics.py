@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from services.runtime.observability.metrics import Counter, Gauge, Histogram, declare
 
-CREATED = declare(
+ENQUEUED = declare(
     Counter(
-        "stubline_delivery_jobs_created_total",
-        "Jobs that the lane created. Flat while tickets are issued: check its lag.",
+        "stubline_delivery_jobs_enqueued_total",
+        "Jobs that the lane enqueued. Flat while tickets are issued: check its lag.",
     )
 )
 JOBS = declare(

@@ -29,7 +29,7 @@ GROUP = "stubline.delivery"
 # Partition 0 of the first topic owns the timer: never reorder.
 TOPICS = (TicketsChanged.topic, OrderDecided.topic)
 JOBS = "@jobs"  # the topic that a job's dead letter names as its origin
-CREATED = "stubline_delivery_jobs_created_total"
+ENQUEUED = "stubline_delivery_jobs_enqueued_total"
 
 
 def parse(record: Record) -> DeliveryInput:
@@ -57,7 +57,7 @@ def handle(batch: Sequence[DeliveryInput], session: Session) -> list[Outcome]:
     store = DeliveryStore(session)
     before = store.load(sorted({received.key for received in batch}))
     result = apply_batch(batch, before)
-    created = 0
+    enqueued = 0
     if changed := [order for key, order in sorted(result.orders.items()) if order != before[key]]:
         jobs = changed_jobs(before, result.orders)
         store.save_orders(changed, result.snapshots, {job.order_id for job in jobs})
@@ -67,17 +67,17 @@ def handle(batch: Sequence[DeliveryInput], session: Session) -> list[Outcome]:
             store.save_jobs(jobs)
             if new:
                 store.add_job_tickets(new)
-            created = len(new)
-    return with_created_count(result.outcomes, created)
+            enqueued = len(new)
+    return with_enqueued_count(result.outcomes, enqueued)
 
 
-def with_created_count(outcomes: Sequence[Outcome], created: int) -> list[Outcome]:
-    """Return the outcomes; the first effect carries the batch's count of created jobs. Outcomes
+def with_enqueued_count(outcomes: Sequence[Outcome], enqueued: int) -> list[Outcome]:
+    """Return the outcomes; the first effect carries the batch's count of enqueued jobs. Outcomes
     have no outputs: the tick publishes deliveries.
     """
     counted = list(outcomes)
-    if created:
-        counted[counted.index(APPLIED)] = Effect(counts={CREATED: created})
+    if enqueued:
+        counted[counted.index(APPLIED)] = Effect(counts={ENQUEUED: enqueued})
     return counted
 
 
