@@ -47,6 +47,8 @@ class Scene:
     running: Services
     open_store: Callable[[], Store]
     console: Console
+    seconds: float = EVENING_S
+    outcome: Path = OUTCOME  # the folder for samples
 
 
 def main() -> int:
@@ -151,7 +153,7 @@ def play(scene: Scene) -> float:
         )
     try:
         with shown(view, scene.console):
-            per_second = min(CALLBACKS_PER_S_MAX, len(evening.callbacks) / EVENING_S)
+            per_second = min(CALLBACKS_PER_S_MAX, len(evening.callbacks) / scene.seconds)
             shop.send(evening.callbacks, per_second=per_second, at_half=kill_the_issuer)
             view.note = f"{story}; all posted, the last ones are on their way"
             return settle(store, started_at)
@@ -167,8 +169,8 @@ def conclude(scene: Scene, maildir: Path, seconds: float) -> int:
     rows += reconcile.times(store, scene.shop.completed_at, len(scene.evening.orders), seconds)
     store.connection.close()
     holds = reconcile.show(rows, scene.console)
-    keep_samples(mails, OUTCOME, scene.console)
-    scene.console.print(f"logs of each process: {OUTCOME / 'logs'}")
+    keep_samples(mails, scene.outcome, scene.console)
+    scene.console.print(f"logs of each process: {scene.running.state / 'logs'}")
     return 0 if holds else 1
 
 

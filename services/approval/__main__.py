@@ -4,7 +4,7 @@ import sys
 
 from services.approval import settings, worker
 from services.runtime import process
-from services.runtime.settings import EX_CONFIG, ConfigurationError, load
+from services.runtime.settings import ConfigurationError, load, refuse_start
 from services.runtime.text import one_line
 
 
@@ -13,10 +13,9 @@ def main() -> int:
     try:
         policies = settings.policies(loaded)
     except ConfigurationError as error:
-        print(one_line(f"configuration: {error}"), file=sys.stderr)  # noqa: T201 - for a person, before the logs are set up
-        return EX_CONFIG
+        refuse_start(error)
     for warning in policies.warnings:
-        print(one_line(f"configuration: {warning}"), file=sys.stderr)  # noqa: T201 - as above
+        print(one_line(f"configuration: {warning}"), file=sys.stderr)  # noqa: T201 - for a person, before the logs are set up
     return process.run(worker.service(policies), loaded)
 
 

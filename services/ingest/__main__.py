@@ -16,8 +16,7 @@ from services.ingest.settings import IngestSettings
 from services.ingest.worker import GROUP, service
 from services.runtime import process
 from services.runtime.observability import logs
-from services.runtime.settings import EX_CONFIG, ConfigurationError, load
-from services.runtime.text import one_line
+from services.runtime.settings import ConfigurationError, load, refuse_start
 
 
 def main() -> int:
@@ -27,8 +26,7 @@ def main() -> int:
     try:
         configs = sources_file.read(settings.sources_file)
     except ConfigurationError as error:
-        print(one_line(f"configuration: {error}"), file=sys.stderr)  # noqa: T201 - before anything runs, and for a person
-        return EX_CONFIG
+        refuse_start(error)
     logs.configure(GROUP, level=settings.log_level)
     return process.run(service(purging(settings.kept_days, PollScheduler(configs).tick)), settings)
 

@@ -181,6 +181,19 @@ class InputMissing(Transient):
     )
 
 
+class OutputUnauthorized(Transient):
+    """Kafka does not let us write an output: the right is missing. The output stays in its lane's
+    row, and the other lanes go on.
+    """
+
+    code = "output-unauthorized"
+    next_step = (
+        "Give our user the right to write to the topic that the text names: `stubline topics acls` "
+        "prints what the process needs. The service publishes the output by itself; nothing is "
+        "lost."
+    )
+
+
 class ProducerTimestamps(Transient):
     """Records carry their producers' timestamps where the broker's are needed, so the clocks of
     several machines decide what is newer.
@@ -286,12 +299,12 @@ class RecordUnreadable(Stop):
 
 
 class OutputRefused(Stop):
-    """The broker will never take an output: no right to write, too large, or not a valid record."""
+    """The broker will never take an output: it is too large, or not a valid record."""
 
     code = "lane-output-refused"
     next_step = (
         "Nothing is lost, the outputs are in the lane's row: `stubline lanes outputs GROUP TOPIC "
-        "PARTITION` shows them. Fix what the text names (ACL, max.message.bytes, timestamp type of "
+        "PARTITION` shows them. Fix what the text names (max.message.bytes or timestamp type of "
         "the topic), then `stubline lanes rewind GROUP TOPIC PARTITION --to NEXT_OFFSET` with the "
         "offset that the lane has: it starts again and publishes them first. If no topic can take "
         "one: `stubline lanes drop-output GROUP TOPIC PARTITION --number N --reason ...`."

@@ -7,150 +7,54 @@ One broker with Kafka's own authorizer. Topics and groups have a prefix, as on a
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from confluent_kafka.admin import (
-    AclBinding,
-    AclBindingFilter,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourcePatternType,
-    ResourceType,
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
-)
+from confluent_kafka.admin import AdminClient
+from rich.console import Console
 
+from deploy.demo import __main__ as demo
+from deploy.demo import reconcile
+from deploy.demo.evening import plan
+from deploy.demo.store import open_store
+from deploy.demo.storefront import DemoStorefront
 from deploy.local.kafka import BrokerSecurity
+from deploy.local.ports import free_ports
 from deploy.local.process import replace_text, wait_until
-from deploy.local.programs import Program, services
-from deploy.local.roles import environment_of_command
+from deploy.local.programs import PUBLIC_PORT, services
 from deploy.local.stack import Stack
-from services.runtime.errors import StublineError
+from services.runtime.errors import OutputUnauthorized, StublineError
 from services.runtime.kafka.acls import PROCESSES
-from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.connections import BrokerLoginRefused, BrokerTlsFailed
 from services.runtime.kafka.credentials import CredentialsChanged
-from services.runtime.kafka.settings import KafkaSettings
 from services.runtime.kafka.topics import BrokerAdmin
-from tests.support.certificates import Issued, LocalAuthority
+from tests.support.certificates import LocalAuthority
+from tests.support.clusters import (
+    NAMED_WITHIN_S,
+    PREFIX,
+    Cluster,
+    all_delivered,
+    buy,
+    change_password,
+    ended,
+    readiness,
+    restarted,
+    rights,
+    stubline,
+    wait_for,
+)
 from tests.support.oauth import token_server
 from tests.support.stubline import SECRET, Stubline, connected, write_files
 
 pytestmark = pytest.mark.slow
 
-PREFIX = "acme."
-NAMED_WITHIN_S = 10.0
-ITERATIONS = 4096
-EVENING = 24  # orders
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The broker, its administrator, and a login for each process."""
-
-    stack: Stack
-    folder: Path
-    authority: LocalAuthority
-    certificate: Issued
-    expired: Issued
-    admin: AdminClient
-
-    def add_user(self, name: str, password: str) -> None:
-        """One request a mechanism: Kafka takes no two for one user at once."""
-        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
-            credential = ScramCredentialInfo(mechanism, ITERATIONS)
-            change = UserScramCredentialUpsertion(name, credential, password.encode())
-            for answer in self.admin.alter_user_scram_credentials([change]).values():
-                answer.result(10)
-
-    def allow(self, acls: list[Mapping[str, str]]) -> None:
-        for answer in self.admin.create_acls([binding(acl) for acl in acls]).values():
-            answer.result(10)
-
-    def revoke(self, acl: Mapping[str, str]) -> None:
-        it = binding(acl)
-        match = AclBindingFilter(
-            it.restype,
-            it.name,
-            it.resource_pattern_type,
-            it.principal,
-            it.host,
-            it.operation,
-            it.permission_type,
-        )
-        for answer in self.admin.delete_acls([match]).values():
-            assert len(answer.result(10)) == 1
-
-    def present(self, issued: Issued) -> None:
-        """The broker's certificate for every connection from now on; open ones live on."""
-        values = {"ssl.keystore.location": str(issued.both), "ssl.keystore.type": "PEM"}
-        entries = [
-            ConfigEntry(
-                f"listener.name.clients.{name}",
-                content,
-                incremental_operation=AlterConfigOpType.SET,
-            )
-            for name, content in values.items()
-        ]
-        broker = ConfigResource(ResourceType.BROKER, "1", incremental_configs=entries)
-        for answer in self.admin.incremental_alter_configs([broker]).values():
-            answer.result(10)
-
-    def secret(self, process: str, text: str) -> str:
-        """A file for it, and its reference."""
-        file = self.folder / f"{process}.secret"
-        replace_text(file, text)
-        return f"file:{file}"
-
-    def settings(self, process: str) -> dict[str, str]:
-        """The environment of a process: its own user."""
-        return {
-            "STUBLINE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
-            "STUBLINE_KAFKA_CA_FILE": str(self.authority.certificate),
-            "STUBLINE_KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
-            "STUBLINE_KAFKA_USER": f"stubline-{process}",
-            "STUBLINE_KAFKA_PASSWORD": f"file:{self.folder / f'{process}.secret'}",
-            "STUBLINE_KAFKA_PREFIX": PREFIX,
-            "STUBLINE_KAFKA_PARTITIONS": "2",
-            "STUBLINE_KAFKA_REPLICATION": "1",
-        }
-
-    def reached(self, **settings: Any) -> KafkaCluster:
-        return KafkaCluster(
-            settings.pop("address", self.stack.bootstrap_servers),
-            KafkaSettings(ca_file=self.authority.certificate, **settings),
-        )
-
-
-def binding(acl: Mapping[str, str]) -> AclBinding:
-    operation = re.sub(r"(?<!^)(?=[A-Z])", "_", acl["operation"]).upper()
-    return AclBinding(
-        ResourceType[acl["resource"].upper()],
-        acl["name"],
-        ResourcePatternType.LITERAL,
-        f"User:{acl['user']}",
-        "*",
-        AclOperation[operation],
-        AclPermissionType.ALLOW,
-    )
+EVENING, EVENING_S = 60, 5.0  # orders, and how long the shop posts
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +79,7 @@ def acls(cluster: Cluster) -> list[dict[str, str]]:
         cluster.secret(process, f"password-of-{process}")
     printed = stubline(cluster, "commands", "topics", "acls", "--json")
     found: list[dict[str, str]] = json.loads(printed)
-    cluster.allow(list(found))
+    cluster.allow(found)
     return found
 
 
@@ -187,7 +91,13 @@ def shop(
     assert acls
     files = write_files(tmp_path_factory.mktemp("shop"))
     stubline(cluster, "migrate", "migrate")
-    stubline(cluster, "commands", "campaigns", "apply", str(files["campaigns"]))
+    for campaigns in (files["campaigns"], demo.HERE / "campaigns.toml"):
+        stubline(cluster, "commands", "campaigns", "apply", str(campaigns))
+    with files["sources"].open("a") as sources:
+        sources.write(
+            f'[sources.{reconcile.SOURCE}]\nkind = "woocommerce"\n'
+            'secrets = ["env:TEST_SHOP_SECRET"]\n'
+        )
     environment = {**cluster.stack.environment, "TEST_SHOP_SECRET": SECRET}
 
     def own_settings(program: str) -> Mapping[str, str]:
@@ -208,66 +118,6 @@ def shop(
         connected(running, environment, cluster.stack.smtp, reader) as found,
     ):
         yield found
-
-
-def stubline(cluster: Cluster, process: str, *arguments: str) -> str:
-    """Of a command with the login of that process, as in an installation."""
-    environment = environment_of_command(
-        {**os.environ, **cluster.stack.environment, **cluster.settings(process)}, arguments[0]
-    )
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("stubline")), *arguments],
-        env=environment, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr + done.stdout
-    return done.stdout
-
-
-def buy(shop: Stubline, orders: int) -> list[Any]:
-    bought = [shop.paid_order(1 + number % 3) for number in range(orders)]
-    for order in bought:
-        shop.report(order)
-    return bought
-
-
-def all_delivered(shop: Stubline, bought: list[Any]) -> None:
-    """Every ordinal has its ticket, every order one mail, and no record is without an outcome."""
-    shop.settle(60)
-    for order in bought:
-        quantity = sum(item.quantity for item in order.purchase.items)
-        assert len(shop.tickets_of(order)) == quantity
-        assert len(shop.mails_to(order)) == 1
-    assert shop.conservation_gap() == 0
-    assert shop.value("select count(*) from runtime.dead_letters") == 0
-
-
-def readiness(program: Program) -> str:
-    """What /readyz answers; empty: ready."""
-    try:
-        answer = httpx.get(f"http://127.0.0.1:{program.port}/readyz", timeout=2)
-    except httpx.TransportError:
-        return "no answer"
-    return "" if answer.status_code == httpx.codes.OK else str(answer.json()["detail"])
-
-
-def wait_for(program: Program, code: str, seconds: float = NAMED_WITHIN_S) -> None:
-    until = time.monotonic() + seconds
-    while not (found := readiness(program)).startswith(code) or bool(code) != bool(found):
-        assert time.monotonic() < until, f"{program.name}: {found!r}, not {code!r}"
-        time.sleep(0.1)
-
-
-def ended(program: Program) -> bool:
-    return not program.running
-
-
-@contextmanager
-def restarted(program: Program) -> Iterator[None]:
-    """As its supervisor does it."""
-    program.stop()
-    program.start_soon()
-    yield
-    wait_for(program, "", 30)
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN", "OAUTHBEARER"])
@@ -315,11 +165,30 @@ def test_a_login_that_is_refused_is_named(
         BrokerAdmin(reached, timeout_s=1).brokers()
 
 
-def test_the_whole_pipeline_runs_with_the_acls_that_are_printed(
+def test_the_demonstration_runs_with_the_acls_that_are_printed(
     cluster: Cluster, shop: Stubline
 ) -> None:
-    """Also the commands: what they read, they may read."""
-    all_delivered(shop, buy(shop, EVENING))
+    """A small evening, with its kill and its reconciliation: the books balance. First of those that
+    use the shop, since its books are about an empty database.
+    """
+    scene = demo.Scene(
+        plan(EVENING),
+        DemoStorefront(shop.services.webhooks_port, f"/hooks/{reconcile.SOURCE}", SECRET),
+        shop.services,
+        lambda: open_store(shop.database_url, shop.store.cluster),
+        Console(width=110, file=io.StringIO()),
+        seconds=EVENING_S,
+        outcome=cluster.folder,
+    )
+    code = demo.conclude(scene, shop.mail.maildir, demo.play(scene))
+    assert isinstance(scene.console.file, io.StringIO)
+    assert code == 0, scene.console.file.getvalue()
+
+
+def test_commands_may_read_what_they_read_and_every_name_has_the_prefix(
+    cluster: Cluster, shop: Stubline
+) -> None:
+    all_delivered(shop, buy(shop, 3))
     assert all(
         name.startswith((PREFIX, "__")) for name in cluster.admin.list_topics(timeout=10).topics
     )
@@ -338,19 +207,74 @@ def test_the_whole_pipeline_runs_with_the_acls_that_are_printed(
 def test_a_revoked_right_is_named_and_the_lane_goes_on_once_it_is_given_back(
     cluster: Cluster, shop: Stubline, acls: list[dict[str, str]]
 ) -> None:
-    (right,) = (
-        acl
-        for acl in acls
-        if acl["process"] == "issuer"
-        and acl["operation"] == "Read"
-        and acl["name"] == f"{PREFIX}orders.decided.v1"
-    )
+    (right,) = rights(acls, "issuer", "Read", f"{PREFIX}orders.decided.v1")
     cluster.revoke(right)
     bought = buy(shop, 3)
     wait_for(shop.services.programs["issuer"], "input-")
     cluster.allow([right])
     wait_for(shop.services.programs["issuer"], "", 30)
     all_delivered(shop, bought)
+
+
+@pytest.mark.parametrize("topic", [f"{PREFIX}tickets.changed.v1", ""], ids=["one", "all"])
+def test_a_revoked_right_to_write_is_named_and_the_outputs_are_published_once_it_is_given_back(
+    cluster: Cluster, shop: Stubline, acls: list[dict[str, str]], topic: str
+) -> None:
+    """Also that of a process which starts without it. Without any right to write its producer ends
+    for good, and it needs another one.
+    """
+    issuer = shop.services.programs["issuer"]
+    revoked = rights(acls, "issuer", "Write", topic)
+    for right in revoked:
+        cluster.revoke(right)
+    bought = buy(shop, 3)
+    wait_for(issuer, OutputUnauthorized.code)
+    if not topic:
+        issuer.stop()
+        issuer.start_soon()
+        wait_for(issuer, OutputUnauthorized.code)
+    assert shop.value("select count(*) from runtime.lanes where stopped_code is not null") == 0
+    cluster.allow(revoked)
+    wait_for(issuer, "", 30)
+    all_delivered(shop, bought)
+    assert '"code": "output-unauthorized"' in issuer.log_file.read_text("utf-8")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["running", "restarted"])
+def test_callbacks_that_may_not_be_written_are_refused_with_a_reason_until_they_may(
+    cluster: Cluster, shop: Stubline, acls: list[dict[str, str]], *, is_restarted: bool
+) -> None:
+    """The shop sends them again. Metadata may still be readable: it proves nothing."""
+    webhooks = shop.services.programs["webhooks"]
+    revoked = rights(acls, "webhooks", "Write")
+    readable = [{**acl, "operation": "Describe"} for acl in revoked]
+    cluster.allow(readable)
+    for right in revoked:
+        cluster.revoke(right)
+    if is_restarted:
+        webhooks.stop()
+        webhooks.start_soon()
+        wait_for(webhooks, OutputUnauthorized.code)
+    with ThreadPoolExecutor(1) as pool:
+        bought = pool.submit(buy, shop, 3)
+        wait_for(webhooks, OutputUnauthorized.code)
+        if is_restarted:  # its producer has ended, and the next one needs the new password
+            change_password(cluster, "webhooks", "another-password")
+        for _ in range(30):  # several probes
+            time.sleep(0.1)
+            assert readiness(webhooks).startswith(f"{OutputUnauthorized.code}: callbacks.received")
+        cluster.allow(revoked)
+        wait_for(webhooks, "", 30)
+        all_delivered(shop, bought.result(60))
+    change_password(cluster, "webhooks", "password-of-webhooks")
+    for right in readable:
+        cluster.revoke(right)
+    lines = [
+        line
+        for line in webhooks.log_file.read_text("utf-8").splitlines()
+        if '"code": "output-unauthorized"' in line and "retrying after error" in line
+    ]
+    assert len(lines) == 1 + is_restarted
 
 
 def test_a_wrong_password_is_named_and_read_again_when_its_file_changes(
@@ -381,6 +305,37 @@ def test_an_expired_certificate_is_named_and_the_process_goes_on_with_the_next(
         cluster.present(cluster.certificate)
     all_delivered(shop, bought)
     assert "certificate has expired" in delivery.log_file.read_text("utf-8")
+
+
+def test_an_expired_certificate_of_a_process_is_named_and_it_goes_on_with_the_next(
+    cluster: Cluster, shop: Stubline, acls: list[dict[str, str]]
+) -> None:
+    """A second webhook endpoint, which logs in by its certificate."""
+    name = "by-certificate"
+    (right,) = rights(acls, "webhooks", "Write")
+    cluster.allow([{**right, "user": f"CN={name}"}])
+    issued = cluster.authority.issue(name, is_expired=True)
+    (public_port,) = free_ports(1, avoid=set())
+    program = shop.services.add(
+        name,
+        "services.ingest.webhooks",
+        "STUBLINE_INGEST_WEBHOOK_HEALTH_PORT",
+        None,
+        **{PUBLIC_PORT: str(public_port)},
+        KAFKA_BOOTSTRAP_SERVERS=cluster.stack.kafka[0].mutual_address,
+        STUBLINE_KAFKA_SECURITY_PROTOCOL="SSL",
+        STUBLINE_KAFKA_CA_FILE=str(cluster.authority.certificate),
+        STUBLINE_KAFKA_CERTIFICATE_FILE=str(issued.certificate),
+        STUBLINE_KAFKA_KEY_FILE=str(issued.key),
+        STUBLINE_KAFKA_PREFIX=PREFIX,
+    )
+    program.start_soon()
+    wait_for(program, BrokerTlsFailed.code)
+    assert f"{name}.crt expired at " in readiness(program)
+    cluster.authority.issue(name)
+    wait_until("its end", partial(ended, program), seconds=NAMED_WITHIN_S)
+    program.start()  # by its supervisor; it returns when the process is ready
+    program.stop()
 
 
 def test_a_changed_authority_ends_every_process_and_its_supervisor_starts_it_again(

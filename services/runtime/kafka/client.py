@@ -31,6 +31,7 @@ from services.runtime.errors import (
     BrokerUnavailable,
     Fatal,
     OutputRefused,
+    OutputUnauthorized,
     ProducerFailed,
     StublineError,
 )
@@ -55,10 +56,11 @@ REFUSED_FOR_GOOD = frozenset(
         KafkaError.INVALID_TIMESTAMP,
         KafkaError.INVALID_REQUIRED_ACKS,
         KafkaError.TOPIC_EXCEPTION,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
         KafkaError.POLICY_VIOLATION,
     }
+)
+UNAUTHORIZED = frozenset(
+    {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 )
 NOT_SHOWN = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED})
 
@@ -121,17 +123,16 @@ class KafkaClient:
         self._cluster, self._group = KafkaCluster.of(cluster), group
         self._prefix = self._cluster.prefix
         self._connections = ConnectionErrors(self._cluster)
-        self._consumer = Consumer(
+        self._consumer = self._cluster.make(
+            Consumer,
             consumer_settings(self._cluster, group, client_id)
             | {"error_cb": self._connections.report},
             logger=LOGGER,
         )
-        self._producer = Producer(
-            producer_settings(self._cluster, client_id, delivery_timeout_ms)
-            | {"error_cb": self._producer_failed},
-            logger=LOGGER,
-        )
-        self._admin = AdminClient(
+        self._client_id, self._delivery_timeout_ms = client_id, delivery_timeout_ms
+        self._producer = self._new_producer()
+        self._admin = self._cluster.make(
+            AdminClient,
             self._cluster.client_settings({"client.id": client_id})
             | {"error_cb": self._connections.report},
             logger=LOGGER,
@@ -140,15 +141,15 @@ class KafkaClient:
             self._cluster.settings, self._consumer, self._producer, self._admin
         )
         self._buffer_wait_s = delivery_timeout_ms / 1_000
-        self._fatal: str | None = None
+        self._fatal: KafkaError | None = None  # why the producer will never send again
         self._callback_error: Exception | None = None
         self._partitions: dict[str, int] = {}
 
-    def _producer_failed(self, error: KafkaError) -> None:
-        if error.fatal():
-            self._fatal = str(error)
-        else:
-            self._connections.report(error)
+    def _new_producer(self) -> Producer:
+        """Its settings are read again: a secret may have changed since the last one was made."""
+        own = producer_settings(self._cluster, self._client_id, self._delivery_timeout_ms)
+        own["error_cb"] = self._connections.report
+        return self._cluster.make(Producer, own, logger=LOGGER)
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
         def assigned(consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -233,7 +234,7 @@ class KafkaClient:
 
     def produce(self, output: Output, on_delivery: DeliveryCallback) -> None:
         def delivered(error: KafkaError | None, _message: Message) -> None:
-            on_delivery(None if error is None else _delivery_error(error))
+            on_delivery(None if error is None else _delivery_error(output.topic, error))
 
         headers = output.headers if type(output.headers) is list else list(output.headers)
         topic = self._prefix + output.topic
@@ -254,15 +255,29 @@ class KafkaClient:
                     return
                 self.poll_deliveries(0.05)
             except KafkaException as error:
-                on_delivery(_delivery_error(error.args[0]))
+                on_delivery(_delivery_error(output.topic, error.args[0]))
                 return
             else:
                 return
 
     def poll_deliveries(self, timeout_s: float) -> None:
-        self._producer.poll(timeout_s)
-        if self._fatal:
-            raise ProducerFailed(self._fatal)
+        self._poll_producer(timeout_s)
+        if (fatal := self._fatal) is None:
+            return
+        if fatal.code() not in UNAUTHORIZED:
+            raise ProducerFailed(str(fatal))
+        # Without any right to write the broker gives it no producer id, for good. The next one gets
+        # its id once a right is granted; until then the loop backs off.
+        ended, self._producer, self._fatal = self._producer, self._new_producer(), None
+        self._credentials.replace(ended, self._producer)
+        raise OutputUnauthorized(fatal.str())
+
+    def _poll_producer(self, timeout_s: float) -> None:
+        """Keeps a fatal error, which the client raises and never hands to `error_cb`."""
+        try:
+            self._producer.poll(timeout_s)
+        except KafkaException as error:
+            self._fatal = error.args[0]
 
     def ends(self, lane: LaneKey) -> tuple[int, int] | None:
         try:
@@ -352,7 +367,8 @@ class KafkaClient:
         thread waits for it.
         """
         end = time.monotonic() + timeout_s
-        self._producer.flush(timeout_s)
+        with suppress(KafkaException):  # fatal: the next owner publishes what is in the rows
+            self._producer.flush(timeout_s)
         closing = threading.Thread(target=self._consumer.close, name="consumer close", daemon=True)
         closing.start()
         closing.join(max(end - time.monotonic(), CLOSE_MIN_S))
@@ -361,7 +377,7 @@ class KafkaClient:
         """Return the error with the reason that the clients reported."""
         with suppress(KafkaException):
             self._admin.poll(0)
-            self._producer.poll(0)
+        self._poll_producer(0)
         return self._connections.unavailable(cause)
 
     def _partition(self, lane: LaneKey, offset: int | None = None) -> TopicPartition:
@@ -377,7 +393,9 @@ class KafkaClient:
         return [self._lane(partition) for partition in partitions]
 
 
-def _delivery_error(error: KafkaError) -> StublineError:
+def _delivery_error(topic: str, error: KafkaError) -> StublineError:
+    if error.code() in UNAUTHORIZED:
+        return OutputUnauthorized(f"{topic}: {error.str()}")
     if error.code() in REFUSED_FOR_GOOD:
         return OutputRefused(error.str())
     return BrokerUnavailable(f"delivery failed: {error.str()}")

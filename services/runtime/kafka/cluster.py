@@ -10,10 +10,10 @@ events, logs and commands use the names of schemas/topics.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException, Producer
 
@@ -25,6 +25,7 @@ from services.runtime.settings import ConfigurationError, load, refuse_start
 
 OPEN = KafkaSettings.model_construct()  # no encryption, no login, no prefix
 PROPERTIES_BYTES_MAX = 64 * 2**10
+C = TypeVar("C")  # a client
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,21 @@ class KafkaCluster:
 
     def check(self) -> None:
         """Raises ConfigurationError if a client cannot be made: a secret that is missing, a file
-        that holds no certificate, a property that librdkafka does not know.
+        that holds no certificate, a property with a value that librdkafka does not take.
+        """
+        self.make(Producer, {**self.client_settings({}), "log_level": 0})
+
+    @staticmethod
+    def make(kind: Callable[..., C], settings: Mapping[str, object], **more: object) -> C:
+        """Make a consumer, producer or admin client. Raises ConfigurationError: a client may refuse
+        its properties together though it takes each of them.
         """
         try:
-            Producer({**self.client_settings({}), "log_level": 0})
+            return kind(dict(settings), **more)
         except KafkaException as error:
-            raise ConfigurationError(f"Kafka client: {error.args[0].str()}") from None
+            raise ConfigurationError(f"Kafka client: {error.args[0].str().rstrip()}") from None
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"Kafka client: {error}") from None
 
     @cached_property
     def _properties(self) -> dict[str, str]:

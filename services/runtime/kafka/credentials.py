@@ -71,7 +71,7 @@ class CredentialsWatch:
         *clients: SaslClient,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings, self._clients, self._clock = settings, clients, clock
+        self._settings, self._clients, self._clock = settings, list(clients), clock
         self._passwords = _secret_files(settings.password)
         self._restart = [
             *_secret_files(settings.key_password, settings.oauth_client_secret),
@@ -81,6 +81,10 @@ class CredentialsWatch:
         self._next_s = clock() + CHECK_S if is_needed else float("inf")
         self._password_state = _states(self._passwords)
         self._restart_state = self._seen = _states(self._restart)
+
+    def replace(self, before: SaslClient, now: SaslClient) -> None:
+        """Hand changed passwords to a new client instead of one that has ended."""
+        self._clients[self._clients.index(before)] = now
 
     def refresh(self) -> None:
         """Compare the files, if that is due. Raises CredentialsChanged."""

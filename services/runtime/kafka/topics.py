@@ -114,8 +114,8 @@ class BrokerAdmin:
         self._timeout_s = timeout_s
         self._connections = ConnectionErrors(self._cluster)
         own = {"client.id": "stubline-tools", "log_level": 0}
-        self._admin = AdminClient(
-            self._cluster.client_settings(own) | {"error_cb": self._connections.report}
+        self._admin = self._cluster.make(
+            AdminClient, self._cluster.client_settings(own) | {"error_cb": self._connections.report}
         )
 
     def brokers(self) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from schemas.envelope import Output
-from services.runtime.errors import OutputRefused, Stop
+from services.runtime.errors import OutputRefused, Stop, StublineError
 from services.runtime.loop.lane import Lane, PendingAcks
 from services.runtime.observability.telemetry import Telemetry
 from services.runtime.ports import BrokerClient
@@ -22,7 +22,7 @@ class SettledDeliveries:
     can never be published.
     """
 
-    failed: list[Lane] = field(default_factory=list)
+    failed: list[tuple[Lane, StublineError]] = field(default_factory=list)
     refused: list[tuple[Lane, Stop]] = field(default_factory=list)
 
 
@@ -63,7 +63,7 @@ class OutputPublisher:
                     (lane, OutputRefused(f"output {pending.failed}: {pending.error.cause}"))
                 )
             elif pending.error is not None:
-                settled.failed.append(lane)
+                settled.failed.append((lane, pending.error))
             elif pending.remaining == 0:
                 lane.pending_acks = None
                 self._done(lane)

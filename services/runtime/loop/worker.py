@@ -16,6 +16,7 @@ from services.runtime.errors import (
     BrokerUnavailable,
     FailureRateExceeded,
     Fatal,
+    OutputUnauthorized,
     Stop,
     TickFailed,
     TopicRecreated,
@@ -45,6 +46,7 @@ from services.runtime.loop.parsing import RecordParser
 from services.runtime.loop.publisher import OutputPublisher
 from services.runtime.loop.throttle import Throttle
 from services.runtime.loop.timer import Timer
+from services.runtime.loop.unauthorized_outputs import UnauthorizedOutputs
 from services.runtime.ports import FetchResult
 from services.runtime.records import TIMER, Dead, LaneKey
 
@@ -75,6 +77,7 @@ class Worker(Generic[S]):
         self._timer = Timer(context)
         self._idle_checks = IdleChecks(context, self.assignment)
         self._fetch_errors = FetchErrorHandler(context, self.assignment)
+        self._unauthorized_outputs = UnauthorizedOutputs(context, self.assignment)
         self._batch_size = AdaptiveBatchSize(settings)
         self._linger = BatchLinger(settings.batch_linger_ms / 1_000)
         self._backoff = Backoff(settings.backoff_max_ms / 1_000, context.rng)
@@ -98,6 +101,7 @@ class Worker(Generic[S]):
             self._backoff.code
             or self._throttle.reason
             or self._idle_checks.refused_inputs.code
+            or self._unauthorized_outputs.code
             or self._stop_reason()
         )
         self._telemetry.iteration_done(is_ready=not reason, reason=reason)
@@ -244,13 +248,15 @@ class Worker(Generic[S]):
 
     def _settle(self) -> None:
         settled = self._publisher.settle(self.assignment)
-        if settled.failed:
-            self.assignment.reacquire(
-                [lane.key for lane in settled.failed], self._settings.acquire_backoff_min_ms / 1_000
-            )
+        for lane, failure in settled.failed:
+            wait_s = self._settings.acquire_backoff_min_ms / 1_000
+            if isinstance(failure, OutputUnauthorized):
+                wait_s = self._unauthorized_outputs.delay_s(lane.key, failure)
+            self.assignment.reacquire([lane.key], wait_s)
         for lane, error in settled.refused:
             self.assignment.stop(lane, error)
         self.assignment.resume_acknowledged()
+        self._unauthorized_outputs.forget_published()
 
     def _commit_prepared(self, topic_ids: Callable[[], Mapping[str, str]]) -> None:
         waiting = [lane for lane in self.assignment if lane.prepared and lane.pending_acks]

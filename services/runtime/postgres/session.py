@@ -16,7 +16,7 @@ from services.runtime.errors import Fatal
 from services.runtime.postgres import statements
 
 SQL = statements.load(__package__)
-REFUSED_BY_POOLER = "unsupported startup parameter"  # PgBouncer's error text
+REFUSED_BY_POOLER = "unsupported startup parameter"  # the text of PgBouncer's error
 
 
 class SessionBoundsIgnored(Fatal):
@@ -26,9 +26,9 @@ class SessionBoundsIgnored(Fatal):
 
     code = "database-bounds-ignored"
     next_step = (
-        "Let DATABASE_URL name PostgreSQL itself, or a pooler in session mode that passes "
-        "`options` on. PgBouncer is not supported: it drops the startup options that bound our "
-        "transactions. See docs/how-to/connect-to-the-database.md."
+        "Let DATABASE_URL name PostgreSQL itself. PgBouncer drops or refuses the startup options "
+        "that bound our transactions, in session mode too. See "
+        "docs/how-to/connect-to-the-database.md."
     )
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 from zlib import crc32
 
 from schemas.envelope import Output
-from services.runtime.errors import BrokerUnavailable, StublineError
+from services.runtime.errors import BrokerUnavailable, OutputUnauthorized, StublineError
 from services.runtime.ports import DeliveryCallback, FetchResult, RebalanceListener
 from services.runtime.records import LaneKey, Record
 from services.runtime.testing.clock import FakeClock
@@ -43,6 +43,7 @@ class FakeBroker:
         # Batches that no client can unpack: their first offset, and the first one after.
         self.unreadable: dict[LaneKey, tuple[int, int]] = {}
         self.forbidden: set[str] = set()  # topics and groups without a right to read
+        self.unwritable: set[str] = set()  # topics without a right to write
         self.refusals: list[StublineError] = []  # one for each of the next deliveries that fail
         self.holds_requests = False  # produce requests stay in `in_flight` until `land`
         self.in_flight: list[tuple[Output, DeliveryCallback]] = []
@@ -299,6 +300,8 @@ class FakeBrokerClient:
         for output, on_delivery in pending:
             if self.broker.refusals:
                 on_delivery(self.broker.refusals.pop(0))
+            elif output.topic in self.broker.unwritable:
+                on_delivery(OutputUnauthorized(f"{output.topic}: topic authorization failed"))
             elif output.topic not in self.broker.topics:
                 on_delivery(BrokerUnavailable(f"{output.topic} does not exist"))
             else:

@@ -1,5 +1,5 @@
-"""Laws of the settings for Kafka: each is used or refused, what exactly-once effects rest on stays,
-and a secret is read where it is named, again when it changes.
+"""Laws of the settings for Kafka: each is used or refused, and a secret is read where it is named,
+again when it changes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from services.runtime.kafka.acls import PROCESSES, required_acls
 from services.runtime.kafka.client import consumer_settings, producer_settings
 from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.credentials import CHECK_S, CredentialsChanged, CredentialsWatch, secret
-from services.runtime.kafka.properties import REFUSED, read_properties
 from services.runtime.kafka.settings import KafkaSettings
 from services.runtime.settings import ConfigurationError, read
 
@@ -97,59 +96,6 @@ def test_a_setting_that_is_missing_or_not_used_stops_the_start(
         read(KafkaSettings)
     assert problem in str(refused.value)
     assert "hunter2" not in str(refused.value)
-
-
-@pytest.mark.parametrize("name", sorted(REFUSED))
-def test_what_exactly_once_effects_rest_on_cannot_be_overridden_and_the_reason_is_given(
-    name: str,
-) -> None:
-    with pytest.raises(ValueError, match=f"line 2: {name} cannot be set here: ") as refused:
-        read_properties(f"# ours\n{name}=hunter2\n")
-    assert REFUSED[name] in str(refused.value)
-    assert "hunter2" not in str(refused.value)
-
-
-def test_what_a_worker_sets_is_refused_or_only_a_matter_of_speed() -> None:
-    """A setting that is added to a client is either protected or listed here."""
-    speed = {
-        "auto.commit.interval.ms",
-        "fetch.wait.max.ms",
-        "queued.max.messages.kbytes",
-        "fetch.max.bytes",
-        "fetch.queue.backoff.ms",
-        "topic.metadata.refresh.interval.ms",
-        "linger.ms",
-    }
-    own = consumer_settings(SERVERS, "g", "c") | producer_settings(SERVERS, "c", 10_000)
-    assert own.keys() - REFUSED.keys() == speed
-
-
-def test_properties_come_after_what_is_tuned_and_before_how_brokers_are_reached(
-    tmp_path: Path,
-) -> None:
-    file = tmp_path / "kafka.properties"
-    file.write_text("# tuned\n\nlinger.ms = 20\nclient.rack=eu-1a\nlinger.ms=30\n")
-    cluster = KafkaCluster(SERVERS, KafkaSettings(properties=file))
-    settings = producer_settings(cluster, "client", 10_000)
-    assert (settings["linger.ms"], settings["client.rack"]) == ("30", "eu-1a")
-    cluster.check()
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("linger.ms", "line 1 is not of the form name=value"),
-        ("linger.msec=5", 'No such configuration property: "linger.msec"'),
-        ("linger.ms=soon", "Invalid value"),
-    ],
-)
-def test_a_property_that_the_client_does_not_take_stops_the_start(
-    tmp_path: Path, text: str, problem: str
-) -> None:
-    file = tmp_path / "kafka.properties"
-    file.write_text(text)
-    with pytest.raises(ConfigurationError, match=problem):
-        KafkaCluster(SERVERS, KafkaSettings(properties=file)).check()
 
 
 def test_a_secret_is_read_where_it_is_named(
