@@ -3,8 +3,8 @@ delivered.
 
 Every event is a full snapshot of what its writer knows of the order (schemas.envelope). Amounts are
 integers in minor units of their currency; times are UTC. A field that has its default is left out.
-Readers ignore unknown fields; an unknown word of an enumeration means that the writer is newer, and
-stops them.
+Readers ignore unknown fields; an unknown value of an enumeration means that the writer is newer,
+and stops them.
 """
 
 from __future__ import annotations

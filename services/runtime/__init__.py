@@ -1,4 +1,5 @@
-"""What services are built on: lanes, batches, dead letters, controls. It knows no business word.
+"""The runtime of all services: lanes, batches, dead letters, controls. It contains no code
+about what any one service does.
 
 A service is a function that reads a record, a function that decides a batch, and `run`:
 

@@ -18,8 +18,7 @@ from typing_extensions import override
 from schemas.envelope import Snapshot
 from schemas.orders import DeliveriesChanged, OrderDecided, OrderObserved, TicketsChanged
 from schemas.topics import GROUPS, all_topics
-from services.runtime.loop.dead_letters import unpack_headers
-from services.runtime.records import LaneKey, Record
+from services.runtime.records import LaneKey, Record, unpack_headers
 from tests.protocol.laws import lane_laws
 from tests.protocol.laws.kafka_reader import DEAD_LETTERS, LANES
 from tests.protocol.laws.system_state import DeadLetterFacts, LaneFacts, SystemState
@@ -46,10 +45,10 @@ REPEATED = """
     select campaign_id, number, count(*) from issuer.tickets where number is not null
     group by campaign_id, number having count(*) > 1
 """
-MISFILED = """
+WRONGLY_CREATED = """
     select ticket_id, order_id, jobs from issuer.tickets cross join lateral (
         select count(*) as jobs from delivery.job_tickets join delivery.jobs using (job_id)
-        where job_tickets.ticket_id = tickets.ticket_id and jobs.kind = 'initial') as filed
+        where job_tickets.ticket_id = tickets.ticket_id and jobs.kind = 'initial') as initial
     where status = 'Active' and jobs <> 1
 """
 # Dead letters of records that no test made unreadable: those have a NUL in the key, the word in the
@@ -193,7 +192,7 @@ def no_ticket_is_active_without_its_trigger(pipeline: PipelineState) -> Iterator
 
 
 def each_active_ticket_is_in_one_initial_job(pipeline: PipelineState) -> Iterator[str]:
-    yield from map(str, pipeline.rows(MISFILED))
+    yield from map(str, pipeline.rows(WRONGLY_CREATED))
 
 
 def each_job_has_one_mail(pipeline: PipelineState) -> Iterator[str]:

@@ -76,8 +76,8 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
     wanted += evening(stubline, orders=24)
     for stage, topic in zip(STAGES, FLOW, strict=True):
         new = [
-            extent.high
-            for number, extent in broker.extents(topic).items()
+            extent.high_watermark
+            for number, extent in broker.partition_offsets(topic).items()
             if number >= PARTITIONS_AT_START
         ]
         assert any(new), f"{topic} has records in its new partitions"
@@ -145,7 +145,10 @@ def test_what_retention_took_and_a_later_snapshot_repeats_is_not_missed_once_an_
     assert len(lanes) == len(READERS)
     for row in lanes:
         lane = row["consumer_group"], row["topic"], row["partition"]
-        skipped_offsets += broker.extents(row["topic"])[row["partition"]].low - row["next_offset"]
+        skipped_offsets += (
+            broker.partition_offsets(row["topic"])[row["partition"]].low_watermark
+            - row["next_offset"]
+        )
         done = stubline.command("lanes", "skip", *lane, "--reason", "retention took them")
         assert done.returncode == 0, done.stderr
     expect(stubline, [(order, 2)], incomplete_topics=FLOW, skipped_offsets=skipped_offsets)
@@ -175,7 +178,7 @@ def report_until_published(
 
 
 def end_of(broker: BrokerAdmin, topic: str) -> int:
-    return sum(extent.high for extent in broker.extents(topic).values())
+    return sum(extent.high_watermark for extent in broker.partition_offsets(topic).values())
 
 
 def forget_all_but_the_last(
@@ -191,7 +194,10 @@ def forget_all_but_the_last(
     }
     assert {lane.topic for lane in lanes} == set(FLOW)
     ends = [
-        TopicPartition(*lane, broker.extents(lane.topic)[lane.partition].high - 1) for lane in lanes
+        TopicPartition(
+            *lane, broker.partition_offsets(lane.topic)[lane.partition].high_watermark - 1
+        )
+        for lane in lanes
     ]
     for answer in admin.delete_records(ends).values():
         answer.result(60)

@@ -60,7 +60,7 @@ LONGEST = f"""
     select distinct on (consumer_group, topic) * from ({LANES}) as lanes
     where topic <> '@timer' and next_offset > 0 order by consumer_group, topic, next_offset desc
 """
-# What a repeat may not change of an order: what was published, decided, issued, filed and sent.
+# What a repeat may not change of an order: what was published, decided, issued and sent.
 KNOWN = {
     "published by ingest": "select order_id, sequence, digest from ingest.orders",
     "published by approval": "select order_id, sequence, digest, state from approval.orders",

@@ -89,7 +89,7 @@ def test_a_zombie_of_every_service_does_no_harm(stubline: Stubline) -> None:
     first = evening(stubline, orders=8)
     for program in programs:
         program.pause()
-    others = [stubline.services.twin(stage) for stage in STAGES]
+    others = [stubline.services.second_member(stage) for stage in STAGES]
     for other in others:
         other.start_soon()
     second = evening(stubline, orders=8)

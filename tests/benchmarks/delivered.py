@@ -23,7 +23,7 @@ import psycopg
 
 from deploy.local.programs import ENDPOINT, STAGES, Services, services
 from deploy.local.stack import Stack
-from services.issuer.operate import CampaignCommands
+from services.issuer.commands import CampaignCommands
 from services.issuer.rules.campaigns import CampaignDefinition
 from services.runtime.admin.commands import OperatorCommand
 from services.runtime.admin.migrate import migrate
@@ -269,7 +269,7 @@ def backlog(place: DeliverySite, orders: int) -> list[MeasuredFigure]:
     for sender in senders:
         sender.pause()
     place.post(orders, 0.0, 1, 0.0)
-    wait_until_filed(place, place.mails + orders)
+    wait_until_created(place, place.mails + orders)
     first, begun = place.read(), time.monotonic()
     for sender in senders:
         sender.resume()
@@ -288,13 +288,13 @@ def backlog(place: DeliverySite, orders: int) -> list[MeasuredFigure]:
     ]
 
 
-def wait_until_filed(place: DeliverySite, jobs: int) -> None:
+def wait_until_created(place: DeliverySite, jobs: int) -> None:
     with psycopg.connect(place.stack.database_url, autocommit=True) as connection:
         until = time.monotonic() + 10 * STALLED_S
         query = "select count(*) from delivery.jobs"
         while (connection.execute(query).fetchone() or (0,))[0] < jobs:
             if time.monotonic() > until:
-                raise TimeoutError("the jobs were not filed")
+                raise TimeoutError("the jobs were not created")
             time.sleep(0.2)
 
 

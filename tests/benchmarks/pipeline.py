@@ -29,7 +29,7 @@ from psycopg.conninfo import make_conninfo
 
 from deploy.local.stack import Stack
 from schemas import callbacks
-from services.issuer.operate import CampaignCommands
+from services.issuer.commands import CampaignCommands
 from services.issuer.rules.campaigns import CampaignDefinition
 from services.runtime.admin.commands import OperatorCommand
 from services.runtime.admin.migrate import migrate

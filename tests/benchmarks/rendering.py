@@ -195,7 +195,7 @@ def odd(shop: OrderGenerator, names: int) -> Iterator[MeasuredFigure]:
         fields = ("holder", "purchaser")
         here_s = seconds(
             lambda: [
-                plate_with_texts(sheet, plate, dict.fromkeys(fields, text), plate_cache.kit_of)
+                plate_with_texts(sheet, plate, dict.fromkeys(fields, text), plate_cache.subset_of)
                 for text in texts
             ]
         )
@@ -212,14 +212,17 @@ def odd(shop: OrderGenerator, names: int) -> Iterator[MeasuredFigure]:
 
 
 def codes(shop: OrderGenerator) -> Iterator[tuple[str, float]]:
-    """Yield microseconds a code: the stencil, segno with a fixed mask, and segno choosing it."""
+    """Yield microseconds a code: by a template, by segno with a fixed mask, by segno alone."""
     payloads = [shop.order(1).pages[0].payload for _ in range(300)]
-    stencil = qr.learn_stencil(len(payloads[0]))
+    qr_template = qr.build_qr_template(len(payloads[0]))
 
     def each(work: Callable[[str], object]) -> float:
         return seconds(lambda: [work(payload) for payload in payloads]) / len(payloads) * 1e6
 
-    yield "stencil", each(lambda payload: qr.pdf_path(stencil.matrix(payload), stencil.side))
+    yield (
+        "template",
+        each(lambda payload: qr.pdf_path(qr_template.matrix(payload), qr_template.side)),
+    )
     yield (
         "segno, fixed mask",
         each(lambda payload: segno.make(payload, error="m", micro=False, mask=qr.MASK)),
@@ -232,14 +235,14 @@ def font_programs() -> tuple[float, float]:
     subset of the same file.
     """
     content, draw = packaged.font("SourceSansPro-Regular.ttf"), random.Random(12)
-    kit = faces.compile_kit(content, 0, "Source Sans Pro", "", frozenset())
-    rare = sorted(kit.glyphs.keys() - kit.common)
+    subset = faces.compile_subset(content, 0, "Source Sans Pro", "", frozenset())
+    rare = sorted(subset.glyphs.keys() - subset.common)
     wanted = [draw.sample(rare, 3) for _ in range(200)]
-    ours, subset = (
+    ours, theirs = (
         seconds(lambda: [outlines.program(glyphs) for glyphs in wanted])  # noqa: B023 - called at once
-        for outlines in (kit.outlines, CffProgram(kit.common, content))
+        for outlines in (subset.outlines, CffProgram(subset.common, content))
     )
-    return ours / len(wanted) * 1e6, subset / len(wanted) * 1e6
+    return ours / len(wanted) * 1e6, theirs / len(wanted) * 1e6
 
 
 def figures(*, runs: int, tickets: int, odd_names: int) -> list[MeasuredFigure]:
@@ -322,7 +325,7 @@ def figures(*, runs: int, tickets: int, odd_names: int) -> list[MeasuredFigure]:
             "flat",
             grown < GROWTH_MAX,
         ),
-        MeasuredFigure("a code, encoded and drawn", f"{us['stencil']:,.1f} us", peers, "printed"),
+        MeasuredFigure("a code, encoded and drawn", f"{us['template']:,.1f} us", peers, "printed"),
         MeasuredFigure(
             "a font program with rare letters",
             f"{program_us:,.0f} us",

@@ -13,7 +13,7 @@ from schemas.envelope import NotAnEvent
 from schemas.orders import OrderDecided, OrderObserved
 from services.approval import worker
 from services.approval.settings import ApprovalSettings, policies
-from services.runtime.failures.classification import FailureKind, classify
+from services.runtime.failures.classification import FailureKind, classify_error
 from services.runtime.records import Duplicate, Effect, Outcome, Superseded
 from tests.support.stack import Databases
 from tests.support.stages import TIME, Stages, observed, opened, outputs_of, record, sqlstate_of
@@ -179,7 +179,7 @@ def test_two_processes_that_meet_a_new_order_at_once_decide_it_once(database_url
             one.await_waiting(1)
         with pytest.raises(SerializationFailure) as raised:
             late.result(60)
-        assert classify(raised.value) is FailureKind.TRANSIENT
+        assert classify_error(raised.value) is FailureKind.TRANSIENT
         assert isinstance(other.approve(*batch)[0], Duplicate)
         assert [row["sequence"] for row in one.rows("select sequence from approval.orders")] == [1]
 

@@ -19,7 +19,7 @@ from deploy.local.roles import as_role
 from schemas.topics import GROUPS, Topic
 from services.console import cli
 from services.runtime.kafka.topics import BrokerAdmin
-from services.runtime.loop.dead_letters import pack_headers
+from services.runtime.records import pack_headers
 from tests.support.cli_output import CliOutput, StublineCommand
 
 

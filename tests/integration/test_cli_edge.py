@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from deploy.local.roles import as_role
 from services.console import cli
-from services.runtime.loop.dead_letters import pack_headers
+from services.runtime.records import pack_headers
 from services.runtime.settings import EX_CONFIG
 
 PROGRAM = str(Path(sys.executable).with_name("stubline"))

@@ -35,7 +35,7 @@ def refusal(url: str) -> str:
     """The cause that a service logs while it waits; it waits for all of these."""
     with pytest.raises(psycopg.OperationalError) as refused:
         database.connect(url, name="law")
-    assert classification.classify(refused.value) is FailureKind.UNAVAILABLE
+    assert classification.classify_error(refused.value) is FailureKind.UNAVAILABLE
     error = classification.as_stubline_error(refused.value)
     assert type(error) is DatabaseUnavailable
     return error.cause
@@ -146,7 +146,7 @@ def test_of_several_hosts_the_one_that_takes_writes_is_used(
         assert session.info.port == int(str(secondary["port"]))
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction) as refused:
             session.execute("create table written (id int)")
-    assert classification.classify(refused.value) is FailureKind.UNAVAILABLE
+    assert classification.classify_error(refused.value) is FailureKind.UNAVAILABLE
     assert "read-only" in refusal(url(dead, secondary["port"], session_attrs="read-write"))
 
 

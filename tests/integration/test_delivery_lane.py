@@ -1,4 +1,4 @@
-"""The lane on a real database: jobs filed once, events published once, dead letters of senders
+"""The lane on a real database: jobs created once, events published once, dead letters of senders
 replayed.
 """
 
@@ -79,7 +79,7 @@ def test_many_orders_received_in_any_order_and_any_batches_end_the_same(
         size = rng.randint(1, 50)
         lane.receive(*inputs[:size])
         inputs = inputs[size:]
-    assert lane.unfiled() == []
+    assert lane.without_job() == []
     assert {(job["state"], job["is_held"]) for job in lane.jobs()} <= {
         ("due", False),
         ("cancelled", False),

@@ -29,10 +29,9 @@ from services.ingest.rules.facts import DriftNotice, ParsedCallback
 from services.ingest.rules.incidents import fingerprint
 from services.ingest.store import IngestStore
 from services.runtime.admin.commands import OperatorCommand
-from services.runtime.loop.dead_letters import pack_headers
 from services.runtime.postgres import connection
 from services.runtime.postgres.lane_store import PostgresLaneStore, Session
-from services.runtime.records import Effect, Outcome, Record
+from services.runtime.records import Effect, Outcome, Record, pack_headers
 from tests.support.callbacks import record, woo_order
 from tests.support.cli_output import CliOutput
 

@@ -22,7 +22,7 @@ from schemas.orders import OrderDecided, TicketsChanged, UnissuedReason
 from services.issuer import cli, worker
 from services.issuer.rules.plan import PlannedTicket
 from services.issuer.store import ACTOR, AuditReason, IssuerStore
-from services.runtime.failures.classification import FailureKind, classify
+from services.runtime.failures.classification import FailureKind, classify_error
 from services.runtime.postgres import connection
 from services.runtime.records import Duplicate, Effect, Record, Superseded
 from tests.support.stack import Databases
@@ -272,7 +272,7 @@ def concurrently(
                         events += stages.tickets_changed(stages.issue(*batch))
                         break
                     except psycopg.Error as error:
-                        if classify(error) is not FailureKind.TRANSIENT:
+                        if classify_error(error) is not FailureKind.TRANSIENT:
                             raise
         return events
 
@@ -375,7 +375,7 @@ def test_two_processes_that_meet_a_new_order_at_once_issue_it_once(database_url:
             one.await_waiting(1)
         with pytest.raises(psycopg.Error) as raised:
             late.result(60)
-        assert classify(raised.value) is FailureKind.TRANSIENT
+        assert classify_error(raised.value) is FailureKind.TRANSIENT
         assert isinstance(other.issue(decision)[0], Duplicate)
         assert one.tickets() == ["R-0001"]
 

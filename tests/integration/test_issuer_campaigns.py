@@ -10,8 +10,8 @@ import pytest
 
 from schemas import structs
 from services.issuer import worker
+from services.issuer.commands import CampaignCommands, IssuerQueries
 from services.issuer.errors import CampaignRefused, CampaignUnknown
-from services.issuer.operate import CampaignCommands, IssuerQueries
 from services.runtime.admin.commands import OperatorCommand
 from tests.support.stages import DAWN, Stages, decided, opened, raffle, sqlstate_of
 

@@ -210,7 +210,7 @@ def test_an_installation_may_make_a_topic_larger(bootstrap_servers: str, prefix:
     }
     admin.create_topics([NewTopic(name, 12, 1, config=config)])[name].result(60)
     broker = BrokerAdmin(bootstrap_servers)
-    broker.extents(name)  # waits until it is known
+    broker.partition_offsets(name)  # waits until it is known
     assert broker.compare([Topic(name, "key", "test", retention_ms=60_000)]) == []
 
 
@@ -228,13 +228,13 @@ def test_a_topic_with_unlimited_retention_is_a_difference(
 def test_extents_follow_what_is_written(bootstrap_servers: str, prefix: str) -> None:
     topic = Topic(f"{prefix}.a.v1", "key", "test", partitions=2)
     broker = BrokerAdmin(bootstrap_servers)
-    assert broker.extents(topic.name) == {}
+    assert broker.partition_offsets(topic.name) == {}
     broker.repair([topic])
     producer = Producer({"bootstrap.servers": bootstrap_servers})
     for _ in range(3):
         producer.produce(topic.name, b"x", partition=1)
     assert producer.flush(10) == 0
-    assert broker.extents(topic.name) == {0: (0, 0, 0), 1: (0, 3, 3)}
+    assert broker.partition_offsets(topic.name) == {0: (0, 0, 0), 1: (0, 3, 3)}
 
 
 def test_an_unavailable_broker_is_reported() -> None:
@@ -279,4 +279,7 @@ def test_a_wait_that_is_cut_short_is_a_transient_error(
             ) as connection,
         ):
             connection.execute(statement.encode())
-    assert classification.classify(raised.value) in {FailureKind.TRANSIENT, FailureKind.TOO_SLOW}
+    assert classification.classify_error(raised.value) in {
+        FailureKind.TRANSIENT,
+        FailureKind.TOO_SLOW,
+    }

@@ -98,9 +98,9 @@ class PollStack:
 
     def observed(self) -> int:
         return sum(
-            extent.high - extent.low
+            extent.high_watermark - extent.low_watermark
             for extent in BrokerAdmin(self.stack.bootstrap_servers)
-            .extents(OrderObserved.topic)
+            .partition_offsets(OrderObserved.topic)
             .values()
         )
 

@@ -17,7 +17,7 @@ from services.runtime.kafka.topics import (
     BrokerAdmin,
     TopicDifference,
 )
-from services.runtime.loop.ports import FetchResult
+from services.runtime.ports import FetchResult
 from tests.integration.test_kafka_log import Named
 
 # by which a producer's clock is behind; much more, and retention would take its records

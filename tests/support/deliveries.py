@@ -258,7 +258,7 @@ class Deliveries:
     def states(self) -> list[str]:
         return [job["state"] for job in self.jobs()]
 
-    def unfiled(self) -> list[dict[str, Any]]:
+    def without_job(self) -> list[dict[str, Any]]:
         """Return active tickets that stand in no initial job. The law: there are none."""
         return self.rows(
             "select order_id, ticket ->> 'ticket_id' as ticket_id"

@@ -24,7 +24,7 @@ from schemas.envelope import Output
 from services.runtime import process
 from services.runtime.errors import BrokerUnavailable, StublineError
 from services.runtime.kafka.client import KafkaClient
-from services.runtime.loop.ports import DeliveryCallback
+from services.runtime.ports import DeliveryCallback
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
 from tests.protocol.toy.sabotage import Sabotage, Saboteur, Switches, act

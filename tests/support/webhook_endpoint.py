@@ -112,8 +112,8 @@ class WebhookEndpointProcess:
     def mark(self) -> None:
         """What is kept from now on counts."""
         self.begin = {
-            number: extent.high
-            for number, extent in BrokerAdmin(self._servers).extents(TOPIC).items()
+            number: extent.high_watermark
+            for number, extent in BrokerAdmin(self._servers).partition_offsets(TOPIC).items()
         }
 
     def send(
@@ -162,8 +162,8 @@ class WebhookEndpointProcess:
     def records(self) -> list[Record]:
         """Return what was published for this endpoint's shop since the mark."""
         ends = {
-            number: extent.high
-            for number, extent in BrokerAdmin(self._servers).extents(TOPIC).items()
+            number: extent.high_watermark
+            for number, extent in BrokerAdmin(self._servers).partition_offsets(TOPIC).items()
         }
         wanted = {number for number, high in ends.items() if high > self.begin.get(number, 0)}
         settings = {

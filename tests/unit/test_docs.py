@@ -17,7 +17,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from deploy.docs.features import proofs, register
+from deploy.docs.features import modules_by_feature, register
 from deploy.docs.pages import import_everything
 from services.console.cli import application
 from services.runtime.errors import catalogue
@@ -300,7 +300,7 @@ def test_the_service_of_the_readme_is_one() -> None:
 
 def test_every_mark_of_a_feature_is_in_the_register() -> None:
     known = {name for features in register().values() for name in features}
-    assert known >= set(proofs((ROOT / "tests").rglob("test_*.py")))
+    assert known >= set(modules_by_feature((ROOT / "tests").rglob("test_*.py")))
 
 
 def test_the_register_has_one_short_sentence_for_each_id() -> None:

@@ -1,9 +1,15 @@
-"""Names hold no word that the glossary bans, and each term of our own is used."""
+"""Names hold no word that the glossary bans, each term of our own is used, and the noun of each
+class is defined: by the glossary, or by its field.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
+import tomllib
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +18,8 @@ from deploy.docs.words import GLOSSARY, allowed, banned, counts, files, names, t
 
 PAGE = GLOSSARY.read_text("utf-8")
 RULE = banned(PAGE)
+FIELD_WORDS = Path(__file__).with_name("field_words.toml")
+PRODUCT = {"services", "schemas"}
 HINT = "run `python -m deploy.docs.words --write` once it is less"
 
 
@@ -44,6 +52,65 @@ def stem(word: str) -> str:
 
 def stems(used: set[str]) -> set[str]:
     return {stem(word) for word in used}
+
+
+def test_the_noun_of_every_class_is_defined() -> None:
+    defined = field_words() | glossary_phrases()
+    undefined = {name for name in class_names() if not set(last_words(name)) & defined}
+    assert not undefined, f"rename them, or see {GLOSSARY.name} and {FIELD_WORDS.name}"
+
+
+def test_every_word_of_a_field_is_needed_once() -> None:
+    words_by_group = tomllib.loads(FIELD_WORDS.read_text("utf-8"))
+    counted = Counter(word for text in words_by_group.values() for word in text.split())
+    in_glossary = glossary_phrases()
+    needed = {
+        phrase
+        for name in class_names()
+        if not set(last_words(name)) & in_glossary
+        for phrase in last_words(name)
+    }
+    assert [word for word, count in counted.items() if count > 1] == []
+    assert sorted(counted.keys() - needed) == []
+    assert sorted(counted.keys() & (RULE.anywhere | in_glossary)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "phrases"),
+    [
+        ("Lane", {"lane"}),
+        ("PlateObjects", {"objects", "plate objects", "object", "plate object"}),
+        ("Queries", {"queries", "querie", "query"}),
+        ("_JobDeadLetter", {"letter", "dead letter", "job dead letter"}),
+    ],
+)
+def test_a_class_name_ends_in_its_noun(name: str, phrases: set[str]) -> None:
+    assert set(last_words(name)) == phrases
+
+
+def class_names() -> Iterator[str]:
+    for path in files():
+        if path.suffix == ".py" and path.relative_to(words.ROOT).parts[0] in PRODUCT:
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.ClassDef):
+                    yield node.name
+
+
+def last_words(name: str) -> Iterator[str]:
+    """The last word of a class name, its last two and so on, in plural and singular."""
+    *before, last = words.words_of(name)
+    for noun in {last, last.removesuffix("s"), re.sub("ies$", "y", last)}:
+        for start in range(len(before) + 1):
+            yield " ".join([*before[start:], noun])
+
+
+def field_words() -> set[str]:
+    groups = tomllib.loads(FIELD_WORDS.read_text("utf-8"))
+    return {word for text in groups.values() for word in text.split()}
+
+
+def glossary_phrases() -> set[str]:
+    return {" ".join(words.words_of(part)) for term in terms(PAGE) for part in term.split(", ")}
 
 
 def test_every_term_stands_once_and_none_is_banned() -> None:

@@ -33,7 +33,6 @@ STORES = frozenset(
         "store.py",
         "lane_store.py",
         "commands.py",
-        "operate.py",
         "incidents.py",
         "migrate.py",
         "session.py",

@@ -24,9 +24,9 @@ from services.runtime.loop.batch import LanesFenced, LaneSlice, RecordsFailed
 from services.runtime.loop.breaker import FailureRateBreaker
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import PreparedRecord, RecordPosition
-from services.runtime.loop.ports import DeadLetter, LaneAdvance, Transaction
 from services.runtime.observability import metrics, tracing
 from services.runtime.observability.telemetry import BatchSummary
+from services.runtime.ports import DeadLetter, LaneUpdate, Transaction
 from services.runtime.records import (
     RECORD_BYTES_MAX,
     Dead,
@@ -352,9 +352,9 @@ def _advances(
     slices: Sequence[LaneSlice],
     tallies: Sequence[Counter[type[Outcome]]],
     outputs: Mapping[LaneKey, list[Output]],
-) -> list[LaneAdvance]:
+) -> list[LaneUpdate]:
     return [
-        LaneAdvance(
+        LaneUpdate(
             expected=lane_slice.expected,
             next_offset=lane_slice.taken[-1].offset + 1,
             outbox=outbox.encode(outputs.get(lane_slice.lane.key, ())),

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from schemas.envelope import Output
 from services.runtime.loop.context import WorkerContext
-from services.runtime.loop.ports import Controls
 from services.runtime.loop.worker import Worker
+from services.runtime.ports import Controls
 from services.runtime.records import LaneKey
 from services.runtime.settings import LaneSettings
 from services.runtime.testing import (
@@ -24,7 +24,7 @@ from services.runtime.testing import (
     FakeDatabase,
     FakeLaneStore,
     FakeSession,
-    classify,
+    classify_fake_error,
 )
 from tests.protocol.laws.system import RELEASE, Headers, NotSettledError
 from tests.protocol.laws.system_state import (
@@ -121,7 +121,7 @@ class FakeSystem:
             lane_store=FakeLaneStore(self.database, group),
             settings=LaneSettings(**known),
             telemetry=telemetry,
-            classify=classify,
+            classify=classify_fake_error,
             clock=self.clock,
             wall_clock=self.clock,
             rng=random.random,

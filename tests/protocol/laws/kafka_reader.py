@@ -12,8 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from psycopg.rows import dict_row
 
 from services.runtime.kafka.topics import BrokerAdmin
-from services.runtime.loop.dead_letters import unpack_headers
-from services.runtime.records import LaneKey, Record
+from services.runtime.records import LaneKey, Record, unpack_headers
 from tests.protocol.laws.system_state import DeadLetterFacts, LaneFacts
 from tests.protocol.toy.names import Names
 from tests.support.logs import read_logs

@@ -358,19 +358,22 @@ class KafkaSystem(KafkaReader):
         return AdminCommands(self.database, OperatorCommand("the laws", uuid4()))
 
     def rewind(self, stage: str, lane: LaneKey, to: int) -> None:
-        extent = self.broker.extents(lane.topic).get(lane.partition)
-        self._commands.rewind(self.names.groups[stage], lane, to=to, extent=extent)
+        offsets = self.broker.partition_offsets(lane.topic).get(lane.partition)
+        self._commands.rewind(self.names.groups[stage], lane, to=to, offsets=offsets)
 
     def skip(self, stage: str, lane: LaneKey) -> None:
-        extent = self.broker.extents(lane.topic)[lane.partition]
+        offsets = self.broker.partition_offsets(lane.topic)[lane.partition]
         self._commands.skip(
-            self.names.groups[stage], lane, to=None, extent=extent, reason="the laws"
+            self.names.groups[stage], lane, to=None, offsets=offsets, reason="the laws"
         )
 
     def accept_topic(self, stage: str, topic: str) -> None:
         description = self.broker.existing([topic])[topic]
         self._commands.accept_topic(
-            self.names.groups[stage], topic, description.topic_id, self.broker.extents(topic)
+            self.names.groups[stage],
+            topic,
+            description.topic_id,
+            self.broker.partition_offsets(topic),
         )
 
     def control(self, stage: str, *, paused: bool, rate: float | None = None) -> None:

@@ -20,10 +20,10 @@ from services.runtime.loop.commit import BatchCommitter
 from services.runtime.loop.idle_checks import IdleChecks
 from services.runtime.loop.lane import Lane, LaneState, PreparedRecord
 from services.runtime.loop.parsing import RecordParser
-from services.runtime.loop.ports import AcquiredLane, ExpectedLane, LaneAdvance, LockedLanes
 from services.runtime.loop.publisher import OutputPublisher, SettledDeliveries
 from services.runtime.loop.timer import Timer
 from services.runtime.loop.worker import Worker
+from services.runtime.ports import AcquiredLane, ExpectedLane, LaneUpdate, LockedLanes
 from services.runtime.records import TIMER, LaneKey, Record
 from services.runtime.testing import FakeBrokerClient
 from services.runtime.testing.lane_store import FakeTransaction
@@ -196,7 +196,7 @@ def work_of_fenced_lanes_is_kept(patch: Patch) -> None:
     """
     advance = FakeTransaction.advance
 
-    def some(self: FakeTransaction, rows: Sequence[LaneAdvance]) -> None:
+    def some(self: FakeTransaction, rows: Sequence[LaneUpdate]) -> None:
         advance(self, [row for row in rows if self.as_expected(row.expected)])
 
     replace_rule(
@@ -419,7 +419,7 @@ def replays_are_in_memory_only(patch: Patch) -> None:
     """
     row_after = Timer.row_after
 
-    def without_outbox(self: Timer[Any], lane: Lane, outputs: list[Output]) -> LaneAdvance:
+    def without_outbox(self: Timer[Any], lane: Lane, outputs: list[Output]) -> LaneUpdate:
         return row_after(self, lane, outputs)._replace(outbox=None)
 
     replace_rule(patch, Timer, Timer.row_after, without_outbox)

@@ -9,7 +9,7 @@ import pytest
 from schemas.envelope import Output
 from services.runtime.errors import BrokerUnavailable, ConsumerFailed, OutcomesMismatch, TickFailed
 from services.runtime.loop import commit
-from services.runtime.loop.ports import DeliveryCallback, FetchResult
+from services.runtime.ports import DeliveryCallback, FetchResult
 from services.runtime.records import LaneKey
 from services.runtime.testing.lane_store import ConflictError, FakeTransaction
 from tests.protocol.laws.fake_system import FakeMember, FakeSystem

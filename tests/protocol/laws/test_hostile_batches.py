@@ -119,12 +119,12 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_pa
     ]
     assert f"go on at {first + 3}" in text
     assert member.readyz() == f"{RecordUnreadable.code}: {topic} 0"
-    extent = system.broker.extents(topic)[0]
+    offsets = system.broker.partition_offsets(topic)[0]
     AdminCommands(system.database, OperatorCommand("ada", uuid4())).skip(
         system.names.groups["first"],
         LaneKey(topic, 0),
         to=first + 3,
-        extent=extent,
+        offsets=offsets,
         reason="unreadable",
     )
     system.settle()
@@ -222,8 +222,8 @@ def test_what_an_open_transaction_holds_back_is_no_lag_and_is_shown(
     labels = f'{{group="{system.names.groups["first"]}",partition="0",topic="{topic}"}}'
     gauge = f"stubline_lane_uncommitted_records{labels} 1"
     system.until("it is shown", lambda: gauge in member.metrics())
-    extent = system.broker.ends([LaneKey(topic, 0)])[LaneKey(topic, 0)]
-    assert (extent.readable, extent.high) == (10, 11)
+    offsets = system.broker.ends([LaneKey(topic, 0)])[LaneKey(topic, 0)]
+    assert (offsets.end_offset, offsets.high_watermark) == (10, 11)
     assert f"stubline_lane_lag_records{labels} 0" in member.metrics()
     assert "lane waits for an open transaction" in member.log()
     producer.abort_transaction(20)

@@ -162,7 +162,7 @@ def test_outputs_that_a_later_release_wrote_stop_the_lane_until_it_is_back(
     assert kept == [(b"\x09 from the future",)]
 
 
-# Inputs that the broker withholds. The client does not report a topic that does not exist.
+# Inputs that the broker does not serve. The client does not report a topic that does not exist.
 
 
 def test_a_topic_that_we_may_not_read_is_reported_until_we_may_and_the_others_go_on(

@@ -27,7 +27,7 @@ from services.runtime.testing import (
     FakeDatabase,
     FakeLaneStore,
     FakeSession,
-    classify,
+    classify_fake_error,
 )
 from tests.protocol.simulation.two_stages import FIRST, FIRST_TOPICS, LAST, MIDDLE, SECOND
 
@@ -147,7 +147,7 @@ class Simulation:
                 lane_store,
                 SETTINGS,
                 trap,
-                classify,
+                classify_fake_error,
                 self.clock,
                 self.clock,
                 self.jitter.random,

@@ -169,7 +169,7 @@ def test_a_design_that_compiles_and_cannot_be_used_is_refused_too(
     assert plates(tmp_path) == []
 
 
-def test_what_was_proven_once_is_not_proven_again(
+def test_what_was_compared_once_is_not_compared_again(
     ours: Ours, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours()

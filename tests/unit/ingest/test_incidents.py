@@ -16,7 +16,7 @@ from services.ingest.errors import CallbackMisaddressed
 from services.ingest.rules.incidents import (
     FINGERPRINT_CHARS_MAX,
     NUMBER_PATTERN,
-    Evidence,
+    EvidenceKind,
     EvidenceRow,
     fingerprint,
     group_by_cause,
@@ -91,7 +91,7 @@ def test_a_source_is_named_as_the_sources_file_names_it(origin: str, source: str
 
 EVIDENCE = st.builds(
     EvidenceRow,
-    evidence=st.just(Evidence.DEAD_LETTERS),
+    evidence=st.just(EvidenceKind.DEAD_LETTERS),
     source=st.sampled_from(["shop", "pay"]),
     kind=st.just("ingest-callback-unreadable"),
     cause=st.sampled_from(["total: Field required", "id: Field required"]),

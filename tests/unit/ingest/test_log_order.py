@@ -22,7 +22,7 @@ from services.ingest.rules import facts
 from services.ingest.rules.decide import CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import Fact
 from services.runtime.loop.dead_letters import original_record, replay_output
-from services.runtime.loop.ports import ReplayRequest
+from services.runtime.ports import ReplayRequest
 from services.runtime.records import Record
 from tests.support.callbacks import native, native_order, record, woo_order
 from tests.support.vendors import VENDORS

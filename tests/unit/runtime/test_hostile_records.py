@@ -13,12 +13,19 @@ from schemas.envelope import NotAnEvent, Output, read_event
 from services.runtime.kafka.messages import fetch_result
 from services.runtime.loop import outbox
 from services.runtime.loop.context import WorkerContext
-from services.runtime.loop.dead_letters import pack_headers, unpack_headers
 from services.runtime.loop.lane import Lane
 from services.runtime.loop.parsing import RecordParser
 from services.runtime.loop.worker import Worker
 from services.runtime.observability.telemetry import Telemetry
-from services.runtime.records import Dead, Effect, LaneKey, Record, record_bytes
+from services.runtime.records import (
+    Dead,
+    Effect,
+    LaneKey,
+    Record,
+    pack_headers,
+    record_bytes,
+    unpack_headers,
+)
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
 from services.runtime.testing import (
@@ -27,7 +34,7 @@ from services.runtime.testing import (
     FakeClock,
     FakeDatabase,
     FakeLaneStore,
-    classify,
+    classify_fake_error,
 )
 
 MANY = [(f"h{number}", b"x") for number in range(70_000)]
@@ -64,7 +71,7 @@ def test_a_record_with_seventy_thousand_headers_is_a_dead_letter_and_its_neighbo
             lane_store,
             LaneSettings(),
             Telemetry(),
-            classify,
+            classify_fake_error,
             clock,
             clock,
             random.random,
@@ -156,7 +163,7 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
             lane_store,
             LaneSettings(),
             OutcomeTelemetry(),
-            classify,
+            classify_fake_error,
             clock,
             clock,
             random.random,

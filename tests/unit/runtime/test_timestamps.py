@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing_extensions import override
 
 from services.runtime.errors import ProducerTimestamps, StublineError
-from services.runtime.loop.ports import FetchResult
 from services.runtime.loop.timestamps import REPORT_INTERVAL_S, TimestampChecks
 from services.runtime.observability.telemetry import Telemetry
+from services.runtime.ports import FetchResult
 
 
 class RecordingTelemetry(Telemetry):

@@ -23,7 +23,7 @@ from schemas.orders import (
     Person,
     Storefront,
 )
-from schemas.structs import OutOfContract, UnknownWord
+from schemas.structs import OutOfContract, UnknownEnumValue
 from schemas.uuids import uuid5_text
 
 TEXTS = some.text(
@@ -123,13 +123,13 @@ def test_json_that_exists_already_is_written_in_place_of_its_value() -> None:
 def test_only_an_unknown_word_shows_that_the_writer_is_newer() -> None:
     body = orjson.loads(structs.encode(decided()))
     newer = orjson.dumps(body | {"state": "embargoed", "since": 3})
-    with pytest.raises(UnknownWord) as refusal:
+    with pytest.raises(UnknownEnumValue) as refusal:
         structs.decode(OrderDecided, newer)
     assert "embargoed" not in str(refusal.value)
     malformed = orjson.dumps(body | {"state": "embargoed", "buyer": 3})
     with pytest.raises(OutOfContract) as fault:
         structs.decode(OrderDecided, malformed)
-    assert not isinstance(fault.value, UnknownWord)
+    assert not isinstance(fault.value, UnknownEnumValue)
 
 
 def test_an_unknown_word_is_found_at_any_depth_behind_other_unknown_words() -> None:
@@ -151,7 +151,7 @@ def test_an_unknown_word_is_found_at_any_depth_behind_other_unknown_words() -> N
             }
         ],
     }
-    with pytest.raises(UnknownWord):
+    with pytest.raises(UnknownEnumValue):
         structs.decode(OrderObserved, orjson.dumps(observed))
 
 

@@ -23,7 +23,7 @@ from tests.support.corpus import LATIN, ODD
 from tests.support.pdfs import lines_of
 from tests.support.rendering import (
     ADA,
-    KITS,
+    SUBSETS,
     VARIANTS,
     CompiledDesign,
     about,
@@ -138,10 +138,10 @@ def test_a_text_that_is_not_truncated_is_found_completely(variant: str, shift: i
     at_work, texts = compiled_design(variant), spread(LATIN, shift)
     printed = squeezed(text_of(rendered_twice(variant, shift)[0]))
     for name, fitted in at_work.split(texts)[0].items():
-        spot, lines = at_work.plate.spots[name], squeezed("".join(fitted.lines))
-        expected = squeezed(normalized(texts[spot.field]))
+        plate_field, lines = at_work.plate.fields[name], squeezed("".join(fitted.lines))
+        expected = squeezed(normalized(texts[plate_field.field]))
         assert lines in printed, name
-        assert fitted.is_cut or lines == (expected.upper() if spot.upper else expected), name
+        assert fitted.is_cut or lines == (expected.upper() if plate_field.upper else expected), name
 
 
 @pytest.mark.parametrize(("variant", "shift"), PAGES[::2])
@@ -153,7 +153,7 @@ def test_what_was_fitted_fits_for_weasyprint_too(variant: str, shift: int) -> No
     for name, fit in fitted.items():
         count, _, width = measure_lines(laid_out, at_work.template.fields[name].element)
         assert count == len(fit.lines), name
-        assert width <= at_work.plate.spots[name].box.width + ROUNDING, name
+        assert width <= at_work.plate.fields[name].box.width + ROUNDING, name
 
 
 @pytest.mark.parametrize(
@@ -203,10 +203,10 @@ def test_a_code_of_another_form_is_drawn_as_large_and_read(code: str) -> None:
     assert_same_picture(ours, at_work.weasyprints(ADA, code), 300)
 
 
-def test_a_code_drawn_without_a_stencil_is_as_large() -> None:
+def test_a_code_drawn_without_a_template_is_as_large() -> None:
     at_work = compiled_design("raffle-entry-a5")
     bare = at_work.writer.write(
-        [PageStamp(at_work.plate, KITS, None).page(ADA, payload())], about()
+        [PageStamp(at_work.plate, SUBSETS, None).page(ADA, payload())], about()
     )
     assert scanned(picture(bare, 150)) == [payload()]
 
@@ -251,16 +251,24 @@ def test_a_laid_out_text_stays_in_its_box_and_stands_where_its_rule_puts_it(
     )
     laid_out = at_work.template.lay_out({**fitted, **unstampable}, None)
     for name, fit in unstampable.items():
-        spot = at_work.plate.spots[name]
+        plate_field = at_work.plate.fields[name]
         count, height, width = measure_lines(laid_out, at_work.template.fields[name].element)
-        assert count <= fit.lines <= lines_max(spot.rule, spot.box, fit.size / spot.box.size)
-        assert fit.is_cut or width <= spot.box.width + ROUNDING
-        spare = spot.box.height - height
+        assert (
+            count
+            <= fit.lines
+            <= lines_max(plate_field.rule, plate_field.box, fit.size / plate_field.box.size)
+        )
+        assert fit.is_cut or width <= plate_field.box.width + ROUNDING
+        spare = plate_field.box.height - height
         assert spare >= -1 or count == 1
         assert fit.top == pytest.approx(
-            {"top": 0, "middle": spare / 2, "bottom": spare}[spot.rule.valign], abs=0.01
+            {"top": 0, "middle": spare / 2, "bottom": spare}[plate_field.rule.valign], abs=0.01
         )
-        assert spot.rule.shrink * spot.box.size - 0.01 <= fit.size <= spot.box.size + 0.01
+        assert (
+            plate_field.rule.shrink * plate_field.box.size - 0.01
+            <= fit.size
+            <= plate_field.box.size + 0.01
+        )
 
 
 @pytest.mark.parametrize(("variant", "shift"), UNSTAMPABLE_PAGES[::4])
@@ -273,11 +281,13 @@ def test_neighbours_of_a_laid_out_field_are_stamped_and_stand_where_they_stood(
     assert [name for name in at_work.plate.slots if name not in unstampable] == list(
         with_texts.slots
     )
-    assert with_texts.spots == {
-        name: spot for name, spot in at_work.plate.spots.items() if name not in unstampable
+    assert with_texts.fields == {
+        name: plate_field
+        for name, plate_field in at_work.plate.fields.items()
+        if name not in unstampable
     }
     stamped = at_work.ours(
-        {**texts, **{at_work.plate.spots[name].field: "" for name in unstampable}}
+        {**texts, **{at_work.plate.fields[name].field: "" for name in unstampable}}
     )
     with_it, without = (
         masked(at_work, pdf, unstampable)
@@ -291,9 +301,14 @@ def masked(at_work: CompiledDesign, pdf: bytes, names: dict[str, str]) -> Image.
     shown = picture(pdf, 96)
     pen = ImageDraw.Draw(shown)
     for name in names:
-        spot = at_work.plate.spots[name]
+        plate_field = at_work.plate.fields[name]
         pen.rectangle(
-            (spot.x - 2, spot.y - 2, spot.x + spot.box.width + 2, spot.y + spot.box.height + 2),
+            (
+                plate_field.x - 2,
+                plate_field.y - 2,
+                plate_field.x + plate_field.box.width + 2,
+                plate_field.y + plate_field.box.height + 2,
+            ),
             "white",
         )
     return shown

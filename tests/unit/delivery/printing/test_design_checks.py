@@ -19,7 +19,7 @@ from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import isolated, pictures, samples
 from services.delivery.printing.tools.checks import DesignCheck
-from services.delivery.printing.tools.proof import DesignProof
+from services.delivery.printing.tools.comparison import DesignComparison
 from services.delivery.printing.tools.target import DesignTarget, variants_of
 from tests.support import rendering
 from tests.support.cli_output import StublineCommand
@@ -191,12 +191,12 @@ def test_a_stamp_with_another_text_is_found_and_reported_once_for_each_place(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, plates: Path
 ) -> None:
     """Five kinds of texts differ, and two campaigns more: one line."""
-    printed = DesignProof.printed
+    printed = DesignComparison.printed
 
-    def other(proof: DesignProof, texts: Mapping[str, str], payload: str) -> bytes:
-        return printed(proof, {**texts, "holder": "Somebody Else"}, payload)
+    def other(comparison: DesignComparison, texts: Mapping[str, str], payload: str) -> bytes:
+        return printed(comparison, {**texts, "holder": "Somebody Else"}, payload)
 
-    monkeypatch.setattr(DesignProof, "printed", other)
+    monkeypatch.setattr(DesignComparison, "printed", other)
     faults = [
         finding.text
         for finding in findings(made_design(tmp_path / "door"), plates)
@@ -276,14 +276,16 @@ def test_the_comparison_sees_a_glyph_that_is_missing_and_minds_no_edge(
     tmp_path: Path, plates: Path
 ) -> None:
     design = made_design(tmp_path / "door")
-    proof = DesignProof(
+    comparison = DesignComparison(
         variants_of(design, None, None)[0], samples.facts(design), PlateCache(plates)
     )
     code, texts = samples.payload(), samples.usual(design)
-    reference = pictures.raster(proof.reference(texts, code).pdf, 150)
-    same = pictures.compare(pictures.raster(proof.printed(texts, code), 150), reference, 150)
+    reference = pictures.raster(comparison.reference(texts, code).pdf, 150)
+    same = pictures.compare(pictures.raster(comparison.printed(texts, code), 150), reference, 150)
     other = pictures.compare(
-        pictures.raster(proof.printed(texts | {"holder": "Ada Lovelac"}, code), 150), reference, 150
+        pictures.raster(comparison.printed(texts | {"holder": "Ada Lovelac"}, code), 150),
+        reference,
+        150,
     )
     assert same.pixels == 0
     assert other.pixels > 10

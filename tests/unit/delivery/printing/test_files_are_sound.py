@@ -29,8 +29,8 @@ from tests.support.corpus import LATIN, ODD
 from tests.support.rendering import (
     ADA,
     AT,
-    KITS,
     SAMPLES,
+    SUBSETS,
     VARIANTS,
     about,
     compiled_design,
@@ -454,4 +454,4 @@ def test_nothing_of_one_order_is_in_anothers_file(at_work: Renderer) -> None:
 
 def test_a_document_without_a_page_is_no_file() -> None:
     with pytest.raises(ValueError, match="one page at least"):
-        PdfWriter(KITS).write([], about())
+        PdfWriter(SUBSETS).write([], about())

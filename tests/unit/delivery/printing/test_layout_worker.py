@@ -61,7 +61,7 @@ class LayoutBench:
 
     def here(self, unstampable: dict[str, str]) -> Plate:
         return plate_with_texts(
-            self._template, self.plate, unstampable, self.task.plate_cache.kit_of
+            self._template, self.plate, unstampable, self.task.plate_cache.subset_of
         )
 
     def by(self, worker: LayoutWorker, text: str = ODD["Thai"]) -> Plate:
@@ -287,7 +287,7 @@ def test_a_face_that_was_removed_is_made_again(tmp_path: Path, worker: LayoutWor
     fresh = CompileTask(bench.task.variant, SPRING, PlateCache(tmp_path / "shelf"), bench.task.key)
     repeated = worker.set_texts(fresh, bench.plate, {"holder": ODD["Arabic"]})
     assert repeated.faces
-    assert all(fresh.plate_cache.kit(face) is not None for face in repeated.faces)
+    assert all(fresh.plate_cache.subset(face) is not None for face in repeated.faces)
 
 
 PARENT = """

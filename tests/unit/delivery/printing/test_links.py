@@ -16,7 +16,7 @@ from tests.support import pdfs
 from tests.support.corpus import ODD
 from tests.support.rendering import (
     ADA,
-    KITS,
+    SUBSETS,
     CompiledDesign,
     about,
     compile_design,
@@ -117,7 +117,7 @@ def test_a_customers_text_stays_one_part_of_the_address(text: str, tmp_path: Pat
     printed = linking(
         tmp_path / "made", '<a class="own" data-link="https://shop.example/o/{order}/end">Order</a>'
     )
-    stamped = PageStamp(printed.plate, KITS, printed.stamp.stencil).page(
+    stamped = PageStamp(printed.plate, SUBSETS, printed.stamp.qr_template).page(
         ADA | {"order": text.encode("utf-8", "replace").decode()}, payload()
     )
     (address,) = stamped.links

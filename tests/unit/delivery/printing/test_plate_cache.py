@@ -20,7 +20,7 @@ from services.delivery.printing.compile.layout import PageFont
 from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.errors import PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing.fonts import faces, packaged
-from services.delivery.printing.fonts.faces import FaceKit
+from services.delivery.printing.fonts.faces import FontSubset
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.plates import PlateBlobs, pack
 from services.delivery.printing.renderer import Renderer, facts_of
@@ -31,7 +31,7 @@ from tests.support.rendering import compiled_design, document_of, make_design, r
 
 ROOT = Path(__file__).resolve().parents[4]
 PAPER = document_of(ticket(design="e-ticket"))
-KINDS = ("plate", "face", "stencil")
+KINDS = ("plate", "face", "qr")
 Damage = Callable[[bytes], bytes]
 
 
@@ -115,7 +115,7 @@ def test_a_missing_file_is_made_again(kind: str, folder: Path, filled: Path) -> 
 def test_a_file_under_anothers_name_is_not_taken_for_it(
     folder: Path, filled: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Another design's plate, another font's face, the stencil of longer codes: each sound in
+    """Another design's plate, another font's face, the QR template of longer codes: each sound in
     itself.
     """
     other = tmp_path_factory.mktemp("other")
@@ -129,8 +129,8 @@ def test_a_file_under_anothers_name_is_not_taken_for_it(
         path for path in faces_there if path.name not in {face.name for face in faces_here}
     )
     faces_here[0].write_bytes(foreign_face.read_bytes())
-    (stencil,) = folder.glob("*.stencil")
-    stencil.write_bytes(qr.learn_stencil(47).to_bytes())
+    (qr_template,) = folder.glob("*.qr")
+    qr_template.write_bytes(qr.build_qr_template(47).to_bytes())
     assert fresh(folder).render(PAPER) == renderer(filled).render(PAPER)
 
 
@@ -158,8 +158,8 @@ def test_loading_a_plate_lays_nothing_out(folder: Path, monkeypatch: pytest.Monk
     ):
         monkeypatch.setattr(owner, name, never)
     monkeypatch.setattr("services.delivery.printing.renderer.compile_in_sandbox", never)
-    monkeypatch.setattr("services.delivery.printing.fonts.faces.compile_kit", never)
-    monkeypatch.setattr("services.delivery.printing.qr.learn_stencil", never)
+    monkeypatch.setattr("services.delivery.printing.fonts.faces.compile_subset", never)
+    monkeypatch.setattr("services.delivery.printing.qr.build_qr_template", never)
     assert fresh(folder).render(PAPER).startswith(b"%PDF")
 
 
@@ -202,10 +202,12 @@ def test_a_plate_survives_its_bytes() -> None:
 
 def test_a_face_survives_its_bytes() -> None:
     at_work = compiled_design("raffle-entry-a4")
-    for kit in filter(None, (at_work.stamp.kits.kit(face) for face in at_work.plate.faces)):
-        decoded: FaceKit = faces.from_bytes(faces.to_bytes(kit))
-        assert decoded == kit
-        assert faces.to_bytes(decoded) == faces.to_bytes(kit)
+    for subset in filter(
+        None, (at_work.stamp.subsets.subset(face) for face in at_work.plate.faces)
+    ):
+        decoded: FontSubset = faces.from_bytes(faces.to_bytes(subset))
+        assert decoded == subset
+        assert faces.to_bytes(decoded) == faces.to_bytes(subset)
 
 
 def test_a_file_that_two_designs_call_differently_is_a_face_for_each(tmp_path: Path) -> None:
@@ -213,12 +215,12 @@ def test_a_file_that_two_designs_call_differently_is_a_face_for_each(tmp_path: P
     content = packaged.font("SourceSansPro-Regular.ttf")
     names, plate_cache = ["Source Sans Pro", "Mine"], PlateCache(tmp_path)
     for at in (plate_cache, PlateCache(tmp_path)):
-        kits = [
-            at.kit_of(PageFont(content, 0, name, is_variable=False), "", frozenset())
+        subsets = [
+            at.subset_of(PageFont(content, 0, name, is_variable=False), "", frozenset())
             for name in names
         ]
-        assert [kit.family for kit in kits] == names
-        assert [at.kit(kit.digest) for kit in kits] == kits
+        assert [subset.family for subset in subsets] == names
+        assert [at.subset(subset.digest) for subset in subsets] == subsets
 
 
 def keys(folder: Path) -> dict[str, str]:
@@ -282,7 +284,7 @@ def test_what_was_not_loaded_for_long_is_purged_and_made_again(folder: Path, fil
     aged(folder, 91)
     assert at_work.plate_cache.purge(0) == 0
     assert at_work.plate_cache.purge(90) == len([*filled.glob("*.plate"), *filled.glob("*.face")])
-    assert {path.suffix for path in folder.iterdir()} == {".stencil", ".else"}
+    assert {path.suffix for path in folder.iterdir()} == {".qr", ".else"}
     assert at_work.render(PAPER) == before, "what is loaded is used on"
     assert fresh(folder).render(PAPER) == before
 

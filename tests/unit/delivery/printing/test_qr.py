@@ -22,9 +22,9 @@ from services.delivery.printing import fast
 from services.delivery.printing.qr import (
     ALPHABET,
     MASK,
-    QrStencil,
+    QrTemplate,
+    build_qr_template,
     draw_matrix,
-    learn_stencil,
     pdf_path,
     svg_path,
 )
@@ -41,7 +41,7 @@ BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 RECTANGLE = re.compile(rb"(\d+) (\d+) (\d+) 1 re\n")
 SVG_RECTANGLE = re.compile(r"M(\d+) (\d+)h(\d+)v1h-(\d+)z")
 
-stencil = cache(learn_stencil)
+stencil = cache(build_qr_template)
 
 
 def ticket(rng: random.Random) -> str:
@@ -98,7 +98,7 @@ def of_svg(d: str) -> list[tuple[int, int, int]]:
 
 @pytest.mark.parametrize(("length", "mask"), FORMS)
 @given(data=st.data())
-def test_a_stencil_draws_what_segno_draws(length: int, mask: int, data: st.DataObject) -> None:
+def test_a_template_draws_what_segno_draws(length: int, mask: int, data: st.DataObject) -> None:
     payload = data.draw(st.text(ALPHABET, min_size=length, max_size=length))
     quick = stencil(length, mask=mask)
     code = segno.make(
@@ -114,8 +114,8 @@ def test_a_stencil_draws_what_segno_draws(length: int, mask: int, data: st.DataO
 
 
 @pytest.mark.parametrize("error", ["l", "q", "h"])
-def test_each_error_level_has_its_stencils(error: str) -> None:
-    quick = learn_stencil(9, error=error)  # type: ignore[arg-type]  # one of the three above
+def test_each_error_level_has_its_templates(error: str) -> None:
+    quick = build_qr_template(9, error=error)  # type: ignore[arg-type]  # one of the three above
     code = segno.make("SF-$ 1/2.", error=error, mask=MASK, micro=False, boost_error=False)
     assert rows(quick.matrix("SF-$ 1/2."), quick.side) == segnos(code)
 
@@ -164,13 +164,13 @@ def test_a_character_outside_the_alphabet_is_refused_and_named_and_no_other(
 @pytest.mark.parametrize(
     ("length", "named"), [(0, "not 0"), (-1, "not -1"), (91, "version 5"), (9_999, "too large")]
 )
-def test_a_stencil_for_no_characters_or_too_many_is_refused(length: int, named: str) -> None:
+def test_a_template_for_no_characters_or_too_many_is_refused(length: int, named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        learn_stencil(length)
+        build_qr_template(length)
 
 
 @pytest.mark.parametrize("length", [1, 2, 35])
-def test_no_stencil_is_learnt_of_an_encoder_that_varies_more_than_the_data(
+def test_no_template_is_built_for_an_encoder_that_varies_more_than_the_data(
     length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As segno does by itself: it chooses a mask for each code."""
@@ -180,14 +180,14 @@ def test_no_stencil_is_learnt_of_an_encoder_that_varies_more_than_the_data(
         return make(content, error, version, **{**form, "mask": None})
 
     monkeypatch.setattr(segno, "make", choosing)
-    with pytest.raises(RuntimeError, match="no stencil"):
-        learn_stencil(length)
+    with pytest.raises(RuntimeError, match="no template"):
+        build_qr_template(length)
 
 
 @pytest.mark.parametrize(("length", "mask"), FORMS)
-def test_a_stencil_survives_its_bytes(length: int, mask: int) -> None:
+def test_a_template_survives_its_bytes(length: int, mask: int) -> None:
     quick = stencil(length, mask=mask)
-    decoded = QrStencil.from_bytes(quick.to_bytes())
+    decoded = QrTemplate.from_bytes(quick.to_bytes())
     assert decoded == quick
     assert decoded.to_bytes() == quick.to_bytes()
     payload = (ALPHABET[7:] * 2)[:length]
@@ -199,7 +199,7 @@ def test_changed_bytes_are_refused(data: st.DataObject) -> None:
     written = bytearray(stencil(35).to_bytes())
     written[data.draw(st.integers(0, len(written) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(ValueError):
-        QrStencil.from_bytes(bytes(written))
+        QrTemplate.from_bytes(bytes(written))
 
 
 @given(data=st.data(), more=st.binary(min_size=1, max_size=200))
@@ -209,13 +209,13 @@ def test_bytes_cut_short_and_bytes_with_more_behind_are_refused(
     written = stencil(2).to_bytes()
     for changed in (written[: data.draw(st.integers(0, len(written) - 1))], written + more):
         with pytest.raises(ValueError):
-            QrStencil.from_bytes(changed)
+            QrTemplate.from_bytes(changed)
 
 
 @given(st.binary(max_size=400))
-def test_bytes_of_anything_else_are_refused_as_no_stencil(data: bytes) -> None:
-    with pytest.raises(ValueError, match="not a stencil"):
-        QrStencil.from_bytes(data)
+def test_bytes_of_anything_else_are_refused_as_no_template(data: bytes) -> None:
+    with pytest.raises(ValueError, match="not a template"):
+        QrTemplate.from_bytes(data)
 
 
 def sealed(body: bytes) -> bytes:
@@ -225,11 +225,11 @@ def sealed(body: bytes) -> bytes:
 def test_a_refusal_of_bytes_names_what_is_wrong_with_them() -> None:
     body = stencil(2).to_bytes()[:-4]
     with pytest.raises(ValueError, match="of format 9, and this release reads format 1"):
-        QrStencil.from_bytes(sealed(body[:4] + b"\x09" + body[5:]))
+        QrTemplate.from_bytes(sealed(body[:4] + b"\x09" + body[5:]))
     with pytest.raises(ValueError, match="for 2 characters in version 1 has not"):
-        QrStencil.from_bytes(sealed(body[:-1]))
+        QrTemplate.from_bytes(sealed(body[:-1]))
     with pytest.raises(ValueError, match="checksum"):
-        QrStencil.from_bytes(body + b"\0\0\0\0")
+        QrTemplate.from_bytes(body + b"\0\0\0\0")
 
 
 @given(sides())
@@ -253,16 +253,16 @@ def test_neighbours_in_a_row_are_one_rectangle_unless_the_eighth_module_parts_th
         assert after[:2] != (x + width, y) or (y * side + x + width) % 8 == 0
 
 
-def test_lines_are_kept_for_the_sides_of_stencils_and_for_no_larger_ones() -> None:
-    fast.strips.cache_clear()
+def test_lines_are_cached_for_the_sides_of_templates_and_for_no_larger_ones() -> None:
+    fast.rectangle_caches.cache_clear()
     for side in (25, 33, 37, 177):
         assert of_pdf(pdf_path(1, side)) == [(side - 1, side - 1, 1)]
-    assert fast.strips.cache_info().currsize == 2
-    assert {len(strip) for strip in fast.strips(25)} == {1}
+    assert fast.rectangle_caches.cache_info().currsize == 2
+    assert {len(octet) for octet in fast.rectangle_caches(25)} == {1}
 
 
 @given(st.text(ALPHABET, min_size=35, max_size=35))
-def test_a_payload_of_the_form_is_drawn_by_its_stencil(payload: str) -> None:
+def test_a_payload_of_the_form_is_drawn_by_its_template(payload: str) -> None:
     assert draw_matrix(payload, stencil(35)) == (stencil(35).matrix(payload), 25)
 
 

@@ -175,8 +175,10 @@ def test_words_of_every_language_fit_into_the_built_in_designs(sheet: str) -> No
             "status": [*words.status.values()],
             "position": [words.position.format(at=1_999, count=2_000)],
         }.items():
-            for spot in (name for name, spot in stamp.plate.spots.items() if spot.field == field):
-                assert [text for text in texts if stamp.fitted(spot, text).is_cut] == [], (
+            for plate_field in (
+                name for name, spot in stamp.plate.fields.items() if spot.field == field
+            ):
+                assert [text for text in texts if stamp.fitted(plate_field, text).is_cut] == [], (
                     f"{language} {field}"
                 )
 

@@ -1,4 +1,4 @@
-"""Filing: whatever way the facts came, each active ticket ends in exactly one initial job."""
+"""Whatever way the facts came, each active ticket ends in exactly one initial job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from services.delivery.rules import (
     ReplayedJob,
     apply_batch,
     changed_jobs,
-    file_jobs,
+    with_current_jobs,
 )
 from services.runtime.snapshots import APPLIED, DUPLICATE, SUPERSEDED
 from tests.support.deliveries import decided, issued, ticket_id
@@ -179,7 +179,7 @@ def test_a_ticket_left_out_of_its_mail_is_filed_again() -> None:
     left = DeliveryOrder(
         ORDER, order.tickets, order.active, order.decided, order.decision, (cancelled_job,)
     )
-    refiled = file_jobs(left)
+    refiled = with_current_jobs(left)
     assert [job.ticket_ids for job in refiled.jobs] == [
         {ticket_id(ORDER, 1)},
         {ticket_id(ORDER, 2)},
