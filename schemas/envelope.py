@@ -20,7 +20,7 @@ from uuid import UUID
 from msgspec import Meta
 
 from schemas import structs
-from schemas.structs import NO_NEWLINE, OutOfContract, SnapshotPart, UnknownWord
+from schemas.structs import NO_NEWLINE, OutOfContract, SnapshotPart, UnknownEnumValue
 from schemas.uuids import uuid5_text
 
 Headers = Sequence[tuple[str, bytes | None]]  # Kafka allows a header without a value
@@ -61,13 +61,6 @@ class Position(NamedTuple):
 class NotAnEvent(ValueError):
     """The bytes are not an event of their topic. They can never be parsed, so the record becomes a
     dead letter.
-    """
-
-
-class NewerVocabulary(ValueError):
-    """A well-formed event uses a word that this release does not know.
-
-    The lane stops until a newer release is deployed; the record is not dead-lettered.
     """
 
 
@@ -140,7 +133,7 @@ class Snapshot(SnapshotPart, frozen=True, kw_only=True):
     @classmethod
     def read(cls, headers: ReadHeaders, value: bytes | None) -> Self:
         """Return the snapshot of a record. Raises NotAnEvent if no release can parse it, and
-        NewerVocabulary if this release cannot.
+        UnknownEnumValue if only a newer release can.
         """
         return cls.read_with_document(headers, value)[0]
 
@@ -156,8 +149,8 @@ class Snapshot(SnapshotPart, frozen=True, kw_only=True):
             raise NotAnEvent("a text holds the character NUL, which no table takes")
         try:
             return structs.decode(cls, data), data
-        except UnknownWord as error:
-            raise NewerVocabulary(str(error)) from None
+        except UnknownEnumValue:
+            raise
         except OutOfContract as error:
             raise NotAnEvent(str(error)) from None
 

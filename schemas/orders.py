@@ -3,15 +3,15 @@ delivered.
 
 Every event is a full snapshot of what its writer knows of the order (schemas.envelope). Amounts are
 integers in minor units of their currency; times are UTC. A field that has its default is left out.
-Readers ignore unknown fields; an unknown word of an enumeration means that the writer is newer, and
-stops them.
+Readers ignore unknown fields; an unknown value of an enumeration means that the writer is newer,
+and stops them.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import date, datetime
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 from uuid import UUID
 
 from msgspec import Meta
@@ -285,6 +285,9 @@ TicketStatus = Literal["Active", "Won", "Cancelled"]
 # Why a paid ordinal has no ticket, at the issuer: its rules give these reasons, its tables store
 # them, and snapshots publish them. Ordinals beyond the limit of an order never reach it.
 UnissuedReason = Literal["no_campaign", "sold_out", "campaign_closed"]
+# Why a refund is due: a reason of the issuer, or the limit of an order, which approval applies.
+RefundReason = Literal[UnissuedReason, "over_order_limit"]
+OVER_ORDER_LIMIT: Final[RefundReason] = "over_order_limit"
 
 
 class CampaignSnapshot(SnapshotPart, frozen=True, kw_only=True):

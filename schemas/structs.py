@@ -30,7 +30,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
 # Follows a pattern's `$`, which also matches before a newline at the end of a text.
 NO_NEWLINE = r"(?!\n)"
-UNKNOWN_WORD = "Invalid enum value"
+UNKNOWN_ENUM_VALUE = "Invalid enum value"
 
 
 class SnapshotPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -43,8 +43,10 @@ class OutOfContract(ValueError):
     """A value is outside the bounds of its field. The text names the field, and never the value."""
 
 
-class UnknownWord(OutOfContract):
-    """The only fault is a word of an enumeration that this release does not know."""
+class UnknownEnumValue(OutOfContract):
+    """The only fault is a value of an enumeration that this release does not know: a newer release
+    wrote it.
+    """
 
 
 def always_written(default: str) -> Any:
@@ -71,14 +73,14 @@ def encode_checked(value: Struct) -> bytes:
 
 
 def decode(kind: type[S], content: bytes | str) -> S:
-    """Return the value. Raises UnknownWord or OutOfContract; neither shows the content."""
+    """Return the value. Raises UnknownEnumValue or OutOfContract; neither shows the content."""
     try:
         value: S = _decoder(kind).decode(content)
     except msgspec.ValidationError as error:
         problem = str(error)
-        if problem.startswith(UNKNOWN_WORD):
+        if problem.startswith(UNKNOWN_ENUM_VALUE):
             _refuse_other_faults(kind, content)
-            raise UnknownWord(f"{kind.__name__}: unknown word{_place(problem)}") from None
+            raise UnknownEnumValue(f"{kind.__name__}: unknown value{_place(problem)}") from None
         raise OutOfContract(f"{kind.__name__}: {problem}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         text = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
@@ -92,8 +94,8 @@ def convert(kind: type[S], value: object) -> S:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         problem = str(error)
-        if problem.startswith(UNKNOWN_WORD):  # which quotes the word
-            problem = f"unknown word{_place(problem)}"
+        if problem.startswith(UNKNOWN_ENUM_VALUE):  # which quotes the value
+            problem = f"unknown value{_place(problem)}"
         raise OutOfContract(f"{kind.__name__}: {problem}") from None
 
 
@@ -103,7 +105,7 @@ def _decoder(kind: type[Struct]) -> msgspec.json.Decoder[Any]:
 
 
 def _refuse_other_faults(kind: type[Struct], content: bytes | str) -> None:
-    """Raise OutOfContract unless unknown words are the only fault. msgspec stops at the first."""
+    """Raise OutOfContract unless unknown values are the only fault. msgspec stops at the first."""
     try:
         msgspec.json.decode(content, type=with_any_word(kind))
     except msgspec.ValidationError as error:

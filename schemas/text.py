@@ -1,4 +1,4 @@
-"""Two forms of text that all services share: times as RFC 3339, and the word that was meant."""
+"""Text functions that all services share: RFC 3339 times, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def nearest(word: str, known: Iterable[str], cutoff: float = CUTOFF) -> str | No
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = CUTOFF) -> str:
-    """Return the end of an error's sentence: `; did you mean kind?`, or nothing."""
+    """Return a suggestion to append to an error's text, as in `; did you mean kind?`, or an empty
+    text.
+    """
     match = nearest(word, known, cutoff)
     return f"; did you mean {match}?" if match else ""

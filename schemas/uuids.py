@@ -1,4 +1,4 @@
-"""Ids that every process computes alike, as text."""
+"""Deterministic ids (UUID version 5), as text."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from hashlib import sha1
 def uuid5_text(namespace: bytes, name: str) -> str:
     """Return `str(uuid5(UUID(bytes=namespace), name))` at a third of its cost.
 
-    Each event and each ticket has such an id. The twin that it is tested against is the standard
-    library's.
+    Each event and each ticket has such an id. A property test compares it with `uuid.uuid5`.
     """
     digest = sha1(namespace + name.encode(), usedforsecurity=False).hexdigest()
     variant = "89ab"[int(digest[16], 16) & 3]

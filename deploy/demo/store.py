@@ -75,7 +75,7 @@ class Store:
             stage.superseded += superseded
             stage.dead += dead
             if (end := ends.get(LaneKey(topic, partition))) is not None:
-                stage.lag += max(0, end.readable - offset)
+                stage.lag += max(0, end.end_offset - offset)
         return dict(stages)
 
     def orders_by_state(self) -> Counter[str]:

@@ -17,7 +17,7 @@ NO_TEST = "no test yet"
 INTRODUCTION = """# Features
 
 What Stubline must do, one sentence an id. Each id was first described for the system in its
-heading. Tests carry the ids that they prove (`@pytest.mark.feature("SF-014")`), and
+heading. Tests carry the ids that they test (`@pytest.mark.feature("SF-014")`), and
 `make test T=SF-014` runs the tests of one id.
 
 """
@@ -30,20 +30,20 @@ def register(path: Path = REGISTER) -> dict[str, dict[str, str]]:
 
 
 def features_page() -> str:
-    systems, tests = register(), proofs(TESTS.rglob("test_*.py"))
+    systems, tests = register(), modules_by_feature(TESTS.rglob("test_*.py"))
     total = sum(len(features) for features in systems.values())
-    proven = sum(name in tests for features in systems.values() for name in features)
-    text = INTRODUCTION + f"{proven} of {total} have a test.\n"
+    tested = sum(name in tests for features in systems.values() for name in features)
+    text = INTRODUCTION + f"{tested} of {total} have a test.\n"
     for system, features in systems.items():
         rows = [
             (name, sentence, ", ".join(tests.get(name, [NO_TEST])))
             for name, sentence in features.items()
         ]
-        text += f"\n## {system}\n\n" + table(("id", "what", "proven in"), rows)
+        text += f"\n## {system}\n\n" + table(("id", "what", "tested in"), rows)
     return text
 
 
-def proofs(modules: Iterable[Path]) -> dict[str, list[str]]:
+def modules_by_feature(modules: Iterable[Path]) -> dict[str, list[str]]:
     """The test modules of each id, as links from docs/reference."""
     paths_of: dict[str, set[str]] = {}
     for module in modules:

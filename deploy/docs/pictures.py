@@ -22,12 +22,12 @@ from services.delivery.printing.design.library import (
 )
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import pictures, samples
-from services.delivery.printing.tools.proof import DesignProof
+from services.delivery.printing.tools.comparison import DesignComparison
 
 HERE = Path(__file__).resolve().parent
 PICTURES = HERE.parents[1] / "docs" / "pictures"
 MADE_FROM = "made-from.txt"
-DPI, PROOF_DPI, FITS_DPI = 60, 50, 100
+DPI, COMPARISON_DPI, FITS_DPI = 60, 50, 100
 FITS_MM = 136  # the picture is cut here: the QR code to the right is not its subject
 GAP, GROUND = 18, (229, 231, 235)
 
@@ -49,26 +49,26 @@ def drawn(plates: PlateCache) -> Iterator[tuple[str, Image.Image]]:
     for name, design in sources().items():
         sizes = [DesignVariant(design, size, "en") for size in design.manifest.sizes]
         if name == "both-ways.png":
-            yield name, both_ways(DesignProof(sizes[0], samples.facts(design), plates))
+            yield name, both_ways(DesignComparison(sizes[0], samples.facts(design), plates))
         elif name == "fits.png":
-            image = page(DesignProof(sizes[0], samples.facts(design), plates), FITS_DPI)
+            image = page(DesignComparison(sizes[0], samples.facts(design), plates), FITS_DPI)
             yield name, image.crop((0, 0, round(FITS_MM * FITS_DPI / 25.4), image.height))
         else:
-            proofs = [DesignProof(size, samples.facts(design), plates) for size in sizes]
-            yield name, in_a_row([page(proof, DPI) for proof in proofs])
+            comparisons = [DesignComparison(size, samples.facts(design), plates) for size in sizes]
+            yield name, in_a_row([page(comparison, DPI) for comparison in comparisons])
 
 
-def page(proof: DesignProof, dpi: float) -> Image.Image:
+def page(comparison: DesignComparison, dpi: float) -> Image.Image:
     return pictures.raster(
-        proof.printed(samples.usual(proof.variant.design), samples.payload()), dpi
+        comparison.printed(samples.usual(comparison.variant.design), samples.payload()), dpi
     )
 
 
-def both_ways(proof: DesignProof) -> Image.Image:
-    texts, payload = samples.usual(proof.variant.design), samples.payload()
-    one = pictures.raster(proof.printed(texts, payload), PROOF_DPI)
-    other = pictures.raster(proof.reference(texts, payload).pdf, PROOF_DPI)
-    return pictures.side_by_side(one, other, pictures.compare(one, other, PROOF_DPI))
+def both_ways(comparison: DesignComparison) -> Image.Image:
+    texts, payload = samples.usual(comparison.variant.design), samples.payload()
+    one = pictures.raster(comparison.printed(texts, payload), COMPARISON_DPI)
+    other = pictures.raster(comparison.reference(texts, payload).pdf, COMPARISON_DPI)
+    return pictures.side_by_side(one, other, pictures.compare(one, other, COMPARISON_DPI))
 
 
 def in_a_row(pages: list[Image.Image]) -> Image.Image:

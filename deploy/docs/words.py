@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 GLOSSARY = ROOT / "docs" / "reference" / "glossary.md"
 ALLOWED = ROOT / "tests" / "unit" / "allowed_words.toml"
-FOLDERS = ("services", "schemas", "deploy")
+FOLDERS = ("services", "schemas", "deploy", "tests", "model")
 ANYWHERE, ALONE = "no name has the word", "no name is only"
 NAME_IN_TEXT = re.compile(r"[a-z][a-z0-9]*(?:[_.-][a-z0-9]+)+")  # a metric, an error code, a key
 HEADER = """# How many names still hold a word that docs/reference/glossary.md bans, by file. The

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from deploy.local.process import StackError
 from services.runtime.kafka.cluster import KafkaCluster
-from services.runtime.kafka.topics import BrokerAdmin, PartitionExtent
+from services.runtime.kafka.topics import BrokerAdmin, PartitionOffsets
 from services.runtime.records import TIMER, LaneKey
 
 LANES = """
@@ -41,12 +41,12 @@ def tail(cluster: KafkaCluster, topic: str, *, last: int) -> None:
     commits nothing.
     """
     own: dict[str, object] = {
-        "group.id": cluster.on_broker("stubline.tail"),
+        "group.id": cluster.with_prefix("stubline.tail"),
         "enable.auto.commit": False,
         "log_level": 2,
     }
     consumer = Consumer(cluster.client_settings(own))
-    topic = cluster.on_broker(topic)
+    topic = cluster.with_prefix(topic)
     known = consumer.list_topics(topic, timeout=10).topics[topic]
     if known.error is not None:
         raise StackError(f"{topic}: {known.error.str()}")
@@ -98,22 +98,24 @@ def lag(cluster: KafkaCluster, database_url: str) -> None:
     Console().print(lag_table(lanes, BrokerAdmin(cluster).ends(keys - {TIMER})))
 
 
-def lag_table(lanes: list[LaneProgress], ends: Mapping[LaneKey, PartitionExtent]) -> Table:
+def lag_table(lanes: list[LaneProgress], ends: Mapping[LaneKey, PartitionOffsets]) -> Table:
     columns = ("group", "topic", "partition", "epoch", "next offset", "lag", "state")
     table = Table(*columns, title=time.strftime("%H:%M:%S"))
     for lane in lanes:
-        extent = ends.get(LaneKey(lane.topic, lane.partition))
+        offsets = ends.get(LaneKey(lane.topic, lane.partition))
         numbers = (lane.partition, lane.epoch, lane.next_offset)
         unread = "no such partition"
-        if extent is not None:
-            unread = str(max(0, extent.readable - lane.next_offset))
-        cells = (*map(str, numbers), unread, state(lane, extent))
+        if offsets is not None:
+            unread = str(max(0, offsets.end_offset - lane.next_offset))
+        cells = (*map(str, numbers), unread, state(lane, offsets))
         table.add_row(lane.consumer_group, lane.topic, *cells)
     return table
 
 
-def state(lane: LaneProgress, extent: PartitionExtent | None) -> str:
+def state(lane: LaneProgress, offsets: PartitionOffsets | None) -> str:
     words = [lane.stopped_code or ("outputs to publish" if lane.has_outbox else "")]
-    if extent is not None and extent.readable < extent.high:
-        words.append(f"waits for an open transaction ({extent.high - extent.readable})")
+    if offsets is not None and offsets.end_offset < offsets.high_watermark:
+        words.append(
+            f"waits for an open transaction ({offsets.high_watermark - offsets.end_offset})"
+        )
     return " ".join(words).strip()

@@ -110,10 +110,10 @@ class Services:
         self._ports.add(port)
         return port
 
-    def twin(self, stage: str) -> Program:
+    def second_member(self, stage: str) -> Program:
         """A second member of a stage's group."""
         return self.add(
-            f"{stage}-twin", f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT", stage
+            f"{stage}-2", f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT", stage
         )
 
     def start(self) -> None:

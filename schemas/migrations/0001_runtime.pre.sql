@@ -128,7 +128,7 @@ create table runtime.dead_letters (
     -- The release that wrote the row.
     code_version   text not null,
     trace_id       text,
-    -- The order that the record is about, where its key tells.
+    -- The business key of the record, if the service can read it.
     subject_key    text,
     -- open -> requested -> replayed -> resolved, or open again; discarded by an operator.
     state          text not null default 'open'
@@ -156,7 +156,7 @@ create index dead_letters_waiting
 create index dead_letters_open
     on runtime.dead_letters (consumer_group, code, id)
     where state in ('open', 'replayed');
--- The dead letters of one order.
+-- The dead letters of one business key.
 create index dead_letters_subject
     on runtime.dead_letters (subject_key)
     where subject_key is not null;

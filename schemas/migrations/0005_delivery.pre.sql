@@ -39,7 +39,7 @@ create index orders_dirty on delivery.orders (dirty_since) where dirty_since is 
 
 -- One mail of an order, and what became of it.
 create table delivery.jobs (
-    -- Made from the order and the tickets that the job was filed with: the same facts make the same
+    -- Made from the order and the tickets that the job was made for: the same facts make the same
     -- job.
     job_id                   uuid primary key,
     order_id                 text not null references delivery.orders,
@@ -77,7 +77,7 @@ create table delivery.jobs (
     -- The release that made that PDF: from the same order it makes the same bytes again.
     document_release         text,
     filed_at                 timestamptz not null default now(),
-    -- When the job was filed or an operator had it retried: what the limit of age counts from.
+    -- When the job was created or an operator had it retried: what the limit of age counts from.
     retry_since              timestamptz not null default now(),
     sent_at                  timestamptz,
     -- How often the job was dead-lettered, its last dead letter, and whether the copy of that one

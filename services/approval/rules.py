@@ -71,7 +71,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class PreparedPolicy:
-    """A policy with what decisions need of it, computed once."""
+    """A policy with its version, satisfying statuses and hold reason, each computed once."""
 
     policy: Policy
     version: str
@@ -190,7 +190,8 @@ def allocate_tickets(lines: Sequence[Line]) -> tuple[tuple[LineDecision, ...], i
 
 
 def trigger_problems(words: Sequence[str], custom: frozenset[str]) -> Iterator[str]:
-    """Yield what is wrong with a trigger, before tickets are missing because of it.
+    """Yield the problems of a trigger, so that a wrong one is refused before it can hold orders
+    back.
 
     `custom`: a shop's own statuses. Without such a list any status is accepted that does not look
     like a misspelt one.
@@ -228,7 +229,7 @@ def _unknown_status(name: str, custom: frozenset[str]) -> str | None:
 
 
 def policy_of(words: Sequence[str]) -> Policy:
-    """Return the policy of words without problems."""
+    """Return the policy for trigger names in which `trigger_problems` finds no problem."""
     names = frozenset(status_of(word) for word in words)
     return Policy(frozenset(), is_by_payment=True) if PAYMENT_COMPLETE in names else Policy(names)
 

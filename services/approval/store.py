@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from psycopg.errors import SerializationFailure
 
 from schemas.envelope import Position
+from schemas.text import rfc3339
 from services.approval.lookalikes import LookalikeKey
 from services.runtime.postgres import statements
 from services.runtime.postgres.arrays import blobs, plain, texts
@@ -104,6 +105,6 @@ def _orders(rows: Sequence[DecidedRow]) -> dict[str, Any]:
         "observed_sequences": plain([row.observed_sequence for row in rows]),
         "decisions": texts([row.decision for row in rows]),
         "fingerprints": blobs([key.fingerprint if key else None for key in keys]),
-        "placed": texts([key.placed_at.isoformat() if key else None for key in keys]),
+        "placed": texts([rfc3339(key.placed_at) if key else None for key in keys]),
         "duplicate_windows_s": plain([row.duplicate_window_s for row in rows]),
     }

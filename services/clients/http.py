@@ -13,7 +13,7 @@ import httpcore
 import httpx
 from typing_extensions import override
 
-from services.runtime.version import CODE_VERSION
+from services.runtime.observability.version import CODE_VERSION
 
 TIMEOUT_S = 10.0  # for a connection, and for each read
 RESPONSE_MAX_S = 30.0  # for the whole response
@@ -140,8 +140,9 @@ class BoundedHttpClient(httpx.Client):
         self._answers = 0
         self._network = DeadlineBackend()
         for transport in (self._transport, *self._mounts.values()):
-            if isinstance(transport, httpx.HTTPTransport):  # httpx has no parameter for it
-                transport._pool._network_backend = self._network  # noqa: SLF001 - a test of headers that drip watches it
+            # httpx has no deadline for a whole response. A test sends headers byte by byte.
+            if isinstance(transport, httpx.HTTPTransport):
+                transport._pool._network_backend = self._network  # noqa: SLF001 - see above
         self.tags: dict[str, str] = {}
 
     def begin_page(self, tags: Mapping[str, str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from psycopg import Connection
 from psycopg.rows import TupleRow, dict_row
 
+from schemas.orders import OVER_ORDER_LIMIT
 from services.runtime.admin.refusals import TargetUnknown
 from services.runtime.postgres import statements
 
@@ -36,7 +37,7 @@ class OrderUnknown(TargetUnknown):
 def read_order(connection: Connection[TupleRow], order_id: str) -> dict[str, Any]:
     """Return all that is known of an order, by part. Raises OrderUnknown."""
     cursor = connection.cursor(row_factory=dict_row)
-    arguments = {"order_id": order_id}
+    arguments = {"order_id": order_id, "over_order_limit": OVER_ORDER_LIMIT}
     head = (
         cursor.execute(SQL["order"], arguments).fetchone()
         or cursor.execute(SQL["observed"], arguments).fetchone()

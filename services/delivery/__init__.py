@@ -1,5 +1,5 @@
-"""Delivers tickets to their buyers: files a job for what is not delivered yet, renders, sends, and
-publishes the deliveries of each order.
+"""Delivers tickets to their buyers: creates a job for what is not delivered yet, renders, sends,
+and publishes the deliveries of each order.
 
 In        tickets.changed.v1, orders.decided.v1 and its own replays, read by the group
           stubline.delivery

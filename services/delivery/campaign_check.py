@@ -55,7 +55,7 @@ def check_campaign(content: Mapping[str, Any]) -> None:
         variant, facts = renderer.compile_input(
             documents.page(ticket, snapshot, SAMPLE_TICKET.holder, (1, 1), language)
         )
-        if not renderer.plate_cache.is_proven(plate_key(variant, facts)):
+        if not renderer.plate_cache.is_compared(plate_key(variant, facts)):
             check_plate(variant, facts, renderer)
     except DesignUnusable as error:
         raise type(error)(f"campaign {snapshot.campaign_id}: {error.cause}") from None

@@ -1,4 +1,4 @@
-"""The errors of filing and sending; those of printing are in `printing.errors`.
+"""The errors of the lane and the sender; those of printing are in `printing.errors`.
 
     Poison
         Undeliverable               the job becomes a dead letter

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from services.runtime.observability.metrics import Counter, Gauge, Histogram, declare
 
-FILED = declare(
+ENQUEUED = declare(
     Counter(
-        "stubline_delivery_jobs_filed_total",
-        "Jobs that the lane filed. Flat while tickets are issued: check its lag.",
+        "stubline_delivery_jobs_enqueued_total",
+        "Jobs that the lane enqueued. Flat while tickets are issued: check its lag.",
     )
 )
 JOBS = declare(
@@ -111,7 +111,9 @@ MAIL_SECONDS = declare(
     Histogram("stubline_delivery_mail_seconds", "Sending one mail, from MAIL to the final reply.")
 )
 WAIT_SECONDS = declare(
-    Histogram("stubline_delivery_wait_seconds", "From filing a job to the acceptance of its mail.")
+    Histogram(
+        "stubline_delivery_wait_seconds", "From creating a job to the acceptance of its mail."
+    )
 )
 DEAD_LETTERED = declare(
     Counter(

@@ -1,8 +1,8 @@
 """Which jobs does an order need? Pure: no clock, no randomness, no I/O.
 
-Filing is a function of what is known now: the tickets that are active, the decision, and the jobs
-that exist. So in whatever order and however often the facts arrived, each active ticket ends in
-exactly one initial job.
+The jobs are a function of what is known now: the tickets that are active, the decision, and the
+jobs that exist. So in whatever order and however often the facts arrived, each active ticket ends
+in exactly one initial job.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NOWHERE = Position(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A delivery. Initial ones are filed by rule; a resend is requested by an operator."""
+    """A delivery. Initial ones are created by rule; a resend is requested by an operator."""
 
     job_id: UUID
     order_id: str
@@ -62,7 +62,7 @@ DeliveryInput = TicketsChanged | OrderDecided | ReplayedJob
 
 
 @dataclass(slots=True)
-class FilingResult:
+class AppliedBatch:
     """An outcome per input, in their order, and the orders after all of them."""
 
     outcomes: list[Outcome]
@@ -103,37 +103,39 @@ def replay_job(order: DeliveryOrder, job_id: UUID) -> tuple[DeliveryOrder, Outco
 
 def apply_batch(
     batch: Sequence[DeliveryInput], orders: Mapping[str, DeliveryOrder]
-) -> FilingResult:
+) -> AppliedBatch:
     """Apply the inputs one after another; jobs follow from what is known after the last."""
-    result = FilingResult([], dict(orders))
+    result = AppliedBatch([], dict(orders))
     for received in batch:
         result.orders[received.key], outcome = apply_input(result.orders[received.key], received)
         result.outcomes.append(outcome)
         if outcome is APPLIED and isinstance(received, TicketsChanged):
             result.snapshots[received.key] = received
     result.orders = {
-        key: file_jobs(order) if order != orders[key] else order
+        key: with_current_jobs(order) if order != orders[key] else order
         for key, order in result.orders.items()
     }
     return result
 
 
-def file_jobs(order: DeliveryOrder) -> DeliveryOrder:
-    """File one job for all active tickets that are in no initial job. Sent and dead jobs stay."""
+def with_current_jobs(order: DeliveryOrder) -> DeliveryOrder:
+    """Return the order with its jobs in their current states, and with one more for all active
+    tickets that are in no initial job. Sent and dead jobs stay.
+    """
     jobs = [with_current_state(job, order) for job in order.jobs]
-    filed = {ticket_id for job in jobs if job.kind == "initial" for ticket_id in job.ticket_ids}
-    if unfiled := order.active - filed:
-        jobs.append(with_current_state(initial_job(order.order_id, unfiled), order))
+    covered = {ticket_id for job in jobs if job.kind == "initial" for ticket_id in job.ticket_ids}
+    if uncovered := order.active - covered:
+        jobs.append(with_current_state(initial_job(order.order_id, uncovered), order))
     return replace(order, jobs=tuple(jobs))
 
 
 def initial_job(order_id: str, ticket_ids: Iterable[UUID]) -> Job:
-    """Return a due job whose id is derived from its content: filed again, after a restore from a
+    """Return a due job whose id is derived from its content: created again, after a restore from a
     backup, its mail has the same Message-ID.
     """
-    filed = frozenset(ticket_ids)
-    name = "/".join(["initial", order_id, *sorted(map(str, filed))])
-    return Job(uuid5(JOB_IDS, name), order_id, "initial", "due", is_held=False, ticket_ids=filed)
+    tickets = frozenset(ticket_ids)
+    name = "/".join(["initial", order_id, *sorted(map(str, tickets))])
+    return Job(uuid5(JOB_IDS, name), order_id, "initial", "due", is_held=False, ticket_ids=tickets)
 
 
 def with_current_state(job: Job, order: DeliveryOrder) -> Job:

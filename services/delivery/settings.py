@@ -1,4 +1,4 @@
-"""The settings of filing and sending. Lane and sender share one class, because they share a prefix
+"""The settings of the lane and the sender. They are one class, because they share a prefix
 and so one list of known names.
 """
 

@@ -20,7 +20,7 @@ from services.delivery.rules import (
 from services.delivery.settings import DeliverySettings
 from services.delivery.store import DeliveryStore, JobDeadLetter, PublishedSnapshot
 from services.runtime.loop import dead_letters
-from services.runtime.loop.ports import DeadLetter
+from services.runtime.ports import DeadLetter
 from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Effect, Event, Outcome, Record
 from services.runtime.service import Service
@@ -30,7 +30,7 @@ GROUP = "stubline.delivery"
 # Partition 0 of the first topic owns the timer: never reorder.
 TOPICS = (TicketsChanged.topic, OrderDecided.topic)
 JOBS = "@jobs"  # the topic that a job's dead letter names as its origin
-FILED = "stubline_delivery_jobs_filed_total"
+ENQUEUED = "stubline_delivery_jobs_enqueued_total"
 FILED_PER_S_MAX = 10_000.0
 COUNT_INTERVAL_S_MAX = 60.0
 
@@ -60,7 +60,7 @@ def handle(batch: Sequence[DeliveryInput], session: Session) -> list[Outcome]:
     store = DeliveryStore(session)
     before = store.load(sorted({received.key for received in batch}))
     result = apply_batch(batch, before)
-    filed = 0
+    enqueued = 0
     if changed := [order for key, order in sorted(result.orders.items()) if order != before[key]]:
         jobs = changed_jobs(before, result.orders)
         store.save_orders(changed, result.snapshots, {job.order_id for job in jobs})
@@ -70,17 +70,17 @@ def handle(batch: Sequence[DeliveryInput], session: Session) -> list[Outcome]:
             store.save_jobs(jobs)
             if new:
                 store.add_job_tickets(new)
-            filed = len(new)
-    return with_filed_count(result.outcomes, filed)
+            enqueued = len(new)
+    return with_enqueued_count(result.outcomes, enqueued)
 
 
-def with_filed_count(outcomes: Sequence[Outcome], filed: int) -> list[Outcome]:
-    """Return the outcomes; the first effect carries the batch's count of filed jobs. None has
-    outputs, for the timer publishes.
+def with_enqueued_count(outcomes: Sequence[Outcome], enqueued: int) -> list[Outcome]:
+    """Return the outcomes; the first effect carries the batch's count of enqueued jobs. Outcomes
+    have no outputs: the tick publishes deliveries.
     """
     counted = list(outcomes)
-    if filed:
-        counted[counted.index(APPLIED)] = Effect(counts={FILED: filed})
+    if enqueued:
+        counted[counted.index(APPLIED)] = Effect(counts={ENQUEUED: enqueued})
     return counted
 
 
@@ -92,7 +92,7 @@ class DeadLetteredJob:
 
     row: JobDeadLetter
 
-    def encode(self, *, time: str, traceparent: str | None) -> Output:  # noqa: ARG002 - it has its own history
+    def encode(self, *, time: str, traceparent: str | None) -> Output:  # noqa: ARG002 - the row has both
         row = self.row
         record = Record(row.topic, row.partition, row.offset, -1, row.key, row.value, ())
         dead_letter = DeadLetter(

@@ -15,6 +15,6 @@ Crash     The endpoint reports success only for what the broker has acknowledged
           next owner publishes what was committed and reads on. A repeated callback is decided
           against its order and changes nothing. A poll's cursor commits with the callbacks of its
           page; a page that is lost is requested again.
-Does not  decide on an order (approval), or trust a header that no signature covers more than it
-          must (see vendors).
+Does not  decide on an order (approval), or trust an unsigned header for more than the type of a
+          callback: facts come from its signed body, or from the vendor's API.
 """

@@ -90,7 +90,7 @@ class TooManyFacts(Poison):
 
 
 class CallbackKept(Poison):
-    """A callback that was kept, as no release acted on its kind, and that an operator replays."""
+    """A kept callback is being replayed, and this release does not process its kind either."""
 
     code = "ingest-callback-kept"
     next_step = (

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from services.issuer import campaign_file
-from services.issuer.operate import CampaignCommands, IssuerQueries
+from services.issuer.commands import CampaignCommands, IssuerQueries
 from services.issuer.rules.campaigns import CampaignDefinition
 from services.runtime.admin import cli_support, preflight
 from services.runtime.admin.cli_support import Actor, AsJson, CommandId
@@ -45,7 +45,7 @@ TICKETS = (
     "recipient_email",
     "issued_at",
 )
-COUNTS = ("issued", "active", "won", "cancelled", "sold_out")
+COUNTS = ("issued", "active", "won", "cancelled", "refund_due")
 
 
 @campaigns.command("apply")

@@ -11,10 +11,10 @@ ISSUED = declare(
         ),
     )
 )
-SOLD_OUT = declare(
+REFUND_DUE = declare(
     Counter(
-        "stubline_issuer_tickets_sold_out_total",
-        "Paid ordinals without a number because their campaign is sold out. Refunds are due.",
+        "stubline_issuer_tickets_refund_due_total",
+        "Paid ordinals that were refused a number; their campaign is sold out, for instance.",
     )
 )
 CHANGED = declare(

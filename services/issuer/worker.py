@@ -14,8 +14,7 @@ from typing import NamedTuple
 from schemas import structs
 from schemas.envelope import Position, SerializedSnapshot
 from schemas.orders import OrderDecided, order_of
-from services.issuer.metrics import CHANGED, ISSUED, SOLD_OUT
-from services.issuer.rules.plan import SOLD_OUT as REASON_SOLD_OUT
+from services.issuer.metrics import CHANGED, ISSUED, REFUND_DUE
 from services.issuer.rules.plan import (
     IssuePlan,
     LockedCampaign,
@@ -195,11 +194,11 @@ def save_waiting_lines(
 
 def metric_counts(planned: IssuePlan) -> dict[str, int]:
     issued = sum(ticket.place is not None for ticket in planned.issued)
-    sold_out = sum(ticket.reason == REASON_SOLD_OUT for ticket in planned.issued)
+    refund_due = sum(ticket.reason is not None for ticket in planned.issued)
     changed = sum(change.before is not None for change in planned.changes)
     return {
         ISSUED.name: issued,
-        SOLD_OUT.name: sold_out,
+        REFUND_DUE.name: refund_due,
         CHANGED.name: changed,
     }
 

@@ -1,4 +1,5 @@
-"""What services are built on: lanes, batches, dead letters, controls. It knows no business word.
+"""The runtime of all services: lanes, batches, dead letters, controls. It contains no code
+about what any one service does.
 
 A service is a function that reads a record, a function that decides a batch, and `run`:
 
@@ -30,8 +31,8 @@ Does not  trust the broker with positions, skip a record silently, or hold more 
 
 The protocol is model-checked (model/); docs/explanation/lanes.md explains it. The subpackages are
 loop/ (what happens to a record), kafka/ and postgres/ (the two dependencies), failures/ (what an
-exception means, and how long to wait after it), observability/, admin/ (the operators' commands)
-and testing/ (both dependencies in memory).
+exception means, how long to wait after it, and how often to call), observability/, admin/ (the
+operators' commands) and testing/ (both dependencies in memory).
 
 The names below are the public surface. They are imported on first use, so that importing a single
 module of the runtime does not import the Kafka client.

@@ -27,6 +27,7 @@ from services.runtime.observability import logs
 from services.runtime.observability.health import Health, HealthServer
 from services.runtime.observability.logging_telemetry import LoggingTelemetry
 from services.runtime.observability.telemetry import Telemetry
+from services.runtime.observability.version import CODE_VERSION
 from services.runtime.postgres import connection
 from services.runtime.postgres.lane_store import PostgresLaneStore, Session
 from services.runtime.postgres.session import check_role
@@ -39,7 +40,6 @@ from services.runtime.settings import (
     refuse_start,
     variable,
 )
-from services.runtime.version import CODE_VERSION
 
 VALUES_BETWEEN_COLLECTIONS = 100_000
 M_TRIM_THRESHOLD, TRIM_BYTES = -1, 2**20  # as glibc's malloc.h names it
@@ -191,7 +191,7 @@ def build(
             lane_store,
             settings,
             telemetry,
-            classify=classification.classify,
+            classify=classification.classify_error,
             clock=time.monotonic,
             wall_clock=time.time,
             rng=random.random,

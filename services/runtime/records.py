@@ -1,14 +1,15 @@
-"""Records, and the four outcomes that a record can have."""
+"""Records, their headers as bytes, and the four outcomes that a record can have."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
-from schemas.envelope import Output
+from schemas.envelope import Output, ReadHeaders
 from services.runtime.errors import StublineError
 
 # Of key, value and headers together. It bounds what a record turns into (its dead letter's row, the
@@ -16,6 +17,7 @@ from services.runtime.errors import StublineError
 # of 8 MiB.
 RECORD_BYTES_MAX = 8 * 2**20 - 2**17
 HEADER_OVERHEAD_BYTES = 8  # per header, beside its name and its value: their lengths
+HEADER_LENGTHS = struct.Struct(">Ii")
 
 
 class LaneKey(NamedTuple):
@@ -72,6 +74,32 @@ def record_bytes(record: Record) -> int:
     if size <= RECORD_BYTES_MAX // 4:
         return size
     return size + sum(len(name.encode("utf-8", "surrogatepass")) - len(name) for name, _ in headers)
+
+
+def pack_headers(headers: ReadHeaders) -> bytes:
+    """Serialize headers as (u32 length, i32 length or -1 for null, name, value) each.
+
+    Not as JSON: names may repeat, and values are any bytes or null.
+    """
+    return b"".join(
+        HEADER_LENGTHS.pack(len(name), -1 if value is None else len(value)) + name + (value or b"")
+        for name, value in (
+            (text.encode("utf-8", "surrogatepass"), content) for text, content in headers
+        )
+    )
+
+
+def unpack_headers(packed: bytes) -> list[tuple[str, bytes | None]]:
+    """Deserialize what `pack_headers` wrote."""
+    headers: list[tuple[str, bytes | None]] = []
+    at = 0
+    while at < len(packed):
+        name_length, value_length = HEADER_LENGTHS.unpack_from(packed, at)
+        middle = at + HEADER_LENGTHS.size + name_length
+        name = packed[at + HEADER_LENGTHS.size : middle].decode("utf-8", "surrogatepass")
+        at = middle + max(value_length, 0)
+        headers.append((name, None if value_length < 0 else packed[middle:at]))
+    return headers
 
 
 class TruncatedValue(NamedTuple):

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Collection, Sequence
 
 from tests.acceptance.laws import check
-from tests.support.stubline import Order, Stubline
+from tests.support.stubline import BoughtOrder, Stubline
 
 STORIES = (
     ("completed",),
@@ -14,7 +14,9 @@ STORIES = (
     ("completed", "cancelled"),
     ("pending",),
 )
-Wanted = list[tuple[Order, int]]  # an order, and how many of its tickets are active in the end
+Wanted = list[
+    tuple[BoughtOrder, int]
+]  # an order, and how many of its tickets are active in the end
 
 
 def evening(stubline: Stubline, orders: int = 24, copies: int = 2, share: float = 0.3) -> Wanted:
@@ -40,7 +42,7 @@ def more(stubline: Stubline, wanted: Wanted) -> Callable[[], None]:
 
 def expect(
     stubline: Stubline,
-    wanted: Sequence[tuple[Order, int]],
+    wanted: Sequence[tuple[BoughtOrder, int]],
     incomplete_topics: Collection[str] = (),
     skipped_offsets: int = 0,
 ) -> None:

@@ -18,8 +18,7 @@ from typing_extensions import override
 from schemas.envelope import Snapshot
 from schemas.orders import DeliveriesChanged, OrderDecided, OrderObserved, TicketsChanged
 from schemas.topics import GROUPS, all_topics
-from services.runtime.loop.dead_letters import unpack_headers
-from services.runtime.records import LaneKey, Record
+from services.runtime.records import LaneKey, Record, unpack_headers
 from tests.protocol.laws import lane_laws
 from tests.protocol.laws.kafka_reader import DEAD_LETTERS, LANES
 from tests.protocol.laws.system_state import DeadLetterFacts, LaneFacts, SystemState
@@ -46,10 +45,10 @@ REPEATED = """
     select campaign_id, number, count(*) from issuer.tickets where number is not null
     group by campaign_id, number having count(*) > 1
 """
-MISFILED = """
+WRONGLY_CREATED = """
     select ticket_id, order_id, jobs from issuer.tickets cross join lateral (
         select count(*) as jobs from delivery.job_tickets join delivery.jobs using (job_id)
-        where job_tickets.ticket_id = tickets.ticket_id and jobs.kind = 'initial') as filed
+        where job_tickets.ticket_id = tickets.ticket_id and jobs.kind = 'initial') as initial
     where status = 'Active' and jobs <> 1
 """
 # Dead letters of records that no test made unreadable: those have a NUL in the key, the word in the
@@ -193,7 +192,7 @@ def no_ticket_is_active_without_its_trigger(pipeline: PipelineState) -> Iterator
 
 
 def each_active_ticket_is_in_one_initial_job(pipeline: PipelineState) -> Iterator[str]:
-    yield from map(str, pipeline.rows(MISFILED))
+    yield from map(str, pipeline.rows(WRONGLY_CREATED))
 
 
 def each_job_has_one_mail(pipeline: PipelineState) -> Iterator[str]:
@@ -245,9 +244,9 @@ def what_was_committed_is_in_the_log(pipeline: PipelineState) -> Iterator[str]:
 def dead_letters_are_the_source_byte_for_byte(pipeline: PipelineState) -> Iterator[str]:
     """The row, and its copies in the dead topic."""
     records = {
-        (it.topic, it.partition, it.offset): it
+        (record.topic, record.partition, record.offset): record
         for log in pipeline.lanes.logs.values()
-        for it in log
+        for record in log
     }
     for dead_letter in pipeline.lanes.dead_letters:
         source = records.get((dead_letter.topic, dead_letter.partition, dead_letter.offset))
@@ -275,7 +274,7 @@ def conservation_reads_zero(pipeline: PipelineState) -> Iterator[str]:
     """By the rows, and by a count of the log itself."""
     yield from lane_laws.conservation_reads_zero(pipeline.lanes)
     yield from lane_laws.every_record_has_one_outcome(pipeline.lanes)
-    if (gaps := sum(it.gaps for it in pipeline.lanes.lanes)) != pipeline.skipped_offsets:
+    if (gaps := sum(lane.gaps for lane in pipeline.lanes.lanes)) != pipeline.skipped_offsets:
         yield f"{gaps} offsets were stepped over, and should be {pipeline.skipped_offsets}"
 
 
@@ -285,17 +284,20 @@ def what_is_replayed_is_the_source_byte_for_byte(pipeline: PipelineState) -> Ite
 
 def nothing_waits_or_is_stopped(pipeline: PipelineState) -> Iterator[str]:
     yield from (
-        f"{it.group} {it.lane}: {it.stopped_code}" for it in pipeline.lanes.lanes if it.stopped_code
+        f"{row.group} {row.lane}: {row.stopped_code}"
+        for row in pipeline.lanes.lanes
+        if row.stopped_code
     )
     yield from (
-        f"{it} is on its way"
-        for it in pipeline.lanes.dead_letters
-        if it.state in {"requested", "replayed"}
+        f"{dead_letter} is on its way"
+        for dead_letter in pipeline.lanes.dead_letters
+        if dead_letter.state in {"requested", "replayed"}
     )
-    for it in pipeline.lanes.lanes:
-        log: Sequence[Record] = pipeline.lanes.logs.get(it.lane, ())
-        if log and it.next_offset <= log[-1].offset:
-            yield f"{it.group} {it.lane} is at {it.next_offset}, its log ends with {log[-1].offset}"
+    for row in pipeline.lanes.lanes:
+        log: Sequence[Record] = pipeline.lanes.logs.get(row.lane, ())
+        if log and row.next_offset <= log[-1].offset:
+            end = log[-1].offset
+            yield f"{row.group} {row.lane} is at {row.next_offset}, its log ends with {end}"
 
 
 LAWS: Mapping[str, Callable[[PipelineState], Iterator[str]]] = {

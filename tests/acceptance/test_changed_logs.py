@@ -18,7 +18,7 @@ from services.runtime.kafka.topics import BrokerAdmin
 from services.runtime.records import LaneKey
 from tests.acceptance.evening import evening, expect, more
 from tests.support.logs import read_logs
-from tests.support.stubline import Order, Stubline, piped
+from tests.support.stubline import BoughtOrder, Stubline, piped
 from tests.support.trapped import until
 
 PARTITIONS_AT_START = 4  # `stubline migrate` makes eight of them
@@ -63,7 +63,7 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
     stubline: Stubline, broker: BrokerAdmin
 ) -> None:
     """Each service comes back to partitions that it never had, with records in them."""
-    assert {it.partitions for it in broker.existing(FLOW).values()} == {PARTITIONS_AT_START}
+    assert {topic.partitions for topic in broker.existing(FLOW).values()} == {PARTITIONS_AT_START}
     wanted, programs = evening(stubline, orders=8), stubline.services.programs
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda stage: programs[stage].stop(), STAGES))
@@ -76,7 +76,9 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
     wanted += evening(stubline, orders=24)
     for stage, topic in zip(STAGES, FLOW, strict=True):
         new = [
-            it.high for number, it in broker.extents(topic).items() if number >= PARTITIONS_AT_START
+            extent.high_watermark
+            for number, extent in broker.partition_offsets(topic).items()
+            if number >= PARTITIONS_AT_START
         ]
         assert any(new), f"{topic} has records in its new partitions"
         programs[stage].start()
@@ -141,9 +143,12 @@ def test_what_retention_took_and_a_later_snapshot_repeats_is_not_missed_once_an_
         until_stopped(stubline, group, topic, "lane-offset-out-of-range")
     lanes, skipped_offsets = stubline.rows(STOPPED), skipped["offsets"]
     assert len(lanes) == len(READERS)
-    for it in lanes:
-        lane = it["consumer_group"], it["topic"], it["partition"]
-        skipped_offsets += broker.extents(it["topic"])[it["partition"]].low - it["next_offset"]
+    for row in lanes:
+        lane = row["consumer_group"], row["topic"], row["partition"]
+        skipped_offsets += (
+            broker.partition_offsets(row["topic"])[row["partition"]].low_watermark
+            - row["next_offset"]
+        )
         done = stubline.command("lanes", "skip", *lane, "--reason", "retention took them")
         assert done.returncode == 0, done.stderr
     expect(stubline, [(order, 2)], incomplete_topics=FLOW, skipped_offsets=skipped_offsets)
@@ -155,17 +160,17 @@ def until_stopped(stubline: Stubline, group: str, topic: str, code: str) -> None
 
     def codes() -> set[str]:
         lanes = [
-            it
-            for it in stubline.rows(STOPPED)
-            if (it["consumer_group"], it["topic"]) == (group, topic)
+            row
+            for row in stubline.rows(STOPPED)
+            if (row["consumer_group"], row["topic"]) == (group, topic)
         ]
-        return {it["stopped_code"] for it in lanes}
+        return {lane["stopped_code"] for lane in lanes}
 
     until(f"{group} stops at {topic}", lambda: codes() == {code})
 
 
 def report_until_published(
-    stubline: Stubline, broker: BrokerAdmin, order: Order, status: str, topic: str
+    stubline: Stubline, broker: BrokerAdmin, order: BoughtOrder, status: str, topic: str
 ) -> None:
     high = end_of(broker, topic)
     stubline.report(order, status)
@@ -173,23 +178,26 @@ def report_until_published(
 
 
 def end_of(broker: BrokerAdmin, topic: str) -> int:
-    return sum(it.high for it in broker.extents(topic).values())
+    return sum(extent.high_watermark for extent in broker.partition_offsets(topic).values())
 
 
 def forget_all_but_the_last(
-    stubline: Stubline, broker: BrokerAdmin, admin: AdminClient, order: Order
+    stubline: Stubline, broker: BrokerAdmin, admin: AdminClient, order: BoughtOrder
 ) -> None:
     """Delete the records of the order's partitions, but for the last of each."""
     logs = read_logs(stubline.store.bootstrap_servers, FLOW)
     lanes = {
-        LaneKey(it.topic, it.partition)
+        LaneKey(record.topic, record.partition)
         for log in logs.values()
-        for it in log
-        if it.key == order.order_id.encode()
+        for record in log
+        if record.key == order.order_id.encode()
     }
     assert {lane.topic for lane in lanes} == set(FLOW)
     ends = [
-        TopicPartition(*lane, broker.extents(lane.topic)[lane.partition].high - 1) for lane in lanes
+        TopicPartition(
+            *lane, broker.partition_offsets(lane.topic)[lane.partition].high_watermark - 1
+        )
+        for lane in lanes
     ]
     for answer in admin.delete_records(ends).values():
         answer.result(60)

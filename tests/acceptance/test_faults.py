@@ -60,7 +60,7 @@ LONGEST = f"""
     select distinct on (consumer_group, topic) * from ({LANES}) as lanes
     where topic <> '@timer' and next_offset > 0 order by consumer_group, topic, next_offset desc
 """
-# What a repeat may not change of an order: what was published, decided, issued, filed and sent.
+# What a repeat may not change of an order: what was published, decided, issued and sent.
 KNOWN = {
     "published by ingest": "select order_id, sequence, digest from ingest.orders",
     "published by approval": "select order_id, sequence, digest, state from approval.orders",
@@ -113,7 +113,7 @@ def dead_letters(stubline: Stubline) -> int:
 def owned(stubline: Stubline, members: Mapping[str, set[Program]]) -> bool:
     """Whether these processes, and no others, own the lanes."""
     return all(
-        owners(stubline, stage) == {it.pid for it in programs}
+        owners(stubline, stage) == {program.pid for program in programs}
         for stage, programs in members.items()
     )
 
@@ -137,7 +137,8 @@ def lose(pipeline: TrappedPipeline, what: str, times: int, wanted: Wanted) -> No
     until(
         f"{what} of each are lost, {times} times",
         lambda: all(
-            (it.answers_lost if what == "answers" else it.commits_lost) >= times for it in proxies
+            (proxy.answers_lost if what == "answers" else proxy.commits_lost) >= times
+            for proxy in proxies
         ),
         more(pipeline.stubline, wanted),
     )
@@ -213,7 +214,7 @@ def test_a_process_stopped_inside_its_transaction_holds_no_other_up(
     with joined(stubline, "heir") as heirs:
         until(
             "the heirs hold all lanes",
-            lambda: owned(stubline, {stage: set(it) for stage, it in heirs.items()}),
+            lambda: owned(stubline, {stage: set(members) for stage, members in heirs.items()}),
         )
         assert stubline.value(IN_TRANSACTIONS) == 0, "the rows are free"
         wanted += evening(stubline, orders=8)
@@ -244,21 +245,21 @@ def known_of(stubline: Stubline, wanted: Wanted) -> dict[str, list[str]]:
 
 def rewind(stubline: Stubline, lanes: list[dict[str, Any]]) -> None:
     """Rewind the lanes to their first record, several operators at once."""
-    where = [(it["consumer_group"], it["topic"], it["partition"]) for it in lanes]
+    where = [(lane["consumer_group"], lane["topic"], lane["partition"]) for lane in lanes]
     with ThreadPoolExecutor(4) as pool:
         done = list(
             pool.map(lambda lane: stubline.command("lanes", "rewind", *lane, "--to", 0), where)
         )
-    assert [it.returncode for it in done] == [0] * len(lanes), done
+    assert [command.returncode for command in done] == [0] * len(lanes), done
 
 
 def repeated(stubline: Stubline, lanes: list[dict[str, Any]]) -> bool:
     """Whether each of these lanes has found nothing new in what it had worked before."""
     key = ("consumer_group", "topic", "partition")
-    now = {tuple(it[name] for name in key): it["nothing_new"] for it in stubline.rows(LANES)}
+    now = {tuple(row[name] for name in key): row["nothing_new"] for row in stubline.rows(LANES)}
     return all(
-        now[tuple(it[name] for name in key)] >= it["nothing_new"] + it["next_offset"]
-        for it in lanes
+        now[tuple(lane[name] for name in key)] >= lane["nothing_new"] + lane["next_offset"]
+        for lane in lanes
     )
 
 
@@ -272,25 +273,29 @@ def test_a_dead_letter_of_each_service_replayed_twice_has_its_effect_once(
     pipeline.set("parse:raise:2")
     until(
         "a dead letter each",
-        lambda: all(it.sprung() for it in pipeline.traps.values()),
+        lambda: all(trap.sprung() for trap in pipeline.traps.values()),
         more(stubline, wanted),
     )
     stubline.settle()
-    dead = [it for it in stubline.rows(DEAD_LETTERED) if it["state"] == "open"]
-    assert sorted(it["consumer_group"] for it in dead) == sorted(NAMES.groups.values())
-    ids = [it["id"] for it in dead]
+    dead = [row for row in stubline.rows(DEAD_LETTERED) if row["state"] == "open"]
+    assert sorted(row["consumer_group"] for row in dead) == sorted(NAMES.groups.values())
+    ids = [row["id"] for row in dead]
     with ThreadPoolExecutor() as pool:
         codes = [
-            it.returncode
-            for it in pool.map(lambda _: stubline.command("dead", "replay", *ids), range(2))
+            command.returncode
+            for command in pool.map(lambda _: stubline.command("dead", "replay", *ids), range(2))
         ]
     assert 0 in codes
     expect(stubline, wanted)
-    assert {it["state"] for it in stubline.rows(DEAD_LETTERED) if it["id"] in ids} == {"resolved"}
+    assert {row["state"] for row in stubline.rows(DEAD_LETTERED) if row["id"] in ids} == {
+        "resolved"
+    }
     before = known_of(stubline, wanted)
     second = stubline.command("dead", "replay", *ids)
-    assert (second.returncode, "letter-state" in second.stderr) == (1, True), second.stderr
-    replays = [it for it in stubline.rows(LONGEST) if it["topic"].endswith(".replay.v1")]
+    assert (second.returncode, "dead-letter-state-refused" in second.stderr) == (1, True), (
+        second.stderr
+    )
+    replays = [row for row in stubline.rows(LONGEST) if row["topic"].endswith(".replay.v1")]
     assert len(replays) == len(STAGES)
     rewind(stubline, replays)
     expect(stubline, wanted)
@@ -304,7 +309,7 @@ def test_lanes_of_every_service_that_an_operator_rewinds_work_everything_again_a
     wanted = evening(stubline, orders=12)
     expect(stubline, wanted)
     before, lanes = known_of(stubline, wanted), stubline.rows(LONGEST)
-    assert {it["consumer_group"] for it in lanes} == set(NAMES.groups.values())
+    assert {lane["consumer_group"] for lane in lanes} == set(NAMES.groups.values())
     rewind(stubline, lanes)
     others = evening(stubline, orders=8)  # while they work it again
     expect(stubline, wanted + others)
@@ -402,16 +407,19 @@ def joined(stubline: Stubline, *names: str) -> Iterator[dict[str, list[Program]]
     others = {
         stage: [
             services.add(
-                f"{stage}-{it}", f"services.{stage}", f"STUBLINE_{stage.upper()}_HEALTH_PORT", stage
+                f"{stage}-{name}",
+                f"services.{stage}",
+                f"STUBLINE_{stage.upper()}_HEALTH_PORT",
+                stage,
             )
-            for it in names
+            for name in names
         ]
         for stage in STAGES
     }
     programs = [program for members in others.values() for program in members]
     try:
-        for it in programs:
-            it.start_soon()
+        for program in programs:
+            program.start_soon()
         yield others
     finally:
         with ThreadPoolExecutor() as pool:

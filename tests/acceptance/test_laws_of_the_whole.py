@@ -21,7 +21,7 @@ from schemas import callbacks
 from services.runtime.kafka.client import producer_settings
 from tests.acceptance.evening import evening, expect
 from tests.acceptance.laws import check
-from tests.support.stubline import Order, Stubline
+from tests.support.stubline import BoughtOrder, Stubline
 
 
 @contextmanager
@@ -56,7 +56,7 @@ LONG = pytest.mark.chaos
 def test_each_service_killed_at_a_point_loses_and_doubles_nothing(
     stubline: Stubline, point: str
 ) -> None:
-    wanted: list[tuple[Order, int]] = []
+    wanted: list[tuple[BoughtOrder, int]] = []
     for stage in STAGES:
         with sabotaged(stubline, stage, f"{point}:kill:2") as program:
             until = time.monotonic() + 60
@@ -89,7 +89,7 @@ def test_a_zombie_of_every_service_does_no_harm(stubline: Stubline) -> None:
     first = evening(stubline, orders=8)
     for program in programs:
         program.pause()
-    others = [stubline.services.twin(stage) for stage in STAGES]
+    others = [stubline.services.second_member(stage) for stage in STAGES]
     for other in others:
         other.start_soon()
     second = evening(stubline, orders=8)
@@ -135,7 +135,7 @@ def history(stubline: Stubline) -> list[tuple[str, bytes, int]]:
     return callbacks_sent
 
 
-def body_of(order: Order, status: str, second: int) -> bytes:
+def body_of(order: BoughtOrder, status: str, second: int) -> bytes:
     order.status, order.modified = status, order.created + timedelta(seconds=second)
     return order.body
 

@@ -160,7 +160,7 @@ def test_a_quantity_that_is_raised_issues_what_is_missing(stubline: Stubline) ->
 
 
 @feature("SF-033", "SF-034", "SF-036", "SF-039", "SF-041")
-def test_a_ticket_says_what_it_is(stubline: Stubline) -> None:
+def test_a_ticket_shows_what_it_is(stubline: Stubline) -> None:
     order = stubline.paid_order(3)
     stubline.report(order)
     stubline.settle()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from deploy.local.stack import Stack
 from tests.benchmarks import delivered, lanes, normalising, pipeline, rendering, storm, webhooks
-from tests.benchmarks.report import Figure, show
+from tests.benchmarks.report import MeasuredFigure, show
 
 TITLES = {
     "lanes": "Lanes",
@@ -48,7 +48,7 @@ def migrate(environment: dict[str, str]) -> None:
     subprocess.run([program, "migrate"], env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
-def measured(part: str, options: argparse.Namespace) -> list[Figure]:
+def measured(part: str, options: argparse.Namespace) -> list[MeasuredFigure]:
     if part == "rendering":
         return rendering.figures(
             runs=options.runs, tickets=options.tickets, odd_names=options.odd_names
@@ -63,7 +63,7 @@ def measured(part: str, options: argparse.Namespace) -> list[Figure]:
 
 def measured_on_servers(
     part: str, options: argparse.Namespace, broker: str, database_url: str
-) -> list[Figure]:
+) -> list[MeasuredFigure]:
     if part == "lanes":
         bench = lanes.open_bench(broker, database_url)
         return lanes.figures(bench, records=options.records, runs=options.runs)

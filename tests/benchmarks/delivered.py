@@ -23,14 +23,14 @@ import psycopg
 
 from deploy.local.programs import ENDPOINT, STAGES, Services, services
 from deploy.local.stack import Stack
-from services.issuer.operate import CampaignCommands
+from services.issuer.commands import CampaignCommands
 from services.issuer.rules.campaigns import CampaignDefinition
 from services.runtime.admin.commands import OperatorCommand
 from services.runtime.admin.migrate import migrate
 from services.runtime.postgres import connection as database
 from tests.benchmarks import cpu_account
 from tests.benchmarks.cpu_account import Account
-from tests.benchmarks.report import Figure, percentile
+from tests.benchmarks.report import MeasuredFigure, percentile
 
 SOURCE, SENDERS, WARM_ORDERS = "bench", 2, 60
 CPU_MS_MAX, RATE_MIN, P95_S_MAX, BACKLOG_MIN, IDLE_CORES_MAX = 9.0, 200.0, 2.0, 300.0, 0.12
@@ -44,7 +44,7 @@ DONE = "select count(*) from delivery.jobs where state = 'sent'"
 
 
 @dataclass
-class Site:
+class DeliverySite:
     """The installation under measurement."""
 
     stack: Stack
@@ -110,7 +110,7 @@ class Site:
 
 
 @contextmanager
-def site() -> Iterator[Site]:
+def site() -> Iterator[DeliverySite]:
     """Start the installation, with one campaign, and send it some orders."""
     with Stack.temporary() as stack, tempfile.TemporaryDirectory(prefix="stubline-bench-") as name:
         folder, secret = Path(name), secrets.token_urlsafe(24)
@@ -122,7 +122,7 @@ def site() -> Iterator[Site]:
         )
         environment = {**stack.environment, "BENCH_SECRET": secret}
         with services(folder, environment, sources, senders=SENDERS) as running:
-            started = Site(stack, running, secret)
+            started = DeliverySite(stack, running, secret)
             started.post(WARM_ORDERS, 30.0, 1, 0.0)
             started.wait_for_mails(WARM_ORDERS)
             yield started
@@ -147,7 +147,7 @@ def apply_campaign(database_url: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class DeliveryRun:
     """Orders at a rate: what they cost and how long each took."""
 
     orders: int
@@ -165,7 +165,9 @@ class Run:
         return f"paid to mailed p50 {p50:.2f} s, p95 {p95:.2f} s"
 
 
-def measured(place: Site, orders: int, rate: float, *, tickets: int = 1, odd: float = 0.0) -> Run:
+def measured(
+    place: DeliverySite, orders: int, rate: float, *, tickets: int = 1, odd: float = 0.0
+) -> DeliveryRun:
     first = place.read()
     report = place.post(orders, rate, tickets, odd)
     place.wait_for_mails(orders)
@@ -176,7 +178,7 @@ def measured(place: Site, orders: int, rate: float, *, tickets: int = 1, odd: fl
     mailed = place.mailed(posted)
     waits_s = [at - posted[number] for number, at in mailed.items()]
     seconds = max(mailed.values()) - min(posted.values())
-    return Run(orders, cpu_account.between(first, last, poster_s), waits_s, seconds)
+    return DeliveryRun(orders, cpu_account.between(first, last, poster_s), waits_s, seconds)
 
 
 def verdict(account: Account, is_met: bool) -> bool | None:
@@ -184,7 +186,7 @@ def verdict(account: Account, is_met: bool) -> bool | None:
     return None if account.is_too_busy else is_met
 
 
-def per_order(run: Run) -> str:
+def per_order(run: DeliveryRun) -> str:
     """Return what an order costs besides CPU, and how quiet the machine was."""
     account = run.account
     return (
@@ -194,17 +196,17 @@ def per_order(run: Run) -> str:
     )
 
 
-def cost(place: Site, orders: int, rate: float) -> list[Figure]:
+def cost(place: DeliverySite, orders: int, rate: float) -> list[MeasuredFigure]:
     run = measured(place, orders, rate)
     return [
-        Figure(
+        MeasuredFigure(
             f"CPU of an order with its mail, {rate:.0f}/s",
             f"{run.cpu_ms:.2f} ms",
             run.account.by_kind(orders),
             f"<= {CPU_MS_MAX} ms",
             verdict(run.account, run.cpu_ms <= CPU_MS_MAX),
         ),
-        Figure(
+        MeasuredFigure(
             f"time of an order, {rate:.0f}/s",
             run.times,
             per_order(run),
@@ -214,12 +216,12 @@ def cost(place: Site, orders: int, rate: float) -> list[Figure]:
     ]
 
 
-def throughput(place: Site, orders: int) -> list[Figure]:
+def throughput(place: DeliverySite, orders: int) -> list[MeasuredFigure]:
     """Post as fast as the endpoint takes them."""
     run = measured(place, orders, 0.0)
     rate = orders / run.seconds
     return [
-        Figure(
+        MeasuredFigure(
             f"{orders:,} orders at once, to their mails",
             f"{rate:.0f}/s",
             f"{run.cpu_ms:.2f} ms each: {run.account.by_kind(orders)}; {per_order(run)}",
@@ -229,13 +231,13 @@ def throughput(place: Site, orders: int) -> list[Figure]:
     ]
 
 
-def others(place: Site, orders: int, rate: float) -> list[Figure]:
+def others(place: DeliverySite, orders: int, rate: float) -> list[MeasuredFigure]:
     """Measure the same with three tickets, and with names that have to be laid out."""
     figures = []
     for title, options in (("3 tickets", {"tickets": 3}), ("5 % odd names", {"odd": 0.05})):
         run = measured(place, orders, rate, **options)
         figures.append(
-            Figure(
+            MeasuredFigure(
                 f"CPU of an order, {title}, {rate:.0f}/s",
                 f"{run.cpu_ms:.2f} ms",
                 f"{run.times}; {run.account.by_kind(orders)}",
@@ -245,13 +247,13 @@ def others(place: Site, orders: int, rate: float) -> list[Figure]:
     return figures
 
 
-def idle(place: Site) -> list[Figure]:
+def idle(place: DeliverySite) -> list[MeasuredFigure]:
     first = place.read()
     time.sleep(IDLE_S)
     account = cpu_account.between(first, place.read(), 0.0)
     used = ", ".join(f"{kind} {s / account.wall_s:.3f}" for kind, s in account.seconds.items())
     return [
-        Figure(
+        MeasuredFigure(
             "idle",
             f"{account.cores:.3f} core",
             used,
@@ -261,13 +263,13 @@ def idle(place: Site) -> list[Figure]:
     ]
 
 
-def backlog(place: Site, orders: int) -> list[Figure]:
+def backlog(place: DeliverySite, orders: int) -> list[MeasuredFigure]:
     """Hold the senders still, fill the queue, and let them go."""
     senders = [place.running.programs[f"sender-{n}"] for n in range(1, SENDERS + 1)]
     for sender in senders:
         sender.pause()
     place.post(orders, 0.0, 1, 0.0)
-    wait_until_filed(place, place.mails + orders)
+    wait_until_created(place, place.mails + orders)
     first, begun = place.read(), time.monotonic()
     for sender in senders:
         sender.resume()
@@ -276,7 +278,7 @@ def backlog(place: Site, orders: int) -> list[Figure]:
     account = cpu_account.between(first, place.read(), 0.0)
     rate = orders / seconds
     return [
-        Figure(
+        MeasuredFigure(
             f"a backlog of {orders:,} mails, {SENDERS} senders",
             f"{rate:.0f} mails/s",
             f"{account.by_kind(orders)} ms; {account.commits / orders:.1f} commits a mail",
@@ -286,17 +288,17 @@ def backlog(place: Site, orders: int) -> list[Figure]:
     ]
 
 
-def wait_until_filed(place: Site, jobs: int) -> None:
+def wait_until_created(place: DeliverySite, jobs: int) -> None:
     with psycopg.connect(place.stack.database_url, autocommit=True) as connection:
         until = time.monotonic() + 10 * STALLED_S
         query = "select count(*) from delivery.jobs"
         while (connection.execute(query).fetchone() or (0,))[0] < jobs:
             if time.monotonic() > until:
-                raise TimeoutError("the jobs were not filed")
+                raise TimeoutError("the jobs were not created")
             time.sleep(0.2)
 
 
-def figures(*, orders: int, backlog_mails: int) -> list[Figure]:
+def figures(*, orders: int, backlog_mails: int) -> list[MeasuredFigure]:
     with site() as place:
         rows = idle(place)
         rows += cost(place, max(200, orders // 10), 25.0)
@@ -307,6 +309,8 @@ def figures(*, orders: int, backlog_mails: int) -> list[Figure]:
         loops = place.loops_ms
     speed = f"{min(loops):.0f} to {max(loops):.0f} ms"
     rows.append(
-        Figure("a fixed loop on this machine", speed, f"{psutil.cpu_count()} cores", "printed")
+        MeasuredFigure(
+            "a fixed loop on this machine", speed, f"{psutil.cpu_count()} cores", "printed"
+        )
     )
     return rows

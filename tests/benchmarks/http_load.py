@@ -53,10 +53,10 @@ def requests(path: str, kind: str, count: int) -> list[bytes]:
     return encoded
 
 
-class Connection(asyncio.Protocol):
+class LoadConnection(asyncio.Protocol):
     """Sends the next request when the response to the last one has come."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: HttpLoad) -> None:
         self._load = load
         self._response = b""
 
@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
         self._next()
 
 
-class Load:
+class HttpLoad:
     """Runs for a number of seconds after a warm-up that is not counted.
 
     With a rate, each request is due at its time, and its response time counts from then, whenever
@@ -129,7 +129,7 @@ class Load:
 
 
 async def run(options: argparse.Namespace) -> dict[str, float]:
-    load = Load(
+    load = HttpLoad(
         requests(options.path, options.kind, options.bodies),
         options.seconds,
         options.warm,
@@ -137,7 +137,7 @@ async def run(options: argparse.Namespace) -> dict[str, float]:
     )
     loop = asyncio.get_running_loop()
     for _ in range(options.connections):
-        await loop.create_connection(lambda: Connection(load), "127.0.0.1", options.port)
+        await loop.create_connection(lambda: LoadConnection(load), "127.0.0.1", options.port)
     await asyncio.sleep(options.warm + options.seconds + 0.5)
     ranked = sorted(load.times) or [float("nan")]
     return {

@@ -27,7 +27,7 @@ import psycopg
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.benchmarks.report import Figure, median, percentile
+from tests.benchmarks.report import MeasuredFigure, median, percentile
 
 RECORD_BYTES = 800
 PARTITIONS = 4
@@ -37,7 +37,7 @@ RESIDENT_LIMIT, FLAT = 120 * 2**20, 0.05
 
 
 @dataclass
-class Bench:
+class LaneBenchmark:
     """One broker, one database, and a folder for the reports of the workers."""
 
     servers: str
@@ -139,7 +139,7 @@ class WorkerReport:
             time.sleep(0.2)
 
 
-def raw_rate(bench: Bench, topic: str, to: str, records: int) -> float:
+def raw_rate(bench: LaneBenchmark, topic: str, to: str, records: int) -> float:
     command = [
         sys.executable,
         "-m",
@@ -153,7 +153,9 @@ def raw_rate(bench: Bench, topic: str, to: str, records: int) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def lane_rate(bench: Bench, topic: str, records: int, to: str = "") -> tuple[float, list[int]]:
+def lane_rate(
+    bench: LaneBenchmark, topic: str, records: int, to: str = ""
+) -> tuple[float, list[int]]:
     """Return records per second from the first commit to the last, and resident bytes by second."""
     with bench.worker(bench.group(), topic, to) as report:
         report.await_records(records)
@@ -168,7 +170,7 @@ def growth(resident: Sequence[int]) -> float:
     return median(resident[-third:]) / median(resident[third : 2 * third]) - 1 if third else 0.0
 
 
-def rates(bench: Bench, records: int, runs: int) -> list[Figure]:
+def rates(bench: LaneBenchmark, records: int, runs: int) -> list[MeasuredFigure]:
     source, sink = bench.topic(), bench.topic()
     bench.fill(source, records)
     raw, without, outputs = list[float](), list[float](), list[float]()
@@ -184,27 +186,27 @@ def rates(bench: Bench, records: int, runs: int) -> list[Figure]:
     grown = max(map(growth, residents))
     beside = f"{limit:,.0f}/s raw consume -> produce"
     return [
-        Figure(
+        MeasuredFigure(
             "lane without outputs",
             f"{least:,.0f}/s",
             beside,
             f">= 50 %: {least / limit:.0%}",
             least >= limit / 2,
         ),
-        Figure(
+        MeasuredFigure(
             "lane with an output each",
             f"{median(outputs):,.0f}/s",
             beside,
             f"printed: {median(outputs) / limit:.0%}",
         ),
-        Figure(
+        MeasuredFigure(
             "resident, lane with outputs",
             f"{most / 2**20:.0f} MB",
             "",
             "< 120 MB",
             most < RESIDENT_LIMIT,
         ),
-        Figure(
+        MeasuredFigure(
             "its growth, a run's middle third to its last",
             f"{grown:+.1%}",
             "",
@@ -215,7 +217,7 @@ def rates(bench: Bench, records: int, runs: int) -> list[Figure]:
 
 
 @contextmanager
-def steady(bench: Bench, topic: str, per_second: int) -> Iterator[None]:
+def steady(bench: LaneBenchmark, topic: str, per_second: int) -> Iterator[None]:
     """Publish at a steady rate, whatever consumes it."""
     ended = threading.Event()
     producer = Producer({"bootstrap.servers": bench.servers, "linger.ms": 2})
@@ -238,7 +240,7 @@ def steady(bench: Bench, topic: str, per_second: int) -> Iterator[None]:
         producer.flush()
 
 
-def takeover(bench: Bench) -> float:
+def takeover(bench: LaneBenchmark) -> float:
     """Return the seconds from kill -9 to the first batch of another owner on a lane of the dead
     one.
     """
@@ -267,7 +269,7 @@ def takeover(bench: Bench) -> float:
             time.sleep(0.05)
 
 
-def commit_gaps(bench: Bench) -> list[float]:
+def commit_gaps(bench: LaneBenchmark) -> list[float]:
     """Return the seconds between commits of lanes that stay with their owner while another process
     joins and leaves.
     """
@@ -289,11 +291,11 @@ def commit_gaps(bench: Bench) -> list[float]:
     return [later - earlier for at in times.values() for earlier, later in pairwise(at)]
 
 
-def figures(bench: Bench, *, records: int = 200_000, runs: int = 3) -> list[Figure]:
+def figures(bench: LaneBenchmark, *, records: int = 200_000, runs: int = 3) -> list[MeasuredFigure]:
     rows = rates(bench, records, runs)
     seconds = median([takeover(bench) for _ in range(runs)])
     rows.append(
-        Figure(
+        MeasuredFigure(
             "kill -9 to the next owner's first batch",
             f"{seconds:.1f} s",
             f"session timeout {SESSION_TIMEOUT_S:.0f} s",
@@ -305,7 +307,7 @@ def figures(bench: Bench, *, records: int = 200_000, runs: int = 3) -> list[Figu
     p99 = percentile(gaps, 0.99)
     longest = f"longest {max(gaps) * 1_000:.0f} ms of {len(gaps)}"
     rows.append(
-        Figure(
+        MeasuredFigure(
             "commit gap of unmoved lanes, p99",
             f"{p99 * 1_000:.0f} ms",
             longest,
@@ -316,7 +318,7 @@ def figures(bench: Bench, *, records: int = 200_000, runs: int = 3) -> list[Figu
     return rows
 
 
-def open_bench(servers: str, database_url: str) -> Bench:
+def open_bench(servers: str, database_url: str) -> LaneBenchmark:
     with psycopg.connect(database_url) as connection:
         connection.execute("select 1 from runtime.lanes limit 1")
-    return Bench(servers, database_url, Path(tempfile.mkdtemp(prefix="bench-")))
+    return LaneBenchmark(servers, database_url, Path(tempfile.mkdtemp(prefix="bench-")))

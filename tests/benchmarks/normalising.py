@@ -19,7 +19,7 @@ from services.ingest import vendors
 from services.ingest.vendors.woocommerce import cards as woocommerce_cards
 from services.ingest.vendors.woocommerce import webhook as woocommerce
 from services.runtime.process import collect_rarely
-from tests.benchmarks.report import Figure, median
+from tests.benchmarks.report import MeasuredFigure, median
 from tests.support.callbacks import SAMPLE, record
 
 LEAST_PER_SECOND = 20_000
@@ -73,10 +73,13 @@ def rate(work: Callable[[Any], object], values: Sequence[Any]) -> float:
     return len(values) / (time.thread_time() - started_at)
 
 
-def figures(*, runs: int = 3, count: int = 4_000) -> list[Figure]:
+def figures(*, runs: int = 3, count: int = 4_000) -> list[MeasuredFigure]:
     raw = bodies(count)
     records = [record(body, order=str(100_000 + at)) for at, body in enumerate(raw)]
-    received = [vendors.received_callback(read_event(it.headers, it.value), it) for it in records]
+    received = [
+        vendors.received_callback(read_event(record.headers, record.value), record)
+        for record in records
+    ]
     parsed, normalised, read, cleaned = list[float](), list[float](), list[float](), list[float]()
     with as_a_worker():
         rate(vendors.parse, records)
@@ -89,18 +92,20 @@ def figures(*, runs: int = 3, count: int = 4_000) -> list[Figure]:
     beside = f"{limit:,.0f}/s orjson only parses the JSON"
     least = f">= {LEAST_PER_SECOND:,}/s"
     return [
-        Figure(
+        MeasuredFigure(
             "normalising, WooCommerce bodies on one core",
             f"{ours:,.0f}/s",
             beside,
             least,
             ours >= LEAST_PER_SECOND,
         ),
-        Figure("normalising, share of parsing alone", f"{ours / limit:.0%}", beside, "printed"),
-        Figure(
+        MeasuredFigure(
+            "normalising, share of parsing alone", f"{ours / limit:.0%}", beside, "printed"
+        ),
+        MeasuredFigure(
             "reading the record too: headers, envelope", f"{read_rate:,.0f}/s", beside, "printed"
         ),
-        Figure(
+        MeasuredFigure(
             "blanking card data, at the webhook endpoint",
             f"{1e6 / median(cleaned):.1f} us a body",
             "",

@@ -29,13 +29,13 @@ from psycopg.conninfo import make_conninfo
 
 from deploy.local.stack import Stack
 from schemas import callbacks
-from services.issuer.operate import CampaignCommands
+from services.issuer.commands import CampaignCommands
 from services.issuer.rules.campaigns import CampaignDefinition
 from services.runtime.admin.commands import OperatorCommand
 from services.runtime.admin.migrate import migrate
 from services.runtime.postgres import connection as database
 from tests.benchmarks import raw_tickets
-from tests.benchmarks.report import Figure, show
+from tests.benchmarks.report import MeasuredFigure, show
 
 STAGES = ("ingest", "approval", "issuer")
 TICKETS_PER_ORDER = 2
@@ -50,7 +50,7 @@ from runtime.lanes where topic <> '@timer' group by consumer_group
 
 
 @dataclass
-class Run:
+class PipelineRun:
     """One run: when each stage began and ended, and its memory."""
 
     started: dict[str, float] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Site:
+class PipelineSite:
     servers: str
     database_url: str
 
@@ -90,9 +90,9 @@ class Site:
             for process in running.values():
                 process.wait(30)
 
-    def watch(self, processes: Mapping[str, psutil.Process], orders: int) -> Run:
+    def watch(self, processes: Mapping[str, psutil.Process], orders: int) -> PipelineRun:
         """Watch until every stage has worked that many orders."""
-        run, until = Run(), time.monotonic() + WAIT_S
+        run, until = PipelineRun(), time.monotonic() + WAIT_S
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             while len(run.ended) < len(processes):
                 now = time.monotonic()
@@ -113,7 +113,11 @@ class Site:
 
     @staticmethod
     def _note(
-        run: Run, stage: str, effects: int, orders: int, processes: Mapping[str, psutil.Process]
+        run: PipelineRun,
+        stage: str,
+        effects: int,
+        orders: int,
+        processes: Mapping[str, psutil.Process],
     ) -> None:
         if stage not in processes or not effects:
             return
@@ -197,7 +201,7 @@ def publish(servers: str, numbers: range, per_second: float | None = None) -> No
     producer.flush()
 
 
-def sustained(site: Site, orders: int) -> list[Figure]:
+def sustained(site: PipelineSite, orders: int) -> list[MeasuredFigure]:
     """Measure all stages at once; all orders wait in Kafka when the services start."""
     publish(site.servers, range(orders))
     with site.stages(*STAGES) as processes:
@@ -215,37 +219,37 @@ def sustained(site: Site, orders: int) -> list[Figure]:
     resident = ", ".join(f"{name} {run.resident[name] / 2**20:.0f} MB" for name in STAGES)
     met = rate >= ORDERS_PER_SECOND
     return [
-        Figure(
+        MeasuredFigure(
             f"{orders:,} orders, {TICKETS_PER_ORDER} tickets each",
             f"{rate:,.0f}/s",
             stages,
             least,
             met,
         ),
-        Figure(
+        MeasuredFigure(
             "last record to lag zero of all groups",
             f"{drained:.1f} s",
             f"{streamed:,} orders at {pace:,.0f}/s",
             f"<= {DRAINED_S:.0f} s",
             drained <= DRAINED_S,
         ),
-        Figure(
+        MeasuredFigure(
             f"memory since {SETTLED_ORDERS:,} orders",
             f"{growth - 1:+.1%}",
             resident,
             f"<= {GROWTH - 1:+.0%}",
             growth <= GROWTH,
         ),
-        Figure("conservation gap", str(run.gap), "", "0", run.gap == 0),
+        MeasuredFigure("conservation gap", str(run.gap), "", "0", run.gap == 0),
     ]
 
 
-def alone(site: Site, orders: int) -> list[Figure]:
+def alone(site: PipelineSite, orders: int) -> list[MeasuredFigure]:
     """Measure the same decisions through an issuer that runs alone, in a database of its own; then
     raw inserts of its rows.
     """
     with other_database(site.database_url) as url:
-        beside = Site(site.servers, url)
+        beside = PipelineSite(site.servers, url)
         beside.apply()
         with beside.stages("issuer") as processes:
             run = beside.watch(processes, orders)
@@ -253,7 +257,7 @@ def alone(site: Site, orders: int) -> list[Figure]:
         raw = raw_tickets.rate(url, orders)
     share = rate / raw
     return [
-        Figure(
+        MeasuredFigure(
             "issuer alone",
             f"{rate:,.0f}/s",
             f"{raw:,.0f} orders/s raw inserts of the same rows",
@@ -276,9 +280,9 @@ def other_database(url: str) -> Iterator[str]:
             connection.execute(f"drop database {name} with (force)".encode())
 
 
-def figures(servers: str, database_url: str, *, orders: int = 200_000) -> list[Figure]:
+def figures(servers: str, database_url: str, *, orders: int = 200_000) -> list[MeasuredFigure]:
     """Measure on a migrated database and topics that nothing else uses."""
-    site = Site(servers, database_url)
+    site = PipelineSite(servers, database_url)
     site.apply()
     return sustained(site, orders) + alone(site, orders)
 

@@ -37,7 +37,7 @@ from services.delivery.printing.fonts.programs import CffProgram
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.renderer import Renderer, facts_of, texts_of
 from services.delivery.printing.sandbox.layout_worker import LayoutWorker
-from tests.benchmarks.report import Figure, median
+from tests.benchmarks.report import MeasuredFigure, median
 
 DESIGN = "event-ticket"
 TIMES_ONE, TIMES_HUNDRED, LEAST_PER_SECOND, ORDER_MS_MAX, FILE_KB_MAX, GROWTH_MAX = (
@@ -59,11 +59,11 @@ SCRIPTS = (
     (0x410, 0x44F),
     (0x1F600, 0x1F64F),
 )
-WHOLE = 8  # WeasyPrint's, one at a time
+UNSTAMPED_FILES = 8  # WeasyPrint's, one at a time
 TOGETHER = 100
 
 
-class Shop:
+class OrderGenerator:
     """Orders that were never rendered before, the same in each run."""
 
     def __init__(self) -> None:
@@ -150,12 +150,12 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def rate(renderer: Renderer, shop: Shop) -> float:
+def rate(renderer: Renderer, shop: OrderGenerator) -> float:
     orders = [shop.order(1) for _ in range(MEASURED_TICKETS)]
     return MEASURED_TICKETS / seconds(lambda: [renderer.render(order) for order in orders])
 
 
-def growth(renderer: Renderer, shop: Shop, tickets: int) -> tuple[float, float]:
+def growth(renderer: Renderer, shop: OrderGenerator, tickets: int) -> tuple[float, float]:
     """Return the resident MB at the end, and the growth since a third of the way."""
     process, at = psutil.Process(), list[float]()
     for third in range(3):
@@ -167,26 +167,26 @@ def growth(renderer: Renderer, shop: Shop, tickets: int) -> tuple[float, float]:
     return at[-1], at[-1] / at[0] - 1
 
 
-def odd(shop: Shop, names: int) -> Iterator[Figure]:
+def odd(shop: OrderGenerator, names: int) -> Iterator[MeasuredFigure]:
     """Measure the layout worker, which is replaced four times, and the same layouts in this
     process.
     """
     with tempfile.TemporaryDirectory() as folder:
-        press, plate_cache = (
+        layout_worker, plate_cache = (
             LayoutWorker(requests_max=max(1, names // 4 - 1)),
             PlateCache(Path(folder)),
         )
-        renderer = Renderer(DesignLibrary(), plate_cache, layout_worker=press)
+        renderer = Renderer(DesignLibrary(), plate_cache, layout_worker=layout_worker)
         renderer.render(shop.order(1, shop.odd_name()))
         own, at, largest, begun = psutil.Process(), list[float](), 0, time.perf_counter()
         for number in range(1, names + 1):
             renderer.render(shop.order(1, shop.odd_name()))
-            if press.pid is not None and number % 10 == 0:
-                largest = max(largest, psutil.Process(press.pid).memory_info().rss)
+            if layout_worker.pid is not None and number % 10 == 0:
+                largest = max(largest, psutil.Process(layout_worker.pid).memory_info().rss)
             if number % (names // 3) == 0:
                 at.append(own.memory_info().rss / 2**20)
         each_s = (time.perf_counter() - begun) / names
-        press.close()
+        layout_worker.close()
         order = shop.order(1).pages[0]
         chosen, facts = DesignLibrary().choose(DESIGN), facts_of(order)
         sheet, plate = PageTemplate(chosen, facts), plate_cache.plate(plate_key(chosen, facts))
@@ -195,14 +195,14 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
         fields = ("holder", "purchaser")
         here_s = seconds(
             lambda: [
-                plate_with_texts(sheet, plate, dict.fromkeys(fields, text), plate_cache.kit_of)
+                plate_with_texts(sheet, plate, dict.fromkeys(fields, text), plate_cache.subset_of)
                 for text in texts
             ]
         )
     grown = at[-1] / at[0] - 1
     beside = f"{HERE / here_s:,.1f}/s in the same process"
-    yield Figure("names in other scripts", f"{1 / each_s:,.1f}/s", beside, "printed")
-    yield Figure(
+    yield MeasuredFigure("names in other scripts", f"{1 / each_s:,.1f}/s", beside, "printed")
+    yield MeasuredFigure(
         f"memory over {names:,} of them",
         f"{grown:+.1%}",
         f"press at most {largest / 2**20:,.0f} MB",
@@ -211,15 +211,18 @@ def odd(shop: Shop, names: int) -> Iterator[Figure]:
     )
 
 
-def codes(shop: Shop) -> Iterator[tuple[str, float]]:
-    """Yield microseconds a code: the stencil, segno with a fixed mask, and segno choosing it."""
+def codes(shop: OrderGenerator) -> Iterator[tuple[str, float]]:
+    """Yield microseconds a code: by a template, by segno with a fixed mask, by segno alone."""
     payloads = [shop.order(1).pages[0].payload for _ in range(300)]
-    stencil = qr.learn_stencil(len(payloads[0]))
+    qr_template = qr.build_qr_template(len(payloads[0]))
 
     def each(work: Callable[[str], object]) -> float:
         return seconds(lambda: [work(payload) for payload in payloads]) / len(payloads) * 1e6
 
-    yield "stencil", each(lambda payload: qr.pdf_path(stencil.matrix(payload), stencil.side))
+    yield (
+        "template",
+        each(lambda payload: qr.pdf_path(qr_template.matrix(payload), qr_template.side)),
+    )
     yield (
         "segno, fixed mask",
         each(lambda payload: segno.make(payload, error="m", micro=False, mask=qr.MASK)),
@@ -232,19 +235,19 @@ def font_programs() -> tuple[float, float]:
     subset of the same file.
     """
     content, draw = packaged.font("SourceSansPro-Regular.ttf"), random.Random(12)
-    kit = faces.compile_kit(content, 0, "Source Sans Pro", "", frozenset())
-    rare = sorted(kit.glyphs.keys() - kit.common)
+    subset = faces.compile_subset(content, 0, "Source Sans Pro", "", frozenset())
+    rare = sorted(subset.glyphs.keys() - subset.common)
     wanted = [draw.sample(rare, 3) for _ in range(200)]
-    ours, subset = (
+    ours, theirs = (
         seconds(lambda: [outlines.program(glyphs) for glyphs in wanted])  # noqa: B023 - called at once
-        for outlines in (kit.outlines, CffProgram(kit.common, content))
+        for outlines in (subset.outlines, CffProgram(subset.common, content))
     )
-    return ours / len(wanted) * 1e6, subset / len(wanted) * 1e6
+    return ours / len(wanted) * 1e6, theirs / len(wanted) * 1e6
 
 
-def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
+def figures(*, runs: int, tickets: int, odd_names: int) -> list[MeasuredFigure]:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    shop, chosen = Shop(), DesignLibrary().choose(DESIGN)
+    shop, chosen = OrderGenerator(), DesignLibrary().choose(DESIGN)
     with tempfile.TemporaryDirectory() as folder:
         renderer = Renderer(DesignLibrary(), PlateCache(Path(folder)))
         compiled_s = seconds(lambda: renderer.render(shop.order(1)))
@@ -259,8 +262,10 @@ def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
         for _ in range(runs):
             rates.append(rate(renderer, shop))
             ones.append(
-                seconds(lambda: [by_weasyprint(chosen, shop.order(1)) for _ in range(WHOLE)])
-                / WHOLE
+                seconds(
+                    lambda: [by_weasyprint(chosen, shop.order(1)) for _ in range(UNSTAMPED_FILES)]
+                )
+                / UNSTAMPED_FILES
             )
             hundreds.append(seconds(lambda: by_weasyprint(chosen, shop.order(TOGETHER))) / TOGETHER)
             large = shop.order(TOGETHER)
@@ -278,62 +283,62 @@ def figures(*, runs: int, tickets: int, odd_names: int) -> list[Figure]:
         "choosing it"
     )
     return [
-        Figure(
+        MeasuredFigure(
             "tickets a second, one a file",
             f"{stamped:,.0f}/s",
             f"{1e6 / stamped:,.0f} us each",
             f"{LEAST_PER_SECOND}/s",
             stamped >= LEAST_PER_SECOND,
         ),
-        Figure(
+        MeasuredFigure(
             "beside WeasyPrint, one at a time",
             f"{one_s * stamped:,.0f} times",
             f"{one_s * 1e3:,.1f} ms",
             f"{TIMES_ONE} times",
             one_s * stamped >= TIMES_ONE,
         ),
-        Figure(
+        MeasuredFigure(
             "beside WeasyPrint, 100 in a document",
             f"{hundred_s * stamped:,.1f} times",
             f"{hundred_s * 1e3:,.1f} ms a page",
             f"{TIMES_HUNDRED} times",
             hundred_s * stamped >= TIMES_HUNDRED,
         ),
-        Figure(
+        MeasuredFigure(
             "an order of 100 as one document",
             f"{order_ms:,.1f} ms",
             f"{hundred_s * 100:,.2f} s by WeasyPrint",
             f"{ORDER_MS_MAX} ms",
             order_ms < ORDER_MS_MAX,
         ),
-        Figure(
+        MeasuredFigure(
             "a file of one ticket",
             f"{size_kb:,.1f} kB",
             f"{large_kb:,.0f} kB with 100",
             f"{FILE_KB_MAX} kB",
             size_kb < FILE_KB_MAX,
         ),
-        Figure(
+        MeasuredFigure(
             f"memory over {tickets:,} tickets",
             f"{grown:+.1%}",
             f"{resident:,.0f} MB resident",
             "flat",
             grown < GROWTH_MAX,
         ),
-        Figure("a code, encoded and drawn", f"{us['stencil']:,.1f} us", peers, "printed"),
-        Figure(
+        MeasuredFigure("a code, encoded and drawn", f"{us['template']:,.1f} us", peers, "printed"),
+        MeasuredFigure(
             "a font program with rare letters",
             f"{program_us:,.0f} us",
             f"HarfBuzz's subset {subset_us:,.0f} us",
             "printed",
         ),
-        Figure(
+        MeasuredFigure(
             "a design compiled; loaded again",
             f"{compiled_s:,.2f} s",
             (f"{again_ms:,.0f} ms with the first ticket"),
             "printed",
         ),
-        Figure(
+        MeasuredFigure(
             "a design compiled; loaded again",
             f"{compiled_s:,.2f} s",
             f"{again_ms:,.0f} ms with the first ticket",

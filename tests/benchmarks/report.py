@@ -13,7 +13,7 @@ from rich.table import Table
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class MeasuredFigure:
     """`is_met` is None for a figure that has no limit and is only printed."""
 
     what: str
@@ -33,7 +33,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ranked[min(len(ranked) - 1, int(len(ranked) * share))] if ranked else float("nan")
 
 
-def show(title: str, figures: Sequence[Figure]) -> None:
+def show(title: str, figures: Sequence[MeasuredFigure]) -> None:
     table = Table(title=title)
     for heading in ("what", "measured", "beside it, in the same run", "limit", ""):
         table.add_column(heading, overflow="fold")

@@ -18,8 +18,8 @@ import psycopg
 from confluent_kafka import Producer
 
 from schemas import callbacks
-from tests.benchmarks.pipeline import Site, other_database
-from tests.benchmarks.report import Figure, median
+from tests.benchmarks.pipeline import PipelineSite, other_database
+from tests.benchmarks.report import MeasuredFigure, median
 from tests.support.callbacks import woo_order
 
 SHARE_OF_DUPLICATES, LEAST = 0.3, 0.9
@@ -79,7 +79,7 @@ def publish(servers: str, records: Sequence[Published]) -> None:
     producer.flush()
 
 
-def worked(site: Site, before: int, records: int) -> tuple[float, int]:
+def worked(site: PipelineSite, before: int, records: int) -> tuple[float, int]:
     """Return the worker's records a second from its first commit to its last, and how many of them
     were repeats.
 
@@ -101,12 +101,12 @@ def worked(site: Site, before: int, records: int) -> tuple[float, int]:
 
 def figures(
     servers: str, database_url: str, *, orders: int = 60_000, runs: int = 3
-) -> list[Figure]:
+) -> list[MeasuredFigure]:
     """Measure on topics that nothing else uses."""
     plain, storm, repeats = list[float](), list[float](), 0
     rng = Random(5)
     with other_database(database_url) as url:
-        site, before = Site(servers, url), 0
+        site, before = PipelineSite(servers, url), 0
         for run in range(runs):
             for rates, numbers, slug in (
                 (plain, list(range(orders)), f"plain-{run}"),
@@ -119,13 +119,13 @@ def figures(
     calm, rough = median(plain), median(storm)
     share = rough / calm
     return [
-        Figure(
+        MeasuredFigure(
             "ingest's worker, orders that name their payments",
             f"{calm:,.0f}/s",
             "one process",
             "printed",
         ),
-        Figure(
+        MeasuredFigure(
             "ingest's worker in a storm of 30 % duplicates",
             f"{rough:,.0f}/s",
             f"{calm:,.0f}/s without; {repeats:,} were repeats",

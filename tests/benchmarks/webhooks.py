@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.benchmarks.report import Figure, median, show
+from tests.benchmarks.report import MeasuredFigure, median, show
 from tests.support.vendors import VENDORS, paypal
 
 LEAST_PER_SECOND, LEAST_SHARE, P99_MS = 2_000, 0.4, 50.0
@@ -130,15 +130,17 @@ class SourceFigures:
     def rate(self) -> float:
         return median([run["rate"] for run in self.full])
 
-    def figures(self, kind: str, limit: float) -> list[Figure]:
+    def figures(self, kind: str, limit: float) -> list[MeasuredFigure]:
         p99 = median([run["p99_ms"] for run in self.half])
         refused = sum(run["refused"] for run in self.full + self.half)
         beside = f"{self.rate / limit:.0%} of {limit:,.0f}/s, FastAPI only reading these bodies"
         limit_text = f">= {LEAST_PER_SECOND:,}/s and >= {LEAST_SHARE:.0%}, none refused"
         met = self.rate >= max(LEAST_PER_SECOND, LEAST_SHARE * limit) and not refused
         return [
-            Figure(f"webhooks, {kind}, one core", f"{self.rate:,.0f}/s", beside, limit_text, met),
-            Figure(
+            MeasuredFigure(
+                f"webhooks, {kind}, one core", f"{self.rate:,.0f}/s", beside, limit_text, met
+            ),
+            MeasuredFigure(
                 f"webhooks, {kind}, at half of it",
                 f"p99 {p99:.0f} ms",
                 f"{self.rate / 2:,.0f}/s",
@@ -170,9 +172,9 @@ def measure_bare(seconds: float, kind: str) -> float:
         return load(port, seconds, kind)["rate"]
 
 
-def figures(servers: str, *, seconds: float = 3.0, runs: int = 3) -> list[Figure]:
+def figures(servers: str, *, seconds: float = 3.0, runs: int = 3) -> list[MeasuredFigure]:
     """Measure every source. The topic of the callbacks must exist: `stubline migrate`."""
-    rows, resident = list[Figure](), 0
+    rows, resident = list[MeasuredFigure](), 0
     with tempfile.TemporaryDirectory() as folder:
         for kind in VENDORS:
             bare, seen = list[float](), SourceFigures()
@@ -181,7 +183,10 @@ def figures(servers: str, *, seconds: float = 3.0, runs: int = 3) -> list[Figure
                 measure_endpoint(servers, Path(folder), seconds, kind, seen)
             rows += seen.figures(kind, median(bare))
             resident = max(resident, seen.resident)
-    return [*rows, Figure("webhooks, resident", f"{resident / 2**20:.0f} MB", "", "printed")]
+    return [
+        *rows,
+        MeasuredFigure("webhooks, resident", f"{resident / 2**20:.0f} MB", "", "printed"),
+    ]
 
 
 if __name__ == "__main__":

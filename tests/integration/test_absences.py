@@ -48,7 +48,7 @@ def eventually(what: str, holds: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-class Process:
+class LoggedProcess:
     """One of our processes, with its stderr in a file."""
 
     def __init__(self, module: str, environment: Mapping[str, str], folder: Path) -> None:
@@ -71,15 +71,15 @@ class Process:
     @property
     def health(self) -> str:
         eventually(
-            f"{self.module} listens", lambda: any("health_port" in it for it in self.lines())
+            f"{self.module} listens", lambda: any("health_port" in line for line in self.lines())
         )
-        port = next(it["health_port"] for it in self.lines() if "health_port" in it)
+        port = next(line["health_port"] for line in self.lines() if "health_port" in line)
         return f"http://127.0.0.1:{port}"
 
     def why(self) -> str:
         """Return why it is not ready; empty: it is."""
-        found = httpx.get(f"{self.health}/readyz", timeout=10)
-        return "" if found.status_code == 200 else str(found.json()["detail"])
+        answer = httpx.get(f"{self.health}/readyz", timeout=10)
+        return "" if answer.status_code == 200 else str(answer.json()["detail"])
 
     def until_ready(self) -> None:
         eventually(f"{self.module} is ready", lambda: self.why() == "")
@@ -101,13 +101,13 @@ class Process:
         eventually(f"{self.module} tries {times} times", tried)
 
     def written(self, event: str, code: str) -> list[dict[str, Any]]:
-        return [it for it in self.lines() if (it["event"], it.get("code")) == (event, code)]
+        return [line for line in self.lines() if (line["event"], line.get("code")) == (event, code)]
 
     def repeats_itself_at_most_once_a_minute(self) -> None:
         counted = Counter(
-            (it["component"], it.get("code") or it["event"])
-            for it in self.lines()
-            if it["level"] in {"warning", "error"}
+            (line["component"], line.get("code") or line["event"])
+            for line in self.lines()
+            if line["level"] in {"warning", "error"}
         )
         assert max(counted.values(), default=0) <= 1 + (time.monotonic() - self.began) // 60, (
             counted
@@ -121,7 +121,9 @@ def topics(bootstrap_servers: str) -> str:
 
 
 @contextmanager
-def running(folder: Path, environment: Mapping[str, str], *modules: str) -> Iterator[list[Process]]:
+def running(
+    folder: Path, environment: Mapping[str, str], *modules: str
+) -> Iterator[list[LoggedProcess]]:
     sources = folder / "sources.toml"
     sources.write_text(
         '[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:SHOP_SECRET"]\n', "utf-8"
@@ -137,11 +139,11 @@ def running(folder: Path, environment: Mapping[str, str], *modules: str) -> Iter
         **environment,
     }
     with ExitStack() as stack:
-        found = [Process(module, given, folder) for module in modules]
-        for process in found:
+        processes = [LoggedProcess(module, given, folder) for module in modules]
+        for process in processes:
             stack.callback(process.child.wait, 20)
             stack.callback(process.child.kill)
-        yield found
+        yield processes
 
 
 def test_without_its_database_a_process_logs_one_code_once_a_minute(
@@ -178,8 +180,8 @@ def test_without_its_database_a_process_logs_one_code_once_a_minute(
         worker.until_it_tried(8)  # only the first of these attempts is logged
         for process in (worker, sender):
             assert [
-                it["level"]
-                for it in process.written("retrying after error", "database-unavailable")
+                line["level"]
+                for line in process.written("retrying after error", "database-unavailable")
             ] == ["warning"]
             process.repeats_itself_at_most_once_a_minute()
         stack.enter_context(Proxy(database_url, proxy.port))
@@ -194,20 +196,20 @@ def test_without_kafka_a_process_logs_one_code_once_a_minute(
     stack: Stack, topics: str, database_url: str, tmp_path: Path
 ) -> None:
     environment = {"DATABASE_URL": database_url, "KAFKA_BOOTSTRAP_SERVERS": topics}
-    with running(tmp_path, environment, WORKER, ENDPOINT) as found:
-        for process in found:
+    with running(tmp_path, environment, WORKER, ENDPOINT) as processes:
+        for process in processes:
             process.until_ready()
         stack.kafka[0].stop(immediate=True)
         try:
-            for process in found:
+            for process in processes:
                 process.until_unavailable("broker-unavailable")
-            found[0].until_it_tried(3)  # its clients try hundreds of times meanwhile
-            for process in found:
+            processes[0].until_it_tried(3)  # its clients try hundreds of times meanwhile
+            for process in processes:
                 assert len(process.written("retrying after error", "broker-unavailable")) == 1
                 process.repeats_itself_at_most_once_a_minute()
         finally:
             stack.kafka[0].start()
-        for process in found:
+        for process in processes:
             process.until_ready()
             assert len(process.written("ready again", "broker-unavailable")) == 1
             process.repeats_itself_at_most_once_a_minute()
@@ -216,7 +218,7 @@ def test_without_kafka_a_process_logs_one_code_once_a_minute(
 @pytest.mark.parametrize(
     ("module", "variable"),
     [*PORTS.items(), (ENDPOINT, "STUBLINE_INGEST_WEBHOOK_PORT")],
-    ids=lambda it: it,
+    ids=lambda text: text,
 )
 def test_a_port_that_is_taken_is_one_sentence_and_a_next_step(
     tmp_path: Path, module: str, variable: str
@@ -258,7 +260,7 @@ def test_a_prober_that_hangs_up_leaves_no_line(tmp_path: Path, module: str) -> N
                 )  # closes with a reset
                 prober.sendall(request)
         assert httpx.get(f"{process.health}/livez", timeout=10).status_code == 200
-        assert {it["component"] for it in process.lines()} <= {
+        assert {line["component"] for line in process.lines()} <= {
             "process",
             "lanes",
             "kafka",

@@ -13,7 +13,7 @@ from schemas.envelope import NotAnEvent
 from schemas.orders import OrderDecided, OrderObserved
 from services.approval import worker
 from services.approval.settings import ApprovalSettings, policies
-from services.runtime.failures.classification import FailureKind, classify
+from services.runtime.failures.classification import FailureKind, classify_error
 from services.runtime.records import Duplicate, Effect, Outcome, Superseded
 from tests.support.stack import Databases
 from tests.support.stages import TIME, Stages, observed, opened, outputs_of, record, sqlstate_of
@@ -77,7 +77,9 @@ def test_of_a_batch_only_the_newest_observation_of_an_order_is_decided(stages: S
         Superseded,
         Duplicate,
     ]
-    assert [(it.key, it.state, it.sequence) for it in decisions(outcomes)] == [
+    assert [
+        (decision.key, decision.state, decision.sequence) for decision in decisions(outcomes)
+    ] == [
         ("shop:1", "released", 1),
         ("shop:2", "released", 1),
     ]
@@ -120,13 +122,14 @@ def test_each_decision_has_a_receipt_that_explains_it(stages: Stages) -> None:
     stages.approve(observed("1", "pending", "completed", sequence=3, quantity=2))
     receipts = stages.rows("select * from approval.receipts order by observed_sequence")
     assert [
-        (it["observed_sequence"], it["sequence"], it["outcome"]["state"]) for it in receipts
+        (receipt["observed_sequence"], receipt["sequence"], receipt["outcome"]["state"])
+        for receipt in receipts
     ] == [
         (1, 1, "observed"),
         (2, 2, "released"),
         (3, 2, "released"),
     ]
-    assert {it["policy_version"] for it in receipts} == {stages.policies.default.version}
+    assert {receipt["policy_version"] for receipt in receipts} == {stages.policies.default.version}
     inputs = receipts[1]["inputs"]
     assert (inputs["status"], inputs["lines"], inputs["issue_when"]) == (
         "completed",
@@ -176,7 +179,7 @@ def test_two_processes_that_meet_a_new_order_at_once_decide_it_once(database_url
             one.await_waiting(1)
         with pytest.raises(SerializationFailure) as raised:
             late.result(60)
-        assert classify(raised.value) is FailureKind.TRANSIENT
+        assert classify_error(raised.value) is FailureKind.TRANSIENT
         assert isinstance(other.approve(*batch)[0], Duplicate)
         assert [row["sequence"] for row in one.rows("select sequence from approval.orders")] == [1]
 

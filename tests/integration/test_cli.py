@@ -19,7 +19,7 @@ from deploy.local.roles import as_role
 from schemas.topics import GROUPS, Topic
 from services.console import cli
 from services.runtime.kafka.topics import BrokerAdmin
-from services.runtime.loop.dead_letters import pack_headers
+from services.runtime.records import pack_headers
 from tests.support.cli_output import CliOutput, StublineCommand
 
 
@@ -52,13 +52,13 @@ def stubline(
 @pytest.fixture
 def topic(bootstrap_servers: str, prefix: str) -> Topic:
     """With five records in its partition 0."""
-    made = Topic(f"{prefix}.in.v1", "key", "test", partitions=2)
-    BrokerAdmin(bootstrap_servers).repair([made])
+    topic = Topic(f"{prefix}.in.v1", "key", "test", partitions=2)
+    BrokerAdmin(bootstrap_servers).repair([topic])
     producer = Producer({"bootstrap.servers": bootstrap_servers})
     for number in range(5):
-        producer.produce(made.name, str(number).encode(), partition=0)
+        producer.produce(topic.name, str(number).encode(), partition=0)
     assert producer.flush(10) == 0
-    return made
+    return topic
 
 
 def add_lane(
@@ -123,7 +123,7 @@ def test_a_new_installation_is_well_and_has_every_group(stubline: StublineComman
     assert {row["consumer_group"] for row in answer.json} == {group.name for group in GROUPS}
 
 
-def test_status_tells_lag_and_fails_while_a_lane_is_stopped(
+def test_status_shows_lag_and_fails_while_a_lane_is_stopped(
     stubline: StublineCommand, topic: Topic, database_url: str
 ) -> None:
     add_lane(database_url, topic.name, 2)
@@ -195,10 +195,10 @@ def test_a_pause_names_a_group_that_exists(stubline: StublineCommand) -> None:
 
 def test_the_same_command_again_reports_that_it_was_done(stubline: StublineCommand) -> None:
     command = ("resume", "ingest", "--rate", 100, "--command-id", uuid4(), "--json")
-    first, again = stubline(*command), stubline(*command)
-    assert (first.code, again.code) == (0, 0)
-    assert (first.json["already_done"], again.json["already_done"]) == (False, True)
-    assert first.json | {"already_done": True} == again.json
+    first, repeated = stubline(*command), stubline(*command)
+    assert (first.code, repeated.code) == (0, 0)
+    assert (first.json["already_done"], repeated.json["already_done"]) == (False, True)
+    assert first.json | {"already_done": True} == repeated.json
     audit = stubline("audit", "--json").json
     assert [(row["actor"], row["what"]) for row in audit] == [("ada", "resume")]
 

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from deploy.local.roles import as_role
 from services.console import cli
-from services.runtime.loop.dead_letters import pack_headers
+from services.runtime.records import pack_headers
 from services.runtime.settings import EX_CONFIG
 
 PROGRAM = str(Path(sys.executable).with_name("stubline"))
@@ -66,7 +66,8 @@ def test_bytes_that_are_no_utf_8_end_in_one_line_from_the_shell_too() -> None:
         ([b"pause", b"ingest"], {b"STUBLINE_ACTOR": b"\xff"}),
     ):
         environment = {
-            os.fsencode(name): os.fsencode(it) for name, it in {**os.environ, **UNAVAILABLE}.items()
+            os.fsencode(name): os.fsencode(value)
+            for name, value in {**os.environ, **UNAVAILABLE}.items()
         } | more
         done = subprocess.run(
             [os.fsencode(PROGRAM), *arguments],
@@ -112,12 +113,12 @@ FILES: dict[str, Callable[[Path], Path]] = {
         (("sources", "list", "--file", "FILE"), EX_CONFIG),
         (("check-event", "FILE"), 2),
     ],
-    ids=lambda it: " ".join(it[:2]) if isinstance(it, tuple) else "",
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
 )
 def test_every_file_that_a_command_reads_is_bounded(
     command: Sequence[str], code: int, kind: str, tmp_path: Path
 ) -> None:
-    words = [str(FILES[kind](tmp_path)) if it == "FILE" else it for it in command]
+    words = [str(FILES[kind](tmp_path)) if word == "FILE" else word for word in command]
     done = subprocess.run(
         [PROGRAM, *words],
         env={**os.environ, **UNAVAILABLE},
@@ -157,7 +158,7 @@ returning id
 FORGED = "\nstate           discarded\n    stubline dead discard --code all"
 
 
-def test_what_a_dead_letter_holds_cannot_look_like_a_line_of_the_command(
+def test_what_a_dead_letter_holds_cannot_imitate_a_line_of_the_command(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", as_role(database_url, "operator"))

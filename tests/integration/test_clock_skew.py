@@ -65,7 +65,9 @@ def ending(url: str, records: tuple[Record, ...]) -> list[bool]:
     )
     with session, session.transaction():
         outcomes = [
-            outcome for it in records for outcome in ingest.handle([vendors.parse(it)], session)
+            outcome
+            for record in records
+            for outcome in ingest.handle([vendors.parse(record)], session)
         ]
     return [
         OrderObserved.read(output.headers, output.value).is_deleted
@@ -83,7 +85,11 @@ def test_a_trash_and_a_restore_at_two_endpoints_count_in_the_order_in_which_they
     steps = (trash, restore) if is_restored_last else (restore, trash)
     for step, endpoint in zip(steps, endpoints, strict=True):
         step(endpoint, order)
-    kept = [it for it in pair.wrong.records() if it.key == f"{pair.wrong.slug}:{order}".encode()]
+    kept = [
+        record
+        for record in pair.wrong.records()
+        if record.key == f"{pair.wrong.slug}:{order}".encode()
+    ]
     assert len(kept) == 2
     for sent in permutations(kept):
         with databases.new() as url:
@@ -95,7 +101,7 @@ def test_an_endpoint_whose_clock_is_wrong_reports_it_and_serves_on(pair: Pair) -
         trash(endpoint, 2_000)
     until = time.monotonic() + LOG_WAIT_S
     while not (
-        lines := [it for it in pair.wrong.log_lines() if it.get("code") == ClockSkewed.code]
+        lines := [line for line in pair.wrong.log_lines() if line.get("code") == ClockSkewed.code]
     ):
         assert time.monotonic() < until, pair.wrong.log()
         time.sleep(0.05)
@@ -109,9 +115,9 @@ def test_an_endpoint_whose_clock_is_wrong_reports_it_and_serves_on(pair: Pair) -
     assert ready.status_code == 200
     exposed = pair.wrong.metrics()
     (skew,) = [
-        float(it.split()[-1])
-        for it in exposed.splitlines()
-        if it.startswith("stubline_ingest_webhook_clock_skew")
+        float(line.split()[-1])
+        for line in exposed.splitlines()
+        if line.startswith("stubline_ingest_webhook_clock_skew")
     ]
     assert SKEW_S - 1 < abs(skew) <= SKEW_S + 1
     assert pair.right.health.get("/readyz").text == "ok\n"

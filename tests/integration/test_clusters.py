@@ -78,9 +78,9 @@ def acls(cluster: Cluster) -> list[dict[str, str]]:
         cluster.add_user(f"stubline-{process}", f"password-of-{process}")
         cluster.secret(process, f"password-of-{process}")
     printed = stubline(cluster, "commands", "topics", "acls", "--json")
-    found: list[dict[str, str]] = json.loads(printed)
-    cluster.allow(found)
-    return found
+    acls: list[dict[str, str]] = json.loads(printed)
+    cluster.allow(acls)
+    return acls
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +115,9 @@ def shop(
         services(
             cluster.folder, environment, files["sources"], senders=1, own_settings=own_settings
         ) as running,
-        connected(running, environment, cluster.stack.smtp, reader) as found,
+        connected(running, environment, cluster.stack.smtp, reader) as pipeline,
     ):
-        yield found
+        yield pipeline
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN", "OAUTHBEARER"])
@@ -193,7 +193,7 @@ def test_commands_may_read_what_they_read_and_every_name_has_the_prefix(
         name.startswith((PREFIX, "__")) for name in cluster.admin.list_topics(timeout=10).topics
     )
     groups = cluster.admin.list_consumer_groups().result(10).valid
-    assert {it.group_id for it in groups} == {
+    assert {group.group_id for group in groups} == {
         f"{PREFIX}stubline.{stage}" for stage in ("ingest", "approval", "issuer", "delivery")
     }
     assert shop.command("topics", "check").returncode == 0

@@ -27,21 +27,21 @@ def authority(tmp_path: Path) -> LocalAuthority:
 
 
 def place(url: str) -> tuple[str, int]:
-    found = conninfo_to_dict(url)
-    return str(found["host"]), int(str(found["port"]))
+    parameters = conninfo_to_dict(url)
+    return str(parameters["host"]), int(str(parameters["port"]))
 
 
 def refusal(url: str) -> str:
     """The cause that a service logs while it waits; it waits for all of these."""
     with pytest.raises(psycopg.OperationalError) as refused:
         database.connect(url, name="law")
-    assert classification.classify(refused.value) is FailureKind.UNAVAILABLE
+    assert classification.classify_error(refused.value) is FailureKind.UNAVAILABLE
     error = classification.as_stubline_error(refused.value)
     assert type(error) is DatabaseUnavailable
     return error.cause
 
 
-def test_a_session_is_encrypted_and_the_certificate_checked_as_the_url_says(
+def test_a_session_is_encrypted_and_the_certificate_checked_as_the_url_requires(
     authority: LocalAuthority, database_url: str
 ) -> None:
     with TlsProxy(place(database_url), authority.issue("db")) as proxy:
@@ -126,7 +126,10 @@ def test_of_several_hosts_the_one_that_takes_writes_is_used(
     passfile = tmp_path / "pgpass"
     passfile.touch(0o600)
     passfile.write_text(
-        "".join(f"{it['host']}:{it['port']}:*:*:{it['password']}\n" for it in (primary, secondary))
+        "".join(
+            f"{server['host']}:{server['port']}:*:*:{server['password']}\n"
+            for server in (primary, secondary)
+        )
     )
 
     def url(*ports: object, session_attrs: str) -> str:
@@ -143,17 +146,17 @@ def test_of_several_hosts_the_one_that_takes_writes_is_used(
         assert session.info.port == int(str(secondary["port"]))
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction) as refused:
             session.execute("create table written (id int)")
-    assert classification.classify(refused.value) is FailureKind.UNAVAILABLE
+    assert classification.classify_error(refused.value) is FailureKind.UNAVAILABLE
     assert "read-only" in refusal(url(dead, secondary["port"], session_attrs="read-write"))
 
 
 def test_a_wrong_password_in_the_file_is_named(tmp_path: Path, database_url: str) -> None:
-    found = conninfo_to_dict(database_url)
+    parameters = conninfo_to_dict(database_url)
     passfile = tmp_path / "pgpass"
     passfile.touch(0o600)
     passfile.write_text("*:*:*:*:another\n")
     url = (
-        f"postgresql://{found['user']}@{found['host']}:{found['port']}/{found['dbname']}"
+        f"postgresql://{parameters['user']}@{parameters['host']}:{parameters['port']}/{parameters['dbname']}"
         f"?passfile={passfile}"
     )
     assert "password authentication failed" in refusal(url)

@@ -25,9 +25,9 @@ from services.delivery.sender.process import SenderBuilder, open_external
 from services.delivery.sender.store import SQL, JobQueue
 from services.delivery.sender.telemetry import SenderTelemetry
 from services.delivery.settings import DeliverySettings
+from services.runtime.observability.version import CODE_VERSION
 from services.runtime.process import StopRequest, owner_name
 from services.runtime.settings import Servers
-from services.runtime.version import CODE_VERSION
 from tests.support.deliveries import Deliveries, deliveries
 
 pytestmark = pytest.mark.slow  # each starts a process or two, which imports a layout engine

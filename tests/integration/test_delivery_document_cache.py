@@ -67,7 +67,7 @@ class Printer:
         return f"%PDF {document!r}{self.salt}".encode()
 
 
-class RecordingTelemetry(SenderTelemetry):
+class FileTelemetry(SenderTelemetry):
     """Records what is reported of files."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class RecordingTelemetry(SenderTelemetry):
         self.removed += files
 
 
-class World:
+class CacheSite:
     """The document caches of any number of senders, on one database and one store."""
 
     def __init__(self, url: str, folder: Path, held: ExitStack) -> None:
@@ -92,7 +92,7 @@ class World:
         self.folder, self.files, self.telemetry = (
             folder,
             BlobStore(str(folder), tireless),
-            RecordingTelemetry(),
+            FileTelemetry(),
         )
         self.session = self.connect()
 
@@ -136,9 +136,9 @@ class World:
 
 
 @pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
+def site(database_url: str, tmp_path: Path) -> Iterator[CacheSite]:
     with ExitStack() as held:
-        yield World(database_url, tmp_path / "files", held)
+        yield CacheSite(database_url, tmp_path / "files", held)
 
 
 def paper(order_id: str = ORDER, tickets: int = 2) -> Document:
@@ -152,49 +152,49 @@ def outcomes(
     return [files.outcome for files in document_cache.fetch(order_id, documents)]
 
 
-def test_a_document_that_is_requested_again_is_found_by_every_sender(world: World) -> None:
+def test_a_document_that_is_requested_again_is_found_by_every_sender(site: CacheSite) -> None:
     printer = Printer()
     documents = [paper("shop:1"), paper("shop:2"), paper("shop:3")]
-    first = world.document_cache(printer).fetch(ORDER, documents[:2])
-    again = world.document_cache(printer).fetch(ORDER, [*reversed(documents), documents[0]])
+    first = site.document_cache(printer).fetch(ORDER, documents[:2])
+    repeated = site.document_cache(printer).fetch(ORDER, [*reversed(documents), documents[0]])
     assert [file.outcome for file in first] == ["rendered", "rendered"]
-    assert [file.outcome for file in again] == ["rendered", "found", "found", "found"]
-    assert [file.pdf for file in again[1:]] == [
+    assert [file.outcome for file in repeated] == ["rendered", "found", "found", "found"]
+    assert [file.pdf for file in repeated[1:]] == [
         first[1].pdf,
         first[0].pdf,
         first[0].pdf,
     ]  # in the order of the request
     assert printer.rendered == ["1", "2", "3"]
-    assert all(hashlib.sha256(file.pdf).digest() == file.sha256 for file in again)
-    assert world.is_consistent()
+    assert all(hashlib.sha256(file.pdf).digest() == file.sha256 for file in repeated)
+    assert site.is_consistent()
 
 
 @pytest.mark.parametrize("senders", [2, 5])
 def test_senders_that_render_one_document_at_once_end_with_one_row_one_file_and_equal_bytes(
-    world: World, senders: int
+    site: CacheSite, senders: int
 ) -> None:
     together = threading.Barrier(senders, timeout=10)
-    caches = [world.document_cache(Printer(before=together.wait)) for _ in range(senders)]
+    caches = [site.document_cache(Printer(before=together.wait)) for _ in range(senders)]
     with ThreadPoolExecutor(senders) as pool:
         files = list(
             pool.map(lambda document_cache: document_cache.fetch(ORDER, [paper()])[0], caches)
         )
     assert len({file.pdf for file in files}) == 1
     assert {file.outcome for file in files} == {"rendered"}
-    assert (len(world.rows()), len(world.stored())) == (1, 1)
-    assert world.telemetry.codes == []
-    assert world.is_consistent()
+    assert (len(site.rows()), len(site.stored())) == (1, 1)
+    assert site.telemetry.codes == []
+    assert site.is_consistent()
 
 
 def test_senders_that_name_the_same_documents_in_another_order_never_deadlock(
-    world: World,
+    site: CacheSite,
 ) -> None:
     """The first row is held until both wait. Had the second sender taken the other row before, the
     first would wait for that.
     """
     low, high = (IndexedFile(bytes([digit] * 32), bytes(32), 1, 1) for digit in (1, 2))
-    FileIndex(world.session).record(ORDER, [low, high], [])
-    holder, watcher = world.connect(), world.connect()
+    FileIndex(site.session).record(ORDER, [low, high], [])
+    holder, watcher = site.connect(), site.connect()
     with ThreadPoolExecutor(2) as pool:
         with holder.transaction():
             holder.execute(
@@ -202,31 +202,31 @@ def test_senders_that_name_the_same_documents_in_another_order_never_deadlock(
             )
             named = []
             for sequence in ([low, high], [high, low]):
-                named.append(pool.submit(FileIndex(world.connect()).record, ORDER, sequence, []))
+                named.append(pool.submit(FileIndex(site.connect()).record, ORDER, sequence, []))
                 while waiting_sessions(watcher) < len(named):
                     assert not named[-1].done()
         assert [len(file.result(60)) for file in named] == [2, 2]
 
 
-def test_no_transaction_is_open_while_it_renders(world: World) -> None:
-    session = world.connect()
+def test_no_transaction_is_open_while_it_renders(site: CacheSite) -> None:
+    session = site.connect()
     seen: list[TransactionStatus] = []
     printer = Printer(before=lambda: seen.append(session.info.transaction_status))
-    world.document_cache(printer, session).fetch(ORDER, [paper("shop:1"), paper("shop:2")])
+    site.document_cache(printer, session).fetch(ORDER, [paper("shop:1"), paper("shop:2")])
     assert seen == [TransactionStatus.IDLE] * 2
 
 
-def test_what_cannot_be_rendered_leaves_nothing(world: World) -> None:
+def test_what_cannot_be_rendered_leaves_nothing(site: CacheSite) -> None:
     def fail() -> None:
         raise RuntimeError("as the test requested")
 
     with pytest.raises(RuntimeError, match="as the test requested"):
-        world.document_cache(Printer(before=fail)).fetch(ORDER, [paper()])
-    assert (world.rows(), world.stored()) == ([], set())
+        site.document_cache(Printer(before=fail)).fetch(ORDER, [paper()])
+    assert (site.rows(), site.stored()) == ([], set())
 
 
 def test_a_design_that_takes_long_to_fail_takes_a_tenth_of_the_time_and_other_campaigns_go_on(
-    world: World,
+    site: CacheSite,
 ) -> None:
     now, tries = 0.0, 0
 
@@ -238,7 +238,7 @@ def test_a_design_that_takes_long_to_fail_takes_a_tenth_of_the_time_and_other_ca
     def clock() -> float:
         return now
 
-    document_cache = world.document_cache(Printer(before=fail), clock=clock)
+    document_cache = site.document_cache(Printer(before=fail), clock=clock)
     for second in range(0, 3_600, 20):
         now = max(now, float(second))
         with pytest.raises(DesignUnusable, match="too much"):
@@ -253,129 +253,129 @@ def test_a_design_that_takes_long_to_fail_takes_a_tenth_of_the_time_and_other_ca
 
 
 def test_a_renderer_that_breaks_its_promise_is_reported_and_the_first_file_stays(
-    world: World,
+    site: CacheSite,
 ) -> None:
-    [first] = world.document_cache(Printer()).fetch(ORDER, [paper()])
+    [first] = site.document_cache(Printer()).fetch(ORDER, [paper()])
     together = threading.Barrier(2, timeout=10)
     other = paper("shop:2")
-    caches = [world.document_cache(Printer(before=together.wait, salt=salt)) for salt in ("a", "b")]
+    caches = [site.document_cache(Printer(before=together.wait, salt=salt)) for salt in ("a", "b")]
     with ThreadPoolExecutor(2) as pool:
         files = list(
             pool.map(lambda document_cache: document_cache.fetch(ORDER, [other])[0], caches)
         )
     assert sorted(file.outcome for file in files) == ["rendered", "unstored"]
-    assert world.telemetry.codes == ["delivery-files-differ"]
+    assert site.telemetry.codes == ["delivery-files-differ"]
     [kept] = [file for file in files if file.outcome == "rendered"]
     assert (
-        world.document_cache(Printer(salt="c")).fetch(ORDER, [other, paper()])[0].sha256
+        site.document_cache(Printer(salt="c")).fetch(ORDER, [other, paper()])[0].sha256
         == kept.sha256
     )
-    assert world.document_cache(Printer(salt="c")).fetch(ORDER, [paper()])[0].sha256 == first.sha256
-    assert world.is_consistent()
+    assert site.document_cache(Printer(salt="c")).fetch(ORDER, [paper()])[0].sha256 == first.sha256
+    assert site.is_consistent()
 
 
 def test_a_lost_file_that_is_rendered_differently_takes_its_row_and_nothing_is_left_of_the_old_one(
-    world: World,
+    site: CacheSite,
 ) -> None:
-    [before] = world.document_cache(Printer(salt="old")).fetch(ORDER, [paper()])
-    (world.folder / blob_path(before.sha256)).write_bytes(b"damaged")
-    [after] = world.document_cache(Printer(salt="new")).fetch(ORDER, [paper()])
-    assert (after.outcome, world.telemetry.codes) == (
+    [before] = site.document_cache(Printer(salt="old")).fetch(ORDER, [paper()])
+    (site.folder / blob_path(before.sha256)).write_bytes(b"damaged")
+    [after] = site.document_cache(Printer(salt="new")).fetch(ORDER, [paper()])
+    assert (after.outcome, site.telemetry.codes) == (
         "repaired",
         ["delivery-file-damaged", "delivery-files-differ"],
     )
-    assert [sha256 for _, sha256 in world.rows()] == [after.sha256]
-    assert world.is_consistent()
-    assert outcomes(world.document_cache(Printer(salt="newer")), paper()) == ["found"]
+    assert [sha256 for _, sha256 in site.rows()] == [after.sha256]
+    assert site.is_consistent()
+    assert outcomes(site.document_cache(Printer(salt="newer")), paper()) == ["found"]
 
 
 # Removal.
 
 
-def test_what_is_used_stays_and_what_is_not_goes_row_and_file(world: World) -> None:
-    document_cache = world.document_cache(Printer())
+def test_what_is_used_stays_and_what_is_not_goes_row_and_file(site: CacheSite) -> None:
+    document_cache = site.document_cache(Printer())
     document_cache.fetch(ORDER, [paper("shop:1"), paper("shop:2")])
-    world.age(29.5)
+    site.age(29.5)
     assert outcomes(document_cache, paper("shop:1")) == ["found"]
-    world.age(1)
-    world.cleanup().step()
-    assert (len(world.rows()), world.telemetry.removed) == (1, 1)
-    assert world.is_consistent()
+    site.age(1)
+    site.cleanup().step()
+    assert (len(site.rows()), site.telemetry.removed) == (1, 1)
+    assert site.is_consistent()
     assert outcomes(document_cache, paper("shop:1"), paper("shop:2")) == ["found", "rendered"]
 
 
-def test_a_use_is_written_down_once_an_hour_at_most(world: World) -> None:
+def test_a_use_is_written_down_once_an_hour_at_most(site: CacheSite) -> None:
     """Each mail would be a write otherwise."""
-    document_cache = world.document_cache(Printer())
+    document_cache = site.document_cache(Printer())
     document_cache.fetch(ORDER, [paper()])
-    asked = b"select used_at from delivery.files"
+    statement = b"select used_at from delivery.files"
     for hours, is_noted in ((0.9, False), (1.2, True)):
-        world.age(hours / 24)
-        before = world.session.execute(asked).fetchone()
+        site.age(hours / 24)
+        before = site.session.execute(statement).fetchone()
         assert outcomes(document_cache, paper()) == ["found"]
-        assert (world.session.execute(asked).fetchone() != before) == is_noted
+        assert (site.session.execute(statement).fetchone() != before) == is_noted
 
 
-def test_a_content_that_another_document_still_uses_stays(world: World) -> None:
+def test_a_content_that_another_document_still_uses_stays(site: CacheSite) -> None:
     class Same(Printer):
         @override
         def render(self, document: Document) -> bytes:
             return b"%PDF the same for all"
 
-    document_cache = world.document_cache(Same())
+    document_cache = site.document_cache(Same())
     document_cache.fetch(ORDER, [paper("shop:1"), paper("shop:2")])
-    assert (len(world.rows()), len(world.stored())) == (2, 1)
-    world.age(31)
+    assert (len(site.rows()), len(site.stored())) == (2, 1)
+    site.age(31)
     assert outcomes(document_cache, paper("shop:2")) == ["found"]
-    world.cleanup().step()
-    assert (len(world.rows()), len(world.stored())) == (1, 1)
-    world.age(31)
-    world.cleanup().step()
-    assert (world.rows(), world.stored()) == ([], set())
+    site.cleanup().step()
+    assert (len(site.rows()), len(site.stored())) == (1, 1)
+    site.age(31)
+    site.cleanup().step()
+    assert (site.rows(), site.stored()) == ([], set())
 
 
 def test_removal_goes_in_bounded_steps_with_a_delay_between_and_a_long_one_when_nothing_is_left(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    site: CacheSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cleanups, "BATCH_FILES_MAX", 4)
-    world.document_cache(Printer()).fetch(ORDER, [paper(f"shop:{number}") for number in range(10)])
-    world.age(31)
+    site.document_cache(Printer()).fetch(ORDER, [paper(f"shop:{number}") for number in range(10)])
+    site.age(31)
     now = 0.0
-    cleanup = world.cleanup(clock=lambda: now)
+    cleanup = site.cleanup(clock=lambda: now)
     left = []
     for second in (0.0, 1.0, 5.0, 6.0, 10.0, 20.0, 700.0):
         now = second
         cleanup.step()
-        left.append(len(world.rows()))
+        left.append(len(site.rows()))
     assert left == [6, 6, 2, 2, 0, 0, 0]
-    assert world.telemetry.removed == 10
-    assert world.is_consistent()
+    assert site.telemetry.removed == 10
+    assert site.is_consistent()
 
 
-def test_one_sender_at_a_time_removes_and_another_follows_a_dead_one(world: World) -> None:
-    world.document_cache(Printer()).fetch(ORDER, [paper()])
-    world.age(31)
-    other = world.connect()
+def test_one_sender_at_a_time_removes_and_another_follows_a_dead_one(site: CacheSite) -> None:
+    site.document_cache(Printer()).fetch(ORDER, [paper()])
+    site.age(31)
+    other = site.connect()
     with FileIndex(other).removal() as is_theirs:
         assert is_theirs
-        world.cleanup().step()
-        assert len(world.rows()) == 1
+        site.cleanup().step()
+        assert len(site.rows()) == 1
         other.close()
     until = time.monotonic() + 60
-    while world.rows():  # the server notices an end in a moment
+    while site.rows():  # the server notices an end in a moment
         assert time.monotonic() < until
-        world.cleanup().step()
-    assert world.stored() == set()
-    with FileIndex(world.connect()).removal() as is_free:  # released after each step
+        site.cleanup().step()
+    assert site.stored() == set()
+    with FileIndex(site.connect()).removal() as is_free:  # released after each step
         assert is_free
 
 
 def test_a_cleanup_killed_between_content_and_row_leaves_rows_only_and_the_next_step_removes_them(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    site: CacheSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    document_cache = world.document_cache(Printer())
+    document_cache = site.document_cache(Printer())
     document_cache.fetch(ORDER, [paper("shop:1"), paper("shop:2")])
-    world.age(31)
+    site.age(31)
 
     def killed(*_: object) -> None:
         raise RuntimeError("killed here")
@@ -383,20 +383,20 @@ def test_a_cleanup_killed_between_content_and_row_leaves_rows_only_and_the_next_
     with monkeypatch.context() as patched:
         patched.setattr(FileIndex, "forget", killed)
         with pytest.raises(RuntimeError, match="killed here"):
-            world.cleanup().step()
-    assert (len(world.rows()), world.stored()) == (2, set())
+            site.cleanup().step()
+    assert (len(site.rows()), site.stored()) == (2, set())
     assert outcomes(document_cache, paper("shop:1")) == ["repaired"]  # a request meanwhile gets it
-    world.cleanup().step()
-    assert len(world.rows()) == 1
-    assert world.is_consistent()
+    site.cleanup().step()
+    assert len(site.rows()) == 1
+    assert site.is_consistent()
 
 
 def test_a_file_that_is_used_while_it_is_removed_keeps_its_row_and_is_rendered_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    site: CacheSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    document_cache = world.document_cache(Printer())
+    document_cache = site.document_cache(Printer())
     [before] = document_cache.fetch(ORDER, [paper()])
-    world.age(31)
+    site.age(31)
     delete = BlobStore.delete
 
     def delete_and_use(files: BlobStore, sha256: bytes) -> None:
@@ -405,32 +405,32 @@ def test_a_file_that_is_used_while_it_is_removed_keeps_its_row_and_is_rendered_a
         delete(files, sha256)
 
     monkeypatch.setattr(BlobStore, "delete", delete_and_use)
-    world.cleanup().step()
-    assert len(world.rows()) == 1
+    site.cleanup().step()
+    assert len(site.rows()) == 1
     [after] = document_cache.fetch(ORDER, [paper()])
     assert (after.outcome, after.pdf) == ("repaired", before.pdf)
-    assert world.is_consistent()
+    assert site.is_consistent()
 
 
-def test_an_unavailable_store_keeps_the_rows_of_what_could_not_be_removed(world: World) -> None:
-    world.document_cache(Printer()).fetch(ORDER, [paper("shop:1"), paper("shop:2")])
-    world.age(31)
-    moved = world.folder.rename(world.folder.with_name("away"))
-    world.folder.write_text("in its place")
-    world.cleanup().step()
-    assert len(world.rows()) == 2
-    assert world.telemetry.codes == ["delivery-files-unavailable"]
-    world.folder.unlink()
-    moved.rename(world.folder)
-    world.cleanup().step()
-    assert (world.rows(), world.stored()) == ([], set())
+def test_an_unavailable_store_keeps_the_rows_of_what_could_not_be_removed(site: CacheSite) -> None:
+    site.document_cache(Printer()).fetch(ORDER, [paper("shop:1"), paper("shop:2")])
+    site.age(31)
+    moved = site.folder.rename(site.folder.with_name("away"))
+    site.folder.write_text("in its place")
+    site.cleanup().step()
+    assert len(site.rows()) == 2
+    assert site.telemetry.codes == ["delivery-files-unavailable"]
+    site.folder.unlink()
+    moved.rename(site.folder)
+    site.cleanup().step()
+    assert (site.rows(), site.stored()) == ([], set())
 
 
-def test_zero_days_keep_all(world: World) -> None:
-    world.document_cache(Printer()).fetch(ORDER, [paper()])
-    world.age(4_000)
-    world.cleanup(keep_days=0).step()
-    assert len(world.rows()) == 1
+def test_zero_days_keep_all(site: CacheSite) -> None:
+    site.document_cache(Printer()).fetch(ORDER, [paper()])
+    site.age(4_000)
+    site.cleanup(keep_days=0).step()
+    assert len(site.rows()) == 1
 
 
 # Rows that cannot be.
@@ -447,13 +447,13 @@ def test_zero_days_keep_all(world: World) -> None:
         ("used_at", "made_at - interval '1 second'"),
     ],
 )
-def test_a_malformed_row_is_refused(world: World, column: str, wrong: str) -> None:
-    world.document_cache(Printer()).fetch(ORDER, [paper()])
+def test_a_malformed_row_is_refused(site: CacheSite, column: str, wrong: str) -> None:
+    site.document_cache(Printer()).fetch(ORDER, [paper()])
     with pytest.raises(psycopg.errors.IntegrityError):
-        world.session.execute(f"update delivery.files set {column} = {wrong}".encode())
+        site.session.execute(f"update delivery.files set {column} = {wrong}".encode())
 
 
-def test_a_document_is_one_row(world: World) -> None:
-    world.document_cache(Printer()).fetch(ORDER, [paper()])
+def test_a_document_is_one_row(site: CacheSite) -> None:
+    site.document_cache(Printer()).fetch(ORDER, [paper()])
     with pytest.raises(psycopg.errors.UniqueViolation):
-        world.session.execute(b"insert into delivery.files select * from delivery.files")
+        site.session.execute(b"insert into delivery.files select * from delivery.files")

@@ -28,11 +28,11 @@ ORDER = "shop:727"
 DEAD_LETTERS = "select id, state from runtime.dead_letters order by id"
 
 
-class Whole:
+class DeliveryStack:
     """A stack of its own: the names of topics are those of production."""
 
-    def __init__(self, stack: Stack, world: Deliveries, folder: Path) -> None:
-        self.stack, self.world, self._folder = stack, world, folder
+    def __init__(self, stack: Stack, site: Deliveries, folder: Path) -> None:
+        self.stack, self.site, self._folder = stack, site, folder
         self._lanes: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -44,7 +44,7 @@ class Whole:
         }
         return own | {
             "KAFKA_BOOTSTRAP_SERVERS": self.stack.bootstrap_servers,
-            "DATABASE_URL": self.world.database_url,
+            "DATABASE_URL": self.site.database_url,
         }
 
     def start_lane(self) -> subprocess.Popen[bytes]:
@@ -94,64 +94,64 @@ class Whole:
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Iterator[Whole]:
+def delivery(tmp_path: Path) -> Iterator[DeliveryStack]:
     if named_by_environment():
         pytest.skip("needs topics of its own, and the environment's servers may hold somebody's")
     with Stack.temporary() as stack:
         migrate(stack.database_url, stack.bootstrap_servers, post=True)
-        with deliveries(stack.database_url, stack.smtp, tmp_path) as world:
-            running = Whole(stack, world, tmp_path)
+        with deliveries(stack.database_url, stack.smtp, tmp_path) as site:
+            running = DeliveryStack(stack, site, tmp_path)
             yield running
             running.close()
 
 
-def test_from_the_topics_to_the_mailbox_and_back_from_the_dead(whole: Whole) -> None:
-    world = whole.world
-    world.mail.behave("permfail")
-    lane = whole.start_lane()
-    world.start()
-    whole.publish(issued(ORDER, 1, "Active", "Active"), decided(ORDER, 1))
-    world.until("the job is dead", lambda: world.states() == ["dead"])
-    copies = whole.published("stubline.delivery.dead.v1")
+def test_from_the_topics_to_the_mailbox_and_back_from_the_dead(delivery: DeliveryStack) -> None:
+    site = delivery.site
+    site.mail.behave("permfail")
+    lane = delivery.start_lane()
+    site.start()
+    delivery.publish(issued(ORDER, 1, "Active", "Active"), decided(ORDER, 1))
+    site.until("the job is dead", lambda: site.states() == ["dead"])
+    copies = delivery.published("stubline.delivery.dead.v1")
     assert [dict(copy.headers())["stubline-code"] for copy in copies] == [
         b"delivery-policy-refused"
     ]
-    [first] = world.rows(DEAD_LETTERS)
-    whole.stubline("dead", "replay", str(first["id"]))
+    [first] = site.rows(DEAD_LETTERS)
+    delivery.stubline("dead", "replay", str(first["id"]))
     # The job is due again, which is all that its replay requests; a job that fails again opens a
     # letter of its own.
     states = ["resolved", "open"]
-    world.until(
+    site.until(
         "a second letter is open",
-        lambda: [row["state"] for row in world.rows(DEAD_LETTERS)] == states,
+        lambda: [row["state"] for row in site.rows(DEAD_LETTERS)] == states,
     )
-    second = world.rows(DEAD_LETTERS)[1]
-    world.mail.behave("accept")
-    whole.stubline("dead", "replay", str(second["id"]))
-    world.until_sent()
+    second = site.rows(DEAD_LETTERS)[1]
+    site.mail.behave("accept")
+    delivery.stubline("dead", "replay", str(second["id"]))
+    site.until_sent()
     states = ["resolved", "resolved"]
-    world.until(
+    site.until(
         "both dead letters are resolved",
-        lambda: [row["state"] for row in world.rows(DEAD_LETTERS)] == states,
+        lambda: [row["state"] for row in site.rows(DEAD_LETTERS)] == states,
     )
-    assert len(world.mail.mails()) == 1
+    assert len(site.mail.mails()) == 1
 
     events = [
         DeliveriesChanged.read(record.headers(), record.value())
-        for record in whole.published(DeliveriesChanged.topic)
+        for record in delivery.published(DeliveriesChanged.topic)
     ]
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
-    world.until(
+    site.until(
         "all is published",
-        lambda: world.rows("select from delivery.orders where dirty_since is not null") == [],
+        lambda: site.rows("select from delivery.orders where dirty_since is not null") == [],
     )
-    shown = whole.stubline("deliveries", "show", ORDER)
+    shown = delivery.stubline("deliveries", "show", ORDER)
     assert (shown["buyer_email"], shown["decision"]) == ("ada@example.org", "released")
     assert [job["status"] for job in shown["jobs"]] == ["sent"]
-    assert [job["order_id"] for job in whole.stubline("deliveries", "list", "--state", "sent")] == [
-        ORDER
-    ]
+    assert [
+        job["order_id"] for job in delivery.stubline("deliveries", "list", "--state", "sent")
+    ] == [ORDER]
     gaps = "select coalesce(sum(abs(conservation_gap)), 0)::int as gap from runtime.lanes"
-    assert world.rows(gaps) == [{"gap": 0}]
+    assert site.rows(gaps) == [{"gap": 0}]
     lane.terminate()
     assert lane.wait(120) == 0

@@ -1,4 +1,4 @@
-"""The lane on a real database: jobs filed once, events published once, dead letters of senders
+"""The lane on a real database: jobs created once, events published once, dead letters of senders
 replayed.
 """
 
@@ -32,13 +32,14 @@ ORDER = "shop:1"
 @pytest.fixture
 def lane(database_url: str, tmp_path: Path) -> Iterator[Deliveries]:
     """Without senders: its mail server never starts."""
-    with deliveries(database_url, Mail(tmp_path, 1, detached=False), tmp_path) as world:
-        yield world
+    with deliveries(database_url, Mail(tmp_path, 1, detached=False), tmp_path) as site:
+        yield site
 
 
 def test_a_paid_order_has_one_job_with_all_its_tickets(lane: Deliveries) -> None:
     assert [
-        type(it) for it in lane.receive(decided(ORDER, 1), issued(ORDER, 1, "Active", "Active"))
+        type(outcome)
+        for outcome in lane.receive(decided(ORDER, 1), issued(ORDER, 1, "Active", "Active"))
     ] == [Effect, Effect]
     [job] = lane.jobs()
     assert (job["state"], job["is_held"], job["kind"]) == ("due", False, "initial")
@@ -48,10 +49,10 @@ def test_a_paid_order_has_one_job_with_all_its_tickets(lane: Deliveries) -> None
 def test_what_arrives_again_or_late_changes_nothing(lane: Deliveries) -> None:
     lane.receive(decided(ORDER, 1), issued(ORDER, 2, "Active"))
     before = lane.jobs()
-    again = lane.receive(
+    outcomes = lane.receive(
         issued(ORDER, 2, "Active"), issued(ORDER, 1, "Cancelled"), decided(ORDER, 1)
     )
-    assert [type(it) for it in again] == [Duplicate, Superseded, Duplicate]
+    assert [type(outcome) for outcome in outcomes] == [Duplicate, Superseded, Duplicate]
     assert lane.jobs() == before
 
 
@@ -78,7 +79,7 @@ def test_many_orders_received_in_any_order_and_any_batches_end_the_same(
         size = rng.randint(1, 50)
         lane.receive(*inputs[:size])
         inputs = inputs[size:]
-    assert lane.unfiled() == []
+    assert lane.without_job() == []
     assert {(job["state"], job["is_held"]) for job in lane.jobs()} <= {
         ("due", False),
         ("cancelled", False),
@@ -118,11 +119,11 @@ def test_a_job_cannot_be_dead_without_its_dead_letter_or_sent_without_its_time(
 def test_a_batch_takes_the_same_round_trips_whatever_its_size(lane: Deliveries) -> None:
     def statements(orders: range) -> int:
         inputs = [
-            it
+            event
             for n in orders
-            for it in (decided(f"shop:{n}", 1), issued(f"shop:{n}", 1, "Active", "Active"))
+            for event in (decided(f"shop:{n}", 1), issued(f"shop:{n}", 1, "Active", "Active"))
         ]
-        counted = Counting(lane.connection)
+        counted = CountingConnection(lane.connection)
         with lane.connection.transaction():
             handle(inputs, counted)  # type: ignore[arg-type]  # a connection that counts
         return counted.statements
@@ -130,7 +131,7 @@ def test_a_batch_takes_the_same_round_trips_whatever_its_size(lane: Deliveries) 
     assert statements(range(1)) == statements(range(1, 300)) == 6
 
 
-class Counting:
+class CountingConnection:
     """A connection that counts what goes through it."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
@@ -198,11 +199,11 @@ def test_a_job_that_is_replayed_is_due_again_once(lane: Deliveries) -> None:
     )
     value = f'{{"job_id": "{job["job_id"]}", "order_id": "{ORDER}"}}'.encode()
     inputs = parse(Record(JOBS, 0, 1, -1, ORDER.encode(), value, []))
-    assert [type(it) for it in lane.receive(inputs, inputs)] == [Effect, Duplicate]
-    [again] = lane.jobs()
-    assert (again["state"], again["failures"]) == ("due", 0)
-    assert again["next_attempt_at"] - job["filed_at"] < timedelta(hours=1)
-    assert [type(it) for it in lane.receive(inputs)] == [Duplicate]
+    assert [type(outcome) for outcome in lane.receive(inputs, inputs)] == [Effect, Duplicate]
+    [replayed] = lane.jobs()
+    assert (replayed["state"], replayed["failures"]) == ("due", 0)
+    assert replayed["next_attempt_at"] - job["filed_at"] < timedelta(hours=1)
+    assert [type(outcome) for outcome in lane.receive(inputs)] == [Duplicate]
 
 
 @pytest.mark.parametrize("value", [None, b"", b"[]", b'{"job_id": "x", "order_id": "y"}', b"{}"])
@@ -213,20 +214,20 @@ def test_a_dead_letter_that_names_no_job_is_no_event(value: bytes | None) -> Non
 
 def test_lanes_stop_reading_at_the_high_mark_and_go_on_at_the_low_one(lane: Deliveries) -> None:
     settings = DeliverySettings(backlog_high_jobs=12, backlog_low_jobs=5)
-    ask = BacklogLimit(settings)
+    backlog = BacklogLimit(settings)
     for number in range(11):
         lane.paid(f"shop:{number}", 1)
-    assert ask(lane.connection) is None
+    assert backlog(lane.connection) is None
     lane.paid("shop:11", 1)
-    assert "12 or more" in (ask(lane.connection) or "")
+    assert "12 or more" in (backlog(lane.connection) or "")
     close = (
         "update delivery.jobs set is_held = true where job_id in (select job_id from "
         "delivery.jobs where not is_held limit %s) returning 1"
     )
     lane.rows(close, 6)
-    assert ask(lane.connection)  # six are open: not yet low enough
+    assert backlog(lane.connection)  # six are open: not yet low enough
     lane.rows(close, 2)
-    assert ask(lane.connection) is None
+    assert backlog(lane.connection) is None
 
 
 def test_far_from_the_mark_jobs_are_counted_rarely_and_never_too_late(lane: Deliveries) -> None:
@@ -251,8 +252,8 @@ def test_an_address_is_the_buyers_latest(lane: Deliveries) -> None:
 
 def test_the_store_returns_unknown_orders_as_new(lane: Deliveries) -> None:
     with lane.connection.transaction():
-        found = DeliveryStore(lane.connection).load(["shop:9"])
-    assert (found["shop:9"].active, found["shop:9"].decision, found["shop:9"].jobs) == (
+        loaded = DeliveryStore(lane.connection).load(["shop:9"])
+    assert (loaded["shop:9"].active, loaded["shop:9"].decision, loaded["shop:9"].jobs) == (
         frozenset[UUID](),
         None,
         (),

@@ -23,9 +23,9 @@ ORDER = "shop:727"
 
 
 @pytest.fixture
-def world(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]:
-    with deliveries(database_url, mail, tmp_path) as made:
-        yield made
+def site(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]:
+    with deliveries(database_url, mail, tmp_path) as opened:
+        yield opened
 
 
 def snapshot_in(sequence: int, language: str) -> TicketsChanged:
@@ -33,29 +33,29 @@ def snapshot_in(sequence: int, language: str) -> TicketsChanged:
     return msgspec.structs.replace(issued(ORDER, sequence, "Active", "Won"), campaigns=(campaign,))
 
 
-def resend(world: Deliveries) -> None:
+def resend(site: Deliveries) -> None:
     columns = {"job_id": uuid4(), "order_id": ORDER, "ids": [ticket_id(ORDER, at) for at in (1, 2)]}
-    with world.connection.transaction():
-        world.connection.execute(
+    with site.connection.transaction():
+        site.connection.execute(
             (
                 "insert into delivery.jobs (job_id, order_id, kind, state) values (%(job_id)s, "
                 "%(order_id)s, 'resend', 'due')"
             ),
             columns,
         )
-        world.connection.execute(
+        site.connection.execute(
             (
                 "insert into delivery.job_tickets (job_id, kind, ticket_id) select %(job_id)s, "
                 "'resend', unnest(%(ids)s::uuid[])"
             ),
             columns,
         )
-    jobs = len(world.jobs())
-    world.until("it was sent again", lambda: world.states() == ["sent"] * jobs)
+    jobs = len(site.jobs())
+    site.until("it was sent again", lambda: site.states() == ["sent"] * jobs)
 
 
-def attached(world: Deliveries) -> list[bytes]:
-    return [part.get_content() for mail in world.mail.mails() for part in mail.iter_attachments()]
+def attached(site: Deliveries) -> list[bytes]:
+    return [part.get_content() for mail in site.mail.mails() for part in mail.iter_attachments()]
 
 
 def language_of(pdf: bytes) -> str:
@@ -63,11 +63,11 @@ def language_of(pdf: bytes) -> str:
         return str(opened.Root.Lang)
 
 
-def test_a_french_campaigns_ticket_is_french_and_its_mail_still_english(world: Deliveries) -> None:
-    world.receive(decided(ORDER, 1), snapshot_in(1, "fr"))
-    world.start()
-    world.until_sent()
-    [pdf] = attached(world)
+def test_a_french_campaigns_ticket_is_french_and_its_mail_still_english(site: Deliveries) -> None:
+    site.receive(decided(ORDER, 1), snapshot_in(1, "fr"))
+    site.start()
+    site.until_sent()
+    [pdf] = attached(site)
     first, second = (
         " ".join(text_of(pdf, at).split()) for at in range(len(pypdfium2.PdfDocument(pdf)))
     )
@@ -80,28 +80,28 @@ def test_a_french_campaigns_ticket_is_french_and_its_mail_still_english(world: D
         assert words in first
     assert ("Gagnant" in second, "2 sur 2" in second) == (True, True)
     assert language_of(pdf) == "fr"
-    [mail] = world.mail.mails()
+    [mail] = site.mail.mails()
     body = mail.get_body(("plain",))
     assert body is not None
     assert "Saturday, 6 March 2027" in body.get_content()
 
 
 def test_an_order_keeps_its_file_until_its_own_snapshot_has_the_language(
-    world: Deliveries,
+    site: Deliveries,
 ) -> None:
     """Applying a language changes no order that is there. Its next snapshot does, as it would with
     another venue.
     """
-    world.receive(decided(ORDER, 1), snapshot_in(1, ""))
-    world.start()
-    world.until_sent()
-    [english] = attached(world)
-    resend(world)
-    assert attached(world) == [english, english]
-    world.receive(snapshot_in(2, "fr"))
-    resend(world)
-    resend(world)
-    [french] = set(attached(world)) - {english}
+    site.receive(decided(ORDER, 1), snapshot_in(1, ""))
+    site.start()
+    site.until_sent()
+    [english] = attached(site)
+    resend(site)
+    assert attached(site) == [english, english]
+    site.receive(snapshot_in(2, "fr"))
+    resend(site)
+    resend(site)
+    [french] = set(attached(site)) - {english}
     assert [language_of(pdf) for pdf in (english, french)] == ["en", "fr"]
-    assert sorted(attached(world)) == sorted([english, english, french, french])
-    assert len(world.rendered()) == 2
+    assert sorted(attached(site)) == sorted([english, english, french, french])
+    assert len(site.rendered()) == 2

@@ -31,19 +31,21 @@ TINY = (
 
 
 @pytest.fixture
-def world(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]:
-    with deliveries(database_url, mail, tmp_path) as world:
-        yield world
+def site(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]:
+    with deliveries(database_url, mail, tmp_path) as site:
+        yield site
 
 
-def paid(world: Deliveries, order_id: str, buyer: Person, design: str, campaign_id: str) -> None:
+def paid(site: Deliveries, order_id: str, buyer: Person, design: str, campaign_id: str) -> None:
     snapshot = issued(order_id, 1, "Active", buyer=buyer)
     campaigns = tuple(
-        msgspec.structs.replace(it, campaign_id=campaign_id, design=design)
-        for it in snapshot.campaigns
+        msgspec.structs.replace(campaign, campaign_id=campaign_id, design=design)
+        for campaign in snapshot.campaigns
     )
-    tickets = tuple(msgspec.structs.replace(it, campaign_id=campaign_id) for it in snapshot.tickets)
-    world.receive(
+    tickets = tuple(
+        msgspec.structs.replace(ticket, campaign_id=campaign_id) for ticket in snapshot.tickets
+    )
+    site.receive(
         decided(order_id, 1),
         msgspec.structs.replace(snapshot, campaigns=campaigns, tickets=tickets),
     )
@@ -53,52 +55,59 @@ def below(sender: SenderProcess) -> list[psutil.Process]:
     """The presses of a sender: what lays out below it."""
     try:
         every = psutil.Process(sender._child.pid).children(recursive=True)
-        return [it for it in every if "services.delivery.printing.sandbox.child" in it.cmdline()]
+        return [
+            process
+            for process in every
+            if "services.delivery.printing.sandbox.child" in process.cmdline()
+        ]
     except psutil.NoSuchProcess:
         return []
 
 
 def test_a_text_that_exhausts_the_time_is_its_own_dead_letter_and_its_neighbours_are_sent(
-    world: Deliveries, monkeypatch: pytest.MonkeyPatch
+    site: Deliveries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also those of its own campaign, and the odd ones of others."""
     monkeypatch.setenv("SENDER_PRESS_SECONDS", "2")
-    make_design(world.folder / "designs" / "heavy", page=(H1, H1 + MANY), style=TINY)
-    world.start(designs_folder=world.folder / "designs", plates_folder=world.folder / "plates")
-    paid(world, "shop:1", THAI, "heavy", "gala")
-    paid(world, "shop:2", LATIN, "heavy", "gala")
-    paid(world, "shop:3", THAI, "event-ticket", "spring")
-    world.until("all have ended", lambda: sorted(world.states()) == ["dead", "sent", "sent"], 120)
-    [letter] = world.rows("select code, text, subject_key from runtime.dead_letters")
-    assert (letter["code"], letter["subject_key"]) == ("delivery-text-unprintable", "shop:1")
-    assert "heavy: holder: needs more than 2 s" in letter["text"]
-    assert ODD["Thai"] not in letter["text"]
-    assert [job["failures"] for job in world.jobs() if job["state"] == "sent"] == [0, 0]
+    make_design(site.folder / "designs" / "heavy", page=(H1, H1 + MANY), style=TINY)
+    site.start(designs_folder=site.folder / "designs", plates_folder=site.folder / "plates")
+    paid(site, "shop:1", THAI, "heavy", "gala")
+    paid(site, "shop:2", LATIN, "heavy", "gala")
+    paid(site, "shop:3", THAI, "event-ticket", "spring")
+    site.until("all have ended", lambda: sorted(site.states()) == ["dead", "sent", "sent"], 120)
+    [dead_letter] = site.rows("select code, text, subject_key from runtime.dead_letters")
+    assert (dead_letter["code"], dead_letter["subject_key"]) == (
+        "delivery-text-unprintable",
+        "shop:1",
+    )
+    assert "heavy: holder: needs more than 2 s" in dead_letter["text"]
+    assert ODD["Thai"] not in dead_letter["text"]
+    assert [job["failures"] for job in site.jobs() if job["state"] == "sent"] == [0, 0]
 
 
-def test_a_layout_worker_that_is_killed_costs_no_mail(world: Deliveries) -> None:
-    sender = world.start()
+def test_a_layout_worker_that_is_killed_costs_no_mail(site: Deliveries) -> None:
+    sender = site.start()
     killed = set[int]()
     for at in range(4):
         paid(
-            world,
+            site,
             f"shop:{at}",
             Person(name=f"{ODD['Arabic']} {at}", email="a@example.org"),
             "event-ticket",
             "spring",
         )
-        world.until_sent()
+        site.until_sent()
         [worker] = below(sender)
         killed.add(worker.pid)
         os.kill(worker.pid, signal.SIGKILL)
-    assert (len(killed), len(world.mail.mails())) == (4, 4)
-    assert world.rows("select code from runtime.dead_letters") == []
+    assert (len(killed), len(site.mail.mails())) == (4, 4)
+    assert site.rows("select code from runtime.dead_letters") == []
 
 
-def test_a_killed_sender_leaves_no_layout_worker_behind(world: Deliveries) -> None:
-    sender = world.start()
-    paid(world, "shop:1", THAI, "event-ticket", "spring")
-    world.until_sent()
+def test_a_killed_sender_leaves_no_layout_worker_behind(site: Deliveries) -> None:
+    sender = site.start()
+    paid(site, "shop:1", THAI, "event-ticket", "spring")
+    site.until_sent()
     [worker] = below(sender)
     sender.kill()
     assert psutil.wait_procs([worker], timeout=10)[1] == []

@@ -251,7 +251,7 @@ def test_the_latest_snapshot_counts_at_sending_and_a_ticket_left_out_is_sent_whe
         body.get_content() for mail in world.mail.mails() if (body := mail.get_body(("plain",)))
     ]
     assert sorted(map(sorted, map(numbers, texts))) == [["RFL-0001"], ["RFL-0002"]]
-    assert world.unfiled() == []
+    assert world.without_job() == []
 
 
 def test_a_ticket_that_was_sent_is_not_sent_again_when_it_comes_back(world: Deliveries) -> None:
@@ -284,8 +284,8 @@ def test_a_pause_of_delivery_holds_the_mails_and_each_is_sent_once_after_it(
 
 @pytest.mark.feature("SF-016")
 def test_slow_rendering_holds_up_nothing_but_itself(world: Deliveries) -> None:
-    """It is a process of its own: orders are approved, issued and filed while one PDF takes ten
-    seconds, which is longer than a lease: the renewer keeps it alive.
+    """It is a process of its own: orders are approved, issued and given jobs while one PDF takes
+    ten seconds, which is longer than a lease: the renewer keeps it alive.
     """
     world.start(render_ms=10_000, lease_jobs_max=1)
     world.paid(ORDER)

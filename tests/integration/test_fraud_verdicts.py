@@ -46,16 +46,19 @@ def order() -> Record:
 
 def events(outcomes: Sequence[Outcome]) -> Iterator[FraudSignals | OrderObserved]:
     """As readers on the other side of the broker read them."""
-    for it in outcomes:
-        for event in it.outputs if isinstance(it, Effect) else ():
+    for outcome in outcomes:
+        for event in outcome.outputs if isinstance(outcome, Effect) else ():
             output = event.encode(time="2026-11-20T15:30:00.000000Z", traceparent=None)
             schema = FraudSignals if output.topic == FraudSignals.topic else OrderObserved
             yield schema.read(output.headers, output.value)
 
 
 def words(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
-    signals = [it for it in events(outcomes) if isinstance(it, FraudSignals)]
-    return [{name: it.verdict for name, it in published.verdicts.items()} for published in signals]
+    signals = [event for event in events(outcomes) if isinstance(event, FraudSignals)]
+    return [
+        {name: verdict.verdict for name, verdict in published.verdicts.items()}
+        for published in signals
+    ]
 
 
 def test_a_verdict_that_overtakes_its_order_is_published_and_kept(session: Session) -> None:
@@ -90,24 +93,27 @@ def test_a_verdict_after_its_order_is_published_beside_it_with_all_other_verdict
         session, risk("submitted", None), sign("HOLD"), risk("approved", "submitted", 1)
     )
     assert words(outcomes) == [{"riskified": "approved", "signifyd": "pending"}]
-    (observed,) = [it for it in events(outcomes) if isinstance(it, OrderObserved)]
+    (observed,) = [event for event in events(outcomes) if isinstance(event, OrderObserved)]
     assert {name.partition(":")[0] for name in observed.new} == {"verdict"}
 
 
 def test_order_and_verdict_of_one_batch_are_published_to_both_topics(session: Session) -> None:
     outcomes = work(session, order(), risk("declined", "submitted"))
-    assert sorted(type(it).__name__ for it in events(outcomes)) == ["FraudSignals", "OrderObserved"]
+    assert sorted(type(event).__name__ for event in events(outcomes)) == [
+        "FraudSignals",
+        "OrderObserved",
+    ]
 
 
 def test_a_decision_changes_and_its_replay_changes_nothing(session: Session) -> None:
     assert words(work(session, risk("approved", "submitted"))) == [{"riskified": "approved"}]
     assert words(work(session, risk("declined", "approved", 10))) == [{"riskified": "declined"}]
     replayed = work(session, risk("approved", "submitted", 600))
-    assert [type(it) for it in replayed] == [Duplicate]
+    assert [type(outcome) for outcome in replayed] == [Duplicate]
     assert words(work(session, sign("REJECT", 10))) == [
         {"riskified": "declined", "signifyd": "declined"}
     ]
-    assert [type(it) for it in work(session, sign("ACCEPT", 5))] == [Superseded]
+    assert [type(outcome) for outcome in work(session, sign("ACCEPT", 5))] == [Superseded]
     assert words(work(session, sign("ACCEPT", 20))) == [
         {"riskified": "declined", "signifyd": "approved"}
     ]
@@ -116,14 +122,16 @@ def test_a_decision_changes_and_its_replay_changes_nothing(session: Session) -> 
 def test_an_honest_later_approval_releases(session: Session) -> None:
     work(session, risk("declined", "submitted"))
     assert words(work(session, risk("approved", "declined", 10))) == [{"riskified": "approved"}]
-    assert [type(it) for it in work(session, risk("declined", "submitted", 20))] == [Duplicate]
+    assert [type(outcome) for outcome in work(session, risk("declined", "submitted", 20))] == [
+        Duplicate
+    ]
 
 
 def test_unknown_words_are_pending_and_reported_to_a_person(session: Session) -> None:
     assert words(work(session, risk("half-approved", "submitted"))) == [{"riskified": "pending"}]
-    found = session.execute(b"select kind, cause from ingest.drift_notices").fetchall()
+    reported = session.execute(b"select kind, cause from ingest.drift_notices").fetchall()
     session.rollback()
-    assert found == [("unknown-status", "half-approved")]
+    assert reported == [("unknown-status", "half-approved")]
 
 
 def test_what_nothing_acts_on_is_kept_whole(session: Session) -> None:
@@ -131,10 +139,10 @@ def test_what_nothing_acts_on_is_kept_whole(session: Session) -> None:
     work(
         session, record(paypal.APPROVED, kind=kind, source="paypal", orders_of="shop", order="727")
     )
-    found = session.execute(b"select source, cause, body from ingest.kept_callbacks").fetchall()
+    kept = session.execute(b"select source, cause, body from ingest.kept_callbacks").fetchall()
     reported = session.execute(b"select count(*) from ingest.drift_notices").fetchall()
     session.rollback()
-    assert found == [("paypal", "CHECKOUT.ORDER.APPROVED", paypal.APPROVED)]
+    assert kept == [("paypal", "CHECKOUT.ORDER.APPROVED", paypal.APPROVED)]
     assert reported == [(0,)]  # it is known, and no drift
 
 
@@ -144,9 +152,9 @@ def test_a_test_notification_leaves_no_order(session: Session) -> None:
         session, record(body, kind=riskified.SOURCE.type, source="riskified", orders_of="shop")
     )
     assert not list(events(outcomes))
-    found = session.execute(b"select count(*) from ingest.orders").fetchall()
+    counted = session.execute(b"select count(*) from ingest.orders").fetchall()
     session.rollback()
-    assert found == [(0,)]
+    assert counted == [(0,)]
 
 
 @pytest.mark.parametrize("is_first", [True, False])
@@ -163,12 +171,15 @@ def test_what_paypal_reports_of_a_payment_meets_the_order_whichever_comes_first(
     ]
     batches = [paid, [shop]] if is_first else [[shop], paid]
     published = [
-        it
+        event
         for batch in batches
-        for it in events(work(session, *batch))
-        if isinstance(it, OrderObserved)
+        for event in events(work(session, *batch))
+        if isinstance(event, OrderObserved)
     ]
-    assert [(it.kind, it.state, it.amount_minor) for it in published[-1].movements] == [
+    assert [
+        (movement.kind, movement.state, movement.amount_minor)
+        for movement in published[-1].movements
+    ] == [
         ("capture", "done", 1500),
         ("dispute", "open", 1500),
     ]
@@ -190,19 +201,19 @@ def test_a_transmission_of_paypal_proves_one_body_and_no_other(session: Session)
         session.commit()
         outcomes = [outcome for batch in batches for outcome in work(session, *batch)]
         assert isinstance(outcomes[0], Effect)
-        for it in outcomes[1:]:
-            assert isinstance(it, Dead)
-            assert it.error.code == "ingest-proof-reused"
-        assert [type(it) for it in work(session, first, forged, first)] == [
+        for outcome in outcomes[1:]:
+            assert isinstance(outcome, Dead)
+            assert outcome.error.code == "ingest-proof-reused"
+        assert [type(outcome) for outcome in work(session, first, forged, first)] == [
             Duplicate,
             Dead,
             Duplicate,
         ]
-        assert [type(it) for it in work(session, forged, first)] == [Dead, Duplicate]
+        assert [type(outcome) for outcome in work(session, forged, first)] == [Dead, Duplicate]
     repeated = PAYPAL.record(genuine)._replace(
         headers=[*first.headers, ("ce_id", b"another-transmission-of-it")]
     )
-    assert [type(it) for it in work(session, repeated)] == [Duplicate]
+    assert [type(outcome) for outcome in work(session, repeated)] == [Duplicate]
 
 
 def test_what_is_forged_leaves_no_trace_by_which_the_genuine_would_be_known(
@@ -219,5 +230,5 @@ def test_what_is_forged_leaves_no_trace_by_which_the_genuine_would_be_known(
     outcomes = (
         work(session, first) + work(session, other._replace(headers=as_if)) + work(session, other)
     )
-    assert [type(it) for it in outcomes] == [Effect, Dead, Effect]
+    assert [type(outcome) for outcome in outcomes] == [Effect, Dead, Effect]
     assert session.execute(b"select count(*) from ingest.kept_callbacks").fetchall() == [(1,)]

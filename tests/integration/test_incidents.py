@@ -29,10 +29,9 @@ from services.ingest.rules.facts import DriftNotice, ParsedCallback
 from services.ingest.rules.incidents import fingerprint
 from services.ingest.store import IngestStore
 from services.runtime.admin.commands import OperatorCommand
-from services.runtime.loop.dead_letters import pack_headers
 from services.runtime.postgres import connection
 from services.runtime.postgres.lane_store import PostgresLaneStore, Session
-from services.runtime.records import Effect, Outcome, Record
+from services.runtime.records import Effect, Outcome, Record, pack_headers
 from tests.support.callbacks import record, woo_order
 from tests.support.cli_output import CliOutput
 
@@ -50,7 +49,7 @@ from generate_series(%(first)s::int, %(last)s::int) as n
 """
 
 
-class Scene:
+class IncidentScene:
     """A database with its evidence, and the command `stubline`."""
 
     def __init__(self, session: Session, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +57,9 @@ class Scene:
 
     def __call__(self, *arguments: object) -> CliOutput:
         self._capsys.readouterr()
-        return CliOutput(cli.run([str(it) for it in arguments]), *self._capsys.readouterr())
+        return CliOutput(
+            cli.run([str(argument) for argument in arguments]), *self._capsys.readouterr()
+        )
 
     def dead_letter(
         self, times: int = 1, *, text: str = CAUSE, like: Record | None = None, **other: object
@@ -88,8 +89,8 @@ class Scene:
         return list(answer.json)
 
     def only(self, *options: str) -> dict[str, Any]:
-        (found,) = self.incidents(*options)
-        return found
+        (incident,) = self.incidents(*options)
+        return incident
 
     def resolve(self, incident: Mapping[str, Any], *how: object) -> CliOutput:
         return self("incidents", "resolve", incident["id"], *how, "--actor", "ada", "--json")
@@ -104,53 +105,56 @@ class Scene:
 @pytest.fixture
 def scene(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Scene]:
+) -> Iterator[IncidentScene]:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")  # no dead letter is asked for
     monkeypatch.setenv("COLUMNS", "200")
     with connection.connect(database_url, name="incidents test") as session:
-        yield Scene(session, capsys)
+        yield IncidentScene(session, capsys)
 
 
 def unknown(
     number: int = 1, *, source: str = "pay", word: str = "charge.moon", is_kept: bool = True
 ) -> ParsedCallback:
     """Return a callback of a type that this release does not know."""
-    it = record({"n": number}, source=source, order=f"?{number}", offset=number)
-    drift_notice = DriftNotice(source, "unknown-type", word, it.value or b"", is_kept=is_kept)
+    callback = record({"n": number}, source=source, order=f"?{number}", offset=number)
+    drift_notice = DriftNotice(source, "unknown-type", word, callback.value or b"", is_kept=is_kept)
     parsed = facts.parsed_callback(f"{source}:evt_{number}", None, drift=(drift_notice,))
-    return vendors.with_origin(parsed, it)
+    return vendors.with_origin(parsed, callback)
 
 
-def test_ten_thousand_dead_letters_of_one_cause_are_one_incident(scene: Scene) -> None:
+def test_ten_thousand_dead_letters_of_one_cause_are_one_incident(scene: IncidentScene) -> None:
     scene.dead_letter(10_000)
-    found = scene.only()
-    assert (found["count"], found["waiting"], found["state"]) == (10_000, 10_000, "open")
-    assert (found["source"], found["kind"]) == ("shop", "ingest-callback-unreadable")
-    assert found["cause"] == "line_items.#.quantity: Field required"
-    assert found["first_at"] <= found["last_at"]
-    shown = scene("incidents", "show", found["id"])
-    assert f"stubline dead show {found['example']}" in shown.out
+    incident = scene.only()
+    assert (incident["count"], incident["waiting"], incident["state"]) == (10_000, 10_000, "open")
+    assert (incident["source"], incident["kind"]) == ("shop", "ingest-callback-unreadable")
+    assert incident["cause"] == "line_items.#.quantity: Field required"
+    assert incident["first_at"] <= incident["last_at"]
+    shown = scene("incidents", "show", incident["id"])
+    assert f"stubline dead show {incident['example']}" in shown.out
     assert '"number": "727"' in shown.out
-    assert f"stubline incidents resolve {found['id']} --replay" in shown.out
+    assert f"stubline incidents resolve {incident['id']} --replay" in shown.out
     assert "deploy a release that reads it" in shown.out
-    assert scene("dead", "show", found["example"]).code == 0
+    assert scene("dead", "show", incident["example"]).code == 0
     assert (
-        scene("incidents", "show", found["id"], "--raw").out.encode() == record(woo_order()).value
+        scene("incidents", "show", incident["id"], "--raw").out.encode()
+        == record(woo_order()).value
     )
 
 
-def test_two_sources_two_causes_and_two_codes_are_not_one(scene: Scene) -> None:
+def test_two_sources_two_causes_and_two_codes_are_not_one(scene: IncidentScene) -> None:
     scene.dead_letter(3)
     scene.dead_letter(2, like=record(woo_order(), source="other"))
     scene.dead_letter(4, text="total: Field required")
     scene.dead_letter(1, code="ingest-amount-unreadable")
     scene.dead_letter(9, group="stubline.issuer")
-    assert [it["count"] for it in scene.incidents()] == [4, 3, 2, 1]
-    assert [it["count"] for it in scene.incidents("--source", "other")] == [2]
+    assert [incident["count"] for incident in scene.incidents()] == [4, 3, 2, 1]
+    assert [incident["count"] for incident in scene.incidents("--source", "other")] == [2]
 
 
-def test_a_source_is_named_by_the_header_and_not_by_the_shop_it_serves(scene: Scene) -> None:
+def test_a_source_is_named_by_the_header_and_not_by_the_shop_it_serves(
+    scene: IncidentScene,
+) -> None:
     gateway = record(woo_order(), source="stripe-eu", orders_of="shop")
     assert (gateway.key or b"").startswith(b"shop:")
     scene.dead_letter(1, like=gateway)
@@ -160,7 +164,7 @@ def test_a_source_is_named_by_the_header_and_not_by_the_shop_it_serves(scene: Sc
     scene.dead_letter(
         1, like=gateway._replace(headers=[("ce_source", b"\xff\x00"), ("\xe9", None)], key=None)
     )
-    assert sorted((it["source"], it["count"]) for it in scene.incidents()) == [
+    assert sorted((incident["source"], incident["count"]) for incident in scene.incidents()) == [
         ("?", 1),
         ("stripe-eu", 2),
     ]
@@ -179,34 +183,36 @@ def test_a_source_is_named_by_the_header_and_not_by_the_shop_it_serves(scene: Sc
         "x1 " * 400,
     ],
 )
-def test_the_database_folds_a_cause_as_the_rules_do(scene: Scene, cause: str) -> None:
+def test_the_database_folds_a_cause_as_the_rules_do(scene: IncidentScene, cause: str) -> None:
     ((folded,),) = scene.session.execute(b"select runtime.cause_of(%s)", (cause,)).fetchall()
     assert folded == fingerprint(cause)
 
 
-def test_a_replay_replays_all_dead_letters_once_for_a_command_id(scene: Scene) -> None:
+def test_a_replay_replays_all_dead_letters_once_for_a_command_id(scene: IncidentScene) -> None:
     scene.dead_letter(6_000)  # more than a part
     scene.dead_letter(5, text="total: Field required")
-    found, command = scene.incidents()[0], uuid4()
-    answer = scene.resolve(found, "--replay", "--command-id", command)
+    incident, command = scene.incidents()[0], uuid4()
+    answer = scene.resolve(incident, "--replay", "--command-id", command)
     assert (answer.code, answer.json["concerned"], answer.json["already_done"]) == (0, 6_000, False)
     assert scene.states() == {"requested": 6_000, "open": 5}
     audits = scene.rows("select actor, what, details->'arguments'->>'incident' from runtime.audit")
-    assert audits == [("ada", "incidents resolve", found["id"])] * 2
+    assert audits == [("ada", "incidents resolve", incident["id"])] * 2
     scene.session.execute(
         b"update runtime.dead_letters set state = 'open', updated_at = now() where state = "
         b"'requested'"
     )
-    again = scene.resolve(found, "--replay", "--command-id", command)
-    assert (again.json["concerned"], again.json["already_done"]) == (6_000, True)
+    repeated = scene.resolve(incident, "--replay", "--command-id", command)
+    assert (repeated.json["concerned"], repeated.json["already_done"]) == (6_000, True)
     assert scene.states() == {"open": 6_005}
-    assert scene.resolve(found, "--discard", "--reason", "no", "--command-id", command).code == 1
+    assert scene.resolve(incident, "--discard", "--reason", "no", "--command-id", command).code == 1
 
 
-def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(scene: Scene) -> None:
+def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(
+    scene: IncidentScene,
+) -> None:
     scene.dead_letter(DEAD_LETTERS_OF_PART + 10)
-    found, command = scene.only(), uuid4()
-    incident = IncidentQueries(scene.session).incident(found["id"])
+    row, command = scene.only(), uuid4()
+    incident = IncidentQueries(scene.session).incident(row["id"])
     commands = IncidentCommands(scene.session, OperatorCommand("ada", command))
     assert commands.resolve_part(
         ResolutionRequest(incident.id, ResolutionMethod.REPLAY, None), incident, 0, None
@@ -217,7 +223,7 @@ def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(scene: S
         where id in (select id from runtime.dead_letters where state = 'requested' limit 3)
         """
     )
-    answer = scene.resolve(found, "--replay", "--command-id", command)
+    answer = scene.resolve(row, "--replay", "--command-id", command)
     assert (answer.json["concerned"], answer.json["already_done"]) == (
         DEAD_LETTERS_OF_PART + 10,
         False,
@@ -225,11 +231,11 @@ def test_a_replay_that_was_cut_off_goes_on_and_leaves_what_failed_since(scene: S
     assert scene.states() == {"requested": DEAD_LETTERS_OF_PART + 7, "open": 3}
 
 
-def test_replayed_dead_letters_are_an_incident_until_they_have_ended(scene: Scene) -> None:
+def test_replayed_dead_letters_are_an_incident_until_they_have_ended(scene: IncidentScene) -> None:
     scene.dead_letter(2)
     scene.resolve(scene.only(), "--replay")
-    found = scene.only()
-    assert (found["count"], found["waiting"], found["replaying"]) == (2, 0, 2)
+    incident = scene.only()
+    assert (incident["count"], incident["waiting"], incident["replaying"]) == (2, 0, 2)
     scene.session.execute(b"update runtime.dead_letters set state = 'resolved'")
     assert scene.incidents() == []
     assert scene.only("--state", "resolved")["state"] == "resolved"
@@ -237,7 +243,7 @@ def test_replayed_dead_letters_are_an_incident_until_they_have_ended(scene: Scen
     assert (scene.only()["count"], scene.only()["waiting"]) == (3, 1)
 
 
-def test_a_discard_closes_what_waits_and_keeps_the_reason(scene: Scene) -> None:
+def test_a_discard_closes_what_waits_and_keeps_the_reason(scene: IncidentScene) -> None:
     scene.dead_letter(3)
     assert scene.resolve(scene.only(), "--discard").code == 2
     assert (
@@ -249,19 +255,19 @@ def test_a_discard_closes_what_waits_and_keeps_the_reason(scene: Scene) -> None:
     assert scene.incidents() == []
 
 
-def test_without_a_choice_it_offers_and_changes_nothing(scene: Scene) -> None:
+def test_without_a_choice_it_offers_and_changes_nothing(scene: IncidentScene) -> None:
     scene.dead_letter(7)
-    found = scene.only()
-    answer = scene("incidents", "resolve", found["id"])
+    incident = scene.only()
+    answer = scene("incidents", "resolve", incident["id"])
     assert answer.code == 0
-    assert f"stubline incidents resolve {found['id']} --replay" in answer.out
+    assert f"stubline incidents resolve {incident['id']} --replay" in answer.out
     assert "replays the 7 open dead letters" in answer.out
     assert scene.states() == {"open": 7}
     assert scene.rows("select count(*) from runtime.audit") == [(0,)]
-    assert scene.resolve(found, "--replay", "--discard").code == 2
+    assert scene.resolve(incident, "--replay", "--discard").code == 2
 
 
-def test_what_is_missing_or_malformed_is_refused_with_its_code(scene: Scene) -> None:
+def test_what_is_missing_or_malformed_is_refused_with_its_code(scene: IncidentScene) -> None:
     answer = scene("incidents", "show", "0123456789ab")
     assert (answer.code, "incident-unknown" in answer.err) == (3, True)
     assert scene("incidents", "resolve", "0123456789ab", "--replay").code == 3
@@ -275,7 +281,7 @@ def test_what_is_missing_or_malformed_is_refused_with_its_code(scene: Scene) -> 
 
 
 def test_unknown_words_are_added_up_and_a_later_one_opens_them_again(
-    scene: Scene,
+    scene: IncidentScene,
 ) -> None:
     for number in range(3):
         scene.drift_notice(*[unknown(10 * number + n, word=f"charge.v{n}") for n in range(4)])
@@ -286,18 +292,22 @@ def test_unknown_words_are_added_up_and_a_later_one_opens_them_again(
         from ingest.drift_notices
         """
     )
-    found = scene.only()
-    assert (found["count"], found["kind"], found["cause"]) == (12 + 20, "unknown-type", "charge.v#")
-    shown = scene("incidents", "show", found["id"], "--json").json
+    incident = scene.only()
+    assert (incident["count"], incident["kind"], incident["cause"]) == (
+        12 + 20,
+        "unknown-type",
+        "charge.v#",
+    )
+    shown = scene("incidents", "show", incident["id"], "--json").json
     assert [row["words"] for row in shown["words"]] == [f"charge.v{n}" for n in range(4)]
     assert shown["kept"] == 12
     command = uuid4()
-    assert scene.resolve(found, "--seen", "--reason", "known", "--command-id", command).code == 0
+    assert scene.resolve(incident, "--seen", "--reason", "known", "--command-id", command).code == 0
     assert scene.incidents() == []
     assert scene.rows("select count(*) from ingest.kept_callbacks") == [(12,)]
     scene.drift_notice(unknown(99, word="charge.v1"))
     assert scene.only()["count"] == 33
-    assert scene.resolve(found, "--seen", "--reason", "known", "--command-id", command).json[
+    assert scene.resolve(incident, "--seen", "--reason", "known", "--command-id", command).json[
         "already_done"
     ]
     assert scene.only()["state"] == "open"
@@ -318,7 +328,7 @@ def test_unknown_words_are_added_up_and_a_later_one_opens_them_again(
     ],
 )
 def test_drift_that_no_release_will_know_has_its_own_next_step(
-    scene: Scene, kind: str, what: str
+    scene: IncidentScene, kind: str, what: str
 ) -> None:
     parsed = DriftNotice("shop", kind, "what drifted")
     with scene.session.transaction():
@@ -329,45 +339,45 @@ def test_drift_that_no_release_will_know_has_its_own_next_step(
 
 
 def test_kept_callbacks_are_replayed_whole_and_kept_once_more_if_still_unknown(
-    scene: Scene,
+    scene: IncidentScene,
 ) -> None:
     scene.drift_notice(*[unknown(n) for n in range(KEPT_OF_PART + 20)])
-    found, command = scene.only(), uuid4()
-    answer = scene.resolve(found, "--replay", "--command-id", command)
+    incident, command = scene.only(), uuid4()
+    answer = scene.resolve(incident, "--replay", "--command-id", command)
     assert answer.json["concerned"] == KEPT_OF_PART + 20
     assert scene.states() == {"requested": KEPT_OF_PART + 20}
     assert scene.rows(
         "select (select count(*) from ingest.kept_callbacks), (select count(*) from "
         "ingest.callbacks)"
     ) == [(0, 0)]
-    assert scene.resolve(found, "--replay", "--command-id", command).json["already_done"]
+    assert scene.resolve(incident, "--replay", "--command-id", command).json["already_done"]
     assert scene.states() == {"requested": KEPT_OF_PART + 20}
     replays = replayed(scene.session)
     original = record({"n": 7}, source="pay", order="?7", offset=7)
     assert replays[7]._replace(dead_letter_id=None) == original._replace(
         timestamp_ms=replays[7].timestamp_ms
     )
-    assert [type(it) for it in scene.drift_notice(unknown(7))] == [
+    assert [type(outcome) for outcome in scene.drift_notice(unknown(7))] == [
         Effect
     ]  # as the worker would process it again
     assert scene.rows("select key from ingest.kept_callbacks") == [("pay:evt_7",)]
-    assert "unknown-type" in [it["kind"] for it in scene.incidents()]
+    assert "unknown-type" in [incident["kind"] for incident in scene.incidents()]
     scene.session.execute(b"update runtime.dead_letters set state = 'resolved'")
-    assert scene.resolve(found, "--replay").json["concerned"] == 1
-    again = scene.rows(
+    assert scene.resolve(incident, "--replay").json["concerned"] == 1
+    stored = scene.rows(
         """select "offset", attempts, code from runtime.dead_letters where state = 'requested'"""
     )
-    assert again == [(7, 2, "ingest-callback-kept")]  # the same dead letter: it is the same record
+    assert stored == [(7, 2, "ingest-callback-kept")]  # the same dead letter: it is the same record
 
 
 def replayed(session: Session) -> list[Record]:
     with PostgresLaneStore(GROUP, "test", "1", lambda: session).transaction() as transaction:
         replays = transaction.take_replay_requests(1_000, 10**8)
         transaction.commit()
-    return sorted((it.record for it in replays), key=lambda it: it.offset)
+    return sorted((row.record for row in replays), key=lambda row: row.offset)
 
 
-def test_kept_callbacks_go_after_their_days_and_not_before(scene: Scene) -> None:
+def test_kept_callbacks_go_after_their_days_and_not_before(scene: IncidentScene) -> None:
     scene.drift_notice(*[unknown(n) for n in range(4)])
     scene.session.execute(
         b"update ingest.kept_callbacks set kept_at = now() - interval '91 days' where key in "
@@ -381,7 +391,9 @@ def test_kept_callbacks_go_after_their_days_and_not_before(scene: Scene) -> None
     ]
 
 
-def test_keys_with_conflicting_content_are_one_incident_of_their_source(scene: Scene) -> None:
+def test_keys_with_conflicting_content_are_one_incident_of_their_source(
+    scene: IncidentScene,
+) -> None:
     def receive(order: int, total: str, source: str = "shop") -> None:
         body = woo_order(id=order, status="completed", total=total)
         scene.drift_notice(vendors.parse(record(body, order=str(order), source=source)))
@@ -391,33 +403,33 @@ def test_keys_with_conflicting_content_are_one_incident_of_their_source(scene: S
         receive(order, "16.00")
     receive(3, "15.00")
     receive(1, "15.00", "other")
-    found = scene.only()
-    assert (found["kind"], found["source"], found["count"], found["waiting"]) == (
+    incident = scene.only()
+    assert (incident["kind"], incident["source"], incident["count"], incident["waiting"]) == (
         "conflicting-content",
         "shop",
         2,
         0,
     )
-    assert "stubline orders show shop:2" in scene("incidents", "show", found["id"]).out
-    assert scene.resolve(found, "--seen", "--reason", "their plugin").code == 0
+    assert "stubline orders show shop:2" in scene("incidents", "show", incident["id"]).out
+    assert scene.resolve(incident, "--seen", "--reason", "their plugin").code == 0
     assert scene.incidents() == []
     receive(3, "17.00")
     assert scene.only()["count"] == 3
 
 
 @pytest.mark.parametrize("command", ["list", "show", "resolve"])
-def test_hostile_text_is_made_harmless(scene: Scene, command: str) -> None:
+def test_hostile_text_is_made_harmless(scene: IncidentScene, command: str) -> None:
     bad = record(HOSTILE.encode(), order=HOSTILE)
     scene.dead_letter(1, like=bad._replace(headers=[("ce_source", HOSTILE.encode())]), text=HOSTILE)
     scene.drift_notice(unknown(1, word="x[red]\x1b[31m\u202e"))
-    for found in scene.incidents():
-        answer = scene("incidents", command, *([found["id"]] if command != "list" else []))
+    for incident in scene.incidents():
+        answer = scene("incidents", command, *([incident["id"]] if command != "list" else []))
         assert answer.code == 0
         assert not {"\x1b", "\x07", "\u202e"} & set(answer.out)
         assert "[bold]boom[/bold]" in answer.out or "x[red]" in answer.out
 
 
-def test_the_roles_of_all_services_may_dead_letter(scene: Scene) -> None:
+def test_the_roles_of_all_services_may_dead_letter(scene: IncidentScene) -> None:
     """The columns by which dead letters are grouped are computed with the rights of the service
     that writes them.
     """
@@ -430,7 +442,9 @@ def test_the_roles_of_all_services_may_dead_letter(scene: Scene) -> None:
     scene.session.execute(b"reset role")
 
 
-def test_a_dead_letter_with_the_longest_cause_and_many_headers_is_stored(scene: Scene) -> None:
+def test_a_dead_letter_with_the_longest_cause_and_many_headers_is_stored(
+    scene: IncidentScene,
+) -> None:
     """The columns by which dead letters are grouped are indexed, and an index takes no long row."""
     long = "".join(chr(0x4E00 + n) for n in range(2_000))
     headers = [(f"h{n}", b"\xff" * 1_000) for n in range(100)]

@@ -27,17 +27,17 @@ SECOND = "2026-11-20T15:28:{:02d}"
 
 
 def kinds(outcomes: Sequence[Outcome]) -> list[type[Outcome]]:
-    return [type(it) for it in outcomes]
+    return [type(outcome) for outcome in outcomes]
 
 
 def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
     """As a reader on the other side of the broker reads it."""
-    found = []
-    for it in outcomes:
-        for event in it.outputs if isinstance(it, Effect) else ():
+    events = []
+    for outcome in outcomes:
+        for event in outcome.outputs if isinstance(outcome, Effect) else ():
             output = event.encode(time="2026-11-20T15:30:00.000000Z", traceparent=None)
-            found.append(OrderObserved.read(output.headers, output.value))
-    return found
+            events.append(OrderObserved.read(output.headers, output.value))
+    return events
 
 
 def order_record(status: str, second: int = 0, order: int = 727, **more: Any) -> Record:
@@ -52,9 +52,9 @@ def trashed(order: int = 727, **more: Any) -> Record:
 
 
 def rows(session: Session, statement: str, *arguments: object) -> list[Any]:
-    found = session.execute(statement.encode(), arguments).fetchall()
+    fetched = session.execute(statement.encode(), arguments).fetchall()
     session.rollback()
-    return found
+    return fetched
 
 
 def test_an_order_is_published_once_with_all_that_is_known(session: Session) -> None:
@@ -92,7 +92,7 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
     """Several partitions, or a lane and its replays: the second waits for the order's row, and
     decides again.
     """
-    ended, again = list[Outcome](), list[int]()
+    ended, conflicts = list[Outcome](), list[int]()
     begin = threading.Barrier(4)
 
     def lane() -> None:
@@ -103,18 +103,18 @@ def test_copies_that_two_lanes_work_at_the_same_time_are_one_effect(database_url
                 ended.extend(work(opened, *batch))
             except SerializationFailure:  # of the moment: the runtime tries again
                 opened.rollback()
-                again.append(1)
+                conflicts.append(1)
                 ended.extend(work(opened, *batch))
 
-    lanes = [threading.Thread(target=lane) for _ in range(4)]
-    for it in lanes:
-        it.start()
-    for it in lanes:
-        it.join(60)
+    threads = [threading.Thread(target=lane) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
     assert len(ended) == 400
     assert len(published(ended)) == 100
     assert kinds(ended).count(Effect) == 100
-    assert again  # or the lanes never met
+    assert conflicts  # or the lanes never met
 
 
 def test_an_old_body_under_the_topic_of_a_restoration_undoes_no_deletion(session: Session) -> None:
@@ -185,13 +185,13 @@ def test_the_first_callback_of_an_order_may_be_its_end(session: Session, status:
 @pytest.mark.feature("SF-070")
 def test_trash_restore_and_trash_again_deletes_again(session: Session) -> None:
     work(session, order_record("completed"))
-    found = []
+    events = []
     for minute, topic in enumerate(["order.deleted", "order.restored", "order.deleted"]):
         at = f"2026-11-20T16:{minute:02d}:00.000000Z"
         restored = record(woo_order(status="completed"), callback_type=topic, at=at)
-        found += published(work(session, trashed(at=at) if topic == "order.deleted" else restored))
-    assert [event.is_deleted for event in found] == [True, False, True]
-    assert [event.sequence for event in found] == [2, 3, 4]
+        events += published(work(session, trashed(at=at) if topic == "order.deleted" else restored))
+    assert [event.is_deleted for event in events] == [True, False, True]
+    assert [event.sequence for event in events] == [2, 3, 4]
     assert kinds(work(session, trashed(at="2026-11-20T16:03:00.000000Z"))) == [Duplicate]
     assert rows(session, "select incidents from ingest.orders") == [([],)]
 
@@ -271,7 +271,7 @@ def test_a_restore_from_a_backup_gives_the_next_event_a_greater_position(session
 
 def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) -> None:
     for size in (1, 500):
-        counted = Counting(session)
+        counted = CountingSession(session)
         callbacks = [
             vendors.parse(order_record("completed", order=size * 1_000 + n)) for n in range(size)
         ]
@@ -291,7 +291,7 @@ def test_a_batch_takes_the_same_round_trips_whatever_its_size(session: Session) 
         assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks"]
 
 
-class Counting:
+class CountingSession:
     """A session that counts its statements."""
 
     def __init__(self, session: Session) -> None:

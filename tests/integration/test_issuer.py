@@ -22,7 +22,7 @@ from schemas.orders import OrderDecided, TicketsChanged, UnissuedReason
 from services.issuer import cli, worker
 from services.issuer.rules.plan import PlannedTicket
 from services.issuer.store import ACTOR, AuditReason, IssuerStore
-from services.runtime.failures.classification import FailureKind, classify
+from services.runtime.failures.classification import FailureKind, classify_error
 from services.runtime.postgres import connection
 from services.runtime.records import Duplicate, Effect, Record, Superseded
 from tests.support.stack import Databases
@@ -272,7 +272,7 @@ def concurrently(
                         events += stages.tickets_changed(stages.issue(*batch))
                         break
                     except psycopg.Error as error:
-                        if classify(error) is not FailureKind.TRANSIENT:
+                        if classify_error(error) is not FailureKind.TRANSIENT:
                             raise
         return events
 
@@ -313,10 +313,10 @@ def test_many_workers_exhaust_a_shuffled_pool_without_a_duplicate_and_the_next_o
         numbers = [int(ticket.number) for event in events for ticket in event.tickets]
         assert sorted(numbers) == list(range(500, 1_000))
         assert numbers != sorted(numbers)
-        assert sum(it.quantity for event in events for it in event.unissued) == 28
-        assert {it.reason for event in events for it in event.unissued} == {"sold_out"}
+        assert sum(line.quantity for event in events for line in event.unissued) == 28
+        assert {line.reason for event in events for line in event.unissued} == {"sold_out"}
         (event,) = stages.tickets_changed(stages.issue(decided("late", 1)))
-        assert ([it.reason for it in event.unissued], event.tickets) == (["sold_out"], ())
+        assert ([line.reason for line in event.unissued], event.tickets) == (["sold_out"], ())
         assert stages.rows("select count(*) from issuer.tickets where reason = 'sold_out'") == [
             {"count": 29}
         ]
@@ -334,7 +334,10 @@ def test_a_batch_that_is_worked_again_after_a_crash_gives_the_same_numbers(
     with opened(database_url) as stages:
         stages.apply(raffle(mode=mode, capacity=1_000))
         with stages.session.transaction(force_rollback=True):
-            events = [worker.ReceivedDecision(it, structs.encode(it).decode()) for it in batch]
+            events = [
+                worker.ReceivedDecision(decision, structs.encode(decision).decode())
+                for decision in batch
+            ]
             lost = stages.tickets_changed(worker.handle(events, stages.session))
     with opened(database_url) as stages:
         repeated = stages.tickets_changed(stages.issue(*batch))
@@ -372,7 +375,7 @@ def test_two_processes_that_meet_a_new_order_at_once_issue_it_once(database_url:
             one.await_waiting(1)
         with pytest.raises(psycopg.Error) as raised:
             late.result(60)
-        assert classify(raised.value) is FailureKind.TRANSIENT
+        assert classify_error(raised.value) is FailureKind.TRANSIENT
         assert isinstance(other.issue(decision)[0], Duplicate)
         assert one.tickets() == ["R-0001"]
 
@@ -382,7 +385,10 @@ def test_a_batch_of_any_size_takes_the_same_few_round_trips(database_url: str, s
     with connection.connect(database_url, name="counted") as session:
         Stages(session).apply(raffle())
         batch = [decided(str(order), 2) for order in range(size)]
-        events = [worker.ReceivedDecision(it, structs.encode(it).decode()) for it in batch]
+        events = [
+            worker.ReceivedDecision(decision, structs.encode(decision).decode())
+            for decision in batch
+        ]
         decision: list[str] = []
         original = session.execute
 

@@ -10,8 +10,8 @@ import pytest
 
 from schemas import structs
 from services.issuer import worker
+from services.issuer.commands import CampaignCommands, IssuerQueries
 from services.issuer.errors import CampaignRefused, CampaignUnknown
-from services.issuer.operate import CampaignCommands, IssuerQueries
 from services.runtime.admin.commands import OperatorCommand
 from tests.support.stages import DAWN, Stages, decided, opened, raffle, sqlstate_of
 
@@ -29,7 +29,7 @@ def test_a_line_waits_for_its_campaign_and_is_issued_when_one_is_applied_oldest_
     with opened(database_url) as stages:
         for order in ("3", "1", "2"):
             (event,) = stages.tickets_changed(stages.issue(decided(order, 1)))
-            assert [(it.reason, it.quantity) for it in event.unissued] == [("no_campaign", 1)]
+            assert [(line.reason, line.quantity) for line in event.unissued] == [("no_campaign", 1)]
         assert stages.apply(raffle()).details["due_orders"] == 3
         assert [event.key for event in stages.tick(2)] == ["shop:3", "shop:1"]
         assert [event.key for event in stages.tick(2)] == ["shop:2"]
@@ -56,7 +56,7 @@ def test_orders_of_a_closed_campaign_are_held_and_issued_when_it_opens(database_
     with opened(database_url) as stages:
         stages.apply(raffle(status="closed"))
         (event,) = stages.tickets_changed(stages.issue(decided("1", 2)))
-        assert [(it.reason, it.quantity) for it in event.unissued] == [("campaign_closed", 2)]
+        assert [(line.reason, line.quantity) for line in event.unissued] == [("campaign_closed", 2)]
         assert stages.apply(raffle()).details["due_orders"] == 1
         (event,) = stages.tick()
         assert ([ticket.number for ticket in event.tickets], event.unissued) == (
@@ -175,6 +175,6 @@ def test_tickets_are_found_by_order_by_campaign_and_by_purchaser_without_their_c
     assert numbers(email="2@Example.org") == ["R-0003"]
     assert numbers(email="nobody@example.org") == []
     row = queries.campaign("raffle")
-    assert (row["issued"], row["active"], row["sold_out"]) == (3, 3, 0)
+    assert (row["issued"], row["active"], row["refund_due"]) == (3, 3, 0)
     with pytest.raises(CampaignUnknown):
         queries.campaign("none")

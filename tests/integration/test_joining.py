@@ -20,7 +20,7 @@ from services.runtime.observability import metrics
 from services.runtime.postgres import connection
 from services.runtime.postgres.lane_store import Session
 from services.runtime.records import Dead, Effect, Outcome
-from tests.integration.test_ingest import Counting, kinds, published, rows
+from tests.integration.test_ingest import CountingSession, kinds, published, rows
 from tests.support.callbacks import record, woo_order
 from tests.support.ingest import work
 from tests.unit.ingest.test_joining import movement
@@ -43,13 +43,16 @@ def from_gateway(order: int, reference: str = "re_1") -> ParsedCallback:
 
 
 def lane(
-    url: str, batches: Sequence[Sequence[ParsedCallback]], outcomes: list[Outcome], again: list[int]
+    url: str,
+    batches: Sequence[Sequence[ParsedCallback]],
+    outcomes: list[Outcome],
+    conflicts: list[int],
 ) -> None:
     """As the runtime: what met another lane is done once more."""
     with connection.connect(url, name="lane", autocommit=False) as opened:
         for batch in batches:
             while (done := attempt(batch, opened)) is None:
-                again.append(1)
+                conflicts.append(1)
             outcomes.extend(done)
 
 
@@ -74,23 +77,23 @@ def test_lanes_that_bring_payments_and_orders_at_the_same_time_join_them_all(
     """Whichever commits first: there is no deadlock, and no movement is lost between two
     transactions.
     """
-    rng, outcomes, again = Random(11), list[Outcome](), list[int]()
+    rng, outcomes, conflicts = Random(11), list[Outcome](), list[int]()
     shop = [from_shop(order) for order in range(ORDERS)]
     gateway = [from_gateway(order, name) for order in range(ORDERS) for name in ("re_1", "re_2")]
     threads = []
     for callbacks in (shop, gateway, [*gateway[::2], *shop[::2]]):
         mixed = rng.sample(callbacks, len(callbacks))
         threads.append(
-            threading.Thread(target=lane, args=(database_url, cut(mixed, 40), outcomes, again))
+            threading.Thread(target=lane, args=(database_url, cut(mixed, 40), outcomes, conflicts))
         )
-    for it in threads:
-        it.start()
-    for it in threads:
-        it.join(60)
-    assert again  # or the lanes never met
-    found = rows(session, "select order_id, facts::text from ingest.orders")
-    assert len(found) == ORDERS
-    for _, written in found:
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert conflicts  # or the lanes never met
+    stored = rows(session, "select order_id, facts::text from ingest.orders")
+    assert len(stored) == ORDERS
+    for _, written in stored:
         assert {"moved:gate:refund:re_1", "moved:gate:refund:re_2", "storefront"} <= orjson.loads(
             written
         ).keys()
@@ -104,26 +107,26 @@ def test_of_two_bodies_under_one_proof_one_counts_though_two_lanes_bring_them_at
     database_url: str, session: Session
 ) -> None:
     """They name other orders, so no row that both lock holds one of them up."""
-    rng, outcomes, again = Random(5), list[Outcome](), list[int]()
+    rng, outcomes, conflicts = Random(5), list[Outcome](), list[int]()
 
     def proved(order: int, number: int) -> ParsedCallback:
-        it = facts.parsed_callback(
+        callback = facts.parsed_callback(
             f"gate event {order}", f"shop:{order}", movements=(movement(f"re_{order}"),)
         )
-        return it._replace(proof=(f"gate transmission {number}", it.content_hash))
+        return callback._replace(proof=(f"gate transmission {number}", callback.content_hash))
 
     lanes = [[proved(1_000 * own + number, number) for number in range(ORDERS)] for own in (1, 2)]
     threads = [
         threading.Thread(
             target=lane,
-            args=(database_url, cut(rng.sample(callbacks, ORDERS), 20), outcomes, again),
+            args=(database_url, cut(rng.sample(callbacks, ORDERS), 20), outcomes, conflicts),
         )
         for callbacks in lanes
     ]
-    for it in threads:
-        it.start()
-    for it in threads:
-        it.join(60)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
     assert sorted(kinds(outcomes), key=str) == sorted([Effect] * ORDERS + [Dead] * ORDERS, key=str)
     assert rows(session, "select count(*) from ingest.orders") == [(ORDERS,)]
 
@@ -136,7 +139,9 @@ def test_a_payment_that_no_order_names_waits_however_long(session: Session) -> N
         ("shop/pi_0000000000000007", "[]")
     ]
     (event,) = published(work(session, record(woo_order(id=7), order="7")))
-    assert [(it.kind, it.amount_minor) for it in event.movements] == [("refund", 500)]
+    assert [(movement.kind, movement.amount_minor) for movement in event.movements] == [
+        ("refund", 500)
+    ]
     assert event.sequence == 1
 
 
@@ -187,7 +192,7 @@ def work_callbacks(session: Session, *callbacks: ParsedCallback) -> list[Outcome
 def test_a_batch_of_payments_takes_the_same_round_trips_whatever_its_size(
     session: Session, size: int
 ) -> None:
-    counted = Counting(session)
+    counted = CountingSession(session)
     callbacks = [from_gateway(order) for order in range(size)]
     worker.handle(callbacks, counted)  # type: ignore[arg-type]  # it only counts
     assert counted.statements == ["lock_payments", "lock_orders", "add_callbacks", "add_payments"]
@@ -197,9 +202,9 @@ def test_a_batch_of_payments_takes_the_same_round_trips_whatever_its_size(
 def test_the_wait_from_the_endpoint_to_the_order_is_measured(session: Session) -> None:
     def measured(what: str) -> float:
         (line,) = [
-            it
-            for it in metrics.exposition().decode().splitlines()
-            if it.startswith(f"stubline_ingest_wait_seconds_{what} ")
+            line
+            for line in metrics.exposition().decode().splitlines()
+            if line.startswith(f"stubline_ingest_wait_seconds_{what} ")
         ]
         return float(line.split()[1])
 
@@ -207,8 +212,8 @@ def test_the_wait_from_the_endpoint_to_the_order_is_measured(session: Session) -
     took = datetime.now(UTC) - timedelta(seconds=5)
     at = took.isoformat(timespec="microseconds")[:26] + "Z"
     late, later = (
-        record(woo_order(id=order), order=str(order), at=it)
-        for order, it in ((8, at), (9, AT_ONCE))
+        record(woo_order(id=order), order=str(order), at=moment)
+        for order, moment in ((8, at), (9, AT_ONCE))
     )
     work(session, late, later)
     assert measured("count") == before[0] + 1  # of the oldest of the batch

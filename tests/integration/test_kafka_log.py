@@ -37,8 +37,8 @@ class Named:
 def filled(bootstrap_servers: str, prefix: str) -> str:
     topic = f"{prefix}.in"
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    for made in admin.create_topics([NewTopic(topic, PARTITIONS, 1)]).values():
-        made.result()
+    for created in admin.create_topics([NewTopic(topic, PARTITIONS, 1)]).values():
+        created.result()
     producer = Producer({"bootstrap.servers": bootstrap_servers})
     for number in range(PARTITIONS * RECORDS):
         producer.produce(topic, value=b"x" * 100, partition=number % PARTITIONS)
@@ -74,7 +74,7 @@ def test_a_lane_begins_where_the_loop_starts_it_however_late_the_brokers_respons
     }
 
 
-def test_a_partition_that_the_client_fetches_no_more_has_its_true_end_by_asking(
+def test_a_partition_that_the_client_fetches_no_more_has_its_true_end_by_a_request(
     bootstrap_servers: str, prefix: str, filled: str
 ) -> None:
     """Its cached end no longer moves, so it would never show a lag. Once assigned again, it fetches

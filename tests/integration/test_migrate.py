@@ -78,10 +78,10 @@ def test_databases_of_one_cluster_create_the_roles_at_once(new_database: Callabl
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda url: migrate_database(url, BASE), urls))
     with psycopg.connect(urls[0]) as connection:
-        found = connection.execute(
+        fetched = connection.execute(
             "select rolname from pg_roles where rolname like 'stubline\\_%' order by 1"
         ).fetchall()
-    assert [row[0] for row in found] == [
+    assert [row[0] for row in fetched] == [
         f"stubline_{name}"
         for name in ("approval", "console", "delivery", "ingest", "issuer", "operator")
     ]
@@ -113,8 +113,8 @@ def test_a_file_that_fails_leaves_nothing_behind_and_the_files_before_it_whole(e
     assert names(empty) == [migration.name for migration in BASE]
     with psycopg.connect(empty) as connection:
         assert connection.execute("select to_regclass('public.half')").fetchone() == (None,)
-    whole = next_file("create table public.half (id int);")
-    assert migrate_database(empty, whole) == [whole[-1].name]
+    fixed = next_file("create table public.half (id int);")
+    assert migrate_database(empty, fixed) == [fixed[-1].name]
 
 
 def test_a_file_with_another_text_is_refused(empty: str) -> None:
@@ -173,7 +173,8 @@ def test_topics_are_created_once_and_then_left_alone(bootstrap_servers: str, pre
     assert broker.repair(topics) == []
     assert broker.compare(topics) == []
     assert {
-        name: it.partitions for name, it in broker.existing(topic.name for topic in topics).items()
+        name: topic.partitions
+        for name, topic in broker.existing(topic.name for topic in topics).items()
     } == {
         f"{prefix}.a.v1": 3,
         f"{prefix}.b.v1": 8,
@@ -209,7 +210,7 @@ def test_an_installation_may_make_a_topic_larger(bootstrap_servers: str, prefix:
     }
     admin.create_topics([NewTopic(name, 12, 1, config=config)])[name].result(60)
     broker = BrokerAdmin(bootstrap_servers)
-    broker.extents(name)  # waits until it is known
+    broker.partition_offsets(name)  # waits until it is known
     assert broker.compare([Topic(name, "key", "test", retention_ms=60_000)]) == []
 
 
@@ -227,13 +228,13 @@ def test_a_topic_with_unlimited_retention_is_a_difference(
 def test_extents_follow_what_is_written(bootstrap_servers: str, prefix: str) -> None:
     topic = Topic(f"{prefix}.a.v1", "key", "test", partitions=2)
     broker = BrokerAdmin(bootstrap_servers)
-    assert broker.extents(topic.name) == {}
+    assert broker.partition_offsets(topic.name) == {}
     broker.repair([topic])
     producer = Producer({"bootstrap.servers": bootstrap_servers})
     for _ in range(3):
         producer.produce(topic.name, b"x", partition=1)
     assert producer.flush(10) == 0
-    assert broker.extents(topic.name) == {0: (0, 0, 0), 1: (0, 3, 3)}
+    assert broker.partition_offsets(topic.name) == {0: (0, 0, 0), 1: (0, 3, 3)}
 
 
 def test_an_unavailable_broker_is_reported() -> None:
@@ -278,4 +279,7 @@ def test_a_wait_that_is_cut_short_is_a_transient_error(
             ) as connection,
         ):
             connection.execute(statement.encode())
-    assert classification.classify(raised.value) in {FailureKind.TRANSIENT, FailureKind.TOO_SLOW}
+    assert classification.classify_error(raised.value) in {
+        FailureKind.TRANSIENT,
+        FailureKind.TOO_SLOW,
+    }

@@ -30,8 +30,8 @@ AT = "2026-11-20T15:30:00.000000Z"
 
 @pytest.fixture
 def stages(database_url: str) -> Iterator[Stages]:
-    with opened(database_url) as found:
-        yield found
+    with opened(database_url) as opened_session:
+        yield opened_session
 
 
 @pytest.fixture
@@ -49,10 +49,12 @@ class Published(NamedTuple):
 
 def work(session: Session, *records: Record) -> Published:
     """As the lane does: parsed alone, decided together, committed."""
-    published = Published([], [], worker.handle([vendors.parse(it) for it in records], session))
+    published = Published(
+        [], [], worker.handle([vendors.parse(record) for record in records], session)
+    )
     session.commit()
-    for it in published.outcomes:
-        for snapshot in it.outputs if isinstance(it, Effect) else ():
+    for outcome in published.outcomes:
+        for snapshot in outcome.outputs if isinstance(outcome, Effect) else ():
             output = snapshot.encode(time=AT, traceparent=None)
             if output.topic == OrderObserved.topic:
                 published.orders.append(OrderObserved.read(output.headers, output.value))
@@ -62,11 +64,11 @@ def work(session: Session, *records: Record) -> Published:
 
 
 def one_by_one(session: Session, records: Sequence[Record]) -> Published:
-    published = [work(session, it) for it in records]
+    published = [work(session, record) for record in records]
     return Published(
-        [it for each in published for it in each.orders],
-        [it for each in published for it in each.signals],
-        [it for each in published for it in each.outcomes],
+        [order for each in published for order in each.orders],
+        [signal for each in published for signal in each.signals],
+        [outcome for each in published for outcome in each.outcomes],
     )
 
 
@@ -85,24 +87,27 @@ def stripe(
     **changes: object,
 ) -> Record:
     """Return an Event of a payment that names no order, unless the test sets one."""
-    it = stripe_object(name, **{"metadata": {}, **changes})
-    body = event(kind, it, id=event_id or f"evt_{kind}_{second}", created=CREATED + second)
+    data_object = stripe_object(name, **{"metadata": {}, **changes})
+    body = event(kind, data_object, id=event_id or f"evt_{kind}_{second}", created=CREATED + second)
     return VENDORS["stripe"].record(
         Sample(json.dumps(body).encode()), slug="stripe", reception_id=reception_id
     )
 
 
 def adyen(code: str, reference: str = PAYMENT, **changes: object) -> Record:
-    it = (
+    notified = (
         item(eventCode=code, **changes)
         if reference == PAYMENT
         else modified(code, reference, **changes)
     )
-    return VENDORS["adyen"].record(notification(it), slug="adyen")
+    return VENDORS["adyen"].record(notification(notified), slug="adyen")
 
 
 def movements(observed: OrderObserved) -> list[tuple[str, str, str, int | None]]:
-    return [(it.kind, it.reference, it.state, it.amount_minor) for it in observed.movements]
+    return [
+        (movement.kind, movement.reference, movement.state, movement.amount_minor)
+        for movement in observed.movements
+    ]
 
 
 def without_its_position(observed: OrderObserved) -> OrderObserved:
@@ -146,14 +151,21 @@ def test_refunds_in_part_add_up_whatever_comes_first(session: Session) -> None:
     for sent in permutations(history):
         ends.append(without_its_position(one_by_one(session, sent).orders[-1]))
         emptied(session)
-    assert all(it == ends[0] for it in ends)
+    assert all(end == ends[0] for end in ends)
     observed = work(session, *history).orders[-1]
     assert movements(observed) == [
         ("capture", PI, "done", 1500),
         ("refund", "re_0000000000000001", "done", 500),
         ("refund", "re_0000000000000002", "done", 250),
     ]
-    assert sum(it.amount_minor or 0 for it in observed.movements if it.kind == "refund") == 750
+    assert (
+        sum(
+            movement.amount_minor or 0
+            for movement in observed.movements
+            if movement.kind == "refund"
+        )
+        == 750
+    )
 
 
 def test_a_refund_that_has_no_name_reaches_its_order_with_its_amount_whatever_comes_first(
@@ -181,7 +193,7 @@ def test_a_dispute_that_is_won_is_undone(session: Session) -> None:
     closed = stripe("charge.dispute.closed", "dispute", second=20, status="won")
     begun = stripe("charge.dispute.created", "dispute", second=10)
     published = one_by_one(session, [shop(), begun, closed, begun])
-    assert [movements(it) for it in published.orders[1:]] == [
+    assert [movements(order) for order in published.orders[1:]] == [
         [("dispute", "dp_0000000000000001", "open", 1500)],
         [("dispute", "dp_0000000000000001", "undone", 1500)],
     ]
@@ -208,20 +220,21 @@ def test_a_review_is_a_signal_pending_first_and_approved_later(session: Session)
     published = one_by_one(session, [shop(), opened_, closed, opened_])
     name = "stripe:prv_0000000000000001"
     assert [
-        {key: it.verdict for key, it in signal.verdicts.items()} for signal in published.signals
+        {key: verdict.verdict for key, verdict in signal.verdicts.items()}
+        for signal in published.signals
     ] == [
         {name: "pending"},
         {name: "approved"},
     ]
-    assert [it.key for it in published.signals] == ["shop:727", "shop:727"]
-    assert [it.sequence for it in published.orders] == [
+    assert [signal.key for signal in published.signals] == ["shop:727", "shop:727"]
+    assert [order.sequence for order in published.orders] == [
         1,
         2,
         3,
     ]  # every sequence is observed too: no reader misses one
     emptied(session)
     early = one_by_one(session, [closed, opened_, shop()])
-    assert [it.verdicts[name].verdict for it in early.signals] == ["approved"]
+    assert [signal.verdicts[name].verdict for signal in early.signals] == ["approved"]
 
 
 @pytest.mark.feature("SF-014")
@@ -234,8 +247,8 @@ def test_a_payment_reported_many_times_is_one_movement(session: Session, times: 
     ]
     at_once = work(session, *copies)
     spaced = one_by_one(session, copies[:5])
-    assert [type(it) for it in at_once.outcomes] == [Effect] + [Duplicate] * (times - 1)
-    assert {type(it) for it in spaced.outcomes} == {Duplicate}
+    assert [type(outcome) for outcome in at_once.outcomes] == [Effect] + [Duplicate] * (times - 1)
+    assert {type(outcome) for outcome in spaced.outcomes} == {Duplicate}
     (observed,) = at_once.orders + spaced.orders
     assert movements(observed) == [("capture", PI, "done", 1500)]
 
@@ -261,7 +274,7 @@ def test_a_payment_that_names_its_order_waits_for_nothing(session: Session) -> N
     assert observed.storefront is None
     assert movements(observed) == [("capture", PI, "done", 1500)]
     later = one_by_one(session, [stripe("charge.dispute.created", "dispute"), shop(reference="")])
-    assert [it.kind for it in later.orders[-1].movements] == ["capture", "dispute"]
+    assert [movement.kind for movement in later.orders[-1].movements] == ["capture", "dispute"]
     assert later.orders[-1].storefront is not None
 
 
@@ -292,7 +305,7 @@ def test_adyen_meets_its_order_both_ways_and_keeps_the_last_stage(session: Sessi
     for sent in permutations(history):
         ends.append(without_its_position(one_by_one(session, sent).orders[-1]))
         emptied(session)
-    assert all(it == ends[0] for it in ends)
+    assert all(end == ends[0] for end in ends)
     observed = work(session, *history).orders[-1]
     assert movements(observed) == [
         ("authorisation", PAYMENT, "done", 1500),
@@ -307,7 +320,7 @@ def test_a_chargeback_sent_again_with_a_false_date_changes_nothing(session: Sess
     published = one_by_one(
         session, [done, adyen("CHARGEBACK_REVERSED", "DIS0000000000001"), replayed]
     )
-    assert [movements(it) for it in published.orders] == [
+    assert [movements(order) for order in published.orders] == [
         [("dispute", "DIS0000000000001", "done", 1500)],
         [("dispute", "DIS0000000000001", "undone", 1500)],
     ]
@@ -328,7 +341,9 @@ def test_what_nothing_acts_on_is_kept_whole_and_only_drift_is_counted(
         b"select source, kind, cause from ingest.drift_notices order by source"
     ).fetchall()
     session.rollback()
-    assert sorted(bytes(body) for (body,) in kept) == sorted(it.value or b"" for it in sent)
+    assert sorted(bytes(body) for (body,) in kept) == sorted(
+        callback.value or b"" for callback in sent
+    )
     assert drift_notices == [
         ("adyen", "unknown-type", "the event code 'LEDGER_REWRITTEN'"),
         ("stripe", "unknown-type", "the event type 'ledger.rewritten'"),

@@ -55,28 +55,28 @@ def poller(session: Session, shop: FakeWooCommerce) -> Poller:
 
 
 def keys(records: Sequence[Record]) -> list[str]:
-    return sorted((it.key or b"").decode() for it in records)
+    return sorted((record.key or b"").decode() for record in records)
 
 
 def kinds(outcomes: Sequence[Outcome]) -> list[type[Outcome]]:
-    return [type(it) for it in outcomes]
+    return [type(outcome) for outcome in outcomes]
 
 
 def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
     outputs = [
         event.encode(time="2026-11-20T15:30:00Z", traceparent=None)
-        for it in outcomes
-        if isinstance(it, Effect)
-        for event in it.outputs
+        for outcome in outcomes
+        if isinstance(outcome, Effect)
+        for event in outcome.outputs
     ]
     return [OrderObserved.read(output.headers, output.value) for output in outputs]
 
 
 def state(poller: Poller, object_kind: str = "orders") -> tuple[str, int, str]:
-    ((found, failures, last_error),) = poller.rows(
+    ((number, failures, last_error),) = poller.rows(
         f"select state, failures, last_error from ingest.polls where object_kind = '{object_kind}'"
     )
-    return found, failures, last_error
+    return number, failures, last_error
 
 
 def test_what_a_webhook_lost_is_found_and_published_like_a_callback(
@@ -85,9 +85,9 @@ def test_what_a_webhook_lost_is_found_and_published_like_a_callback(
     for number in range(1, 251):
         shop.put(number, NOW - 600 + number)
     shop.put(300, NOW - 60, "trash")
-    found = poller.settle()
-    assert keys(found) == sorted(f"shop:{number}" for number in [*range(1, 251), 300])
-    events = published(poller.handle(found))
+    records = poller.settle()
+    assert keys(records) == sorted(f"shop:{number}" for number in [*range(1, 251), 300])
+    events = published(poller.handle(records))
     assert len(events) == 251
     assert {event.storefront.status for event in events if event.storefront} == {
         "completed",
@@ -110,7 +110,7 @@ def test_when_the_webhook_came_the_poll_adds_nothing(poller: Poller, shop: FakeW
     assert len(published(poller.handle(came))) == 120
     outcomes = poller.handle(poller.settle())
     assert len(outcomes) == 120
-    assert {type(it) for it in outcomes} == {Duplicate}
+    assert {type(outcome) for outcome in outcomes} == {Duplicate}
     assert poller.rows(
         "select count(*) from ingest.orders where sequence <> 1 or incidents::text <> '[]'"
     ) == [(0,)]
@@ -176,7 +176,7 @@ def test_what_was_published_of_a_page_does_not_count_for_the_page_of_another_pro
     poller.await_results()
     assert 0 < poller.tick() < 30  # and dies
     shop.orders = {
-        number: it for number, it in shop.orders.items() if number > 10
+        number: polled for number, polled in shop.orders.items() if number > 10
     }  # the page begins elsewhere now
     assert set(keys(Poller(session, poller.configs).settle())) == {
         f"shop:{number}" for number in range(11, 31)
@@ -205,7 +205,7 @@ def test_a_vendor_that_fails_is_polled_again_later_and_nothing_is_lost(
     failed = poller.rows(
         "select last_error, next_at > now() + interval '4 s' from ingest.polls where failures > 0"
     )
-    assert [(it[0].startswith(last_error), it[1]) for it in failed] == [(True, True)]
+    assert [(failure[0].startswith(last_error), failure[1]) for failure in failed] == [(True, True)]
     poller.poll_again()
     assert keys(poller.records) == ["shop:1"]
     assert poller.rows(
@@ -260,8 +260,7 @@ def test_refused_credentials_suspend_their_polls_visibly_until_the_next_start(
     assert wrong.settle() == []
     assert state(wrong)[:2] == ("suspended", 1)
     assert "cs_revoked" not in state(wrong)[2]
-    wrong.scheduler._report_at = 0.0
-    wrong.tick()
+    wrong.report()
     assert metrics.value_of("stubline_ingest_polls_suspended", source="shop") == 3
     requests_before = len(shop.requests)
     wrong.settle()
@@ -277,8 +276,7 @@ def test_a_disabled_webhook_is_reported(poller: Poller, shop: FakeWooCommerce) -
     ((source, kind, cause),) = poller.rows("select source, kind, cause from ingest.drift_notices")
     assert (source, kind) == ("shop", "webhook-disabled")
     assert cause.startswith("the webhook 1 is disabled")
-    poller.scheduler._report_at = 0.0
-    poller.tick()
+    poller.report()
     assert metrics.value_of("stubline_ingest_poll_warnings", source="shop") == 1
 
 
@@ -293,7 +291,9 @@ def test_a_shop_with_etags_gets_what_is_known_and_answers_that_nothing_changed(
     assert poller.poll_again() == []
     later = shop.requests[requests_before:]
     assert {
-        it.headers.get("if-none-match", "")[:3] for it in later if it.path.endswith("/orders")
+        request.headers.get("if-none-match", "")[:3]
+        for request in later
+        if request.path.endswith("/orders")
     } == {'W/"'}
     shop.put(1, NOW - 60, "refunded")
     assert keys(poller.poll_again()) == ["shop:1"]
@@ -305,12 +305,14 @@ def test_undelivered_events_are_found_under_the_shop_of_their_orders(
     poller = Poller(session, [stripe_shop(payments)])
     names = [payments.put(NOW - 600 + number) for number in range(250)]
     payments.delivered = set(names[::2])
-    found = poller.settle()
-    assert sorted(json.loads(it.value or b"")["id"] for it in found) == sorted(names[1::2])
-    headers = dict(found[0].headers)
+    records = poller.settle()
+    assert sorted(json.loads(record.value or b"")["id"] for record in records) == sorted(
+        names[1::2]
+    )
+    headers = dict(records[0].headers)
     assert (headers["ce_source"], headers["ce_ordersof"]) == (b"/sources/payments", b"shop")
     assert headers["ce_type"] == b"stubline.callback.stripe.v1"
-    assert kinds(poller.handle(found)) == [Effect] * 125
+    assert kinds(poller.handle(records)) == [Effect] * 125
     called = record(
         json.dumps(payments.body(names[1], NOW - 599)).encode(),
         kind=STRIPE,
@@ -370,8 +372,7 @@ def test_orders_that_a_source_spoke_of_without_proof_are_read_there(
     ]
     request_read(session, "shop:1")
     assert keys(poller.settle()) == ["shop:1"]
-    poller.scheduler._report_at = 0.0
-    poller.tick()
+    poller.report()
     assert metrics.value_of("stubline_ingest_order_fetches_waiting", source="?") == 1
 
 
@@ -415,9 +416,9 @@ def test_two_processes_never_move_a_cursor_twice_from_the_same_place(
         connection.connect(database_url, name="two", autocommit=False) as second,
     ):
         one, two = Poller(first, [woo_shop(shop)]), Poller(second, [woo_shop(shop)])
-        for turn in range(24):
-            poller = (one, two)[turn % 2]
+        for round_number in range(24):
+            poller = (one, two)[round_number % 2]
             poller.tick()
             poller.await_results()
-        found = one.records + two.records + one.settle() + two.settle()
-    assert set(keys(found)) == {f"shop:{number}" for number in range(1, 301)}
+        records = one.records + two.records + one.settle() + two.settle()
+    assert set(keys(records)) == {f"shop:{number}" for number in range(1, 301)}

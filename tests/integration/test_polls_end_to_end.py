@@ -46,7 +46,7 @@ def has_more_requests(shop: FakeWooCommerce, before: int) -> bool:
     return len(shop.requests) > before
 
 
-class Whole:
+class PollStack:
     """A worker that is killed and restarted, and its shop."""
 
     def __init__(self, stack: Stack, shop: FakeWooCommerce, folder: Path) -> None:
@@ -80,7 +80,7 @@ class Whole:
 
     def log(self) -> str:
         return "".join(
-            it.read_text("utf-8", "replace") for it in sorted(self._folder.glob("worker-*.log"))
+            path.read_text("utf-8", "replace") for path in sorted(self._folder.glob("worker-*.log"))
         )
 
     def rows(self, statement: str) -> list[Any]:
@@ -91,14 +91,16 @@ class Whole:
         return {name for (name,) in self.rows("select order_id from ingest.orders")}
 
     def duplicates(self) -> int:
-        found: int = self.rows("select coalesce(sum(duplicates), 0)::int from runtime.lanes")[0][0]
-        return found
+        duplicates: int = self.rows("select coalesce(sum(duplicates), 0)::int from runtime.lanes")[
+            0
+        ][0]
+        return duplicates
 
     def observed(self) -> int:
         return sum(
-            it.high - it.low
-            for it in BrokerAdmin(self.stack.bootstrap_servers)
-            .extents(OrderObserved.topic)
+            extent.high_watermark - extent.low_watermark
+            for extent in BrokerAdmin(self.stack.bootstrap_servers)
+            .partition_offsets(OrderObserved.topic)
             .values()
         )
 
@@ -125,45 +127,47 @@ class Whole:
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Iterator[Whole]:
+def polling(tmp_path: Path) -> Iterator[PollStack]:
     if named_by_environment():
         pytest.skip("needs topics of its own, and the environment's servers may hold somebody's")
     with Stack.temporary() as stack, FakeWooCommerce() as shop:
         migrate(stack.database_url, stack.bootstrap_servers, post=True)
-        running = Whole(stack, shop, tmp_path)
+        running = PollStack(stack, shop, tmp_path)
         yield running
         running.close()
         assert shop.faults == []
 
 
 def test_lost_webhooks_are_found_received_ones_add_nothing_and_a_death_loses_none(
-    whole: Whole,
+    polling: PollStack,
 ) -> None:
-    shop, now = whole.shop, int(time.time())
+    shop, now = polling.shop, int(time.time())
     shop.add_webhook("shop")
-    whole.start()
-    whole.until("the first poll", lambda: any(it.path.endswith("/orders") for it in shop.requests))
-    assert whole.orders() == set()
+    polling.start()
+    polling.until(
+        "the first poll", lambda: any(request.path.endswith("/orders") for request in shop.requests)
+    )
+    assert polling.orders() == set()
 
     shop.put(1, now)  # and its webhook is lost
-    whole.until("the lost order is found", lambda: whole.orders() == {"shop:1"})
+    polling.until("the lost order is found", lambda: polling.orders() == {"shop:1"})
 
     shop.put(2, now + 1)
-    whole.respond(2)  # its webhook came
-    whole.until("both are known", lambda: whole.orders() == {"shop:1", "shop:2"})
-    whole.until("the poll has found it too", lambda: whole.duplicates() == 1)
+    polling.respond(2)  # its webhook came
+    polling.until("both are known", lambda: polling.orders() == {"shop:1", "shop:2"})
+    polling.until("the poll has found it too", lambda: polling.duplicates() == 1)
     time.sleep(3)  # some intervals
-    assert whole.duplicates() == 1
-    assert whole.observed() == 2
+    assert polling.duplicates() == 1
+    assert polling.observed() == 2
 
     for number in range(100, 600):
         shop.put(number, now + 2 + number // 150)
     for _ in range(3):  # between request, response and commit, wherever it is
         before = len(shop.requests)
-        whole.until("it sends a request", partial(has_more_requests, shop, before))
-        whole.kill()
-        whole.start()
+        polling.until("it sends a request", partial(has_more_requests, shop, before))
+        polling.kill()
+        polling.start()
     wanted = {"shop:1", "shop:2", *(f"shop:{number}" for number in range(100, 600))}
-    whole.until("every order is found", lambda: whole.orders() == wanted)
+    polling.until("every order is found", lambda: polling.orders() == wanted)
     time.sleep(3)
-    assert whole.observed() == 502
+    assert polling.observed() == 502

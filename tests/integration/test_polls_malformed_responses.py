@@ -51,7 +51,7 @@ def poller(session: Session, shop: MalformedShop) -> Poller:
 
 
 def keys(poller: Poller) -> list[str]:
-    return sorted((it.key or b"").decode() for it in poller.records)
+    return sorted((record.key or b"").decode() for record in poller.records)
 
 
 def request_read(session: Session, *order_ids: str) -> None:
@@ -112,7 +112,9 @@ def test_a_disabled_webhook_stays_reported_while_the_shop_answers_that_nothing_c
     poller.poll_again()
     poller.poll_again()
     assert any(
-        it.headers.get("if-none-match") for it in shop.requests if it.path.endswith("/webhooks")
+        request.headers.get("if-none-match")
+        for request in shop.requests
+        if request.path.endswith("/webhooks")
     )
     ((warning,),) = poller.rows("select warning from ingest.polls where object_kind = 'webhook'")
     assert warning.startswith("the webhook 1 is disabled")
@@ -179,8 +181,7 @@ def test_refused_credentials_are_not_tried_with_every_order_that_waits(
     request_read(session, *(f"shop:{number}" for number in range(1, 31)))
     wrong.settle()
     assert len(shop.requests) == requests_before + 1
-    wrong.scheduler._report_at = 0.0
-    wrong.tick()
+    wrong.report()
     assert metrics.value_of("stubline_ingest_polls_suspended", source="shop") == 1
     for number in range(1, 31):
         shop.put(number, NOW - 90 * 86_400)

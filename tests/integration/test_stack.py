@@ -149,7 +149,7 @@ def test_no_process_outlives_the_one_that_started_it(death: signal.Signals) -> N
         last.callback(owner.kill)
         assert owner.stdout is not None
         folder, *pids = owner.stdout.readline().decode().split()
-        servers = [found for pid in pids if (found := Identity.of(int(pid))) is not None]
+        servers = [identity for pid in pids if (identity := Identity.of(int(pid))) is not None]
         assert len(servers) == 3
         children = subprocess.run(
             ["ps", "-o", "pid=", "--ppid", ",".join(pids)],
@@ -158,7 +158,9 @@ def test_no_process_outlives_the_one_that_started_it(death: signal.Signals) -> N
             check=True,
         )
         servers += [
-            found for pid in children.stdout.split() if (found := Identity.of(int(pid))) is not None
+            identity
+            for pid in children.stdout.split()
+            if (identity := Identity.of(int(pid))) is not None
         ]
         owner.send_signal(death)
         owner.wait(120)
@@ -173,12 +175,12 @@ def test_no_process_outlives_the_one_that_started_it(death: signal.Signals) -> N
 
 def reachable_by_others(folder: Path) -> list[str]:
     """Return what a user who is not the owner could read, write or enter."""
-    found = []
+    paths = []
     for path in (folder, *folder.rglob("*")):
         with contextlib.suppress(FileNotFoundError):  # a server has just removed it
             if not path.is_symlink() and path.stat().st_mode & 0o077:
-                found.append(str(path))
-    return found
+                paths.append(str(path))
+    return paths
 
 
 def test_nothing_that_a_stack_makes_is_open_to_other_users(tmp_path: Path, stack: Stack) -> None:
@@ -187,16 +189,16 @@ def test_nothing_that_a_stack_makes_is_open_to_other_users(tmp_path: Path, stack
     """
     folder, former = tmp_path / "outer" / "state", os.umask(0)
     try:
-        with contextlib.ExitStack() as last, Stack(folder) as made:
-            last.callback(made.postgres.remove)  # after the stack has stopped
+        with contextlib.ExitStack() as last, Stack(folder) as running:
+            last.callback(running.postgres.remove)  # after the stack has stopped
             program = Program(
-                "lane", "services.issuer", folder, 0, {**os.environ, **made.environment}
+                "lane", "services.issuer", folder, 0, {**os.environ, **running.environment}
             )
             program.start_soon()
             last.callback(program.stop, immediate=True)
-            with smtplib.SMTP("127.0.0.1", made.smtp.port, timeout=5) as client:
+            with smtplib.SMTP("127.0.0.1", running.smtp.port, timeout=5) as client:
                 client.send_message(message("closed"))
-            admin = AdminClient({"bootstrap.servers": made.bootstrap_servers})
+            admin = AdminClient({"bootstrap.servers": running.bootstrap_servers})
             admin.create_topics([NewTopic("closed", 1)])["closed"].result(10)
             home = Path((folder / "postgres.home").read_text())
             assert len(list(folder.rglob("*"))) > 30

@@ -17,7 +17,7 @@ from services.runtime.kafka.topics import (
     BrokerAdmin,
     TopicDifference,
 )
-from services.runtime.loop.ports import FetchResult
+from services.runtime.ports import FetchResult
 from tests.integration.test_kafka_log import Named
 
 # by which a producer's clock is behind; much more, and retention would take its records
@@ -27,22 +27,22 @@ WAIT_S = 60.0
 
 def fetched(servers: str, topic: str, count: int) -> list[FetchResult]:
     """The fetches that brought records, until so many are here."""
-    log, named, found = (
+    log, named, fetches = (
         KafkaClient(servers, f"{topic}.group", "test", delivery_timeout_ms=5_000),
         Named(),
         list[FetchResult](),
     )
     log.subscribe([topic], named)
     until = time.monotonic() + WAIT_S
-    while sum(len(records) for it in found for records in it.records.values()) < count:
+    while sum(len(records) for fetch in fetches for records in fetch.records.values()) < count:
         assert time.monotonic() < until
         fetch = log.fetch(100, 0.05)
-        found += [fetch] if fetch.records else []
+        fetches += [fetch] if fetch.records else []
         for lane in named.new:
             log.start_at(lane, 0)
         named.new.clear()
     log.close(1.0)
-    return found
+    return fetches
 
 
 def test_a_topic_with_producers_timestamps_is_reported_and_repaired(
@@ -65,9 +65,9 @@ def test_a_topic_with_producers_timestamps_is_reported_and_repaired(
     producer.produce(before.name, value=b"stamped", timestamp=claimed_ms)
     assert producer.flush(WAIT_S) == 0
     fetches = fetched(bootstrap_servers, before.name, 2)
-    assert {topic for it in fetches for topic in it.producer_stamped} == {before.name}
+    assert {topic for fetch in fetches for topic in fetch.producer_stamped} == {before.name}
     claimed, stamped = [
-        record for it in fetches for records in it.records.values() for record in records
+        record for fetch in fetches for records in fetch.records.values() for record in records
     ]
     assert claimed.timestamp_ms == claimed_ms
     assert stamped.timestamp_ms >= began_ms - 60_000

@@ -25,12 +25,12 @@ PARAMETER = re.compile(r"%\((\w+)\)[sbt]")
 
 def statements() -> dict[str, str]:
     """Without their comments."""
-    found = {}
+    loaded = {}
     for module in pkgutil.walk_packages(services.__path__, "services."):
         if module.ispkg and files(module.name).joinpath("queries").is_dir():
             for name, text in sql.load(module.name).items():
-                found[f"{module.name}.{name}"] = COMMENT.sub("", text.decode()).strip()
-    return found
+                loaded[f"{module.name}.{name}"] = COMMENT.sub("", text.decode()).strip()
+    return loaded
 
 
 def numbered(statement: str) -> str:

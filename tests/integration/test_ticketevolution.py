@@ -50,20 +50,20 @@ def vendor() -> Iterator[FakeTicketEvolution]:
 def published(outcomes: Sequence[Outcome]) -> list[OrderObserved]:
     outputs = [
         event.encode(time="2026-11-20T15:30:00.000000Z", traceparent=None)
-        for it in outcomes
-        for event in (it.outputs if isinstance(it, Effect) else ())
+        for outcome in outcomes
+        for event in (outcome.outputs if isinstance(outcome, Effect) else ())
     ]
     return [
-        OrderObserved.read(it.headers, it.value)
-        for it in outputs
-        if it.topic == OrderObserved.topic
+        OrderObserved.read(output.headers, output.value)
+        for output in outputs
+        if output.topic == OrderObserved.topic
     ]
 
 
 def rows(session: Session, statement: str) -> list[Any]:
-    found = session.execute(statement.encode()).fetchall()
+    fetched = session.execute(statement.encode()).fetchall()
     session.rollback()
-    return found
+    return fetched
 
 
 def webhook(
@@ -72,10 +72,13 @@ def webhook(
     return VENDOR.record(Sample(form(received, event, recipient)), slug="tevo", **more)
 
 
-def poll_record(found: FoundObject) -> Record:
+def poll_record(polled_object: FoundObject) -> Record:
     """As the reader of polls publishes it."""
     return callbacks.record(
-        found.body, kind=found.type, source="tevo", order=str(found.external_id)
+        polled_object.body,
+        kind=polled_object.type,
+        source="tevo",
+        order=str(polled_object.external_id),
     )
 
 
@@ -87,20 +90,22 @@ def fetched_orders(session: Session, vendor: FakeTicketEvolution) -> list[Record
     ]
     with httpx.Client(timeout=5) as http:
         return [
-            poll_record(poll.fetch_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), it))
-            for it in wanted
+            poll_record(
+                poll.fetch_order(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), order_id)
+            )
+            for order_id in wanted
         ]
 
 
 def polled(vendor: FakeTicketEvolution, now: float = NOW) -> list[Record]:
     """A whole round."""
-    cursor, found, is_last = "", list[Record](), False
+    cursor, records, is_last = "", list[Record](), False
     with httpx.Client(timeout=5) as http:
         while not is_last:
             page = poll.read(http, PollConfig("tevo", vendor.url, TOKEN, SECRET), cursor, now)
             cursor, is_last = page.cursor, page.is_last
-            found += [poll_record(it) for it in page.objects]
-    return found
+            records += [poll_record(polled) for polled in page.objects]
+    return records
 
 
 @pytest.mark.feature("SF-187", "SF-191")
@@ -118,12 +123,14 @@ def test_a_webhook_has_its_order_read_and_the_poll_adds_nothing(
     (event,) = published(work(session, *fetched))
     assert (event.key, event.storefront and event.storefront.channel) == ("tevo:10324712", "tevo")
     assert event.storefront is not None
-    assert [(it.product_id, it.quantity, it.is_eticket) for it in event.storefront.lines] == [
-        ("58222", 2, True)
-    ]
-    found = polled(vendor)
-    assert len(found) == 1
-    assert [type(it) for it in work(session, *found, *found, *fetched)] == [Duplicate] * 3
+    assert [
+        (line.product_id, line.quantity, line.is_eticket) for line in event.storefront.lines
+    ] == [("58222", 2, True)]
+    records = polled(vendor)
+    assert len(records) == 1
+    assert [type(outcome) for outcome in work(session, *records, *records, *fetched)] == [
+        Duplicate
+    ] * 3
     assert rows(session, "select sequence, incidents from ingest.orders") == [(1, [])]
     assert vendor.refusals == []
 
@@ -136,12 +143,14 @@ def test_an_order_whose_webhook_was_lost_is_found_by_the_poll(
     received = order(updated_at="2026-11-20T15:29:00Z", fraud_check_status=None)
     vendor.put(received)
     outcomes = work(session, *polled(vendor))  # pending, and changed since: it is found twice
-    assert [type(it) for it in outcomes] == [Effect, Duplicate]
+    assert [type(outcome) for outcome in outcomes] == [Effect, Duplicate]
     (event,) = published(outcomes)
     assert event.storefront is not None
     assert event.storefront.status == "pending"
     work(session, webhook(received))
-    assert [type(it) for it in work(session, *fetched_orders(session, vendor))] == [Duplicate]
+    assert [type(outcome) for outcome in work(session, *fetched_orders(session, vendor))] == [
+        Duplicate
+    ]
 
 
 @pytest.mark.feature("SF-190")
@@ -159,7 +168,7 @@ def test_what_is_not_ours_to_act_on_is_kept_whole(session: Session) -> None:
         session, "select kind, cause, sum(count) from ingest.drift_notices group by kind, cause"
     ) == [("unknown-type", "order_teleported", 1)]
     assert rows(session, "select order_id from ingest.order_fetches") == [("tevo:10324712",)]
-    assert [type(it) for it in work(session, buyer, unknown)] == [Duplicate, Duplicate]
+    assert [type(outcome) for outcome in work(session, buyer, unknown)] == [Duplicate, Duplicate]
 
 
 @pytest.mark.feature("SF-199")
@@ -178,7 +187,7 @@ def test_a_fraud_word_that_comes_late_is_superseded(
         work(session, webhook(vendor.orders["10324712"], "fraud_response_received"))
         fetched += fetched_orders(session, vendor)
     outcomes = work(session, fetched[2], fetched[1], fetched[0])
-    assert [type(it) for it in outcomes[1:]] == [
+    assert [type(outcome) for outcome in outcomes[1:]] == [
         Effect,
         Superseded,
     ]  # that it was pending once is news, once
@@ -187,7 +196,7 @@ def test_a_fraud_word_that_comes_late_is_superseded(
     assert event.storefront.status == "accepted"
 
 
-class TicketDoor(WebhookEndpointProcess):
+class TicketEvolutionEndpoint(WebhookEndpointProcess):
     """Serves Ticket Evolution instead."""
 
     def __init__(self, servers: str, slug: str, folder: Path) -> None:
@@ -209,14 +218,14 @@ class TicketDoor(WebhookEndpointProcess):
 
 
 @pytest.fixture
-def endpoint(bootstrap_servers: str, tmp_path: Path) -> Iterator[TicketDoor]:
-    with TicketDoor(bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path) as opened:
+def endpoint(bootstrap_servers: str, tmp_path: Path) -> Iterator[TicketEvolutionEndpoint]:
+    with TicketEvolutionEndpoint(bootstrap_servers, f"t{secrets.token_hex(4)}", tmp_path) as opened:
         yield opened
 
 
 @pytest.mark.feature("SF-189", "SF-196")
 def test_the_endpoint_answers_before_anything_is_done_with_it(
-    endpoint: TicketDoor, vendor: FakeTicketEvolution
+    endpoint: TicketEvolutionEndpoint, vendor: FakeTicketEvolution
 ) -> None:
     """No vendor is polled, and nothing of the form is parsed: malformed ones are answered too, and
     become dead letters.
@@ -234,7 +243,7 @@ def test_the_endpoint_answers_before_anything_is_done_with_it(
     for broken in (form("{"), b"", b"\xff", b"a=1&" * 1_000):
         assert endpoint.post(broken).status_code == 200
     assert vendor.requests == []
-    kept = {it.value: it for it in endpoint.records()}
+    kept = {record.value: record for record in endpoint.records()}
     assert len(kept) == 6
     assert kept[form(order())].key == f"{endpoint.slug}:10324712".encode()
     assert vendors.parse(kept[form(order())]).orders_to_fetch == (f"{endpoint.slug}:10324712",)
@@ -246,7 +255,7 @@ def test_the_endpoint_answers_before_anything_is_done_with_it(
 @pytest.mark.feature("SF-180")
 @pytest.mark.parametrize("first", ["webhook", "poll"])
 def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_counted(
-    endpoint: TicketDoor, vendor: FakeTicketEvolution, session: Session, first: str
+    endpoint: TicketEvolutionEndpoint, vendor: FakeTicketEvolution, session: Session, first: str
 ) -> None:
     """By its webhook twice, by the poll of pending orders and by that of changes. Holds come
     another way, through the issuer's entrance.
@@ -263,15 +272,17 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
     )
     poller = Poller(session, [shop])
     vendor.put(received)
-    found = poller.settle()
+    records = poller.settle()
     for _ in range(2):
         assert vendor.send_webhook(f"{endpoint.address}/{WORD}", received).status_code == 200
     webhooks = endpoint.records()
     if first == "poll":
-        outcomes = poller.handle(found) + poller.handle(webhooks) + poller.handle(poller.settle())
+        outcomes = poller.handle(records) + poller.handle(webhooks) + poller.handle(poller.settle())
     else:
-        outcomes = poller.handle(webhooks) + poller.handle(poller.settle()) + poller.handle(found)
-    assert [(it.key, it.sequence) for it in published(outcomes)] == [(f"{slug}:10324712", 1)]
+        outcomes = poller.handle(webhooks) + poller.handle(poller.settle()) + poller.handle(records)
+    assert [(event.key, event.sequence) for event in published(outcomes)] == [
+        (f"{slug}:10324712", 1)
+    ]
     assert rows(session, "select order_id, sequence, incidents from ingest.orders") == [
         (f"{slug}:10324712", 1, [])
     ]
@@ -286,7 +297,7 @@ def test_an_order_that_is_learnt_in_every_way_is_one_order_and_each_way_is_count
 
 
 def test_an_unauthenticated_caller_is_refused_and_the_secret_word_stays_out_of_the_log(
-    endpoint: TicketDoor,
+    endpoint: TicketEvolutionEndpoint,
 ) -> None:
     body = form(order())
     for tail in ("", "guessed", WORD.upper(), f"{WORD}/x", "%ff"):

@@ -86,7 +86,7 @@ def test_what_the_endpoint_publishes_the_worker_reads(endpoint: WebhookEndpointP
     assert endpoint.send(body(1)).status_code == 200
     assert endpoint.send(b'{"id":2}', callback_type="order.deleted").status_code == 200
     orders = {
-        (it := vendors.parse(record)).order_id: [fact.name for fact in it.facts]
+        (callback := vendors.parse(record)).order_id: [fact.name for fact in callback.facts]
         for record in endpoint.records()
     }
     assert orders == {
@@ -195,14 +195,14 @@ def test_no_secret_no_signature_and_no_body_reaches_the_log(
     assert own_endpoint.stop() == 0
     log = own_endpoint.log()
     assert not [
-        it
-        for it in (
+        text
+        for text in (
             SECRET,
             "the-note-of-a-customer",
             signature(sent, SECRET),
             signature(sent, "wrong"),
         )
-        if it in log
+        if text in log
     ]
 
 
@@ -253,8 +253,8 @@ class Storm:
                         time.sleep(0.02)
 
     def __enter__(self) -> Self:
-        for it in self._threads:
-            it.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def until(self, count: int, seconds: float = 120) -> None:
@@ -267,12 +267,12 @@ class Storm:
 
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
-        for it in self._threads:
-            it.join(60)
+        for thread in self._threads:
+            thread.join(60)
 
 
 def nothing_is_lost(endpoint: WebhookEndpointProcess, storm: Storm) -> None:
-    kept = {it.value for it in endpoint.records()}
+    kept = {record.value for record in endpoint.records()}
     assert storm.taken
     assert storm.taken - kept == set()
 
@@ -321,7 +321,7 @@ def test_a_broker_that_dies_and_comes_back_loses_nothing_that_was_accepted(
             time.sleep(2)
             stack.kafka[0].start()
             storm.until(len(storm.taken) + 50, 40)
-        assert {it.status_code for it in storm.refused} <= {503}
+        assert {answer.status_code for answer in storm.refused} <= {503}
         nothing_is_lost(endpoint, storm)
         assert endpoint.stop() == 0
 
@@ -351,7 +351,7 @@ def test_sigterm_answers_what_it_took_and_ends_cleanly(
     with Storm(own_endpoint) as storm:
         storm.until(100)
         assert own_endpoint.stop() == 0
-    assert {it.status_code for it in storm.refused} <= {503}
+    assert {answer.status_code for answer in storm.refused} <= {503}
     nothing_is_lost(own_endpoint, storm)
 
 
@@ -385,7 +385,7 @@ def test_more_than_fits_is_answered_with_retry_after(
         finally:
             stack.kafka[0].resume()
         assert at_once
-        assert {it.json()["detail"] for it in at_once} == {"too many callbacks at once"}
+        assert {answer.json()["detail"] for answer in at_once} == {"too many callbacks at once"}
         nothing_is_lost(endpoint, storm)
 
 
@@ -398,12 +398,12 @@ def test_a_flood_is_answered_with_429_and_unauthenticated_callers_use_up_nothing
         assert {own.send(body(1), secret="nobody's").status_code for _ in range(20)} == {401}
         began = time.monotonic()
         answers = [own.send(body(number)) for number in range(1, 21)]
-        codes = [it.status_code for it in answers]
+        codes = [answer.status_code for answer in answers]
         assert codes.count(200) + codes.count(429) == 20
         assert (
             6 <= codes.count(200) <= 6 + 3 * (time.monotonic() - began) + 1
         )  # twice its rate at once, then its rate
-        for slow in (it for it in answers if it.status_code == 429):
+        for slow in (answer for answer in answers if answer.status_code == 429):
             assert (slow.headers["retry-after"], slow.json()["detail"]) == (
                 "1",
                 "too many callbacks of this source",

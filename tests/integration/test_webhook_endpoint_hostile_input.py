@@ -134,7 +134,7 @@ def test_more_connections_than_there_may_be_lock_no_genuine_caller_out(
         time.sleep(0.2)
         assert [genuine(endpoint, number) for number in range(1, 6)] == [200] * 5
         assert closed(endpoint, "room") >= 40
-    lines = [it for it in endpoint.log_lines() if it["event"] == "connections closed"]
+    lines = [line for line in endpoint.log_lines() if line["event"] == "connections closed"]
     assert 1 <= len(lines) <= 5
 
 
@@ -157,7 +157,7 @@ def files_max(endpoint: WebhookEndpointProcess, most: int) -> Iterator[None]:
 
 def await_logged(endpoint: WebhookEndpointProcess, event: str) -> None:
     until = time.monotonic() + 60
-    while event not in (logged_events := [it["event"] for it in endpoint.log_lines()]):
+    while event not in (logged_events := [line["event"] for line in endpoint.log_lines()]):
         assert time.monotonic() < until, logged_events
         time.sleep(0.05)
 
@@ -217,12 +217,16 @@ def begun(endpoint: WebhookEndpointProcess, send: bytes, *, leave: bool) -> set[
     head = (
         f"POST /hooks/{endpoint.slug} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     ).encode()
-    found = set[int]()
+    statuses = set[int]()
     for _ in range(4):
         with many(endpoint, 15, head + send) as opened:
             time.sleep(0.05)
-            found |= set() if leave else {int(it.recv(4_096).split()[1]) for it in opened}
-    return found
+            statuses |= (
+                set()
+                if leave
+                else {int(connection.recv(4_096).split()[1]) for connection in opened}
+            )
+    return statuses
 
 
 def slow(endpoint: WebhookEndpointProcess) -> set[int]:

@@ -91,7 +91,7 @@ def test_a_caller_that_disconnects_before_its_response_leaves_no_line_in_the_log
     while "stubline_ingest_webhook_connections 1.0" not in endpoint.metrics():
         assert time.monotonic() < until
         time.sleep(0.2)
-    assert [it["event"] for it in endpoint.log_lines()] == ["source not served", "listening"]
+    assert [line["event"] for line in endpoint.log_lines()] == ["source not served", "listening"]
 
 
 def begun(endpoint: WebhookEndpointProcess, size: int, sent: int) -> bytes:
@@ -131,13 +131,13 @@ def test_an_unauthenticated_caller_that_reads_the_metrics_too_makes_no_more_line
         assert endpoint.metrics()
     until(
         "each is in a line",
-        lambda: sum(int(str(it["count"])) for it in wrong_signatures(endpoint)) == 30,
+        lambda: sum(int(str(line["count"])) for line in wrong_signatures(endpoint)) == 30,
     )
     assert len(wrong_signatures(endpoint)) <= time.monotonic() - began + 1
 
 
 def wrong_signatures(endpoint: WebhookEndpointProcess) -> list[dict[str, object]]:
-    return [it for it in endpoint.log_lines() if it["event"] == "wrong signatures"]
+    return [line for line in endpoint.log_lines() if line["event"] == "wrong signatures"]
 
 
 def test_bodies_that_fill_the_connections_lock_no_genuine_caller_out(

@@ -71,11 +71,11 @@ def sent_whole(opened: socket.socket, content: bytes) -> int:
 
 def answer(opened: socket.socket) -> bytes:
     """All that comes until it is closed, or until the answer is whole."""
-    found = b""
+    received = b""
     with suppress(ConnectionResetError):
         while part := opened.recv(65_536):
-            found += part
-            before, _, after = found.partition(b"\r\n\r\n")
+            received += part
+            before, _, after = received.partition(b"\r\n\r\n")
             length = [
                 line
                 for line in before.lower().split(b"\r\n")
@@ -83,22 +83,27 @@ def answer(opened: socket.socket) -> bytes:
             ]
             if length and len(after) >= int(length[0].partition(b":")[2]):
                 break
-    return found
+    return received
 
 
 def status(opened: socket.socket) -> int:
     return int(answer(opened).split()[1])
 
 
-def statuses(found: bytes) -> list[int]:
+def statuses(received: bytes) -> list[int]:
     """Of several answers on one connection."""
-    return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", found)]
+    return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", received)]
 
 
 def resident(endpoint: WebhookEndpointProcess) -> int:
     """Of the endpoint itself, which is the child of its launcher where there is one."""
     process = psutil.Process(endpoint.child.pid)
-    return int(sum(it.memory_info().rss for it in (process, *process.children(recursive=True))))
+    return int(
+        sum(
+            one_process.memory_info().rss
+            for one_process in (process, *process.children(recursive=True))
+        )
+    )
 
 
 def exchanged(endpoint: WebhookEndpointProcess, content: bytes) -> int:
@@ -127,7 +132,7 @@ CASES = {
 def test_an_unsigned_body_costs_little_more_memory_than_it_has_bytes(
     bootstrap_servers: str, prefix: str, tmp_path: Path, kind: str
 ) -> None:
-    begin, rest, count = CASES[kind]
+    begin, remainder, count = CASES[kind]
     with (
         WebhookEndpointProcess(bootstrap_servers, prefix, tmp_path) as endpoint,
         ExitStack() as stack,
@@ -144,7 +149,8 @@ def test_an_unsigned_body_costs_little_more_memory_than_it_has_bytes(
             opened = stack.enter_context(connected(endpoint))
             framing = () if kind.startswith(("headers", "a header")) else (CHUNKED,)
             taken += sent_whole(
-                opened, head(endpoint, b"Content-Type: application/json", *framing) + begin + rest
+                opened,
+                head(endpoint, b"Content-Type: application/json", *framing) + begin + remainder,
             )
             most = max(most, resident(endpoint))
         assert endpoint.health.get("/livez").status_code == 200
@@ -157,15 +163,15 @@ def test_requests_that_are_sent_at_once_are_answered_in_their_sequence_and_only_
     endpoint: WebhookEndpointProcess,
 ) -> None:
     """Each waits for its turn as some kilobytes of objects, and is sent as 40 bytes."""
-    whole = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
+    request = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
     before = resident(endpoint)
     with connected(endpoint) as opened:
-        sent_whole(opened, whole * 3 + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 7_000)
-        found = b""
+        sent_whole(opened, request * 3 + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" * 7_000)
+        received = b""
         with suppress(ConnectionResetError):
             while part := opened.recv(65_536):
-                found += part
-    codes = statuses(found)
+                received += part
+    codes = statuses(received)
     assert set(codes) == {200}
     assert 4 <= len(codes) < 7_003
     assert resident(endpoint) - before < SLACK_BYTES
@@ -174,14 +180,14 @@ def test_requests_that_are_sent_at_once_are_answered_in_their_sequence_and_only_
 def test_a_request_that_is_refused_is_answered_after_those_before_it(
     endpoint: WebhookEndpointProcess,
 ) -> None:
-    whole = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
+    request = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY)) + b"\r\n" + BODY
     for wrong in (
         b"\x00 nonsense\r\n\r\n",
         head(endpoint) + b"a:b\r\n" * 200,
         head(endpoint, CHUNKED) + b"\r\nzz\r\n",
     ):
         with connected(endpoint) as opened:
-            sent_whole(opened, whole + wrong)
+            sent_whole(opened, request + wrong)
             assert status(opened) == 200
             assert answer(opened) == b""
 
@@ -195,8 +201,8 @@ def test_a_request_that_is_refused_is_answered_after_those_before_it(
 )
 def test_header_lines_are_counted(endpoint: WebhookEndpointProcess, lines: int, code: int) -> None:
     more = [b"x-%d: y" % number for number in range(lines)]
-    whole = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY), *more) + b"\r\n" + BODY
-    assert exchanged(endpoint, whole) == code
+    request = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY), *more) + b"\r\n" + BODY
+    assert exchanged(endpoint, request) == code
 
 
 @pytest.mark.parametrize(
@@ -249,8 +255,8 @@ def test_targets_are_bounded(endpoint: WebhookEndpointProcess) -> None:
 
 def test_the_public_port_names_no_source(endpoint: WebhookEndpointProcess) -> None:
     for path in ("/metrics", "/readyz", "/docs", "/openapi.json"):
-        found = endpoint.client.get(path)
-        assert (found.status_code, endpoint.slug in found.text) == (404, False)
+        answer = endpoint.client.get(path)
+        assert (answer.status_code, endpoint.slug in answer.text) == (404, False)
     assert endpoint.client.get("/livez").text == "ok\n"
     assert (
         f'source="{endpoint.slug}"' in endpoint.metrics() or endpoint.send(BODY).status_code == 200
@@ -261,10 +267,10 @@ def test_the_public_port_names_no_source(endpoint: WebhookEndpointProcess) -> No
 def test_a_path_below_a_source_that_reads_none_is_not_found(
     endpoint: WebhookEndpointProcess, tail: str
 ) -> None:
-    whole = (
+    request = (
         head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY), tail=tail) + b"\r\n" + BODY
     )
-    assert exchanged(endpoint, whole) == (200 if tail == "%2F" else 404)
+    assert exchanged(endpoint, request) == (200 if tail == "%2F" else 404)
 
 
 # Offers of other protocols.
@@ -288,13 +294,13 @@ def test_an_upgrade_that_is_not_known_is_ignored(
     chunked = framing == "chunked"
     framed = CHUNKED if chunked else b"Content-Length: %d" % len(BODY)
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY) if chunked else BODY
-    whole = head(endpoint, *genuine(), framed) + offer + b"\r\n" + body
+    request = head(endpoint, *genuine(), framed) + offer + b"\r\n" + body
     with connected(endpoint) as opened:
         for _ in range(2):  # the connection lives on
-            for at in range(0, len(whole), 97 if in_parts else len(whole)):
-                opened.sendall(whole[at : at + (97 if in_parts else len(whole))])
+            for at in range(0, len(request), 97 if in_parts else len(request)):
+                opened.sendall(request[at : at + (97 if in_parts else len(request))])
             assert status(opened) == 200
-    assert [it.value for it in endpoint.records()] == [BODY, BODY]
+    assert [record.value for record in endpoint.records()] == [BODY, BODY]
 
 
 def test_an_upgrade_moves_no_boundary_between_requests(endpoint: WebhookEndpointProcess) -> None:
@@ -305,10 +311,10 @@ def test_an_upgrade_moves_no_boundary_between_requests(endpoint: WebhookEndpoint
     right = head(endpoint, *genuine(), b"Content-Length: %d" % len(BODY)) + H2C + b"\r\n" + BODY
     with connected(endpoint) as opened:
         opened.sendall(wrong + right)
-        found = b""
-        while len(statuses(found)) < 2 and (part := opened.recv(65_536)):
-            found += part
-    assert statuses(found) == [401, 200]
+        received = b""
+        while len(statuses(received)) < 2 and (part := opened.recv(65_536)):
+            received += part
+    assert statuses(received) == [401, 200]
     assert len(endpoint.records()) == 1
 
 
@@ -344,7 +350,11 @@ def test_curl_that_offers_http_2_is_served(
 ) -> None:
     sent = tmp_path / "body"
     sent.write_bytes(BODY)
-    more = [it for name, text in signed(BODY, SECRET).items() for it in ("-H", f"{name}: {text}")]
+    more = [
+        argument
+        for name, text in signed(BODY, SECRET).items()
+        for argument in ("-H", f"{name}: {text}")
+    ]
     url = f"{endpoint.client.base_url}/hooks/{endpoint.slug}"
     command = ["curl", "-s", "--http2", "-w", "%{http_code}", "-o", "/dev/null", *more]
     done = subprocess.run(

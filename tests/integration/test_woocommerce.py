@@ -29,17 +29,17 @@ MINUTE = "2026-11-20T15:{:02d}:08"
 
 @pytest.fixture
 def stages(database_url: str) -> Iterator[Stages]:
-    with opened(database_url) as found:
-        found.apply(raffle(skus=["RFL-SPRING"]))
-        yield found
+    with opened(database_url) as opened_stages:
+        opened_stages.apply(raffle(skus=["RFL-SPRING"]))
+        yield opened_stages
 
 
 @pytest.fixture(scope="module")
 def shared(databases: Databases) -> Iterator[Stages]:
     """One database for tests that use orders of their own."""
-    with databases.new() as url, opened(url) as found:
-        found.apply(raffle(skus=["RFL-SPRING"]))
-        yield found
+    with databases.new() as url, opened(url) as opened_stages:
+        opened_stages.apply(raffle(skus=["RFL-SPRING"]))
+        yield opened_stages
 
 
 def shop_record(
@@ -64,7 +64,7 @@ def trashed(minute: int, order: int = 727) -> Record:
 
 def observe(stages: Stages, *records: Record) -> list[OrderObserved]:
     with stages.session.transaction():
-        outcomes = ingest.handle([vendors.parse(it) for it in records], stages.session)
+        outcomes = ingest.handle([vendors.parse(record) for record in records], stages.session)
     return [OrderObserved.read(output.headers, output.value) for output in outputs_of(outcomes)]
 
 
@@ -74,8 +74,8 @@ def through(stages: Stages, *records: Record) -> list[TicketsChanged]:
     """
     return [
         event
-        for it in records
-        for observed in observe(stages, it)
+        for record in records
+        for observed in observe(stages, record)
         for event in stages.work(observed)
     ]
 
@@ -98,20 +98,20 @@ def test_a_gift_is_held_by_its_recipient_and_all_else_by_the_buyer(stages: Stage
     """
     (observed,) = observe(stages, shop_record("completed"))
     assert observed.storefront is not None
-    assert [it.recipient and it.recipient.email for it in observed.storefront.lines] == [
+    assert [line.recipient and line.recipient.email for line in observed.storefront.lines] == [
         None,
         "bob@example.org",
     ]
     (event,) = stages.work(observed)
     ada = ("Ada Example", "ada@example.org")
-    assert [(it.holder.name, it.holder.email) for it in event.tickets] == [
+    assert [(ticket.holder.name, ticket.holder.email) for ticket in event.tickets] == [
         ada,
         ada,
         ("", "bob@example.org"),
     ]
-    assert [it.recipient_email for it in event.tickets] == [None, None, "bob@example.org"]
+    assert [ticket.recipient_email for ticket in event.tickets] == [None, None, "bob@example.org"]
     kept = stages.rows("select recipient_email from issuer.tickets order by line_id, ordinal")
-    assert [it["recipient_email"] for it in kept] == [None, None, "bob@example.org"]
+    assert [ticket["recipient_email"] for ticket in kept] == [None, None, "bob@example.org"]
     printed = documents.document(event, event.tickets)
     assert [page.holder for page in printed.pages] == [
         "Ada Example",
@@ -133,9 +133,11 @@ def test_a_recipient_who_is_named_later_holds_the_same_ticket(stages: Stages) ->
     (nameless,) = through(
         stages, shop_record("completed", 2, line_items=[line(1, ("recipient_name", "Bob"))])
     )
-    assert [it.recipient_email for it in nameless.tickets] == [""]
+    assert [ticket.recipient_email for ticket in nameless.tickets] == [""]
     (own,) = through(stages, shop_record("completed", 3, line_items=[line(1)]))
-    assert [(it.holder.name, it.recipient_email) for it in own.tickets] == [("Ada Example", None)]
+    assert [(ticket.holder.name, ticket.recipient_email) for ticket in own.tickets] == [
+        ("Ada Example", None)
+    ]
 
 
 def test_a_gift_of_a_buyer_without_a_name_is_printed_with_no_ones_name(stages: Stages) -> None:
@@ -151,11 +153,11 @@ def test_lines_of_another_kind_get_no_ticket_and_have_a_reason(shared: Stages) -
     (event,) = through(
         shared, shop_record("completed", order=95, line_items=[line(1, quantity=2), shirt])
     )
-    assert [it.line_id for it in event.tickets] == ["1", "1"]
-    assert [(it.line_id, it.quantity, it.reason) for it in event.unissued] == [
+    assert [ticket.line_id for ticket in event.tickets] == ["1", "1"]
+    assert [(line.line_id, line.quantity, line.reason) for line in event.unissued] == [
         ("2", 3, "no_campaign")
     ]
-    assert [it["sku"] for it in read_order(shared.session, "shop:95")["waiting"]] == ["SHIRT"]
+    assert [line["sku"] for line in read_order(shared.session, "shop:95")["waiting"]] == ["SHIRT"]
 
 
 def test_variations_without_skus_of_their_own_are_distinguished(stages: Stages) -> None:
@@ -165,11 +167,11 @@ def test_variations_without_skus_of_their_own_are_distinguished(stages: Stages) 
         for at, variation in ((1, 17), (2, 18))
     )
     (event,) = through(stages, shop_record("completed", line_items=[child, adult]))
-    assert [(it.line_id, it.reason) for it in event.unissued] == [
+    assert [(line.line_id, line.reason) for line in event.unissued] == [
         ("1", "no_campaign"),
         ("2", "no_campaign"),
     ]
-    assert {it["variation_id"] for it in read_order(stages.session, "shop:727")["waiting"]} == {
+    assert {line["variation_id"] for line in read_order(stages.session, "shop:727")["waiting"]} == {
         "17",
         "18",
     }
@@ -178,7 +180,7 @@ def test_variations_without_skus_of_their_own_are_distinguished(stages: Stages) 
         raffle(id="adults", skus=[], variation_ids=["18"]),
     )
     (event,) = stages.tick()
-    assert [(it.line_id, it.campaign_id) for it in event.tickets] == [
+    assert [(ticket.line_id, ticket.campaign_id) for ticket in event.tickets] == [
         ("1", "children"),
         ("2", "adults"),
     ]
@@ -186,12 +188,12 @@ def test_variations_without_skus_of_their_own_are_distinguished(stages: Stages) 
 
 @pytest.mark.feature("SF-031", "SF-032")
 @pytest.mark.parametrize(("order", "status"), [(31, "cancelled"), (32, "refunded")])
-def test_an_order_that_arrives_already_over_gets_no_ticket_also_when_an_older_telling_comes_late(
+def test_an_order_that_arrives_already_over_gets_no_ticket_also_when_an_older_callback_comes_late(
     shared: Stages, order: int, status: str
 ) -> None:
     over, late = shop_record(status, 5, order), shop_record("completed", 2, order)
     events = through(shared, over, late, late)
-    assert [it.tickets for it in events] == [()] * len(events)
+    assert [event.tickets for event in events] == [()] * len(events)
     assert state_of(shared, order) == ("cancelled", [f"status {status}"])
 
 
@@ -237,8 +239,8 @@ def test_an_order_at_the_checkout_waits(shared: Stages) -> None:
 
 
 def alike(stages: Stages, *, only_alike: bool = False) -> dict[str, list[str]]:
-    found = list_orders(stages.session, None, 50, only_alike=only_alike)
-    return {row["order_id"]: row["suspected_duplicates"] for row in found}
+    listed = list_orders(stages.session, None, 50, only_alike=only_alike)
+    return {row["order_id"]: row["suspected_duplicates"] for row in listed}
 
 
 def twin(order: int, minute: int = 0, status: str = "pending", **changes: Any) -> Record:
@@ -255,9 +257,10 @@ def test_suspected_duplicates_name_each_other_whichever_came_first(
         through(stages, *[bodies[place] for place in places])
         assert alike(stages) == {"shop:1": ["shop:2"], "shop:2": ["shop:1"], "shop:3": []}
         assert set(alike(stages, only_alike=True)) == {"shop:1", "shop:2"}
-        assert [it["order_id"] for it in read_order(stages.session, "shop:2")["lookalikes"]] == [
-            "shop:1"
-        ]
+        assert [
+            lookalike["order_id"]
+            for lookalike in read_order(stages.session, "shop:2")["lookalikes"]
+        ] == ["shop:1"]
 
 
 @pytest.mark.feature("SF-021")
@@ -288,14 +291,14 @@ def test_suspicion_blocks_nothing(stages: Stages) -> None:
 
 
 def test_orders_far_apart_are_no_duplicates_and_the_window_can_be_set(database_url: str) -> None:
-    for window, found in ((0, []), (600, []), (1200, ["shop:1"])):
+    for window, expected in ((0, []), (600, []), (1200, ["shop:1"])):
         with opened(database_url, policies(ApprovalSettings(duplicate_window_s=window))) as stages:
             minute = window // 100  # something new to publish
             through(stages, twin(1, minute), twin(2, minute + 20))
-            assert alike(stages)["shop:2"] == found
+            assert alike(stages)["shop:2"] == expected
 
 
-def test_one_shop_never_looks_like_another(stages: Stages) -> None:
+def test_orders_of_two_shops_are_never_lookalikes(stages: Stages) -> None:
     through(stages, twin(1))
     elsewhere = record(
         woo_order(id=1, status="pending", date_paid_gmt=None), source="other", order="1"
@@ -308,7 +311,7 @@ def test_one_shop_never_looks_like_another(stages: Stages) -> None:
     "wrong",
     ["fingerprint = '\\x00'", "placed_at = null", "duplicate_window_s = 0", "fingerprint = null"],
 )
-def test_a_look_is_whole_or_there_is_none(shared: Stages, wrong: str) -> None:
+def test_a_lookalike_key_is_complete_or_there_is_none(shared: Stages, wrong: str) -> None:
     through(shared, twin(50))
     assert (
         sqlstate_of(shared, f"update approval.orders set {wrong} where order_id = 'shop:50'")
@@ -317,7 +320,7 @@ def test_a_look_is_whole_or_there_is_none(shared: Stages, wrong: str) -> None:
 
 
 @pytest.mark.feature("SF-021")
-def test_the_command_lists_what_looks_alike(
+def test_the_command_lists_lookalikes(
     stages: Stages,
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -329,7 +332,10 @@ def test_the_command_lists_what_looks_alike(
     through(stages, twin(1), twin(2, 1), twin(3, 2, total="1.00"))
     run: Callable[..., int] = lambda *words: cli.run(list(words))  # noqa: E731 - one line is enough
     assert run("orders", "list", "--suspected-duplicates", "--state", "observed", "--json") == 0
-    assert {it["order_id"] for it in json.loads(capsys.readouterr().out)} == {"shop:1", "shop:2"}
+    assert {order["order_id"] for order in json.loads(capsys.readouterr().out)} == {
+        "shop:1",
+        "shop:2",
+    }
     assert run("orders", "list", "--limit", "1") == 0
     assert "shop:3" in capsys.readouterr().out
     assert run("orders", "show", "shop:1") == 0

@@ -69,15 +69,15 @@ class Cluster:
             answer.result(10)
 
     def revoke(self, acl: Mapping[str, str]) -> None:
-        it = binding(acl)
+        acl_binding = binding(acl)
         match = AclBindingFilter(
-            it.restype,
-            it.name,
-            it.resource_pattern_type,
-            it.principal,
-            it.host,
-            it.operation,
-            it.permission_type,
+            acl_binding.restype,
+            acl_binding.name,
+            acl_binding.resource_pattern_type,
+            acl_binding.principal,
+            acl_binding.host,
+            acl_binding.operation,
+            acl_binding.permission_type,
         )
         for answer in self.admin.delete_acls([match]).values():
             assert len(answer.result(10)) == 1
@@ -190,8 +190,8 @@ def readiness(program: Program) -> str:
 
 def wait_for(program: Program, code: str, seconds: float = NAMED_WITHIN_S) -> None:
     until = time.monotonic() + seconds
-    while not (found := readiness(program)).startswith(code) or bool(code) != bool(found):
-        assert time.monotonic() < until, f"{program.name}: {found!r}, not {code!r}"
+    while not (problem := readiness(program)).startswith(code) or bool(code) != bool(problem):
+        assert time.monotonic() < until, f"{program.name}: {problem!r}, not {code!r}"
         time.sleep(0.1)
 
 

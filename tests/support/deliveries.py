@@ -261,7 +261,7 @@ class Deliveries:
     def states(self) -> list[str]:
         return [job["state"] for job in self.jobs()]
 
-    def unfiled(self) -> list[dict[str, Any]]:
+    def without_job(self) -> list[dict[str, Any]]:
         """Return active tickets that stand in no initial job. The law: there are none."""
         return self.rows(
             "select order_id, ticket ->> 'ticket_id' as ticket_id"
@@ -288,8 +288,8 @@ class Deliveries:
 
 @contextmanager
 def deliveries(database_url: str, mail: Mail, folder: Path) -> Iterator[Deliveries]:
-    world = Deliveries(database_url, mail, folder)
+    site = Deliveries(database_url, mail, folder)
     try:
-        yield world
+        yield site
     finally:
-        world.close()
+        site.close()

@@ -12,7 +12,7 @@ from services.delivery.printing.tools.target import variants_of
 from tests.support import rendering
 
 
-def made(folder: Path, *, style: str = "", **changes: Any) -> Design:
+def made_design(folder: Path, *, style: str = "", **changes: Any) -> Design:
     """A design that holds for every name of a campaign, but for one change."""
     return rendering.make_design(
         folder, style=f"h1 {{ overflow: hidden; font-size: 8pt }} {style}", **changes

@@ -19,9 +19,9 @@ def read_logs(bootstrap_servers: str, topics: Collection[str]) -> dict[LaneKey, 
     """Read every partition, from its first record to the end that it has now."""
     broker = BrokerAdmin(bootstrap_servers)
     ends = {
-        LaneKey(topic, number): (extent.low, extent.high)
+        LaneKey(topic, number): (offsets.low_watermark, offsets.high_watermark)
         for topic in topics
-        for number, extent in broker.extents(topic).items()
+        for number, offsets in broker.partition_offsets(topic).items()
     }
     return read_lanes(bootstrap_servers, ends)
 
@@ -49,7 +49,7 @@ def read_lanes(
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:
                     wanted.discard(LaneKey(message.topic() or "", message.partition() or 0))
             for lane, records in fetch_result(
-                [it for it in messages if it.error() is None]
+                [message for message in messages if message.error() is None]
             ).records.items():
                 logs[lane] += records
     return logs

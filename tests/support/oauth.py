@@ -20,7 +20,7 @@ def token_server(client: str, secret: str) -> Iterator[str]:
     """The URL at which tokens are requested."""
     expected = "Basic " + base64.b64encode(f"{client}:{secret}".encode()).decode()
 
-    class Handler(BaseHTTPRequestHandler):
+    class TokenHandler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if self.headers.get("Authorization") != expected:
@@ -39,7 +39,7 @@ def token_server(client: str, secret: str) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the signature of http.server
             """No line for each token."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), TokenHandler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

@@ -30,19 +30,19 @@ class Contours(BasePen):  # type: ignore[misc]  # fontTools ships no types
 
     def __init__(self) -> None:
         super().__init__(None)
-        self.found: list[list[Point]] = []
+        self.contours: list[list[Point]] = []
 
     @override
     def _moveTo(self, pt: Point) -> None:
-        self.found.append([pt])
+        self.contours.append([pt])
 
     @override
     def _lineTo(self, pt: Point) -> None:
-        self.found[-1].append(pt)
+        self.contours[-1].append(pt)
 
     @override
     def _curveToOne(self, pt1: Point, pt2: Point, pt3: Point) -> None:
-        begin = self.found[-1][-1]
+        begin = self.contours[-1][-1]
         for at in range(1, STEPS + 1):
             t = at / STEPS
             parts = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
@@ -50,7 +50,7 @@ class Contours(BasePen):  # type: ignore[misc]  # fontTools ships no types
                 sum(w * p[i] for w, p in zip(parts, (begin, pt1, pt2, pt3), strict=True))
                 for i in (0, 1)
             )
-            self.found[-1].append((x, y))
+            self.contours[-1].append((x, y))
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def reference(
         glyphs.append(
             [
                 [((px + dx) * scale, -(py + dy) * scale) for px, py in contour]
-                for contour in pen.found
+                for contour in pen.contours
             ]
         )
         x += place.x_advance
@@ -140,15 +140,18 @@ def differences(drawn: Image.Image, wanted: Reference) -> list[float]:
         for y in range(top - own_top - NEAR, top - own_top + NEAR + 1)
     ]
     theirs = blurred(wanted.image)
-    ours = min(tries, key=lambda it: darkness(ImageChops.invert(ImageChops.difference(it, theirs))))
-    found = []
+    ours = min(
+        tries,
+        key=lambda picture: darkness(ImageChops.invert(ImageChops.difference(picture, theirs))),
+    )
+    distances = []
     for box in wanted.boxes:
         place = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
         one, other = ours.crop(place), theirs.crop(place)
-        found.append(
+        distances.append(
             darkness(ImageChops.invert(ImageChops.difference(one, other))) / max(1, darkness(other))
         )
-    return found
+    return distances
 
 
 def corner(image: Image.Image) -> tuple[int, int]:

@@ -115,13 +115,13 @@ def widths_of(array: list[pikepdf.Object]) -> dict[int, float]:
 
 def operators(page: pikepdf.Page) -> Iterator[tuple[str, list[Any]]]:
     """Each operator of a page's own content, with what stands before it."""
-    for it in pikepdf.parse_content_stream(page):
-        yield str(it.operator), list(it.operands)
+    for instruction in pikepdf.parse_content_stream(page):
+        yield str(instruction.operator), list(instruction.operands)
 
 
 def glyphs_of(page: pikepdf.Page) -> set[tuple[str, int]]:
     """Font and glyph of all that the page's own content shows."""
-    found, font = set[tuple[str, int]](), ""
+    glyphs, font = set[tuple[str, int]](), ""
     for operator, operands in operators(page):
         if operator == "Tf":
             font = str(operands[0])
@@ -129,11 +129,11 @@ def glyphs_of(page: pikepdf.Page) -> set[tuple[str, int]]:
             for part in operands[0]:
                 if isinstance(part, pikepdf.String):
                     codes = bytes(part)
-                    found |= {
+                    glyphs |= {
                         (font, int.from_bytes(codes[at : at + 2], "big"))
                         for at in range(0, len(codes), 2)
                     }
-    return found
+    return glyphs
 
 
 def marks_of(page: pikepdf.Page) -> list[int]:
@@ -149,14 +149,14 @@ def marks_of(page: pikepdf.Page) -> list[int]:
 
 def unmarked(page: pikepdf.Page) -> list[str]:
     """Operators that paint outside of any marked content: neither structure nor artifact."""
-    depth, found = 0, []
+    depth, painting = 0, []
     for operator, _ in operators(page):
         depth += {"BDC": 1, "BMC": 1, "EMC": -1}.get(operator, 0)
         assert depth >= 0
         if not depth and operator in {"f", "f*", "S", "B", "TJ", "Tj", "Do", "sh"}:
-            found.append(operator)
+            painting.append(operator)
     assert depth == 0
-    return found
+    return painting
 
 
 def elements(root: pikepdf.Object) -> Iterator[pikepdf.Object]:
@@ -178,18 +178,18 @@ def kids(element: pikepdf.Object) -> list[pikepdf.Object]:
 def content_ids(element: pikepdf.Object) -> list[tuple[Id, int]]:
     """Page and marked content id of what an element holds itself."""
     held: Any = element.get("/K", pikepdf.Array())
-    found = []
+    references = []
     for kid in list(held) if isinstance(held, pikepdf.Array) else [held]:
         if isinstance(kid, int):
-            found.append((id_of(element.Pg), kid))
+            references.append((id_of(element.Pg), kid))
         elif isinstance(kid, pikepdf.Dictionary) and kid.get("/Type") == "/MCR":
-            found.append((id_of(kid.get("/Pg", element.get("/Pg"))), int(kid.MCID)))
-    return found
+            references.append((id_of(kid.get("/Pg", element.get("/Pg"))), int(kid.MCID)))
+    return references
 
 
-def id_of(it: Any) -> Id:
+def id_of(pdf_object: Any) -> Id:
     """Number and generation of an object."""
-    number, generation = it.objgen
+    number, generation = pdf_object.objgen
     return int(number), int(generation)
 
 
@@ -197,15 +197,15 @@ def lines_of(pdf: bytes) -> list[Line]:
     """Each line of text: where it begins, and its glyphs with what moves the pen after each, as
     whole numbers.
     """
-    found: list[Line] = []
+    lines: list[Line] = []
     with opened(pdf) as document:
         for operator, operands in operators(document.pages[0]):
             if operator == "Tm":
-                found.append((float(operands[4]), float(operands[5]), ()))
+                lines.append((float(operands[4]), float(operands[5]), ()))
             elif operator == "TJ":
-                x, y, glyphs = found[-1]
-                found[-1] = (x, y, glyphs + tuple(moves(operands[0])))
-    return found
+                x, y, glyphs = lines[-1]
+                lines[-1] = (x, y, glyphs + tuple(moves(operands[0])))
+    return lines
 
 
 def moves(parts: Any) -> Iterator[tuple[int, int]]:
@@ -223,5 +223,5 @@ def moves(parts: Any) -> Iterator[tuple[int, int]]:
 def metadata_text(document: pikepdf.Pdf, name: str) -> str:
     """Return what the metadata (XMP) has under a name."""
     xmp = ET.fromstring(document.Root.Metadata.read_bytes())  # noqa: S314 - our own writer's
-    found = xmp.find(f".//{name}", NAMESPACES)
-    return "" if found is None else "".join(found.itertext()).strip()
+    element = xmp.find(f".//{name}", NAMESPACES)
+    return "" if element is None else "".join(element.itertext()).strip()

@@ -15,7 +15,7 @@ from schemas.text import rfc3339
 from services.clients.http import BoundedHttpClient
 from services.ingest import vendors
 from services.ingest.config.sources_file import SourceConfig
-from services.ingest.poller.scheduler import PollScheduler
+from services.ingest.poller.scheduler import REPORT_S, PollScheduler
 from services.ingest.poller.workers import PollWorkers
 from services.ingest.vendors.shared.poll import PollConfig
 from services.runtime.postgres.lane_store import Session
@@ -62,9 +62,18 @@ class Poller:
 
     def __post_init__(self) -> None:
         self.workers = PollWorkers(client=client)
+        self._skipped_s = 0.0
         self.scheduler = PollScheduler(
-            {config.slug: config for config in self.configs}, self.workers
+            {config.slug: config for config in self.configs}, self.workers, clock=self.clock
         )
+
+    def clock(self) -> float:
+        return time.monotonic() + self._skipped_s
+
+    def report(self) -> None:
+        """Tick once the interval between two reports is over."""
+        self._skipped_s += REPORT_S
+        self.tick()
 
     def tick(self, *, commits: bool = True) -> int:
         """Return how many callbacks it published. Without a commit there are none."""
@@ -110,6 +119,6 @@ class Poller:
         return work(self.session, *records) if records else []
 
     def rows(self, statement: str) -> list[Any]:
-        found = self.session.execute(statement.encode()).fetchall()
+        fetched = self.session.execute(statement.encode()).fetchall()
         self.session.rollback()
-        return found
+        return fetched

@@ -49,8 +49,8 @@ def batch(content: bytes, *, compression: int, records: int) -> bytes:
         struct.pack(">hiqqqhii", compression, records - 1, now, now, NO_PRODUCER, -1, -1, records)
         + content
     )
-    rest = struct.pack(">ibI", -1, 2, _crc32c(checked)) + checked
-    return struct.pack(">qi", 0, len(rest)) + rest
+    body = struct.pack(">ibI", -1, 2, _crc32c(checked)) + checked
+    return struct.pack(">qi", 0, len(body)) + body
 
 
 def produce(servers: str, topic: str, partition: int, packed: bytes) -> int:
@@ -93,12 +93,12 @@ def _answer(servers: str, topic: str, partition: int, packed: bytes) -> tuple[in
 
 
 def _received(connection: socket.socket, count: int) -> bytes:
-    found = b""
-    while len(found) < count:
-        more = connection.recv(count - len(found))
+    received = b""
+    while len(received) < count:
+        more = connection.recv(count - len(received))
         assert more, "the broker closed the connection"
-        found += more
-    return found
+        received += more
+    return received
 
 
 def _text(content: str) -> bytes:
@@ -120,9 +120,9 @@ def _raw(content: bytes) -> bytes:
 
 
 def _run_of(byte: bytes, count: int) -> bytes:
-    whole, rest = divmod(count, ZSTD_BLOCK_BYTES_MAX)
-    runs = _block(byte, RUN_LENGTH_BLOCK, ZSTD_BLOCK_BYTES_MAX) * whole
-    return runs + (_block(byte, RUN_LENGTH_BLOCK, rest) if rest else b"")
+    full_blocks, remainder = divmod(count, ZSTD_BLOCK_BYTES_MAX)
+    runs = _block(byte, RUN_LENGTH_BLOCK, ZSTD_BLOCK_BYTES_MAX) * full_blocks
+    return runs + (_block(byte, RUN_LENGTH_BLOCK, remainder) if remainder else b"")
 
 
 def _block(content: bytes, kind: int, size: int, *, last: bool = False) -> bytes:

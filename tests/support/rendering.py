@@ -18,13 +18,13 @@ from PIL import Image, ImageChops
 from services.delivery.printing import qr
 from services.delivery.printing.compile import compiler
 from services.delivery.printing.compile.layout import PageFont, PageTemplate
-from services.delivery.printing.compile.unstampable import FittingTrial, plate_with_texts
+from services.delivery.printing.compile.unstampable import UnstampableFitter, plate_with_texts
 from services.delivery.printing.design.fitting import CHARS_MAX, FittedText
 from services.delivery.printing.design.library import Design, DesignLibrary, DesignVariant, read
 from services.delivery.printing.design.page import CampaignFacts, UnstampableText
 from services.delivery.printing.documents import Document, TicketPage
 from services.delivery.printing.fonts import faces
-from services.delivery.printing.fonts.faces import FaceKit
+from services.delivery.printing.fonts.faces import FontSubset
 from services.delivery.printing.pdf.metadata import DocumentMetadata
 from services.delivery.printing.pdf.writer import PdfWriter
 from services.delivery.printing.plate_cache import PlateCache, plate_key
@@ -64,25 +64,25 @@ def payload(number: int = 0) -> str:
 
 
 @dataclass
-class KitStore:
-    """Face kits of this process: the part of the plate cache that stamps use, without a disk."""
+class SubsetStore:
+    """Font subsets of this process: the part of the plate cache that stamps use, without a disk."""
 
-    kits: dict[str, FaceKit] = field(default_factory=dict)
+    subsets: dict[str, FontSubset] = field(default_factory=dict)
 
-    def kit(self, digest: str) -> FaceKit | None:
-        return self.kits.get(digest)
+    def subset(self, digest: str) -> FontSubset | None:
+        return self.subsets.get(digest)
 
-    def kit_of(self, font: PageFont, characters: str, tags: frozenset[str]) -> FaceKit:
+    def subset_of(self, font: PageFont, characters: str, tags: frozenset[str]) -> FontSubset:
         digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
-        if digest not in self.kits:
-            self.kits[digest] = faces.compile_kit(
+        if digest not in self.subsets:
+            self.subsets[digest] = faces.compile_subset(
                 font.content, font.index, font.family, characters, tags
             )
-        return self.kits[digest]
+        return self.subsets[digest]
 
 
-KITS = KitStore()
-stencil = cache(qr.learn_stencil)
+SUBSETS = SubsetStore()
+qr_template = cache(qr.build_qr_template)
 
 
 @dataclass(frozen=True)
@@ -97,34 +97,34 @@ class CompiledDesign:
 
     def split(self, texts: Mapping[str, str]) -> tuple[dict[str, FittedText], dict[str, str]]:
         """Return what is fitted for stamping, and what cannot be stamped, by the names of the
-        plate's spots.
+        plate's plate_fields.
         """
         fitted, unstampable = dict[str, FittedText](), dict[str, str]()
-        for name, spot in self.plate.spots.items():
+        for name, plate_field in self.plate.fields.items():
             try:
-                fitted[name] = self.stamp.fitted(name, normalized(texts[spot.field]))
+                fitted[name] = self.stamp.fitted(name, normalized(texts[plate_field.field]))
             except NotStampable:
-                unstampable[name] = normalized(texts[spot.field])
+                unstampable[name] = normalized(texts[plate_field.field])
         return fitted, unstampable
 
     def ours(self, texts: Mapping[str, str], code: str = payload()) -> bytes:
         """Print as the sender does: stamped, and laid out what cannot be."""
         _, unstampable = self.split(texts)
         stamp = (
-            PageStamp(self.plate_with_texts_of(unstampable), KITS, self.stamp.stencil)
+            PageStamp(self.plate_with_texts_of(unstampable), SUBSETS, self.stamp.qr_template)
             if unstampable
             else self.stamp
         )
         return self.writer.write([stamp.page(texts, code)], about())
 
     def plate_with_texts_of(self, unstampable: Mapping[str, str]) -> Plate:
-        return plate_with_texts(self.template, self.plate, unstampable, KITS.kit_of)
+        return plate_with_texts(self.template, self.plate, unstampable, SUBSETS.subset_of)
 
     def weasyprints(self, texts: Mapping[str, str], code: str = payload()) -> bytes:
         """Return the same page as WeasyPrint writes it to a file: its fonts, its operators, its
         objects; nothing of ours.
         """
-        matrix, side = qr.draw_matrix(code, self.stamp.stencil)
+        matrix, side = qr.draw_matrix(code, self.stamp.qr_template)
         square = (qr.svg_path(matrix, side), side)
         return written(self.template, {**self.split(texts)[0], **self.unstampable(texts)}, square)
 
@@ -134,10 +134,10 @@ class CompiledDesign:
         if key not in self.tried:
             fitted, unstampable = self.split(texts)
             short = {name: text[:CHARS_MAX] for name, text in unstampable.items()}
-            trial = FittingTrial(
+            fitter = UnstampableFitter(
                 self.template, self.plate, short, fitted, compiler.blank_square(self.plate.modules)
             )
-            self.tried[key] = trial.fitted()
+            self.tried[key] = fitter.fitted()
         return self.tried[key]
 
 
@@ -157,8 +157,10 @@ def about(title: str = "Spring Draw: order 7001", language: str = "en") -> Docum
 
 
 def compile_template(template: PageTemplate) -> CompiledDesign:
-    plate = compiler.compile_plate(template, KITS.kit_of, modules=stencil(35).side)
-    return CompiledDesign(template, plate, PageStamp(plate, KITS, stencil(35)), PdfWriter(KITS))
+    plate = compiler.compile_plate(template, SUBSETS.subset_of, modules=qr_template(35).side)
+    return CompiledDesign(
+        template, plate, PageStamp(plate, SUBSETS, qr_template(35)), PdfWriter(SUBSETS)
+    )
 
 
 @cache
@@ -293,11 +295,11 @@ def renderer(folder: Path, *pages: TicketPage, library: DesignLibrary | None = N
         variant, facts = new.library.choose(page.design, page.language), facts_of(page)
         key = plate_key(variant, facts)
         if new.plate_cache.plate(key) is None:
-            modules = new.plate_cache.stencil().side
+            modules = new.plate_cache.qr_template().side
             new.plate_cache.put_plate(
                 key,
                 compiler.compile_plate(
-                    PageTemplate(variant, facts), new.plate_cache.kit_of, modules=modules
+                    PageTemplate(variant, facts), new.plate_cache.subset_of, modules=modules
                 ),
             )
     return new
@@ -346,7 +348,7 @@ def squeezed(text: str) -> str:
 
 
 def scanned(shown: Image.Image) -> list[str]:
-    return [found.text for found in zxingcpp.read_barcodes(shown)]
+    return [barcode.text for barcode in zxingcpp.read_barcodes(shown)]
 
 
 def crop(shown: Image.Image, box: Sequence[float], dpi: float) -> Image.Image:

@@ -24,7 +24,7 @@ from schemas.envelope import Output
 from services.runtime import process
 from services.runtime.errors import BrokerUnavailable, StublineError
 from services.runtime.kafka.client import KafkaClient
-from services.runtime.loop.ports import DeliveryCallback
+from services.runtime.ports import DeliveryCallback
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
 from tests.protocol.toy.sabotage import Sabotage, Saboteur, Switches, act
@@ -37,7 +37,7 @@ class DeliveryFailed(Sabotage):
     """A delivery report that is an error."""
 
 
-class Trap(Switches):
+class FileTrap(Switches):
     """The traps of the file as it is now. A file that is written again begins its counts again."""
 
     def __init__(self, file: Path) -> None:
@@ -98,7 +98,7 @@ def run(service: Service[Any, Any], settings: LaneSettings, *, switches: Switche
 
 def main() -> int:
     file = os.environ.get("SABOTAGE_FILE")
-    switches = Trap(Path(file)) if file else Switches(os.environ["SABOTAGE"])
+    switches = FileTrap(Path(file)) if file else Switches(os.environ["SABOTAGE"])
     TrappedKafkaClient.switches = switches
     # The one place where a process gets its client from.
     vars(process)["KafkaClient"] = TrappedKafkaClient

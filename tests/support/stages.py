@@ -28,7 +28,7 @@ from schemas.orders import (
 from services.approval import worker as approval
 from services.approval.settings import ApprovalSettings, Policies, policies
 from services.issuer import worker as issuer
-from services.issuer.operate import CampaignCommands
+from services.issuer.commands import CampaignCommands
 from services.issuer.rules.campaigns import CampaignDefinition
 from services.runtime.admin.commands import CommandResult, OperatorCommand
 from services.runtime.postgres import connection

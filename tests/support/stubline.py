@@ -43,7 +43,7 @@ PRODUCTS = {"RFL": ("Raffle entry", 500), "DRAW": ("Draw entry", 1500), "SHIRT":
 
 
 @dataclass
-class Order:
+class BoughtOrder:
     """What the shop knows of an order. `status` is what it reported last."""
 
     source: str
@@ -80,7 +80,7 @@ class Stubline:
 
     # The shop.
 
-    def order(self, source: str = "shop", /, **quantities: int) -> Order:
+    def order(self, source: str = "shop", /, **quantities: int) -> BoughtOrder:
         """Return an order that is not reported yet; `order(RFL=2, DRAW=1)`."""
         number = next(self.numbers)
         items = tuple(
@@ -88,25 +88,27 @@ class Stubline:
             for place, (sku, quantity) in enumerate((quantities or {"RFL": 1}).items())
         )
         created = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
-        return Order(
+        return BoughtOrder(
             source,
             Purchase(number, "Ada Example", f"buyer{number}@example.org", items),
             created,
             created,
         )
 
-    def paid_order(self, quantity: int = 1, *, sku: str = "RFL", source: str = "shop") -> Order:
+    def paid_order(
+        self, quantity: int = 1, *, sku: str = "RFL", source: str = "shop"
+    ) -> BoughtOrder:
         """Return a completed order that is not reported yet."""
         order = self.order(source, **{sku: quantity})
         order.status = "completed"
         return order
 
-    def change(self, order: Order, *, quantity: int) -> None:
+    def change(self, order: BoughtOrder, *, quantity: int) -> None:
         """Set the quantity of the first line, as an edit in the shop's backoffice does."""
         first, *others = order.purchase.items
         order.purchase = replace(order.purchase, items=(replace(first, quantity=quantity), *others))
 
-    def report(self, order: Order, *statuses: str) -> None:
+    def report(self, order: BoughtOrder, *statuses: str) -> None:
         """Send one callback for each status, a second apart by the shop's clock. Without any, send
         the order as it is once more.
         """
@@ -115,14 +117,14 @@ class Stubline:
                 order.status, order.modified = status, order.modified + timedelta(seconds=1)
             self.send_callback(order)
 
-    def send_callback(self, order: Order, *, times: int = 1, at_once: bool = False) -> None:
+    def send_callback(self, order: BoughtOrder, *, times: int = 1, at_once: bool = False) -> None:
         """Send the same bytes that often, one after the other or all at the same moment."""
         self.post(order.source, "order.updated", order.body, times=times, at_once=at_once)
 
-    def trash(self, order: Order) -> None:
+    def trash(self, order: BoughtOrder) -> None:
         self.post(order.source, "order.deleted", deleted_body(order.purchase.order_id))
 
-    def restore(self, order: Order) -> None:
+    def restore(self, order: BoughtOrder) -> None:
         self.post(order.source, "order.restored", order.body)
 
     def post(
@@ -183,7 +185,7 @@ class Stubline:
         (row,) = self.rows(statement, **arguments)
         return int(next(iter(row.values())))
 
-    def tickets_of(self, order: Order, *, status: str = "Active") -> list[dict[str, Any]]:
+    def tickets_of(self, order: BoughtOrder, *, status: str = "Active") -> list[dict[str, Any]]:
         """Return the numbered tickets with that status, by line and ordinal."""
         return self.rows(
             "select * from issuer.tickets where order_id = %(order)s and status = %(status)s and "
@@ -193,13 +195,13 @@ class Stubline:
             status=status,
         )
 
-    def state_of(self, order: Order) -> str | None:
+    def state_of(self, order: BoughtOrder) -> str | None:
         rows = self.rows(
             "select state from approval.orders where order_id = %(order)s", order=order.order_id
         )
         return rows[0]["state"] if rows else None
 
-    def mails_to(self, order: Order) -> list[EmailMessage]:
+    def mails_to(self, order: BoughtOrder) -> list[EmailMessage]:
         self.sent()
         files = [
             file for file, head in self._heads.items() if order.purchase.email in str(head["To"])

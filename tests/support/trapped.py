@@ -23,7 +23,7 @@ DEFAULT_DELIVERY_MS = 10_000
 
 
 @dataclass(frozen=True)
-class Trap:
+class ServiceTrap:
     """What happens inside one service from now on; see tests/support/sabotaged.py."""
 
     file: Path
@@ -44,7 +44,7 @@ class Trap:
 @dataclass(frozen=True)
 class TrappedPipeline:
     stubline: Stubline
-    traps: dict[str, Trap]  # by stage
+    traps: dict[str, ServiceTrap]  # by stage
     proxies: dict[str, Proxy]  # by program
 
     def set(self, what: str) -> None:
@@ -81,7 +81,7 @@ def with_traps(stubline: Stubline, folder: Path) -> Iterator[TrappedPipeline]:
             name: stack.enter_context(Proxy(stubline.database_url)) for name in (*STAGES, *SENDERS)
         }
         pipeline = TrappedPipeline(
-            stubline, {stage: Trap(folder / f"{stage}.trap") for stage in STAGES}, proxies
+            stubline, {stage: ServiceTrap(folder / f"{stage}.trap") for stage in STAGES}, proxies
         )
 
         def start(name: str, *, is_trapped: bool) -> None:

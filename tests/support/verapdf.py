@@ -42,13 +42,13 @@ def faults(files: Mapping[str, bytes], folder: Path) -> dict[str, list[str]]:
         check=False,
         cwd=folder,
     )
-    found = list(VERDICT.finditer(done.stdout))
-    assert len(found) == len(files), (
-        f"veraPDF gave {len(found)} verdicts of {len(files)}:\n{done.stdout}{done.stderr}"
+    verdicts = list(VERDICT.finditer(done.stdout))
+    assert len(verdicts) == len(files), (
+        f"veraPDF gave {len(verdicts)} verdicts of {len(files)}:\n{done.stdout}{done.stderr}"
     )
     names, failures = list(files), dict[str, list[str]]()
-    for at, verdict in enumerate(found):
-        end = found[at + 1].start() if at + 1 < len(found) else len(done.stdout)
+    for at, verdict in enumerate(verdicts):
+        end = verdicts[at + 1].start() if at + 1 < len(verdicts) else len(done.stdout)
         broken = RULE.findall(done.stdout, verdict.end(), end)
         assert bool(broken) == (verdict[1] == "FAIL"), done.stdout
         failures[names[int(verdict[2])]] = broken

@@ -57,14 +57,14 @@ class WebhookEndpointProcess:
         given = {
             "SOURCES_FILE": sources,
             "WEBHOOK_PORT": 0,
-            **{name.upper(): it for name, it in settings.items()},
+            **{name.upper(): value for name, value in settings.items()},
         }
         self.environment = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": servers,
             "WEBHOOK_OLD": OLD_SECRET,
             "WEBHOOK_SECRET": SECRET,
-            **{f"STUBLINE_INGEST_{name}": str(it) for name, it in given.items()},
+            **{f"STUBLINE_INGEST_{name}": str(value) for name, value in given.items()},
         }
 
     def start(self, *, await_ready: bool = True) -> None:
@@ -92,7 +92,7 @@ class WebhookEndpointProcess:
             time.sleep(0.05)
 
     def __enter__(self) -> Self:
-        BrokerAdmin(self._servers).repair([it for it in TOPICS if it.name == TOPIC])
+        BrokerAdmin(self._servers).repair([topic for topic in TOPICS if topic.name == TOPIC])
         self.mark()
         self.start()
         return self
@@ -112,7 +112,8 @@ class WebhookEndpointProcess:
     def mark(self) -> None:
         """What is kept from now on counts."""
         self.begin = {
-            number: it.high for number, it in BrokerAdmin(self._servers).extents(TOPIC).items()
+            number: extent.high_watermark
+            for number, extent in BrokerAdmin(self._servers).partition_offsets(TOPIC).items()
         }
 
     def send(
@@ -139,8 +140,8 @@ class WebhookEndpointProcess:
     def until_metric(self, line: str, seconds: float = START_S) -> None:
         """Waits until the metrics hold this line, or the beginning of one."""
         until = time.monotonic() + seconds
-        while line not in (found := self.metrics()):
-            assert time.monotonic() < until, found
+        while line not in (exposed := self.metrics()):
+            assert time.monotonic() < until, exposed
             time.sleep(0.05)
 
     def kill(self) -> None:
@@ -160,7 +161,10 @@ class WebhookEndpointProcess:
 
     def records(self) -> list[Record]:
         """Return what was published for this endpoint's shop since the mark."""
-        ends = {number: it.high for number, it in BrokerAdmin(self._servers).extents(TOPIC).items()}
+        ends = {
+            number: extent.high_watermark
+            for number, extent in BrokerAdmin(self._servers).partition_offsets(TOPIC).items()
+        }
         wanted = {number for number, high in ends.items() if high > self.begin.get(number, 0)}
         settings = {
             "bootstrap.servers": self._servers,
@@ -168,7 +172,7 @@ class WebhookEndpointProcess:
             "enable.auto.commit": False,
         }
         consumer = Consumer(settings | {"enable.partition.eof": True, "log_level": 0})
-        found: list[Record] = []
+        records: list[Record] = []
         try:
             consumer.assign(
                 [TopicPartition(TOPIC, number, self.begin.get(number, 0)) for number in wanted]
@@ -186,7 +190,9 @@ class WebhookEndpointProcess:
                         assert isinstance(value, bytes | None)
                         headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
                         at = message.partition() or 0, message.offset() or 0, message.timestamp()[1]
-                        found.append(Record(TOPIC, *at, key, value, headers))
+                        records.append(Record(TOPIC, *at, key, value, headers))
         finally:
             consumer.close()
-        return [it for it in found if (it.key or b"").startswith(f"{self.slug}:".encode())]
+        return [
+            record for record in records if (record.key or b"").startswith(f"{self.slug}:".encode())
+        ]

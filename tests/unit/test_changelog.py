@@ -30,7 +30,7 @@ def problem(name: str, text: str) -> str | None:
 def test_every_fragment_can_be_joined() -> None:
     fragments = [path for path in FOLDER.iterdir() if path.name != "README.md"]
     assert [
-        found for path in fragments if (found := problem(path.name, path.read_text("utf-8")))
+        fault for path in fragments if (fault := problem(path.name, path.read_text("utf-8")))
     ] == []
 
 

@@ -40,8 +40,8 @@ def problem(subject: str) -> str | None:
     return None
 
 
-def test_every_subject_is_short_and_says_where() -> None:
-    assert [found for subject in subjects() if (found := problem(subject))] == []
+def test_every_subject_is_short_and_names_the_place() -> None:
+    assert [fault for subject in subjects() if (fault := problem(subject))] == []
 
 
 @pytest.mark.parametrize(

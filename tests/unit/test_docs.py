@@ -17,7 +17,7 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from deploy.docs.features import proofs, register
+from deploy.docs.features import modules_by_feature, register
 from deploy.docs.pages import import_everything
 from services.console.cli import application
 from services.runtime.errors import catalogue
@@ -35,7 +35,7 @@ CODES = sorted(
 )
 
 
-def test_the_reference_pages_are_what_the_code_says() -> None:
+def test_the_reference_pages_are_what_the_code_declares() -> None:
     """In a process of its own: this one has imported the tests' own settings and metrics."""
     command = [sys.executable, "-m", "deploy.docs", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -190,10 +190,10 @@ def words_of_the_code() -> frozenset[str]:
         for path in tracked(f"{folder}/*")
         if path.suffix in {".py", ".sql", ".css", ".html", ".toml", ".yml", ".yaml"}
     ]
-    found = set(CODES)
+    words = set(CODES)
     for path in files:
-        found |= set(re.findall(r"[a-z]+(?:-[a-z]+)+", named(path) + path.read_text("utf-8")))
-    return frozenset(found)
+        words |= set(re.findall(r"[a-z]+(?:-[a-z]+)+", named(path) + path.read_text("utf-8")))
+    return frozenset(words)
 
 
 def quoted_codes(text: str) -> set[str]:
@@ -250,7 +250,7 @@ def test_prose_written_by_hand_ends_at_column_100() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "found"),
+    ("page", "expected"),
     [
         ("x" * 100, []),
         ("x" * 101, [1]),
@@ -261,8 +261,8 @@ def test_prose_written_by_hand_ends_at_column_100() -> None:
         (f"    {'x' * 101}", []),
     ],
 )
-def test_only_prose_has_a_limit(page: str, found: list[int]) -> None:
-    assert lines_too_long(page) == found
+def test_only_prose_has_a_limit(page: str, expected: list[int]) -> None:
+    assert lines_too_long(page) == expected
 
 
 def test_the_page_of_the_architecture_names_where_to_begin() -> None:
@@ -300,7 +300,7 @@ def test_the_service_of_the_readme_is_one() -> None:
 
 def test_every_mark_of_a_feature_is_in_the_register() -> None:
     known = {name for features in register().values() for name in features}
-    assert known >= set(proofs((ROOT / "tests").rglob("test_*.py")))
+    assert known >= set(modules_by_feature((ROOT / "tests").rglob("test_*.py")))
 
 
 def test_the_register_has_one_short_sentence_for_each_id() -> None:

@@ -8,6 +8,6 @@ from deploy.local.process import StackError
 from deploy.local.roles import may_set
 
 
-def test_a_database_that_is_away_is_one_sentence() -> None:
+def test_an_unavailable_database_is_one_sentence() -> None:
     with pytest.raises(StackError, match=r"^the database does not answer: [^\n]+$"):
         may_set("postgresql://name:word@127.0.0.1:1/none", "operator")

@@ -65,7 +65,7 @@ def test_the_states_in_the_readme_are_those_that_are_expected() -> None:
 
 def test_a_configuration_that_holds_is_named_so() -> None:
     for run in RUNS.values():
-        is_named_so = "Holds" in run.asks or run.name.startswith("ask-")
+        is_named_so = "Holds" in run.statement or run.name.startswith("ask-")
         assert is_named_so == (run.verdict == HOLDS), run.name
 
 

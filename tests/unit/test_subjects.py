@@ -29,7 +29,7 @@ from services.runtime.testing import (
     FakeClock,
     FakeDatabase,
     FakeLaneStore,
-    classify,
+    classify_fake_error,
 )
 
 NAMES = [
@@ -62,7 +62,7 @@ def subjects_of(service: Service[Any, Any], key: bytes | None) -> list[str | Non
         FakeLaneStore(database, service.group),
         LaneSettings(),
         Telemetry(),
-        classify,
+        classify_fake_error,
         clock,
         clock,
         random.random,

@@ -57,7 +57,8 @@ with receipt as (
             with ordinality as output (line, at)
     where input.at = output.at and outcome ->> 'state' = 'released'
 ), lacking as (
-    select line_id, at, quantity, quantity - allowed as tickets, 'over_order_limit' as reason
+    select line_id, at, quantity, quantity - allowed as tickets,
+        %(over_order_limit)s::text as reason
     from decided where quantity > allowed
     union all
     select line_id, at, quantity, count(*), tickets.reason

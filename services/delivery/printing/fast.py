@@ -1,13 +1,12 @@
-"""What this library does for speed and not plainly, in one place.
+"""The optimised functions of printing, in one place.
 
 A function belongs here if a sender's mail would take at least 0.2 % longer without it; everything
 else in the library is written plainly. A stamped ticket takes 440 to 520 us of one core, a mail
-7.5 ms of its sender (`make bench ARGS="--only delivered"`). Each function names what it saves of
-them, measured with its plain twin in its place, on one core in turn (medians of nine), and
-tests/unit/delivery/printing/test_fast.py compares it with that twin.
+7.5 ms of its sender (`make bench ARGS="--only delivered"`). Each function names the time that it
+saves, measured against the plain function that it replaces, on one core in turn (medians of nine),
+and tests/unit/delivery/printing/test_fast.py compares their results.
 
-The fifth such path, font programs with a few more glyphs, is a module of its own
-(fonts/programs.py); its plain twin is HarfBuzz's subset.
+fonts/programs.py is optimised too, and a module of its own: it replaces HarfBuzz's subset.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from functools import cache
 from operator import getitem, itemgetter
 from typing import NamedTuple
 
-from services.delivery.printing.plates import Hole, PlatePiece
+from services.delivery.printing.plates import Placeholder, PlateObject
 
 ALPHANUMERIC_VALUES = 45  # of QR's alphanumeric mode: a pair is 45 times the first, plus the second
 PAIR_BITS = 11
@@ -72,7 +71,7 @@ def rectangles(matrix: int, side: int) -> bytes:
     saves 145 us of a ticket beside `plain_rectangles`, 2 % of a mail. The cache grows with the
     code's area, so it is for the sides of tickets' codes.
     """
-    return b"".join(map(getitem, strips(side), octets(matrix, side)))
+    return b"".join(map(getitem, rectangle_caches(side), octets(matrix, side)))
 
 
 def plain_rectangles(matrix: int, side: int) -> bytes:
@@ -80,7 +79,7 @@ def plain_rectangles(matrix: int, side: int) -> bytes:
     return b"".join(RECTANGLE % run for run in runs(matrix, side))
 
 
-class _QrStrip(dict[int, bytes]):
+class _RectangleCache(dict[int, bytes]):
     """The rectangles of eight modules by their bits, cached as they occur: 256 at most."""
 
     def __init__(self, side: int, at: int) -> None:
@@ -88,14 +87,14 @@ class _QrStrip(dict[int, bytes]):
 
     def __missing__(self, bits: int) -> bytes:
         self[bits] = lines = b"".join(
-            RECTANGLE % run for run in _runs_of_strip(bits, self.at, self.side)
+            RECTANGLE % run for run in _runs_of_octet(bits, self.at, self.side)
         )
         return lines
 
 
 @cache
-def strips(side: int) -> tuple[_QrStrip, ...]:
-    return tuple(_QrStrip(side, at) for at in range(0, side * side, 8))
+def rectangle_caches(side: int) -> tuple[_RectangleCache, ...]:
+    return tuple(_RectangleCache(side, at) for at in range(0, side * side, 8))
 
 
 def runs(matrix: int, side: int) -> Iterator[tuple[int, int, int]]:
@@ -105,11 +104,11 @@ def runs(matrix: int, side: int) -> Iterator[tuple[int, int, int]]:
     depend on their bits alone. One rectangle in eight exists for that reason; longer runs would
     take more time to find than deflate saves on their bytes.
     """
-    for strip, bits in enumerate(octets(matrix, side)):
-        yield from _runs_of_strip(bits, 8 * strip, side)
+    for octet, bits in enumerate(octets(matrix, side)):
+        yield from _runs_of_octet(bits, 8 * octet, side)
 
 
-def _runs_of_strip(bits: int, at: int, side: int) -> Iterator[tuple[int, int, int]]:
+def _runs_of_octet(bits: int, at: int, side: int) -> Iterator[tuple[int, int, int]]:
     start = at  # of the open run, whose width may be zero
     for module in range(at, at + 9):
         dark = module < at + 8 and bits >> (at + 7 - module) & 1
@@ -176,15 +175,15 @@ def zlib_stream(*parts: DeflateBlocks) -> bytes:
 # Objects with numbers in them
 
 
-def object_template(piece: PlatePiece, positions: Mapping[Hole, int]) -> Template:
-    """Return an object as a template, and what selects its numbers from a list in which each hole's
-    number stands at its position.
+def object_template(plate_object: PlateObject, positions: Mapping[Placeholder, int]) -> Template:
+    """Return an object as a template, and what selects its numbers from a list in which each
+    placeholder's number stands at its position.
 
     It saves nothing for an order of few tickets, whose objects are cached, and 90 of some 450 us
-    for each page of an order of a hundred. The plain twin is `PlatePiece.filled`.
+    for each page of an order of a hundred. It replaces `PlateObject.filled`.
     """
-    template = b"%d".join(part.replace(b"%", b"%%") for part in piece.texts)
-    own = [positions[hole] for hole in piece.holes]
+    template = b"%d".join(part.replace(b"%", b"%%") for part in plate_object.texts)
+    own = [positions[placeholder] for placeholder in plate_object.placeholders]
     if len(own) > 1:
         return template, itemgetter(*own)
     return template, lambda numbers: tuple(numbers[at] for at in own)

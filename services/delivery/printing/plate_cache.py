@@ -29,7 +29,7 @@ from services.delivery.printing.errors import (
     PlateUnreadable,
 )
 from services.delivery.printing.fonts import faces, fallback
-from services.delivery.printing.fonts.faces import FaceKit
+from services.delivery.printing.fonts.faces import FontSubset
 from services.delivery.printing.fonts.packaged import fonts_digest
 from services.delivery.printing.plates import Plate
 
@@ -50,7 +50,7 @@ PANGO = (
 )
 DAY_S = 86_400.0
 # A purge removes nothing else.
-OWN_FILES = re.compile(r"[0-9a-f]{64}\.(plate|face|proven)|\.part-\w+")
+OWN_FILES = re.compile(r"[0-9a-f]{64}\.(plate|face|compared)|\.part-\w+")
 PAYLOAD_CHARS = 35  # of a ticket's code with its scheme
 
 
@@ -105,60 +105,60 @@ def unsealed(name: str, packed: bytes) -> bytes:
 
 
 class PlateCache:
-    """A folder of compiled plates, faces and stencils. A file that is not what was written is
+    """A folder of compiled plates, faces and QR templates. A file that is not what was written is
     removed, and made again when it is needed.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._kits: dict[str, FaceKit] = {}
+        self._subsets: dict[str, FontSubset] = {}
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def plate(self, key: str) -> Plate | None:
         return self._load(f"{key}.plate", plates.from_bytes)
 
-    def put_plate(self, key: str, plate: Plate, *, is_proven: bool = False) -> None:
-        """Store a plate. `is_proven`: it was printed both ways, and they looked the same."""
+    def put_plate(self, key: str, plate: Plate, *, is_compared: bool = False) -> None:
+        """Store a plate. `is_compared`: it was printed both ways, and they looked the same."""
         self._put(f"{key}.plate", plates.to_bytes(plate))
-        if is_proven:
-            self._put(f"{key}.proven", b"")
+        if is_compared:
+            self._put(f"{key}.compared", b"")
 
-    def is_proven(self, key: str) -> bool:
-        return self.plate(key) is not None and self._load(f"{key}.proven", bytes) is not None
+    def is_compared(self, key: str) -> bool:
+        return self.plate(key) is not None and self._load(f"{key}.compared", bytes) is not None
 
-    def kit(self, digest: str) -> FaceKit | None:
+    def subset(self, digest: str) -> FontSubset | None:
         if (
-            digest not in self._kits
-            and (kit := self._load(f"{digest}.face", faces.from_bytes)) is not None
+            digest not in self._subsets
+            and (subset := self._load(f"{digest}.face", faces.from_bytes)) is not None
         ):
-            self._kits[digest] = kit
-        return self._kits.get(digest)
+            self._subsets[digest] = subset
+        return self._subsets.get(digest)
 
-    def kit_of(self, font: PageFont, characters: str, tags: frozenset[str]) -> FaceKit:
-        """Return the font's kit, compiled if there is none."""
+    def subset_of(self, font: PageFont, characters: str, tags: frozenset[str]) -> FontSubset:
+        """Return the font's subset, compiled if there is none."""
         digest = faces.digest_of(font.content, font.index, font.family, characters, tags)
-        if (cached := self.kit(digest)) is not None:
+        if (cached := self.subset(digest)) is not None:
             return cached
-        kit = self._kits[digest] = faces.compile_kit(
+        subset = self._subsets[digest] = faces.compile_subset(
             font.content, font.index, font.family, characters, tags
         )
-        self._put(f"{digest}.face", faces.to_bytes(kit))
-        return kit
+        self._put(f"{digest}.face", faces.to_bytes(subset))
+        return subset
 
-    def stencil(self, length: int = PAYLOAD_CHARS) -> qr.QrStencil:
-        name = f"{length}-m-{qr.MASK}.stencil"
+    def qr_template(self, length: int = PAYLOAD_CHARS) -> qr.QrTemplate:
+        name = f"{length}-m-{qr.MASK}.qr"
 
-        def read(packed: bytes) -> qr.QrStencil:
+        def read(packed: bytes) -> qr.QrTemplate:
             try:
-                return qr.QrStencil.from_bytes(packed)
+                return qr.QrTemplate.from_bytes(packed)
             except ValueError as error:
                 raise PlateUnreadable(str(error)) from None
 
-        stencil = self._load(name, read)
-        if stencil is None:
-            stencil = qr.learn_stencil(length)
-            self._put(name, stencil.to_bytes())
-        return stencil
+        qr_template = self._load(name, read)
+        if qr_template is None:
+            qr_template = qr.build_qr_template(length)
+            self._put(name, qr_template.to_bytes())
+        return qr_template
 
     def purge(self, keep_days: int) -> int:
         """Remove the files that no process has loaded for so many days, and the parts that a killed

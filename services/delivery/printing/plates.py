@@ -1,5 +1,5 @@
-"""A plate: one compiled page, as parts of a PDF with holes in them. It holds what a stamp needs,
-and nothing of WeasyPrint.
+"""A plate: one compiled page, as parts of a PDF with placeholders between them. It holds what a
+stamp needs, and nothing of WeasyPrint.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from services.delivery.printing.errors import PlateUnreadable
 
 MAGIC = b"stubline-plate-4\n"
 
-# What fills a hole: the number of an object of the plate that all pages share, of one that each
-# page has for itself, or of one of the document.
-Hole = tuple[
+# What fills a placeholder: the number of an object of the plate that all pages share, of one that
+# each page has for itself, or of one of the document.
+Placeholder = tuple[
     Literal[
         "shared", "page", "document", "pages", "content", "struct", "annotation", "fonts", "link"
     ],
@@ -27,25 +27,27 @@ Hole = tuple[
 
 
 @dataclass(frozen=True, slots=True)
-class PlatePiece:
-    """An object: texts[0] holes[0] texts[1] ... texts[n]."""
+class PlateObject:
+    """A PDF object: texts[0] placeholders[0] texts[1] ... texts[n]."""
 
     texts: tuple[bytes, ...]
-    holes: tuple[Hole, ...] = ()
+    placeholders: tuple[Placeholder, ...] = ()
     stream: bytes | None = None  # after its dictionary, and compressed already
 
-    def filled(self, numbers: Mapping[Hole, bytes]) -> bytes:
-        if not self.holes:
+    def filled(self, numbers: Mapping[Placeholder, bytes]) -> bytes:
+        if not self.placeholders:
             return self.texts[0]
         parts = [self.texts[0]]
-        for hole, text in zip(self.holes, self.texts[1:], strict=True):
-            parts += (numbers[hole], text)
+        for placeholder, text in zip(self.placeholders, self.texts[1:], strict=True):
+            parts += (numbers[placeholder], text)
         return b"".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
-class FieldSpot:
-    """A field as the stamp sets it. Lengths are in CSS pixels, as WeasyPrint draws."""
+class PlateField:
+    """A field of a plate, with all that the stamp needs to set a text in it: its FieldPlacement,
+    its fitting rule and its font. Lengths are in CSS pixels, as WeasyPrint draws.
+    """
 
     name: str  # unique on the page: `holder.2` if it shows the holder twice
     field: str  # the field whose text it shows
@@ -59,7 +61,7 @@ class FieldSpot:
     letter_spacing: float
     upper: bool
     features: tuple[tuple[str, int], ...]
-    face: str  # digest of its face kit
+    face: str  # digest of its font subset
 
     def baseline_at(self, scale: float, ascent: float, height: float) -> float:
         """Return how far the baseline is below the top of its line: half of the leading and the
@@ -76,15 +78,15 @@ class Plate:
     title: str
     language: str
     media: tuple[float, float]  # points
-    shared: tuple[PlatePiece, ...]
+    shared: tuple[PlateObject, ...]
     resources: int  # the index of the resources in `shared`
-    page: tuple[PlatePiece, ...]  # of each page; the first is the page itself
+    page: tuple[PlateObject, ...]  # of each page; the first is the page itself
     roots: tuple[int, ...]  # those of `page` whose parent is the structure's document element
     marks: tuple[int, ...]  # marked content id -> its element in `page`
     annotated: tuple[tuple[int, int], ...]  # annotation and element, both in `page`
     content: tuple[bytes | str, ...]  # operators, and the names of what is stamped between them
     rare: tuple[tuple[str, int], ...]  # face and glyph: uncommon ones of the page's own text
-    spots: Mapping[str, FieldSpot]
+    fields: Mapping[str, PlateField]
     square: float  # the code's side in CSS pixels
     faces: tuple[str, ...]
     modules: int  # of the code's side in its square
@@ -146,7 +148,7 @@ PLATE_SCALARS = (
     "links",
     "missing",
 )
-SPOT_SCALARS = (
+FIELD_SCALARS = (
     "name",
     "field",
     "x",
@@ -164,25 +166,25 @@ SPOT_SCALARS = (
 def to_bytes(plate: Plate) -> bytes:
     blobs = PlateBlobs()
 
-    def piece(piece_to_store: PlatePiece) -> list[Any]:
+    def packed_object(plate_object: PlateObject) -> list[Any]:
         return [
-            blobs.add(b"\0".join(piece_to_store.texts)),
-            piece_to_store.holes,
-            None if piece_to_store.stream is None else blobs.add(piece_to_store.stream),
+            blobs.add(b"\0".join(plate_object.texts)),
+            plate_object.placeholders,
+            None if plate_object.stream is None else blobs.add(plate_object.stream),
         ]
 
     head = {name: getattr(plate, name) for name in PLATE_SCALARS} | {
-        "shared": [piece(piece_to_store) for piece_to_store in plate.shared],
-        "page": [piece(piece_to_store) for piece_to_store in plate.page],
+        "shared": [packed_object(plate_object) for plate_object in plate.shared],
+        "page": [packed_object(plate_object) for plate_object in plate.page],
         "content": [part if isinstance(part, str) else blobs.add(part) for part in plate.content],
-        "spots": [spot_to_json(spot) for spot in plate.spots.values()],
+        "spots": [field_to_json(plate_field) for plate_field in plate.fields.values()],
     }
     return pack(MAGIC, head, blobs)
 
 
-def spot_to_json(spot: FieldSpot) -> dict[str, Any]:
-    rule, box = spot.rule, spot.box
-    return {name: getattr(spot, name) for name in SPOT_SCALARS} | {
+def field_to_json(plate_field: PlateField) -> dict[str, Any]:
+    rule, box = plate_field.rule, plate_field.box
+    return {name: getattr(plate_field, name) for name in FIELD_SCALARS} | {
         "rule": [rule.fit, rule.lines, rule.shrink, rule.valign],
         "box": [box.width, box.height, box.size, box.pitch, box.pitch_scales],
     }
@@ -198,29 +200,27 @@ def from_bytes(packed: bytes) -> Plate:
 
 
 def plate_from_json(head: dict[str, Any], blobs: list[bytes]) -> Plate:
-    def piece(packed_piece: list[Any]) -> PlatePiece:
-        texts, holes, stream = packed_piece
-        return PlatePiece(
+    def plate_object(packed: list[Any]) -> PlateObject:
+        texts, placeholders, stream = packed
+        return PlateObject(
             tuple(blobs[texts].split(b"\0")),
-            tuple((kind, at) for kind, at in holes),
+            tuple((kind, at) for kind, at in placeholders),
             None if stream is None else blobs[stream],
         )
 
     plain = {name: as_tuples(head[name]) for name in PLATE_SCALARS}
     return Plate(
         **plain,
-        shared=tuple(map(piece, head["shared"])),
-        page=tuple(map(piece, head["page"])),
+        shared=tuple(map(plate_object, head["shared"])),
+        page=tuple(map(plate_object, head["page"])),
         content=tuple(part if isinstance(part, str) else blobs[part] for part in head["content"]),
-        spots={
-            packed_piece["name"]: spot_from_json(packed_piece) for packed_piece in head["spots"]
-        },
+        fields={row["name"]: field_from_json(row) for row in head["spots"]},
     )
 
 
-def spot_from_json(row: dict[str, Any]) -> FieldSpot:
-    plain: dict[str, Any] = {name: as_tuples(row[name]) for name in SPOT_SCALARS}
-    return FieldSpot(**plain, rule=FittingRule(*row["rule"]), box=FieldBox(*row["box"]))
+def field_from_json(row: dict[str, Any]) -> PlateField:
+    plain: dict[str, Any] = {name: as_tuples(row[name]) for name in FIELD_SCALARS}
+    return PlateField(**plain, rule=FittingRule(*row["rule"]), box=FieldBox(*row["box"]))
 
 
 def as_tuples(value: Any) -> Any:
@@ -228,13 +228,15 @@ def as_tuples(value: Any) -> Any:
     return tuple(map(as_tuples, value)) if isinstance(value, list) else value
 
 
-def join_pieces(texts: Iterable[bytes | Hole]) -> tuple[tuple[bytes, ...], tuple[Hole, ...]]:
-    """Join neighbouring texts, so that there is a text before, between and after all holes."""
-    joined, holes = [b""], list[Hole]()
+def join_texts(
+    texts: Iterable[bytes | Placeholder],
+) -> tuple[tuple[bytes, ...], tuple[Placeholder, ...]]:
+    """Join neighbouring texts, so that one is before, between and after all placeholders."""
+    joined, placeholders = [b""], list[Placeholder]()
     for part in texts:
         if isinstance(part, bytes):
             joined[-1] += part
         else:
-            holes.append(part)
+            placeholders.append(part)
             joined.append(b"")
-    return tuple(joined), tuple(holes)
+    return tuple(joined), tuple(placeholders)

@@ -1,5 +1,5 @@
-"""A ticket's QR code: segno encodes, and what does not change between two codes is learnt from it
-once.
+"""A ticket's QR code, made from a template: segno encodes what does not change between two codes,
+once for all codes of one length.
 
 With mode, version, error level, mask and length fixed, every module is a constant XOR some of the
 data bits, because Reed-Solomon is linear and the mask is a constant. So segno is called once for
@@ -50,8 +50,10 @@ CRC_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class QrStencil:
-    """What all codes of one length share, as long as they keep to QR's alphanumeric alphabet."""
+class QrTemplate:
+    """A precomputed QR matrix for alphanumeric texts of one length, from which a code is made by
+    XOR.
+    """
 
     length: int
     error: str
@@ -75,7 +77,7 @@ class QrStencil:
         """
         if len(payload) != self.length:
             raise ValueError(
-                f"the stencil is for {self.length} characters, and the payload has {len(payload)}"
+                f"the template is for {self.length} characters, and the payload has {len(payload)}"
             )
         try:
             values = [VALUES[character] for character in payload]
@@ -95,40 +97,40 @@ class QrStencil:
         return body + crc32(body).to_bytes(CRC_BYTES, "big")
 
     @staticmethod
-    def from_bytes(data: bytes) -> QrStencil:
-        """Read a stencil. Raises ValueError for anything but what `to_bytes` wrote: one changed
+    def from_bytes(data: bytes) -> QrTemplate:
+        """Read a template. Raises ValueError for anything but what `to_bytes` wrote: one changed
         bit would spoil every code that is drawn with it.
         """
         if len(data) < HEAD.size or not data.startswith(MAGIC):
-            raise ValueError("these bytes are not a stencil")
+            raise ValueError("these bytes are not a template")
         _, format_number, version, mask, error, length = HEAD.unpack_from(data)
         if format_number != FORMAT:
             raise ValueError(
-                f"the stencil is of format {format_number}, and this release reads format {FORMAT}"
+                f"the template is of format {format_number}, and this release reads format {FORMAT}"
             )
         side, end = _side(version), len(data) - CRC_BYTES
         size = len(fast.octets(0, side))
         if end != HEAD.size + size * (1 + _bits(length)):
             raise ValueError(
-                f"a stencil for {length} characters in version {version} has not {len(data)} bytes"
+                f"a template for {length} characters in version {version} has not {len(data)} bytes"
             )
         if crc32(data[:end]) != int.from_bytes(data[end:], "big"):
-            raise ValueError("the stencil's checksum is wrong: its bytes were changed")
+            raise ValueError("the template's checksum is wrong: its bytes were changed")
         starts = range(HEAD.size, end, size)
         base, *basis = (
             int.from_bytes(data[at : at + size], "big") >> fast.padding(side) for at in starts
         )
-        return QrStencil(length, error.decode(), version, mask, base, tuple(basis))
+        return QrTemplate(length, error.decode(), version, mask, base, tuple(basis))
 
 
-def learn_stencil(
+def build_qr_template(
     length: int, *, error: Literal["l", "m", "q", "h"] = "m", mask: int = MASK
-) -> QrStencil:
-    """Learn a stencil from segno, which encodes five or six codes per character: 0.1 s for 35. It
-    is made once and stored.
+) -> QrTemplate:
+    """Return a template. segno encodes five or six codes per character for it, 0.1 s for 35, so it
+    is built once and stored.
     """
     if length < 1:
-        raise ValueError(f"a stencil is for at least one character, not {length}")
+        raise ValueError(f"a template is for at least one character, not {length}")
 
     def encode(payload: str, version: int | None) -> segno.QRCode:
         return segno.make(
@@ -139,26 +141,26 @@ def learn_stencil(
     version = int(blank.version)
     if version > VERSION_MAX:
         raise ValueError(
-            f"{length} characters need version {version}, and stencils go up to {VERSION_MAX}"
+            f"{length} characters need version {version}, and templates go up to {VERSION_MAX}"
         )
     base = _packed(blank)
     basis = tuple(base ^ _packed(encode(payload, version)) for payload in _single_bits(length))
-    learnt_stencil = QrStencil(length, error, version, mask, base, basis)
+    built = QrTemplate(length, error, version, mask, base, basis)
     witness = (ALPHABET[::-1] * length)[:length]
-    if learnt_stencil.matrix(witness) != _packed(encode(witness, version)):
+    if built.matrix(witness) != _packed(encode(witness, version)):
         raise RuntimeError(
-            "segno's codes are no longer a constant XOR their data bits: no stencil can draw them"
+            "segno's codes are no longer a constant XOR their data bits: no template can draw them"
         )
-    return learnt_stencil
+    return built
 
 
-def draw_matrix(payload: str, stencil: QrStencil | None = None) -> tuple[int, int]:
-    """Return a matrix and its side for any payload that fits a QR code: by the stencil if the
+def draw_matrix(payload: str, template: QrTemplate | None = None) -> tuple[int, int]:
+    """Return a matrix and its side for any payload that fits a QR code: by the template if the
     payload is of its form, else by segno.
     """
-    if stencil is not None:
+    if template is not None:
         with suppress(ValueError):
-            return stencil.matrix(payload), stencil.side
+            return template.matrix(payload), template.side
     code = segno.make(payload, error="m", micro=False, boost_error=False)
     return _packed(code), len(code.matrix)
 

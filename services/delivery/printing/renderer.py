@@ -60,7 +60,7 @@ class Renderer:
     _stamps: LruCache[object, PageStamp] = field(
         init=False, default_factory=lambda: LruCache(entries_max=STAMPS_CACHED_MAX)
     )
-    _stencil: qr.QrStencil | None = field(init=False, default=None)
+    _qr_template: qr.QrTemplate | None = field(init=False, default=None)
     _writer: PdfWriter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -172,7 +172,7 @@ class Renderer:
         return self._stamps.get_or(key, lambda: self._stamp_with(plate))
 
     def _stamp_with(self, plate: Plate) -> PageStamp:
-        return PageStamp(plate, self.plate_cache, self._code_stencil())
+        return PageStamp(plate, self.plate_cache, self._code_template())
 
     def _compile(self, task: CompileTask, page: TicketPage) -> float:
         try:
@@ -187,7 +187,7 @@ class Renderer:
         plate in use does not need the disk any more.
         """
         plate = self.plate_cache.plate(key)
-        if plate is None or any(self.plate_cache.kit(face) is None for face in plate.faces):
+        if plate is None or any(self.plate_cache.subset(face) is None for face in plate.faces):
             return None
         return plate
 
@@ -198,11 +198,11 @@ class Renderer:
         it too.
         """
         unstampable = {}
-        for name, spot in stamp.plate.spots.items():
+        for name, plate_field in stamp.plate.fields.items():
             try:
-                stamp.fitted(name, normalized(texts[spot.field]))
+                stamp.fitted(name, normalized(texts[plate_field.field]))
             except NotStampable:
-                unstampable[name] = normalized(texts[spot.field])
+                unstampable[name] = normalized(texts[plate_field.field])
         variant, facts = self.compile_input(page)
         key = plate_key(variant, facts)
 
@@ -211,7 +211,7 @@ class Renderer:
             plate = self.layout_worker.set_texts(task, stamp.plate, unstampable)
             for name, text in unstampable.items():
                 if missing := count_missing(text, plate):
-                    field = stamp.plate.spots[name].field
+                    field = stamp.plate.fields[name].field
                     self.telemetry.characters_missing(variant.design.name, field, missing)
             return self._stamp_with(plate)
 
@@ -230,10 +230,10 @@ class Renderer:
             self._variants[design, language] = self.library.choose(design, language)
         return self._variants[design, language]
 
-    def _code_stencil(self) -> qr.QrStencil:
-        if self._stencil is None:
-            self._stencil = self.plate_cache.stencil()
-        return self._stencil
+    def _code_template(self) -> qr.QrTemplate:
+        if self._qr_template is None:
+            self._qr_template = self.plate_cache.qr_template()
+        return self._qr_template
 
 
 def count_missing(text: str, plate: Plate) -> int:

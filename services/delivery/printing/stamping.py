@@ -14,11 +14,11 @@ from services.delivery.printing import qr
 from services.delivery.printing.design.fitting import FittedText, fit
 from services.delivery.printing.design.library import CODE
 from services.delivery.printing.design.links import filled_address
-from services.delivery.printing.fonts.faces import FaceKit, FaceKits, require_kit
-from services.delivery.printing.fonts.shaping import UNITS, Glyphs, Spacing
+from services.delivery.printing.fonts.faces import FontSubset, FontSubsets, require_subset
+from services.delivery.printing.fonts.shaping import UNITS, Glyphs, TextStyle
 from services.delivery.printing.pdf.fonts import resource_name
 from services.delivery.printing.pdf.writer import StampedPage
-from services.delivery.printing.plates import FieldSpot, Plate
+from services.delivery.printing.plates import Plate, PlateField
 
 FIELDS_CACHED_MAX = 8_192  # per plate: an order's tickets have the same names
 LEVEL = 1  # of zlib: pages are small, and the fonts are compressed already
@@ -50,8 +50,8 @@ class PageStamp:
     """Stamps pages with one plate. Not shared between threads."""
 
     plate: Plate
-    kits: FaceKits
-    stencil: qr.QrStencil | None
+    subsets: FontSubsets
+    qr_template: qr.QrTemplate | None
     _fields: dict[tuple[str, str], StampedField] = field(
         init=False, default_factory=dict, repr=False
     )
@@ -66,8 +66,8 @@ class PageStamp:
             elif part == CODE:
                 parts.append(self._code(payload))
             else:
-                spot = self.plate.spots[part]
-                stamped = self._field(spot, texts[spot.field])
+                plate_field = self.plate.fields[part]
+                stamped = self._field(plate_field, texts[plate_field.field])
                 parts.append(stamped.operators)
                 rare |= stamped.rare
         return StampedPage(
@@ -79,19 +79,19 @@ class PageStamp:
 
     def fitted(self, name: str, text: str) -> FittedText:
         """Return the lines that both ways print of a text. Raises NotStampable."""
-        spot = self.plate.spots[name]
-        kit, spacing = require_kit(self.kits, spot.face), self._spacing(spot)
-        shown = self._capitals(name, text) if spot.upper else text
-        if not kit.characters.issuperset(shown):
+        plate_field = self.plate.fields[name]
+        subset, style = require_subset(self.subsets, plate_field.face), self._style(plate_field)
+        shown = self._capitals(name, text) if plate_field.upper else text
+        if not subset.characters.issuperset(shown):
             raise NotStampable(name, "characters")
 
         def measure(words: str, scale: float) -> float:
-            glyphs = kit.face.shape(words, spot.box.size * scale, spacing)
+            glyphs = subset.face.shape(words, plate_field.box.size * scale, style)
             if glyphs is None:
                 raise NotStampable(name, "glyphs")
             return glyphs.width
 
-        return fit(shown, spot.rule, spot.box, measure)
+        return fit(shown, plate_field.rule, plate_field.box, measure)
 
     def _capitals(self, name: str, text: str) -> str:
         """Return the text in the capital letters of the page's language, as CLDR defines them:
@@ -102,50 +102,62 @@ class PageStamp:
             raise NotStampable(name, "capitals")
         return (text.replace("i", "\u0130") if language in {"tr", "az"} else text).upper()
 
-    def _spacing(self, spot: FieldSpot) -> Spacing:
-        return Spacing(self.plate.language, spot.letter_spacing, dict(spot.features))
+    def _style(self, plate_field: PlateField) -> TextStyle:
+        return TextStyle(
+            self.plate.language, plate_field.letter_spacing, dict(plate_field.features)
+        )
 
     def _code(self, payload: str) -> bytes:
-        matrix, side = qr.draw_matrix(payload, self.stencil)
+        matrix, side = qr.draw_matrix(payload, self.qr_template)
         path = qr.pdf_path(matrix, side)
         own = self.plate.modules
         return path if side == own else b"%f 0 0 %f 0 0 cm\n%b" % (own / side, own / side, path)
 
-    def _field(self, spot: FieldSpot, text: str) -> StampedField:
-        key = (spot.name, text)
+    def _field(self, plate_field: PlateField, text: str) -> StampedField:
+        key = (plate_field.name, text)
         if key not in self._fields:
             if len(self._fields) >= FIELDS_CACHED_MAX:
                 self._fields.clear()
-            self._fields[key] = self._written(spot, self.fitted(spot.name, normalized(text)))
+            self._fields[key] = self._written(
+                plate_field, self.fitted(plate_field.name, normalized(text))
+            )
         return self._fields[key]
 
-    def _written(self, spot: FieldSpot, fitted: FittedText) -> StampedField:
-        kit, spacing = require_kit(self.kits, spot.face), self._spacing(spot)
-        pitch = spot.box.pitch_at(fitted.scale)
-        y = spot.y + fitted.top + spot.baseline_at(fitted.scale, *kit.face.line(fitted.size))
+    def _written(self, plate_field: PlateField, fitted: FittedText) -> StampedField:
+        subset, style = require_subset(self.subsets, plate_field.face), self._style(plate_field)
+        pitch = plate_field.box.pitch_at(fitted.scale)
+        y = (
+            plate_field.y
+            + fitted.top
+            + plate_field.baseline_at(fitted.scale, *subset.face.line(fitted.size))
+        )
         parts: list[bytes] = []
         shown_glyphs = set[int]()
         for line in fitted.lines:
-            glyphs = kit.face.shape(line, fitted.size, spacing)
+            glyphs = subset.face.shape(line, fitted.size, style)
             if glyphs is None:
-                raise NotStampable(spot.name, "glyphs")
-            spare = spot.box.width - glyphs.width
-            x = spot.x + (
-                spare if spot.align == "right" else spare / 2 if spot.align == "center" else 0.0
+                raise NotStampable(plate_field.name, "glyphs")
+            spare = plate_field.box.width - glyphs.width
+            x = plate_field.x + (
+                spare
+                if plate_field.align == "right"
+                else spare / 2
+                if plate_field.align == "center"
+                else 0.0
             )
-            written = show_glyphs(glyphs, kit, int(fitted.size * UNITS) / UNITS)
+            written = show_glyphs(glyphs, subset, int(fitted.size * UNITS) / UNITS)
             parts.append(b"BT\n1 0 0 -1 %.6f %.6f Tm\n%bET\n" % (x, y, written))
             shown_glyphs.update(glyphs.ids)
             y += pitch
-        rare = frozenset([(kit.digest, glyph) for glyph in shown_glyphs - kit.common])
+        rare = frozenset([(subset.digest, glyph) for glyph in shown_glyphs - subset.common])
         return StampedField(b"".join(parts), rare)
 
 
-def show_glyphs(glyphs: Glyphs, kit: FaceKit, size: float) -> bytes:
+def show_glyphs(glyphs: Glyphs, subset: FontSubset, size: float) -> bytes:
     """Return operators such as `/K0 12 Tf [<0024>67<0039>] TJ`."""
     if not glyphs.ids:
         return b""
-    parts = [b"/%b %.6f Tf\n[<" % (resource_name(kit.digest), size)]
+    parts = [b"/%b %.6f Tf\n[<" % (resource_name(subset.digest), size)]
     befores = glyphs.before or repeat(0.0)
     for glyph, before, after in zip(glyphs.ids, befores, glyphs.after):  # noqa: B905 - `repeat` has no end
         if before:

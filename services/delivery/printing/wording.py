@@ -25,7 +25,7 @@ CACHED_MAX = 4_096  # dates of campaigns and days of issue are few, their ticket
 
 
 @dataclass(frozen=True, slots=True)
-class LanguageWords:
+class LanguageTexts:
     """The words of one language. Braces mark what is filled in."""
 
     status: Mapping[TicketStatus, str]
@@ -37,7 +37,7 @@ class LanguageWords:
 
 
 WORDS_BY_LANGUAGE = {
-    "en": LanguageWords(
+    "en": LanguageTexts(
         {"Active": "Active", "Won": "Won", "Cancelled": "Cancelled"},
         position="{at} of {count}",
         more="{campaigns} and more",
@@ -45,7 +45,7 @@ WORDS_BY_LANGUAGE = {
         one="1 ticket, order {order}",
         many="{count} tickets, order {order}",
     ),
-    "de": LanguageWords(
+    "de": LanguageTexts(
         {"Active": "Gültig", "Won": "Gewonnen", "Cancelled": "Storniert"},
         position="{at} von {count}",
         more="{campaigns} und weitere",
@@ -53,7 +53,7 @@ WORDS_BY_LANGUAGE = {
         one="1 Ticket, Bestellung {order}",
         many="{count} Tickets, Bestellung {order}",
     ),
-    "fr": LanguageWords(
+    "fr": LanguageTexts(
         {"Active": "Valable", "Won": "Gagnant", "Cancelled": "Annulé"},
         position="{at} sur {count}",
         more="{campaigns} et autres",
@@ -61,7 +61,7 @@ WORDS_BY_LANGUAGE = {
         one="1 billet, commande {order}",
         many="{count} billets, commande {order}",
     ),
-    "es": LanguageWords(
+    "es": LanguageTexts(
         # They agree with `entrada` and with `boleto`.
         {
             "Active": "Vigente",
@@ -74,7 +74,7 @@ WORDS_BY_LANGUAGE = {
         one="1 entrada, pedido {order}",
         many="{count} entradas, pedido {order}",
     ),
-    "nl": LanguageWords(
+    "nl": LanguageTexts(
         {"Active": "Geldig", "Won": "Gewonnen", "Cancelled": "Geannuleerd"},
         position="{at} van {count}",
         more="{campaigns} en meer",
@@ -90,7 +90,7 @@ def english(_design: str, _requested: str) -> str:
     return ENGLISH
 
 
-def words(language: str) -> LanguageWords:
+def words(language: str) -> LanguageTexts:
     """Return a language's words, or the English ones if it has none."""
     return WORDS_BY_LANGUAGE.get(language.partition("-")[0].lower(), WORDS_BY_LANGUAGE[ENGLISH])
 

@@ -155,15 +155,15 @@ def classify_reply(reply: SmtpReply) -> SendVerdict:
 
 
 def counts_against_server(reply: SmtpReply, verdict: SendVerdict) -> bool:
-    """Return whether the circuit breaker counts it: a failure of the server itself, and no
-    reply, whatever its cause.
+    """Return whether the circuit breaker counts the reply as a failure of the server: unavailable,
+    login refused, or no reply at all.
     """
     return verdict in {SendVerdict.UNAVAILABLE, SendVerdict.LOGIN_REFUSED} or reply.code == 0
 
 
 def refusal_error(reply: SmtpReply) -> Undeliverable:
-    """Return the error of a refusal's dead letter. A 5.7 is policy and tells nothing about the
-    address, whatever the basic code.
+    """Return the error of a refusal's dead letter. An enhanced code 5.7 is a matter of policy and
+    not of the address, whatever the basic code.
     """
     enhanced = reply.enhanced
     if enhanced and enhanced[:2] == (5, 7):

@@ -17,10 +17,10 @@ from schemas.orders import TicketsChanged
 from services.delivery.sender.results import AcceptedMail
 from services.delivery.sender.rules import LeasedJob, SendIntent, SkipReason, plan_send
 from services.runtime.errors import StublineError
+from services.runtime.observability.version import CODE_VERSION
 from services.runtime.postgres import statements
 from services.runtime.postgres.lane_store import Session
 from services.runtime.text import storable
-from services.runtime.version import CODE_VERSION
 
 SQL = statements.load(__package__)
 STATE_OF_SKIPPED = {SkipReason.HELD: ("due", True), SkipReason.CANCELLED: ("cancelled", False)}

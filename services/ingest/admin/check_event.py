@@ -177,7 +177,7 @@ def _warnings(draft: EventDraft, callback: ParsedCallback, now: datetime) -> Ite
     newest = _newest_time(callback)
     if newest is not None and newest > now + AHEAD_MAX:
         yield (
-            f"modified_at is {newest.isoformat()}, ahead of this clock: until then nothing else "
+            f"modified_at is {rfc3339(newest)}, ahead of this clock: until then nothing else "
             "that is sent of this order counts"
         )
     is_structured = (

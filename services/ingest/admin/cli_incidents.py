@@ -21,7 +21,7 @@ from services.ingest.admin.incidents import (
     ResolutionMethod,
     resolution_methods,
 )
-from services.ingest.rules.incidents import Evidence, Incident
+from services.ingest.rules.incidents import EvidenceKind, Incident
 from services.runtime.admin import cli_support
 from services.runtime.admin.cli_support import Actor, AsJson, CommandId
 from services.runtime.admin.commands import OperatorCommand
@@ -48,11 +48,11 @@ DETAILS = (
     "example",
 )
 NEXT_STEP_OF_EVIDENCE = {
-    Evidence.DRIFT: (
+    EvidenceKind.DRIFT: (
         "The callbacks were accepted, and nothing is lost: what this release does not know of"
         " them is left out. Deploy a release that knows it."
     ),
-    Evidence.ORDERS: (
+    EvidenceKind.ORDERS: (
         "Nothing waits. If a source sends an order as it is at the time of sending "
         "(WooCommerce, Ticket Evolution, a storefront's own), the callback that Kafka took "
         "last wins; of a gateway's events the one with the greater amount wins. WooCommerce "
@@ -127,23 +127,23 @@ KEPT_SENTENCE = (
 )
 EFFECT_OF_RESOLVING = {
     (
-        Evidence.DEAD_LETTERS,
+        EvidenceKind.DEAD_LETTERS,
         ResolutionMethod.REPLAY,
     ): "replays the {waiting} open dead letters, when a release fixes the cause",
     (
-        Evidence.DEAD_LETTERS,
+        EvidenceKind.DEAD_LETTERS,
         ResolutionMethod.DISCARD,
     ): "discards the {waiting} open dead letters, when they can never be processed",
     (
-        Evidence.DRIFT,
+        EvidenceKind.DRIFT,
         ResolutionMethod.REPLAY,
     ): "replays the {kept} kept callbacks, and closes the incident until it comes again",
     (
-        Evidence.DRIFT,
+        EvidenceKind.DRIFT,
         ResolutionMethod.SEEN,
     ): "closes the incident until it comes again; the {kept} kept callbacks stay kept",
     (
-        Evidence.ORDERS,
+        EvidenceKind.ORDERS,
         ResolutionMethod.SEEN,
     ): "closes the incident until it comes again; no order changes",
 }
@@ -327,7 +327,7 @@ def _commands(incident: Incident) -> list[str]:
 
 
 def _next_step(incident: Incident, kept: int) -> str:
-    if incident.evidence is not Evidence.DEAD_LETTERS:
+    if incident.evidence is not EvidenceKind.DEAD_LETTERS:
         meanwhile = NEXT_STEP_OF_KIND.get(incident.kind, NEXT_STEP_OF_EVIDENCE[incident.evidence])
         return " ".join([meanwhile, *([KEPT_SENTENCE.format(kept=kept)] if kept else [])])
     known = catalogue().get(incident.kind)
@@ -336,11 +336,11 @@ def _next_step(incident: Incident, kept: int) -> str:
 
 def _inspect_command(incident: Incident) -> str:
     match incident.evidence:
-        case Evidence.DEAD_LETTERS:
+        case EvidenceKind.DEAD_LETTERS:
             return f"stubline dead show {incident.example}"
-        case Evidence.DRIFT:
+        case EvidenceKind.DRIFT:
             return f"stubline incidents show --raw {incident.id}"
-        case Evidence.ORDERS:
+        case EvidenceKind.ORDERS:
             return f"stubline orders show {shlex.quote(one_line(incident.example))}"
 
 

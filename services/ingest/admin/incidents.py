@@ -20,11 +20,12 @@ from psycopg import Connection
 from psycopg.rows import TupleRow, dict_row
 
 from schemas.orders import order_of
+from schemas.text import rfc3339
 from services.ingest.errors import CallbackKept, IncidentChoiceRefused, IncidentUnknown
 from services.ingest.rules.incidents import (
     CONTENT_CONFLICT,
     SAME_KEY_OTHER_CONTENT,
-    Evidence,
+    EvidenceKind,
     EvidenceRow,
     Incident,
     fingerprint,
@@ -40,10 +41,9 @@ from services.runtime.admin.commands import (
     DeadLetterSelection,
     Row,
 )
-from services.runtime.loop.dead_letters import unpack_headers
-from services.runtime.loop.ports import DeadLetter
+from services.runtime.ports import DeadLetter
 from services.runtime.postgres import statements
-from services.runtime.records import Record
+from services.runtime.records import Record, unpack_headers
 
 SQL = statements.load(__package__)
 GROUP = "stubline.ingest"
@@ -83,31 +83,35 @@ class IncidentQueries:
 
     def words(self, incident: Incident) -> list[Row]:
         """Return the original texts, before what varies was folded; the most frequent first."""
-        if incident.evidence is Evidence.ORDERS:
+        if incident.evidence is EvidenceKind.ORDERS:
             return []
-        name = "original_causes" if incident.evidence is Evidence.DEAD_LETTERS else "original_words"
+        name = (
+            "original_causes"
+            if incident.evidence is EvidenceKind.DEAD_LETTERS
+            else "original_words"
+        )
         return self._rows(name, arguments(incident) | {"limit": WORDS_MAX})
 
     def example(self, incident: Incident) -> bytes:
         """Return the bytes of a callback; of an order with conflicting content, the order's id."""
         match incident.evidence:
-            case Evidence.DEAD_LETTERS:
+            case EvidenceKind.DEAD_LETTERS:
                 return (
                     AdminQueries(self.connection).dead_letter(UUID(incident.example))["value"]
                     or b""
                 )
-            case Evidence.DRIFT:
+            case EvidenceKind.DRIFT:
                 return bytes(
                     self._rows("example_of_drift_notice", arguments(incident))[0]["example"]
                 )
-            case Evidence.ORDERS:
+            case EvidenceKind.ORDERS:
                 return incident.example.encode()
 
     def kept(self, incident: Incident) -> int:
         """Return how many of its callbacks are kept."""
         rows = (
             self._rows("count_kept_callbacks", arguments(incident))
-            if incident.evidence is Evidence.DRIFT
+            if incident.evidence is EvidenceKind.DRIFT
             else []
         )
         return int(rows[0]["count"]) if rows else 0
@@ -121,7 +125,7 @@ class IncidentQueries:
                 for name in ("count", "waiting", "replaying", "first_at", "last_at", "example")
             }
             yield EvidenceRow(
-                Evidence.DEAD_LETTERS,
+                EvidenceKind.DEAD_LETTERS,
                 source_of(origin),
                 row["code"],
                 row["cause"],
@@ -133,7 +137,7 @@ class IncidentQueries:
     def _drift(self) -> Iterable[EvidenceRow]:
         for row in self._rows("drift_notices_by_kind", {}):
             yield EvidenceRow(
-                Evidence.DRIFT,
+                EvidenceKind.DRIFT,
                 **row | {"origin": row["cause"], "cause": fingerprint(row["cause"])},
             )
 
@@ -145,7 +149,7 @@ class IncidentQueries:
             seen_at = seen.get(incident_id(CONTENT_CONFLICT, row["source"], SAME_KEY_OTHER_CONTENT))
             is_open = seen_at is None or row["last_at"] > seen_at
             yield EvidenceRow(
-                Evidence.ORDERS,
+                EvidenceKind.ORDERS,
                 kind=CONTENT_CONFLICT,
                 cause=SAME_KEY_OTHER_CONTENT,
                 origin=row["source"],
@@ -211,7 +215,7 @@ class IncidentCommands(AdminCommands):
         if incident is None:  # its replayed dead letters have all ended with another cause
             return {"concerned": 0, "goes_on": False, "until": begun}
         refuse_impossible(incident, request.method)
-        if incident.evidence is Evidence.DEAD_LETTERS:
+        if incident.evidence is EvidenceKind.DEAD_LETTERS:
             most, concerned = DEAD_LETTERS_OF_PART, self._end_dead_letters(incident, request, begun)
         elif request.method is ResolutionMethod.REPLAY:
             most, concerned = KEPT_OF_PART, self._replay_kept(incident, begun)
@@ -224,7 +228,7 @@ class IncidentCommands(AdminCommands):
 
     def _moment(self) -> str:
         row = self.connection.execute(SQL["transaction_time"]).fetchone()
-        return str(row[0].isoformat()) if row else ""
+        return rfc3339(row[0]) if row else ""
 
     def _end_dead_letters(self, incident: Incident, request: ResolutionRequest, until: str) -> int:
         given = arguments(incident) | {"until": until, "limit": DEAD_LETTERS_OF_PART}
@@ -248,20 +252,20 @@ class IncidentCommands(AdminCommands):
         return len(kept)
 
     def _close(self, incident: Incident) -> None:
-        if incident.evidence is Evidence.DRIFT:
+        if incident.evidence is EvidenceKind.DRIFT:
             self.connection.execute(SQL["close_drift_notices"], arguments(incident))
-        elif incident.evidence is Evidence.ORDERS:
+        elif incident.evidence is EvidenceKind.ORDERS:
             self.connection.execute(SQL["acknowledge_incident"], {"id": incident.id})
 
 
 def resolution_methods(incident: Incident) -> tuple[ResolutionMethod, ...]:
     """Return the methods that apply to the incident's evidence."""
     match incident.evidence:
-        case Evidence.DEAD_LETTERS:
+        case EvidenceKind.DEAD_LETTERS:
             return (ResolutionMethod.REPLAY, ResolutionMethod.DISCARD)
-        case Evidence.DRIFT:
+        case EvidenceKind.DRIFT:
             return (ResolutionMethod.REPLAY, ResolutionMethod.SEEN)
-        case Evidence.ORDERS:
+        case EvidenceKind.ORDERS:
             return (ResolutionMethod.SEEN,)
 
 

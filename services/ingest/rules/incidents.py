@@ -21,7 +21,7 @@ CONTENT_CONFLICT = "conflicting-content"
 SAME_KEY_OTHER_CONTENT = "same key, different content"
 
 
-class Evidence(StrEnum):
+class EvidenceKind(StrEnum):
     DEAD_LETTERS = "dead-letters"  # callbacks that were dead-lettered: they wait for a decision
     DRIFT = "drift"  # words that this release does not know, in callbacks that were accepted
     ORDERS = "orders"  # keys that came with different contents, noted at their orders
@@ -31,7 +31,7 @@ class Evidence(StrEnum):
 class EvidenceRow:
     """One row of evidence: how often something happened, and since when."""
 
-    evidence: Evidence
+    evidence: EvidenceKind
     source: str
     kind: str
     cause: str  # with what varies folded
@@ -50,7 +50,7 @@ class Incident:
     """All evidence of one kind, source and cause, however often it happened."""
 
     id: str
-    evidence: Evidence
+    evidence: EvidenceKind
     source: str
     kind: str
     cause: str

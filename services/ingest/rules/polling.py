@@ -46,8 +46,8 @@ class PollDelay(NamedTuple):
 
 
 def interval(every_s: float, *, is_last: bool, jitter: float) -> float:
-    """Return the wait until the next page. `jitter` is from 0 to 1. A walk continues at once; the
-    source's request rate holds it back.
+    """Return the wait until the next page. `jitter` is from 0 to 1. While pages remain, the next is
+    requested at once, limited only by the source's request rate.
     """
     return every_s * (1 + JITTER * (2 * jitter - 1)) if is_last else 0.0
 

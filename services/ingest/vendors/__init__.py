@@ -11,7 +11,6 @@ from __future__ import annotations
 import pkgutil
 import re
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -19,11 +18,7 @@ from schemas.envelope import CloudEvent, NotAnEvent, read_event
 from services.ingest.errors import CallbackTypeUnknown, CallbackUnreadable
 from services.ingest.rules.facts import ParsedCallback, RecordOrigin, log_position
 from services.ingest.vendors.shared.source import ReceivedCallback, Source
-from services.runtime.loop.dead_letters import pack_headers
-
-if TYPE_CHECKING:
-    from services.runtime.records import Record
-
+from services.runtime.records import Record, pack_headers
 
 DEPTH = __name__.count(".") + 2  # services.ingest.vendors.<vendor>.<module>
 

@@ -34,7 +34,7 @@ from services.ingest.vendors.shared.source import FORM, CertificateNeededError, 
 from services.ingest.webhooks.bodies import TOO_MANY_CALLBACKS, RequestBodies
 from services.ingest.webhooks.certificates import CertificateCache
 from services.ingest.webhooks.publisher import CallbackNotAcknowledgedError, CallbackPublisher
-from services.ingest.webhooks.rate_limit import SourceRateLimits, TokenBucket
+from services.ingest.webhooks.rate_limit import BURST_S, SourceRateLimits
 from services.ingest.webhooks.responses import (
     ProblemError,
     WebhookResponse,
@@ -43,6 +43,7 @@ from services.ingest.webhooks.responses import (
     too_large,
     too_many_requests,
 )
+from services.runtime.failures.token_bucket import TokenBucket
 from services.runtime.observability import logs, tracing
 
 CALLBACK_TYPE_CHARS_MAX = 128
@@ -73,7 +74,7 @@ class WebhookHandler:
             config.slug: SourceRateLimits(config.rate_max or settings.webhook_source_rate_max)
             for config in configs.values()
         }
-        self._ping_limits = {slug: TokenBucket(PINGS_PER_S) for slug in self._rate_limits}
+        self._ping_limits = {slug: TokenBucket(PINGS_PER_S, BURST_S) for slug in self._rate_limits}
         self._answered: Counter[tuple[str, int]] = Counter()
         self._log = logs.get("webhooks")
 

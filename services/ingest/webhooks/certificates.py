@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 
 import httpx
 
-from services.ingest.webhooks.rate_limit import TokenBucket
+from services.runtime.failures.token_bucket import TokenBucket
 from services.runtime.observability import logs
 
 FETCH_TIMEOUT_S = 5.0
@@ -49,7 +49,7 @@ class CertificateCache:
         # callbacks that need the same certificate share one fetch
         self._fetches: dict[str, asyncio.Task[bool]] = {}
         self._waiting = 0
-        self._rate_limit = TokenBucket(FETCHES_PER_S, burst_s=FETCHES_MAX / FETCHES_PER_S)
+        self._rate_limit = TokenBucket(FETCHES_PER_S, FETCHES_MAX / FETCHES_PER_S)
         self._log = logs.get("webhooks")
 
     async def fetch(self, url: str) -> bool:

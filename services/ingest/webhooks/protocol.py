@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import httptools
 from typing_extensions import override
@@ -12,9 +12,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from schemas.topics import MIB
 from services.ingest.webhooks.upgrades import without_upgrade
-
-if TYPE_CHECKING:
-    from services.ingest.webhooks.connections import OpenConnections
 
 HEADERS_BYTES_MAX = 64 * 1_024
 # A line of 4 bytes costs about 150 bytes as Python objects; trailer lines count in the same way.
@@ -46,6 +43,20 @@ class PipelineFullError(Exception):
     """Raised in a parser callback when more requests were pipelined than may wait."""
 
 
+class ConnectionRegistry(Protocol):
+    """What a connection reports about itself, so that all open ones are bounded together."""
+
+    def admit(self, connection: HttpConnection) -> bool: ...
+    def remove(self, connection: HttpConnection) -> None: ...
+    def expect_headers(self, connection: HttpConnection) -> None: ...
+    def request_started(self, connection: HttpConnection) -> None: ...
+    def headers_received(self, connection: HttpConnection) -> None: ...
+    def body_started(self, connection: HttpConnection) -> None: ...
+    def body_received(self, connection: HttpConnection) -> None: ...
+    def request_ended(self, connection: HttpConnection) -> None: ...
+    def refuse(self, connection: HttpConnection, why: str) -> None: ...
+
+
 class HttpConnection(HttpToolsProtocol):
     """One connection.
 
@@ -56,14 +67,14 @@ class HttpConnection(HttpToolsProtocol):
     - `on_message_begin`: PIPELINED_MAX; earlier requests are answered, then the connection is
       closed
     - `on_url`: TARGET_BYTES_MAX
-    - `on_header`, headers: HEADER_LINES_MAX and HEADERS_BYTES_MAX; their time by `OpenConnections`
+    - `on_header`, headers: HEADER_LINES_MAX and HEADERS_BYTES_MAX; their time by `connections.py`
     - `on_header`, trailers: the same number of lines, and TRAILERS_BYTES_MAX; no trailer is kept or
       replaces a header
     - `on_body`: HIGH_WATER_LIMIT until the application takes it, then the bounds of `RequestBodies`
     - chunk headers and extensions: none is kept; REQUEST_BYTES_MAX bounds a request as it was sent
     """
 
-    open_connections: ClassVar[OpenConnections]
+    open_connections: ClassVar[ConnectionRegistry]
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)

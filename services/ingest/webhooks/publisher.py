@@ -149,7 +149,7 @@ class CallbackPublisher:
         now, future = time.monotonic(), self._loop.create_future()
         try:
             self._producer.produce(
-                self._cluster.on_broker(output.topic),
+                self._cluster.with_prefix(output.topic),
                 output.value,
                 output.key,
                 headers=list(output.headers),
@@ -209,7 +209,7 @@ class CallbackPublisher:
         """Check whether Kafka answers, has the topic, and lets us write to it. Called only while
         that is in doubt.
         """
-        name = self._cluster.on_broker(self._topic)
+        name = self._cluster.with_prefix(self._topic)
         try:
             listed = self._producer.list_topics(name, timeout=PROBE_INTERVAL_S)
         except KafkaException as error:

@@ -41,7 +41,9 @@ def _feistel(place: int, a: int, b: int, key: bytes) -> int:
 
 
 def _round(key: bytes, number: int, half: int) -> int:
-    """The round function. Its 16 bytes make the remainder of any half practically uniform."""
+    """The round function. It returns 16 bytes, so that reducing them modulo the size of a half has
+    a negligible bias.
+    """
     return int.from_bytes(
         blake2s(half.to_bytes(8, "big"), digest_size=16, key=key, salt=bytes((number,))).digest(),
         "big",

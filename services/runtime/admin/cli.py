@@ -13,7 +13,7 @@ from services.runtime.admin import cli_dead_letters, cli_lanes, cli_support, cli
 from services.runtime.admin.cli_support import Actor, AsJson, CommandId, ExitCode, Group
 from services.runtime.admin.migrate import migrate as run_migrations
 from services.runtime.errors import BrokerUnavailable
-from services.runtime.kafka.topics import BrokerAdmin, PartitionExtent
+from services.runtime.kafka.topics import BrokerAdmin, PartitionOffsets
 from services.runtime.records import TIMER, LaneKey
 from services.runtime.settings import Servers, load
 
@@ -171,7 +171,7 @@ def status(*, as_json: AsJson = False) -> None:
         raise typer.Exit(ExitCode.REFUSED)
 
 
-def _ends(broker: BrokerAdmin, lanes: set[LaneKey]) -> dict[LaneKey, PartitionExtent]:
+def _ends(broker: BrokerAdmin, lanes: set[LaneKey]) -> dict[LaneKey, PartitionOffsets]:
     broker.brokers()  # the broker must respond, even if there is no lane yet
     return broker.ends(lanes - {TIMER})
 
@@ -180,7 +180,7 @@ def summary(
     lanes: list[dict[str, Any]],
     controls: list[dict[str, Any]],
     dead_letters: list[dict[str, Any]],
-    ends: dict[LaneKey, PartitionExtent] | None,
+    ends: dict[LaneKey, PartitionOffsets] | None,
 ) -> list[dict[str, Any]]:
     """Return a line per group. Without the broker's ends the lag is unknown."""
     of: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -213,20 +213,23 @@ def summary(
     return groups
 
 
-def _lag(lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionExtent]) -> int:
+def _lag(lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionOffsets]) -> int:
     """Count up to where records may be read: what an open transaction holds back is not lag."""
     return sum(
-        max(0, extent.readable - lane["next_offset"]) for lane, extent in _with_extent(lanes, ends)
+        max(0, offsets.end_offset - lane["next_offset"])
+        for lane, offsets in _with_offsets(lanes, ends)
     )
 
 
-def _uncommitted(lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionExtent]) -> int:
-    return sum(extent.high - extent.readable for _, extent in _with_extent(lanes, ends))
+def _uncommitted(lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionOffsets]) -> int:
+    return sum(
+        offsets.high_watermark - offsets.end_offset for _, offsets in _with_offsets(lanes, ends)
+    )
 
 
-def _with_extent(
-    lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionExtent]
-) -> Iterator[tuple[dict[str, Any], PartitionExtent]]:
+def _with_offsets(
+    lanes: list[dict[str, Any]], ends: dict[LaneKey, PartitionOffsets]
+) -> Iterator[tuple[dict[str, Any], PartitionOffsets]]:
     for lane in lanes:
-        if (extent := ends.get(LaneKey(lane["topic"], lane["partition"]))) is not None:
-            yield lane, extent
+        if (offsets := ends.get(LaneKey(lane["topic"], lane["partition"]))) is not None:
+            yield lane, offsets

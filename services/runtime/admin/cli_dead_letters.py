@@ -17,7 +17,7 @@ from services.runtime.admin import cli_support
 from services.runtime.admin.cli_support import Actor, AsJson, CommandId, GroupOption
 from services.runtime.admin.commands import AdminCommands, AdminQueries, DeadLetterSelection
 from services.runtime.errors import catalogue
-from services.runtime.loop.dead_letters import unpack_headers
+from services.runtime.records import unpack_headers
 from services.runtime.text import one_line, quoted
 
 app = typer.Typer(

@@ -11,7 +11,7 @@ from services.runtime.admin import cli_support
 from services.runtime.admin.cli_support import Actor, AsJson, CommandId, Group, GroupOption
 from services.runtime.admin.commands import AdminQueries, output_summary
 from services.runtime.admin.refusals import TopicUnknown
-from services.runtime.kafka.topics import PartitionExtent
+from services.runtime.kafka.topics import PartitionOffsets
 from services.runtime.records import TIMER, LaneKey
 
 app = typer.Typer(
@@ -61,10 +61,10 @@ def rewind(
 ) -> None:
     """Reads records again. They change nothing twice: each is compared by its sequence."""
     lane = LaneKey(topic, partition)
-    extent = _extent(lane)
+    offsets = _offsets_of(lane)
     with cli_support.admin_commands(actor, command_id) as commands:
         done = commands.rewind(
-            cli_support.group_of(commands.connection, group), lane, to=to, extent=extent
+            cli_support.group_of(commands.connection, group), lane, to=to, offsets=offsets
         )
     cli_support.report_result(
         done, f"{topic}/{partition} starts again at {to}.", command_id, as_json=as_json
@@ -92,13 +92,13 @@ def skip(
 ) -> None:
     """Skips records, which then have no outcome here. They are counted as gaps."""
     lane = LaneKey(topic, partition)
-    extent = _extent(lane)
+    offsets = _offsets_of(lane)
     with cli_support.admin_commands(actor, command_id) as commands:
         done = commands.skip(
             cli_support.group_of(commands.connection, group),
             lane,
             to=to,
-            extent=extent,
+            offsets=offsets,
             reason=reason,
         )
     moved = "".join(
@@ -183,10 +183,13 @@ def accept_topic(
     description = broker.existing([topic]).get(topic)
     if description is None:
         raise TopicUnknown(topic)
-    extents = broker.extents(topic)
+    offsets_by_partition = broker.partition_offsets(topic)
     with cli_support.admin_commands(actor, command_id) as commands:
         done = commands.accept_topic(
-            cli_support.group_of(commands.connection, group), topic, description.topic_id, extents
+            cli_support.group_of(commands.connection, group),
+            topic,
+            description.topic_id,
+            offsets_by_partition,
         )
     lanes = len(done.details.get("lanes", ()))
     cli_support.report_result(
@@ -194,5 +197,9 @@ def accept_topic(
     )
 
 
-def _extent(lane: LaneKey) -> PartitionExtent | None:
-    return None if lane == TIMER else cli_support.broker().extents(lane.topic).get(lane.partition)
+def _offsets_of(lane: LaneKey) -> PartitionOffsets | None:
+    return (
+        None
+        if lane == TIMER
+        else cli_support.broker().partition_offsets(lane.topic).get(lane.partition)
+    )

@@ -23,21 +23,21 @@ from services.runtime.admin.refusals import (
     DeadLetterNotReplayable,
     DeadLetterStateRefused,
     DeadLetterUnknown,
+    LaneOffsetRefused,
     LaneUnknown,
-    MoveRefused,
     NothingToAccept,
     OutputDropRefused,
     TopicUnknown,
 )
 from services.runtime.errors import OutputRefused
-from services.runtime.kafka.topics import PartitionExtent
+from services.runtime.kafka.topics import PartitionOffsets
 from services.runtime.loop import outbox
-from services.runtime.loop.ports import DeadLetter
+from services.runtime.observability.version import CODE_VERSION
+from services.runtime.ports import DeadLetter
 from services.runtime.postgres import statements
 from services.runtime.postgres.lane_store import PostgresTransaction
 from services.runtime.records import RECORD_BYTES_MAX, TIMER, LaneKey
 from services.runtime.text import storable
-from services.runtime.version import CODE_VERSION
 
 SQL = statements.load(__package__)
 REPLAYABLE_STATES = ("open", "replayed")
@@ -90,7 +90,7 @@ class AdminCommands:
     command: OperatorCommand
 
     def rewind(
-        self, group: str, lane: LaneKey, *, to: int, extent: PartitionExtent | None
+        self, group: str, lane: LaneKey, *, to: int, offsets: PartitionOffsets | None
     ) -> CommandResult:
         """Move a lane back to an offset that the log still holds. A move to the lane's own offset
         only starts it again, if it is stopped.
@@ -99,11 +99,11 @@ class AdminCommands:
         def work() -> Row:
             row = self._lanes(group, lane.topic, lane.partition)[0]
             if to > row.next_offset:
-                raise MoveRefused(
+                raise LaneOffsetRefused(
                     f"the lane is at {row.next_offset}: {to} is after it, so that is a skip"
                 )
             if to < row.next_offset:
-                _within(lane, to, extent)
+                _within(lane, to, offsets)
             return self._move(group, lane.topic, [(row, to, row.topic_id)])
 
         return self.execute("lanes rewind", {"group": group, "lane": list(lane), "to": to}, work)
@@ -114,7 +114,7 @@ class AdminCommands:
         lane: LaneKey,
         *,
         to: int | None,
-        extent: PartitionExtent | None,
+        offsets: PartitionOffsets | None,
         reason: str,
     ) -> CommandResult:
         """Move a lane forward, over records that get no outcome here. Without an offset: to the
@@ -123,14 +123,14 @@ class AdminCommands:
 
         def work() -> Row:
             row = self._lanes(group, lane.topic, lane.partition)[0]
-            target = extent.low if to is None and extent is not None else to
-            if target is None or extent is None:
+            target = offsets.low_watermark if to is None and offsets is not None else to
+            if target is None or offsets is None:
                 raise TopicUnknown(f"{lane.topic}/{lane.partition}")
             if target < row.next_offset:
-                raise MoveRefused(
+                raise LaneOffsetRefused(
                     f"the lane is at {row.next_offset}: {target} is before it, so that is a rewind"
                 )
-            _within(lane, target, extent)
+            _within(lane, target, offsets)
             return self._move(group, lane.topic, [(row, target, row.topic_id)]) | {"reason": reason}
 
         return self.execute(
@@ -138,7 +138,11 @@ class AdminCommands:
         )
 
     def accept_topic(
-        self, group: str, topic: str, topic_id: str, extents: Mapping[int, PartitionExtent]
+        self,
+        group: str,
+        topic: str,
+        topic_id: str,
+        offsets_by_partition: Mapping[int, PartitionOffsets],
     ) -> CommandResult:
         """Move the lanes that know a deleted topic of that name to the first record of the
         new one.
@@ -148,7 +152,9 @@ class AdminCommands:
             lanes = [lane for lane in self._lanes(group, topic, None) if lane.topic_id != topic_id]
             if not lanes:
                 raise NothingToAccept(f"{group} {topic}: id {topic_id}")
-            lows = {number: extent.low for number, extent in extents.items()}
+            lows = {
+                number: offsets.low_watermark for number, offsets in offsets_by_partition.items()
+            }
             return self._move(
                 group, topic, [(lane, lows.get(lane.partition, 0), topic_id) for lane in lanes]
             )
@@ -362,17 +368,17 @@ def output_summary(number: int, output: Output) -> Row:
     }
 
 
-def _within(lane: LaneKey, to: int, extent: PartitionExtent | None) -> None:
+def _within(lane: LaneKey, to: int, offsets: PartitionOffsets | None) -> None:
     if lane == TIMER:
-        raise MoveRefused(
+        raise LaneOffsetRefused(
             "the timer counts ticks, which cannot be repeated: it moves only to its own offset"
         )
-    if extent is None:
+    if offsets is None:
         raise TopicUnknown(f"{lane.topic}/{lane.partition}")
-    if not extent.low <= to <= extent.high:
-        raise MoveRefused(
-            f"{lane.topic}/{lane.partition} holds offsets {extent.low} to {extent.high}; {to} "
-            "is outside"
+    if not offsets.low_watermark <= to <= offsets.high_watermark:
+        raise LaneOffsetRefused(
+            f"{lane.topic}/{lane.partition} holds offsets {offsets.low_watermark} to "
+            f"{offsets.high_watermark}; {to} is outside"
         )
 
 

@@ -62,8 +62,8 @@ class DeadLetterUnknown(TargetUnknown):
     next_step = "`stubline dead list` shows the ids. Stubline never deletes a dead letter."
 
 
-class MoveRefused(CommandRefused):
-    """The lane cannot go to that offset."""
+class LaneOffsetRefused(CommandRefused):
+    """The lane cannot be moved to that offset."""
 
     code = "lane-move-refused"
     next_step = (

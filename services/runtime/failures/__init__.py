@@ -1,1 +1,1 @@
-"""What a failure is, and how long to wait after it."""
+"""What a failure is, how long to wait after it, and how often to call."""

@@ -24,7 +24,7 @@ READ_ONLY = "25006"  # we are connected to a standby: a failover is under way
 RECORD_CLASSES = frozenset({"22", "23"})
 
 
-def classify(error: BaseException) -> FailureKind:
+def classify_error(error: BaseException) -> FailureKind:
     """Classify an exception by its SQLSTATE, or by its type if it has none."""
     if isinstance(error, psycopg.Error):
         return _by_state(error.sqlstate) if error.sqlstate else _by_type(error)
@@ -39,14 +39,14 @@ def code_of(error: BaseException) -> str:
         return error.code
     if isinstance(error, psycopg.Error):
         return as_stubline_error(error).code
-    kind = classify(error)
+    kind = classify_error(error)
     return DatabaseUnavailable.code if kind is FailureKind.UNAVAILABLE else LoopFailed.code
 
 
 def as_stubline_error(error: psycopg.Error) -> DatabaseUnavailable | DatabaseRefused:
     """Return a database error as one of the tree, without the row contents that DETAIL quotes."""
     cause = (error.diag.message_primary or str(error).strip().partition("\n")[0]).rstrip(".")
-    is_temporary = classify(error) in {
+    is_temporary = classify_error(error) in {
         FailureKind.UNAVAILABLE,
         FailureKind.TRANSIENT,
         FailureKind.TOO_SLOW,

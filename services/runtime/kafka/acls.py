@@ -60,7 +60,7 @@ def required_acls(cluster: KafkaCluster, users: Mapping[str, str]) -> list[Acl]:
             process,
             users.get(process, f"stubline-{process}"),
             resource,
-            cluster.on_broker(name),
+            cluster.with_prefix(name),
             operation,
         )
         for process in PROCESSES

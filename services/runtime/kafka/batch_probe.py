@@ -33,7 +33,7 @@ def unreadable_batch_end(
     most.
     """
     own: dict[str, object] = {
-        "group.id": cluster.on_broker(group),  # that of the lane, whose rights the process has
+        "group.id": cluster.with_prefix(group),  # that of the lane, whose rights the process has
         "enable.auto.commit": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
@@ -46,8 +46,8 @@ def unreadable_batch_end(
         return None
     until = time.monotonic() + deadline_s
     try:
-        on_broker = lane._replace(topic=cluster.on_broker(lane.topic))
-        return _first_outside(lambda at: _batch_at(consumer, on_broker, at, until), offset)
+        prefixed = lane._replace(topic=cluster.with_prefix(lane.topic))
+        return _first_outside(lambda at: _batch_at(consumer, prefixed, at, until), offset)
     except (KafkaException, TimeoutError):
         return None
     finally:

@@ -40,8 +40,8 @@ from services.runtime.kafka.cluster import KafkaCluster
 from services.runtime.kafka.connections import ConnectionErrors
 from services.runtime.kafka.credentials import CredentialsWatch
 from services.runtime.kafka.messages import fetch_result
-from services.runtime.loop.ports import DeliveryCallback, FetchResult, RebalanceListener
 from services.runtime.observability import logs
+from services.runtime.ports import DeliveryCallback, FetchResult, RebalanceListener
 from services.runtime.records import LaneKey
 
 REQUEST_TIMEOUT_S = 5.0
@@ -68,7 +68,7 @@ NOT_SHOWN = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHOR
 def consumer_settings(cluster: KafkaCluster | str, group: str, client_id: str) -> dict[str, object]:
     cluster = KafkaCluster.of(cluster)
     own: dict[str, object] = {
-        "group.id": cluster.on_broker(group),
+        "group.id": cluster.with_prefix(group),
         "group.protocol": "consumer",
         "client.id": client_id,
         "auto.offset.reset": "error",  # a lane never jumps silently
@@ -170,7 +170,7 @@ class KafkaClient:
             consumer.incremental_unassign(partitions)
 
         self._consumer.subscribe(
-            self._cluster.all_on_broker(topics),
+            self._cluster.all_with_prefix(topics),
             on_assign=assigned,
             on_revoke=revoked,
             on_lost=lost,
@@ -324,7 +324,7 @@ class KafkaClient:
         return batch_probe.unreadable_batch_end(self._cluster, self._group, lane, offset)
 
     def topic_ids(self, topics: Collection[str]) -> Callable[[], Mapping[str, str]]:
-        names = self._cluster.all_on_broker(sorted(topics))
+        names = self._cluster.all_with_prefix(sorted(topics))
         try:
             requested = self._admin.describe_topics(
                 TopicCollection(names), request_timeout=REQUEST_TIMEOUT_S
@@ -335,7 +335,7 @@ class KafkaClient:
         def answers() -> Mapping[str, str]:
             topic_ids = {}
             for name, future in requested.items():
-                topic = self._cluster.logical(name)
+                topic = self._cluster.without_prefix(name)
                 try:
                     description = future.result(REQUEST_TIMEOUT_S)
                 except KafkaException as error:
@@ -381,13 +381,13 @@ class KafkaClient:
         return self._connections.unavailable(cause)
 
     def _partition(self, lane: LaneKey, offset: int | None = None) -> TopicPartition:
-        topic = self._cluster.on_broker(lane.topic)
+        topic = self._cluster.with_prefix(lane.topic)
         if offset is None:
             return TopicPartition(topic, lane.partition)
         return TopicPartition(topic, lane.partition, offset)
 
     def _lane(self, partition: TopicPartition) -> LaneKey:
-        return LaneKey(self._cluster.logical(partition.topic), partition.partition)
+        return LaneKey(self._cluster.without_prefix(partition.topic), partition.partition)
 
     def _lanes(self, partitions: Collection[TopicPartition]) -> list[LaneKey]:
         return [self._lane(partition) for partition in partitions]

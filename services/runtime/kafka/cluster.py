@@ -58,16 +58,18 @@ class KafkaCluster:
     def prefix(self) -> str:
         return self.settings.prefix
 
-    def on_broker(self, name: str) -> str:
-        """The name of a topic or group on the brokers."""
+    def with_prefix(self, name: str) -> str:
+        """The name of a topic or group on the brokers: with the prefix of the settings."""
         return self.settings.prefix + name
 
-    def logical(self, name: str) -> str:
-        """The name of a topic everywhere else. Clients see only topics with the prefix."""
+    def without_prefix(self, name: str) -> str:
+        """The name of a topic in Stubline, for its name on the brokers, which begins with the
+        prefix.
+        """
         return name[len(self.settings.prefix) :]
 
-    def all_on_broker(self, names: Iterable[str]) -> list[str]:
-        return [self.on_broker(name) for name in names]
+    def all_with_prefix(self, names: Iterable[str]) -> list[str]:
+        return [self.with_prefix(name) for name in names]
 
     def check(self) -> None:
         """Raises ConfigurationError if a client cannot be made: a secret that is missing, a file

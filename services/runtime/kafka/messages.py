@@ -20,8 +20,8 @@ from typing import Any
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError
 
 from services.runtime.errors import ConsumerFailed
-from services.runtime.loop.ports import FetchResult
 from services.runtime.observability import logs
+from services.runtime.ports import FetchResult
 from services.runtime.records import UNREADABLE_HEADERS, LaneKey, Record
 
 LOGGER = logging.getLogger(logs.KAFKA_LOGGER)

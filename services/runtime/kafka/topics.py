@@ -1,4 +1,4 @@
-"""Topics for tools: created, compared and repaired, and the extents of their partitions. Workers
+"""Topics for tools: created, compared and repaired, and the offsets of their partitions. Workers
 use kafka/client.py.
 """
 
@@ -53,22 +53,26 @@ MOVING = (
 )
 
 
-class PartitionExtent(NamedTuple):
-    """The first offset of a partition, and the offset of the record that comes next.
+class PartitionOffsets(NamedTuple):
+    """The offsets between which a partition holds records, as Kafka names them.
 
-    `stable`: up to where it may be read. Below `high` while a transaction is open: its producer has
+    The last stable offset is below the high watermark while a transaction is open: its producer has
     neither committed nor aborted it, and the broker ends it after the producer's
     `transaction.timeout.ms`. None: it was not requested.
     """
 
-    low: int
-    high: int
-    stable: int | None = None
+    low_watermark: int
+    high_watermark: int
+    last_stable_offset: int | None = None
 
     @property
-    def readable(self) -> int:
-        """The first offset that readers may not read yet."""
-        return self.high if self.stable is None else self.stable
+    def end_offset(self) -> int:
+        """The end of what consumers of committed records may read: the last stable offset, or the
+        high watermark if it was not requested.
+        """
+        if self.last_stable_offset is None:
+            return self.high_watermark
+        return self.last_stable_offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +127,22 @@ class BrokerAdmin:
     def existing(self, names: Iterable[str]) -> dict[str, TopicDescription]:
         """Return the topics that exist; others are left out."""
         answers = self._admin.describe_topics(
-            TopicCollection(self._cluster.all_on_broker(names)), request_timeout=self._timeout_s
+            TopicCollection(self._cluster.all_with_prefix(names)), request_timeout=self._timeout_s
         )
         descriptions = {
             name: self._answer(answer, KafkaError.UNKNOWN_TOPIC_OR_PART)
             for name, answer in answers.items()
         }
         return {
-            self._cluster.logical(name): TopicDescription(
+            self._cluster.without_prefix(name): TopicDescription(
                 str(description.topic_id), len(description.partitions)
             )
             for name, description in descriptions.items()
             if description is not None
         }
 
-    def extents(self, topic: str) -> dict[int, PartitionExtent]:
-        """Return the extent of every partition of a topic; empty if there is no such topic."""
+    def partition_offsets(self, topic: str) -> dict[int, PartitionOffsets]:
+        """Return the offsets by partition of a topic; empty if there is no such topic."""
         if (existing := self.existing([topic]).get(topic)) is None:
             return {}
         lanes = [LaneKey(topic, number) for number in range(existing.partitions)]
@@ -148,12 +152,12 @@ class BrokerAdmin:
         )
         stable = self._offsets(partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
         return {
-            number: PartitionExtent(low[number], high[number], stable[number])
+            number: PartitionOffsets(low[number], high[number], stable[number])
             for number in range(existing.partitions)
         }
 
-    def ends(self, lanes: Collection[LaneKey]) -> dict[LaneKey, PartitionExtent]:
-        """Return the extents of these partitions without their first offsets, in one request for
+    def ends(self, lanes: Collection[LaneKey]) -> dict[LaneKey, PartitionOffsets]:
+        """Return the offsets of these partitions without their low watermarks, in one request for
         all. Partitions that do not exist are left out.
         """
         existing = self.existing({lane.topic for lane in lanes}) if lanes else {}
@@ -167,11 +171,11 @@ class BrokerAdmin:
         partitions = self._partitions(known)
         high = self._offsets_of(partitions, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
         stable = self._offsets_of(partitions, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
-        return {lane: PartitionExtent(0, high[lane], stable[lane]) for lane in known}
+        return {lane: PartitionOffsets(0, high[lane], stable[lane]) for lane in known}
 
     def _partitions(self, lanes: Collection[LaneKey]) -> list[TopicPartition]:
         return [
-            TopicPartition(self._cluster.on_broker(lane.topic), lane.partition) for lane in lanes
+            TopicPartition(self._cluster.with_prefix(lane.topic), lane.partition) for lane in lanes
         ]
 
     def _offsets(
@@ -196,7 +200,7 @@ class BrokerAdmin:
                 request_timeout=self._timeout_s,
             )
             results = {
-                LaneKey(self._cluster.logical(at.topic), at.partition): self._answer(
+                LaneKey(self._cluster.without_prefix(at.topic), at.partition): self._answer(
                     answer, *MOVING
                 )
                 for at, answer in answers.items()
@@ -254,11 +258,11 @@ class BrokerAdmin:
 
     def _apply(self, required: Mapping[str, Topic], findings: Sequence[TopicDifference]) -> None:
         replicas = self._replicas()
-        on_broker = self._cluster.on_broker
+        with_prefix = self._cluster.with_prefix
         missing = [required[finding.topic] for finding in findings if finding.what == "topic"]
         new = [
             NewTopic(
-                on_broker(topic.name),
+                with_prefix(topic.name),
                 topic.partitions,
                 replicas,
                 config=should_be(topic, replicas),
@@ -268,7 +272,7 @@ class BrokerAdmin:
         # Keys move to other partitions. Readers keep the last snapshot by key and not by lane, so
         # that is safe.
         grown = [
-            NewPartitions(on_broker(finding.topic), required[finding.topic].partitions)
+            NewPartitions(with_prefix(finding.topic), required[finding.topic].partitions)
             for finding in findings
             if finding.what == "partitions"
         ]
@@ -280,7 +284,7 @@ class BrokerAdmin:
                 )
                 changed.setdefault(finding.topic, []).append(entry)
         resources = [
-            ConfigResource(ResourceType.TOPIC, on_broker(name), incremental_configs=entries)
+            ConfigResource(ResourceType.TOPIC, with_prefix(name), incremental_configs=entries)
             for name, entries in changed.items()
         ]
         answers: list[Future[Any]] = []
@@ -296,11 +300,12 @@ class BrokerAdmin:
         if not names:
             return {}
         resources = [
-            ConfigResource(ResourceType.TOPIC, name) for name in self._cluster.all_on_broker(names)
+            ConfigResource(ResourceType.TOPIC, name)
+            for name in self._cluster.all_with_prefix(names)
         ]
         answers = self._admin.describe_configs(resources, request_timeout=self._timeout_s)
         known = {
-            self._cluster.logical(resource.name): self._answer(answer, *MOVING)
+            self._cluster.without_prefix(resource.name): self._answer(answer, *MOVING)
             for resource, answer in answers.items()
         }
         return {

@@ -12,8 +12,8 @@ from services.runtime.failures.backoff import ExponentialDelay
 from services.runtime.loop import outbox
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import Lane, LaneState
-from services.runtime.loop.ports import AcquiredLane, Acquisition
 from services.runtime.loop.publisher import OutputPublisher
+from services.runtime.ports import AcquiredLane, Acquisition
 from services.runtime.records import TIMER, LaneKey
 
 S = TypeVar("S")

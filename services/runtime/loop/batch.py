@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from services.runtime.errors import Stop, StublineError
 from services.runtime.loop.lane import Lane, PreparedRecord
-from services.runtime.loop.ports import ExpectedLane
+from services.runtime.ports import ExpectedLane
 from services.runtime.records import LaneKey
 
 

@@ -12,8 +12,8 @@ from services.runtime.loop.batch import LanesFenced, LaneSlice, RecordsFailed
 from services.runtime.loop.commit import call_handler, output_too_large, prepared_records
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import PreparedRecord, RecordPosition
-from services.runtime.loop.ports import Transaction
 from services.runtime.observability.logs import describe
+from services.runtime.ports import Transaction
 from services.runtime.records import Dead, Effect
 
 S = TypeVar("S")
@@ -67,7 +67,7 @@ class PoisonBisector(Generic[S]):
     ) -> BaseException | None:
         """Return the error with which a group of records fails, or None."""
         try:
-            with transaction.trial():
+            with transaction.rolled_back():
                 events = [prepared.event for prepared in group]
                 outcomes = call_handler(self._service, self._classify, events, transaction.session)
         except RecordsFailed as error:

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from schemas.envelope import Output
+from schemas.text import rfc3339
 from services.runtime.errors import Fatal, OutcomesMismatch, OutputTooLarge, Stop, Transient
 from services.runtime.failures.classification import FailureKind
 from services.runtime.loop import dead_letters, outbox
@@ -23,9 +24,9 @@ from services.runtime.loop.batch import LanesFenced, LaneSlice, RecordsFailed
 from services.runtime.loop.breaker import FailureRateBreaker
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import PreparedRecord, RecordPosition
-from services.runtime.loop.ports import DeadLetter, LaneAdvance, Transaction
 from services.runtime.observability import metrics, tracing
 from services.runtime.observability.telemetry import BatchSummary
+from services.runtime.ports import DeadLetter, LaneUpdate, Transaction
 from services.runtime.records import (
     RECORD_BYTES_MAX,
     Dead,
@@ -276,7 +277,7 @@ def _encode_outputs(
     """Return the effects' outputs as complete records: publishing them again publishes the same
     bytes.
     """
-    time = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    time = rfc3339(now)
     outputs: dict[LaneKey, list[Output]] = {}
     for lane_slice, entries in _by_lane(slices, decided):
         encoded: list[Output] = []
@@ -351,9 +352,9 @@ def _advances(
     slices: Sequence[LaneSlice],
     tallies: Sequence[Counter[type[Outcome]]],
     outputs: Mapping[LaneKey, list[Output]],
-) -> list[LaneAdvance]:
+) -> list[LaneUpdate]:
     return [
-        LaneAdvance(
+        LaneUpdate(
             expected=lane_slice.expected,
             next_offset=lane_slice.taken[-1].offset + 1,
             outbox=outbox.encode(outputs.get(lane_slice.lane.key, ())),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from services.runtime.failures.classification import FailureKind
-from services.runtime.loop.ports import BrokerClient, LaneStore
 from services.runtime.observability.telemetry import Telemetry
+from services.runtime.ports import BrokerClient, LaneStore
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
 

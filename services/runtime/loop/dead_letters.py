@@ -1,16 +1,13 @@
-"""Dead letters as records: the copy in the dead topic, the replay, and headers byte for byte."""
+"""Dead letters as records: the copy in the dead topic, and the replay."""
 
 from __future__ import annotations
 
-import struct
 from uuid import UUID
 
-from schemas.envelope import Output, ReadHeaders
+from schemas.envelope import Output
 from services.runtime.errors import ReplayUnknown
-from services.runtime.loop.ports import DeadLetter, ReplayRequest
+from services.runtime.ports import DeadLetter, ReplayRequest
 from services.runtime.records import Record
-
-_LENGTHS = struct.Struct(">Ii")
 
 DEAD_LETTER_ID = "stubline-dead-letter-id"
 TOPIC, PARTITION, OFFSET, TIME = (
@@ -18,32 +15,6 @@ TOPIC, PARTITION, OFFSET, TIME = (
 )
 REPLAY_HEADERS_BYTES_MAX = 2**12  # of the five headers above
 _OWN = frozenset({DEAD_LETTER_ID, TOPIC, PARTITION, OFFSET, TIME})
-
-
-def pack_headers(headers: ReadHeaders) -> bytes:
-    """Serialize headers as (u32 length, i32 length or -1 for null, name, value) each.
-
-    Not as JSON: names may repeat, and values are any bytes or null.
-    """
-    return b"".join(
-        _LENGTHS.pack(len(name), -1 if value is None else len(value)) + name + (value or b"")
-        for name, value in (
-            (text.encode("utf-8", "surrogatepass"), content) for text, content in headers
-        )
-    )
-
-
-def unpack_headers(packed: bytes) -> list[tuple[str, bytes | None]]:
-    """Deserialize what `pack_headers` wrote."""
-    headers: list[tuple[str, bytes | None]] = []
-    at = 0
-    while at < len(packed):
-        name_length, value_length = _LENGTHS.unpack_from(packed, at)
-        middle = at + _LENGTHS.size + name_length
-        name = packed[at + _LENGTHS.size : middle].decode("utf-8", "surrogatepass")
-        at = middle + max(value_length, 0)
-        headers.append((name, None if value_length < 0 else packed[middle:at]))
-    return headers
 
 
 def dead_output(

@@ -1,5 +1,5 @@
 """Stops lanes whose fetches fail until an operator decides: the partition lacks the offset, or a
-batch cannot be unpacked. The other lanes go on. What the broker withholds is withheld_inputs.py's.
+batch cannot be unpacked. The other lanes go on. refused_inputs.py handles what the broker refuses.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from services.runtime.errors import OffsetOutOfRange, RecordUnreadable, TopicRec
 from services.runtime.loop.assignment import Assignment
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import Lane, LaneState
-from services.runtime.loop.ports import FetchResult
+from services.runtime.ports import FetchResult
 from services.runtime.records import LaneKey
 
 S = TypeVar("S")

@@ -1,4 +1,4 @@
-"""Finds, every few seconds, what no record would show: a row that an operator moved, a client that
+"""Detects, every few seconds, what no record reports: a row that an operator moved, a client that
 stopped fetching, a topic that was re-created.
 """
 
@@ -12,9 +12,9 @@ from services.runtime.errors import TopicRecreated
 from services.runtime.loop.assignment import Assignment
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import Lane, LaneState, unacknowledged
-from services.runtime.loop.ports import FetchResult, LaneAdvance
+from services.runtime.loop.refused_inputs import RefusedInputs
 from services.runtime.loop.timestamps import TimestampChecks
-from services.runtime.loop.withheld_inputs import WithheldInputs
+from services.runtime.ports import FetchResult, LaneUpdate
 from services.runtime.records import TIMER, LaneKey
 
 S = TypeVar("S")
@@ -51,14 +51,14 @@ class IdleChecks(Generic[S]):
         # Lanes that were at an open transaction at the last check.
         self._waiting_before: frozenset[LaneKey] = frozenset()
         self._input_topics = frozenset(context.service.input_topics)
-        self.withheld_inputs = WithheldInputs(context, assignment)
+        self.refused_inputs = RefusedInputs(context, assignment)
         self._timestamps = TimestampChecks(
             context.service.broker_stamped, context.telemetry, context.clock
         )
 
     def observe(self, fetch: FetchResult) -> None:
         """Examine a fetch. It is called for every fetch."""
-        self.withheld_inputs.observe(fetch)
+        self.refused_inputs.observe(fetch)
         self._timestamps.observe(fetch)
 
     def run(self, *, is_paused: bool) -> None:
@@ -72,7 +72,7 @@ class IdleChecks(Generic[S]):
         self.compare_topics(running)
         if not is_paused:
             self.compare_ends(running)
-            self.withheld_inputs.recheck()
+            self.refused_inputs.recheck()
         self._commit_trailing_gaps(running, now)
         self.clear_idle(running, now)
         if running:
@@ -92,7 +92,7 @@ class IdleChecks(Generic[S]):
         """Stop the lanes whose topic was re-created (model/: rule 16, topic id)."""
         lanes = [lane for lane in running if lane.state is LaneState.RUNNING and lane.key != TIMER]
         topic_ids = self._broker.topic_ids(self._input_topics)()
-        self.withheld_inputs.compare(topic_ids.keys())
+        self.refused_inputs.compare(topic_ids.keys())
         for lane in lanes:
             # A topic that is missing has no id to compare: the group revokes its lanes.
             topic_id = topic_ids.get(lane.key.topic, lane.topic_id)
@@ -123,7 +123,7 @@ class IdleChecks(Generic[S]):
         self._stable_ends = self._requested_ends()
         for key, end in self._stable_ends.items():
             lane = quiet.get(key)
-            if lane is None or end <= lane.scanned_to:
+            if lane is None or end <= lane.scanned_end:
                 continue
             if self._quiet_at.get(key) != lane.fetch_position:
                 continue
@@ -154,7 +154,7 @@ class IdleChecks(Generic[S]):
         if not at_gap:
             return
         rows = [
-            LaneAdvance(lane.expected, lane.scanned_to, None, lane.trailing_gap_offsets, 0, 0, 0, 0)
+            LaneUpdate(lane.expected, lane.scanned_end, None, lane.trailing_gap_offsets, 0, 0, 0, 0)
             for lane in at_gap
         ]
         with self._lane_store.transaction() as transaction:
@@ -215,7 +215,7 @@ class IdleChecks(Generic[S]):
             ):
                 continue
             stable = self._stable_ends.get(lane.key)
-            at = lane.next_offset if lane.prepared else lane.scanned_to
+            at = lane.next_offset if lane.prepared else lane.scanned_end
             if stable is not None and stable <= at < ends[1]:
                 open_transactions[lane.key] = ends[1] - at
                 end = at

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from services.runtime.errors import Stop, StublineError
-from services.runtime.loop.ports import AcquiredLane, ExpectedLane
+from services.runtime.ports import AcquiredLane, ExpectedLane
 from services.runtime.records import LaneKey, Record
 
 NO_GAP = (-1, -1)
@@ -100,7 +100,8 @@ class Lane:
     trailing_gap: tuple[int, int] = NO_GAP
     # How often in a row the client could not read the batch at fetch_position.
     unreadable: int = 0
-    outbox_uncertain: bool = False  # it ran here and was reset: its row may hold outputs to publish
+    # The lane was reset after it had run: its row may hold outputs that are not acknowledged.
+    outbox_uncertain: bool = False
     paused_for_acks: bool = False  # its acknowledgements are late: it gets no records meanwhile
     acquire_at: float = 0.0  # not before this time of the loop's clock
     acquire_attempts: int = 0
@@ -151,9 +152,9 @@ class Lane:
         self.fetch_position = self.next_offset
 
     @property
-    def scanned_to(self) -> int:
-        """The offset below which the partition holds no record that was not prepared: the fetch
-        position, or the end of a trailing gap that begins there.
+    def scanned_end(self) -> int:
+        """The end of the offsets that were scanned for records: the fetch position, or the end of a
+        trailing gap that begins there. Every record before it is prepared.
         """
         begin, end = self.trailing_gap
         return end if begin == self.fetch_position else self.fetch_position
@@ -163,11 +164,13 @@ class Lane:
         """The number of offsets in the trailing gap, if it can be committed now: all prepared
         records are committed and their outputs acknowledged. Otherwise 0.
         """
-        return self.scanned_to - self.fetch_position if self.may_commit and not self.prepared else 0
+        return (
+            self.scanned_end - self.fetch_position if self.may_commit and not self.prepared else 0
+        )
 
     def advance_over_trailing_gap(self, at: float) -> None:
         """Advance to the end of the trailing gap, which is committed."""
-        self.next_offset = self.fetch_position = self.scanned_to
+        self.next_offset = self.fetch_position = self.scanned_end
         self.row_holds_outputs = False
         self.commit_at = at
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any
 
-from schemas.envelope import NewerVocabulary, NotAnEvent
+from schemas.envelope import NotAnEvent
+from schemas.structs import UnknownEnumValue
 from services.runtime.errors import (
     NewerRelease,
     NotAnEventError,
@@ -107,7 +108,7 @@ class RecordParser:
             return self._parse(record)
         except Stop as error:
             return error
-        except NewerVocabulary as error:
+        except UnknownEnumValue as error:
             return NewerRelease(f"{record.topic} {record.partition} {record.offset}: {error}")
         except NotAnEvent as error:
             return Dead(NotAnEventError(str(error)))

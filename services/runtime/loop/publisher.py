@@ -11,8 +11,8 @@ from functools import partial
 from schemas.envelope import Output
 from services.runtime.errors import OutputRefused, Stop, StublineError
 from services.runtime.loop.lane import Lane, PendingAcks
-from services.runtime.loop.ports import BrokerClient
 from services.runtime.observability.telemetry import Telemetry
+from services.runtime.ports import BrokerClient
 from services.runtime.records import TIMER
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+from services.runtime.failures.token_bucket import TokenBucket
 from services.runtime.loop.context import WorkerContext
 
 S = TypeVar("S")
@@ -25,7 +26,7 @@ class Throttle(Generic[S]):
         self._next = float("-inf")
         self._reason = ""
         self._rate: float | None = None
-        self._tokens, self._at = 0.0, context.clock()
+        self._bucket = TokenBucket(1.0, BURST_S)
 
     @property
     def is_paused(self) -> bool:
@@ -59,13 +60,10 @@ class Throttle(Generic[S]):
         """Return how many records may be fetched now."""
         if self._rate is None:
             return records_max
-        now = self._clock()
-        rate = self._rate * own_lanes / max(all_lanes, own_lanes, 1)
-        self._tokens = min(self._tokens + (now - self._at) * rate, max(rate * BURST_S, 1.0))
-        self._at = now
-        return min(records_max, int(self._tokens))
+        self._bucket.rate_per_s = self._rate * own_lanes / max(all_lanes, own_lanes, 1)
+        return min(records_max, self._bucket.available(self._clock()))
 
     def consume(self, records: int) -> None:
         """Take fetched records off the allowance."""
         if self._rate is not None:
-            self._tokens -= records
+            self._bucket.take(self._clock(), records)

@@ -16,10 +16,10 @@ from services.runtime.loop import dead_letters, outbox
 from services.runtime.loop.batch import LanesFenced
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import Lane
-from services.runtime.loop.ports import LaneAdvance, Transaction
 from services.runtime.observability import tracing
 from services.runtime.observability.logs import describe
 from services.runtime.observability.telemetry import BatchSummary
+from services.runtime.ports import LaneUpdate, Transaction
 
 S = TypeVar("S")
 
@@ -122,11 +122,11 @@ class Timer(Generic[S]):
             transaction.commit()
         return outputs
 
-    def row_after(self, lane: Lane, outputs: list[Output]) -> LaneAdvance:
+    def row_after(self, lane: Lane, outputs: list[Output]) -> LaneUpdate:
         """Return the timer's row after this commit: its outputs are in the outbox, also those of
         replays (model/: rule 23, replay with its bytes).
         """
-        return LaneAdvance(
+        return LaneUpdate(
             lane.expected, lane.next_offset + 1, outbox.encode(outputs), 0, 1, 0, 0, 0
         )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from services.runtime.errors import ProducerTimestamps
-from services.runtime.loop.ports import FetchResult
 from services.runtime.observability.telemetry import Telemetry
+from services.runtime.ports import FetchResult
 
 REPORT_INTERVAL_S = 60.0
 

@@ -43,11 +43,11 @@ from services.runtime.loop.idle_checks import IdleChecks
 from services.runtime.loop.lane import LaneState, RecordPosition
 from services.runtime.loop.linger import BatchLinger
 from services.runtime.loop.parsing import RecordParser
-from services.runtime.loop.ports import FetchResult
 from services.runtime.loop.publisher import OutputPublisher
 from services.runtime.loop.throttle import Throttle
 from services.runtime.loop.timer import Timer
 from services.runtime.loop.unauthorized_outputs import UnauthorizedOutputs
+from services.runtime.ports import FetchResult
 from services.runtime.records import TIMER, Dead, LaneKey
 
 S = TypeVar("S")
@@ -100,7 +100,7 @@ class Worker(Generic[S]):
         reason = (
             self._backoff.code
             or self._throttle.reason
-            or self._idle_checks.withheld_inputs.code
+            or self._idle_checks.refused_inputs.code
             or self._unauthorized_outputs.code
             or self._stop_reason()
         )

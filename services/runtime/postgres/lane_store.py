@@ -16,19 +16,18 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from services.runtime.errors import LaneFenced, NewerRelease, OutboxUnreadable
-from services.runtime.loop.dead_letters import pack_headers, unpack_headers
-from services.runtime.loop.ports import (
+from services.runtime.ports import (
     AcquiredLane,
     Acquisition,
     Controls,
     DeadLetter,
     ExpectedLane,
-    LaneAdvance,
+    LaneUpdate,
     LockedLanes,
     ReplayRequest,
 )
 from services.runtime.postgres import statements
-from services.runtime.records import RECORD_BYTES_MAX, LaneKey, Record
+from services.runtime.records import RECORD_BYTES_MAX, LaneKey, Record, pack_headers, unpack_headers
 
 T = TypeVar("T")
 
@@ -142,11 +141,11 @@ class PostgresTransaction:
         ]
 
     @contextmanager
-    def trial(self) -> Iterator[None]:
+    def rolled_back(self) -> Iterator[None]:
         with self.session.transaction(force_rollback=True):
             yield
 
-    def advance(self, rows: Sequence[LaneAdvance]) -> None:
+    def advance(self, rows: Sequence[LaneUpdate]) -> None:
         counts = ("gaps", "effects", "duplicates", "superseded", "dead")
         columns: dict[str, Any] = {name: [getattr(row, name) for row in rows] for name in counts}
         columns["next_offsets"] = [row.next_offset for row in rows]

@@ -13,7 +13,7 @@ from services.runtime.testing.lane_store import (
     FakeDatabase,
     FakeLaneStore,
     FakeSession,
-    classify,
+    classify_fake_error,
 )
 
 __all__ = [
@@ -24,5 +24,5 @@ __all__ = [
     "FakeDatabase",
     "FakeLaneStore",
     "FakeSession",
-    "classify",
+    "classify_fake_error",
 ]

@@ -11,7 +11,7 @@ from zlib import crc32
 
 from schemas.envelope import Output
 from services.runtime.errors import BrokerUnavailable, OutputUnauthorized, StublineError
-from services.runtime.loop.ports import DeliveryCallback, FetchResult, RebalanceListener
+from services.runtime.ports import DeliveryCallback, FetchResult, RebalanceListener
 from services.runtime.records import LaneKey, Record
 from services.runtime.testing.clock import FakeClock
 

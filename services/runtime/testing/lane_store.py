@@ -14,13 +14,13 @@ from uuid import UUID, uuid4
 
 from services.runtime.errors import LaneFenced
 from services.runtime.failures.classification import FailureKind
-from services.runtime.loop.ports import (
+from services.runtime.ports import (
     AcquiredLane,
     Acquisition,
     Controls,
     DeadLetter,
     ExpectedLane,
-    LaneAdvance,
+    LaneUpdate,
     LockedLanes,
     ReplayRequest,
 )
@@ -38,7 +38,7 @@ class ConflictError(Exception):
     """A deadlock or a lock timeout: a transient failure."""
 
 
-def classify(error: BaseException) -> FailureKind:
+def classify_fake_error(error: BaseException) -> FailureKind:
     if isinstance(error, DatabaseLostError):
         return FailureKind.UNAVAILABLE
     return FailureKind.TRANSIENT if isinstance(error, ConflictError) else FailureKind.RECORD
@@ -204,14 +204,14 @@ class FakeTransaction:
         return taken
 
     @contextmanager
-    def trial(self) -> Iterator[None]:
+    def rolled_back(self) -> Iterator[None]:
         kept = copy.deepcopy(self.session.tables)
         try:
             yield
         finally:
             self.session.tables = kept
 
-    def advance(self, rows: Sequence[LaneAdvance]) -> None:
+    def advance(self, rows: Sequence[LaneUpdate]) -> None:
         for advance in rows:
             if not self.as_expected(advance.expected):
                 raise LaneFenced("a row changed between its lock and its update")

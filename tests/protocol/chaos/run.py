@@ -40,7 +40,7 @@ class Tally:
     recoveries_s: list[float] = field(default_factory=list)
 
 
-class Run:
+class ChaosRun:
     """One test environment, and what faults may change in it."""
 
     stages = ("first", "second")
@@ -52,7 +52,9 @@ class Run:
         system.proxy = proxy
 
     def members(self, stage: str) -> list[StageProcess]:
-        return [it for it in self.system.members if it.stage == stage and it.is_alive]
+        return [
+            member for member in self.system.members if member.stage == stage and member.is_alive
+        ]
 
     def any_member(self) -> StageProcess:
         return self.rng.choice(self.members(self.rng.choice(self.stages)))
@@ -105,7 +107,7 @@ class Run:
 
 
 @contextmanager
-def one_system(stack: Stack, databases: Databases, rng: random.Random) -> Iterator[Run]:
+def one_system(stack: Stack, databases: Databases, rng: random.Random) -> Iterator[ChaosRun]:
     servers = ServersForTests(stack.bootstrap_servers, stack.database_url, stack)
     prefix = f"c{secrets.token_hex(4)}"
     with (
@@ -114,7 +116,7 @@ def one_system(stack: Stack, databases: Databases, rng: random.Random) -> Iterat
         Proxy(url) as proxy,
         KafkaSystem(servers, url, prefix, Path(folder), partitions=6) as system,
     ):
-        yield Run(system, stack, proxy, rng)
+        yield ChaosRun(system, stack, proxy, rng)
 
 
 def run(seed: int, seconds: float, brokers: int, report: Callable[[str], None]) -> dict[str, Tally]:
@@ -137,7 +139,7 @@ def run(seed: int, seconds: float, brokers: int, report: Callable[[str], None]) 
 
 
 def play_rounds(
-    current: Run,
+    current: ChaosRun,
     waiting: list[Fault],
     tallies: dict[str, Tally],
     end: float,

@@ -69,7 +69,7 @@ class ConcurrentLaws:
         assert isinstance(item, pytest.Function)
         callspec = getattr(item, "callspec", None)
         arguments = (
-            {name: it for name, it in callspec.params.items() if name != "system"}
+            {name: value for name, value in callspec.params.items() if name != "system"}
             if callspec
             else {}
         )

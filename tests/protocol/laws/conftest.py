@@ -18,9 +18,9 @@ from tests.support.stack import Databases, ServersForTests
 def concurrent_laws(
     request: pytest.FixtureRequest, servers: ServersForTests, databases: Databases
 ) -> Iterator[ConcurrentLaws]:
-    found = ConcurrentLaws(request.session.items, servers, databases)
-    yield found
-    found.close()
+    laws = ConcurrentLaws(request.session.items, servers, databases)
+    yield laws
+    laws.close()
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def fake_system() -> FakeSystem:
 @pytest.fixture(params=["fake", "kafka"])
 def system(request: pytest.FixtureRequest) -> System:
     """Both systems: each law holds in both."""
-    found: System = request.getfixturevalue(f"{request.param}_system")
-    return found
+    chosen: System = request.getfixturevalue(f"{request.param}_system")
+    return chosen
 
 
 @pytest.hookimpl(tryfirst=True)

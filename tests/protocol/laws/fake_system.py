@@ -13,8 +13,8 @@ from uuid import UUID
 
 from schemas.envelope import Output
 from services.runtime.loop.context import WorkerContext
-from services.runtime.loop.ports import Controls
 from services.runtime.loop.worker import Worker
+from services.runtime.ports import Controls
 from services.runtime.records import LaneKey
 from services.runtime.settings import LaneSettings
 from services.runtime.testing import (
@@ -24,17 +24,17 @@ from services.runtime.testing import (
     FakeDatabase,
     FakeLaneStore,
     FakeSession,
-    classify,
+    classify_fake_error,
 )
 from tests.protocol.laws.system import RELEASE, Headers, NotSettledError
 from tests.protocol.laws.system_state import (
     DeadLetterFacts,
     LaneFacts,
-    Sent,
+    SentRecord,
     SnapshotFacts,
     SystemState,
 )
-from tests.protocol.toy.events import Input
+from tests.protocol.toy.events import ToyInput
 from tests.protocol.toy.memory import MemoryStore
 from tests.protocol.toy.names import NAMES
 from tests.protocol.toy.sabotage import QuietSaboteur, Sabotage, Switches
@@ -100,7 +100,7 @@ class FakeSystem:
         self.clock = FakeClock()
         self.broker, self.database = FakeBroker(self.clock), FakeDatabase()
         self.members: list[FakeMember] = []
-        self._sent: list[Sent] = []
+        self._sent: list[SentRecord] = []
         self._incomplete_topics: set[str] = set()
         self._was_fixed = False
         single = (*NAMES.dead.values(), *NAMES.replay.values())
@@ -121,7 +121,7 @@ class FakeSystem:
             lane_store=FakeLaneStore(self.database, group),
             settings=LaneSettings(**known),
             telemetry=telemetry,
-            classify=classify,
+            classify=classify_fake_error,
             clock=self.clock,
             wall_clock=self.clock,
             rng=random.random,
@@ -170,9 +170,9 @@ class FakeSystem:
         ]
         dead_letters = self.database.dead_letters.items()
         waits += [
-            f"dead letter {key} is {it.state}"
-            for key, it in dead_letters
-            if it.state in {"requested", "replayed"}
+            f"dead letter {key} is {dead_letter.state}"
+            for key, dead_letter in dead_letters
+            if dead_letter.state in {"requested", "replayed"}
         ]
         waits += [
             f"{row.key} is due"
@@ -181,10 +181,10 @@ class FakeSystem:
         ]
         for stage, group in NAMES.groups.items():
             for topic in (*NAMES.own_inputs[stage], NAMES.replay[stage]):
-                found = self.broker.topics.get(topic)
-                for partition, entries in enumerate(found.partitions if found else []):
+                held = self.broker.topics.get(topic)
+                for partition, entries in enumerate(held.partitions if held else []):
                     row = self.database.rows.get((group, LaneKey(topic, partition)))
-                    last = max((it.offset for it in entries if it is not None), default=-1)
+                    last = max((entry.offset for entry in entries if entry is not None), default=-1)
                     if (row is None and entries) or (
                         row and not row.stopped_code and row.next_offset <= last
                     ):
@@ -198,7 +198,7 @@ class FakeSystem:
 
     def send(
         self,
-        *inputs: Input,
+        *inputs: ToyInput,
         topic: str | None = None,
         partition: int | None = None,
         headers: Headers = (),
@@ -206,15 +206,16 @@ class FakeSystem:
         for input_ in inputs:
             where = topic or self.names.inputs[sum(input_.id.encode()) % 2]
             self._append(
-                Sent(where, 0, 0, input_.key.encode(), input_.value(), headers, input_), partition
+                SentRecord(where, 0, 0, input_.key.encode(), input_.value(), headers, input_),
+                partition,
             )
 
     def send_bytes(
         self, topic: str, value: bytes | None, *, key: bytes | None = None, headers: Headers = ()
     ) -> None:
-        self._append(Sent(topic, 0, 0, key, value, headers, None), None)
+        self._append(SentRecord(topic, 0, 0, key, value, headers, None), None)
 
-    def _append(self, record: Sent, partition: int | None) -> None:
+    def _append(self, record: SentRecord, partition: int | None) -> None:
         output = Output(record.topic, record.key, record.value, list(record.headers))
         lane = self.broker.append(output, partition)
         offset = len(self.broker.topics[lane.topic].partitions[lane.partition]) - 1
@@ -290,7 +291,7 @@ class FakeSystem:
     # SystemState.
 
     def lanes(self, stage: str) -> list[LaneFacts]:
-        return [it for it in self._lanes() if it.group == NAMES.groups[stage]]
+        return [lane for lane in self._lanes() if lane.group == NAMES.groups[stage]]
 
     def _lanes(self) -> list[LaneFacts]:
         owners = {
@@ -324,7 +325,11 @@ class FakeSystem:
         ]
 
     def dead_letters(self, stage: str = "first") -> list[DeadLetterFacts]:
-        return [it for it in self._dead_letters() if it.group == NAMES.groups[stage]]
+        return [
+            dead_letter
+            for dead_letter in self._dead_letters()
+            if dead_letter.group == NAMES.groups[stage]
+        ]
 
     def _dead_letters(self) -> list[DeadLetterFacts]:
         return [

@@ -12,8 +12,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from psycopg.rows import dict_row
 
 from services.runtime.kafka.topics import BrokerAdmin
-from services.runtime.loop.dead_letters import unpack_headers
-from services.runtime.records import LaneKey, Record
+from services.runtime.records import LaneKey, Record, unpack_headers
 from tests.protocol.laws.system_state import DeadLetterFacts, LaneFacts
 from tests.protocol.toy.names import Names
 from tests.support.logs import read_logs
@@ -62,9 +61,9 @@ class KafkaReader:
         """Return (low, high) of every partition, with three requests."""
         description = self.broker.existing(self.names.topics)
         lanes = [
-            LaneKey(topic, number)
-            for topic, it in description.items()
-            for number in range(it.partitions)
+            LaneKey(name, number)
+            for name, topic in description.items()
+            for number in range(topic.partitions)
         ]
         low, high = (
             self._offsets(lanes, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest())
@@ -88,10 +87,14 @@ class KafkaReader:
         ]
 
     def lanes(self, stage: str) -> list[LaneFacts]:
-        return [it for it in self._lanes() if it.group == self.names.groups[stage]]
+        return [lane for lane in self._lanes() if lane.group == self.names.groups[stage]]
 
     def dead_letters(self, stage: str = "first") -> list[DeadLetterFacts]:
-        return [it for it in self._dead_letters() if it.group == self.names.groups[stage]]
+        return [
+            dead_letter
+            for dead_letter in self._dead_letters()
+            if dead_letter.group == self.names.groups[stage]
+        ]
 
     def _dead_letters(self) -> list[DeadLetterFacts]:
         cursor = self.database.cursor(row_factory=dict_row)

@@ -33,8 +33,8 @@ from services.runtime.records import LaneKey
 from tests.protocol.laws.kafka_reader import KafkaReader
 from tests.protocol.laws.stage_process import StageProcess
 from tests.protocol.laws.system import RELEASE, Headers, NotSettledError
-from tests.protocol.laws.system_state import LaneFacts, Sent, SnapshotFacts, SystemState
-from tests.protocol.toy.events import Input
+from tests.protocol.laws.system_state import LaneFacts, SentRecord, SnapshotFacts, SystemState
+from tests.protocol.toy.events import ToyInput
 from tests.protocol.toy.names import Names
 from tests.protocol.toy.rules import First, Second
 from tests.protocol.toy.service import Release
@@ -88,7 +88,7 @@ class KafkaSystem(KafkaReader):
         # Of members that are started from now on: a name in tests/protocol/toy/mutate.py.
         self.mutation = ""
         self.members: list[StageProcess] = []
-        self._sent: list[Sent] = []
+        self._sent: list[SentRecord] = []
         self._incomplete_topics: set[str] = set()
         self._was_fixed = False
         self._producer = self._new_producer()
@@ -182,7 +182,7 @@ class KafkaSystem(KafkaReader):
 
     def send(
         self,
-        *inputs: Input,
+        *inputs: ToyInput,
         topic: str | None = None,
         partition: int | None = None,
         headers: Headers = (),
@@ -190,7 +190,7 @@ class KafkaSystem(KafkaReader):
         for input_ in inputs:
             where = topic or self.names.inputs[sum(input_.id.encode()) % 2]
             self._produce(
-                Sent(
+                SentRecord(
                     where,
                     NO_PARTITION if partition is None else partition,
                     0,
@@ -205,22 +205,22 @@ class KafkaSystem(KafkaReader):
     def send_bytes(
         self, topic: str, value: bytes | None, *, key: bytes | None = None, headers: Headers = ()
     ) -> None:
-        self._produce(Sent(topic, NO_PARTITION, 0, key, value, headers, None))
+        self._produce(SentRecord(topic, NO_PARTITION, 0, key, value, headers, None))
         self._flush()
 
-    def send_in_transaction(self, *inputs: Input, topic: str, abort: bool = False) -> None:
+    def send_in_transaction(self, *inputs: ToyInput, topic: str, abort: bool = False) -> None:
         """Send in a Kafka transaction, which Stubline never does: its marker takes an offset."""
         settings = {
             "bootstrap.servers": self.bootstrap_servers,
             "transactional.id": f"{uuid4()}",
             "log_level": 0,
         }
-        producer, placed = Producer(settings), list[Sent]()
+        producer, placed = Producer(settings), list[SentRecord]()
         producer.init_transactions(20)
         producer.begin_transaction()
         for input_ in inputs:
             self._produce(
-                Sent(topic, NO_PARTITION, 0, input_.key.encode(), input_.value(), (), input_),
+                SentRecord(topic, NO_PARTITION, 0, input_.key.encode(), input_.value(), (), input_),
                 producer,
                 placed,
             )
@@ -232,7 +232,10 @@ class KafkaSystem(KafkaReader):
         self._sent += placed
 
     def _produce(
-        self, record: Sent, producer: Producer | None = None, placed: list[Sent] | None = None
+        self,
+        record: SentRecord,
+        producer: Producer | None = None,
+        placed: list[SentRecord] | None = None,
     ) -> None:
         producer, placed = producer or self._producer, self._sent if placed is None else placed
 
@@ -257,7 +260,7 @@ class KafkaSystem(KafkaReader):
         if left := self._producer.flush(20):
             raise NotSettledError(f"{left} inputs are not acknowledged")
 
-    def sent(self) -> Sequence[Sent]:
+    def sent(self) -> Sequence[SentRecord]:
         return self._sent
 
     # Faults.
@@ -295,7 +298,7 @@ class KafkaSystem(KafkaReader):
     def forbidden(self, kind: ResourceType, name: str) -> Iterator[None]:
         """Grant another user the right to read it, so that we have none."""
         assert self._stack.kafka  # other servers need not keep rights
-        who = (
+        entry = (
             kind,
             name,
             ResourcePatternType.LITERAL,
@@ -303,14 +306,14 @@ class KafkaSystem(KafkaReader):
             "*",
             AclOperation.READ,
         )
-        right = AclBinding(*who, AclPermissionType.ALLOW)
+        right = AclBinding(*entry, AclPermissionType.ALLOW)
         for answer in self.admin.create_acls([right]).values():
             answer.result(60)
         try:
             yield
         finally:
             for answer in self.admin.delete_acls(
-                [AclBindingFilter(*who, AclPermissionType.ALLOW)]
+                [AclBindingFilter(*entry, AclPermissionType.ALLOW)]
             ).values():
                 answer.result(60)
 
@@ -355,19 +358,22 @@ class KafkaSystem(KafkaReader):
         return AdminCommands(self.database, OperatorCommand("the laws", uuid4()))
 
     def rewind(self, stage: str, lane: LaneKey, to: int) -> None:
-        extent = self.broker.extents(lane.topic).get(lane.partition)
-        self._commands.rewind(self.names.groups[stage], lane, to=to, extent=extent)
+        offsets = self.broker.partition_offsets(lane.topic).get(lane.partition)
+        self._commands.rewind(self.names.groups[stage], lane, to=to, offsets=offsets)
 
     def skip(self, stage: str, lane: LaneKey) -> None:
-        extent = self.broker.extents(lane.topic)[lane.partition]
+        offsets = self.broker.partition_offsets(lane.topic)[lane.partition]
         self._commands.skip(
-            self.names.groups[stage], lane, to=None, extent=extent, reason="the laws"
+            self.names.groups[stage], lane, to=None, offsets=offsets, reason="the laws"
         )
 
     def accept_topic(self, stage: str, topic: str) -> None:
         description = self.broker.existing([topic])[topic]
         self._commands.accept_topic(
-            self.names.groups[stage], topic, description.topic_id, self.broker.extents(topic)
+            self.names.groups[stage],
+            topic,
+            description.topic_id,
+            self.broker.partition_offsets(topic),
         )
 
     def control(self, stage: str, *, paused: bool, rate: float | None = None) -> None:
@@ -376,11 +382,11 @@ class KafkaSystem(KafkaReader):
         )
 
     def is_paused(self, stage: str) -> bool:
-        found = self.rows(
+        fetched = self.rows(
             "select paused from runtime.controls where consumer_group = %s",
             self.names.groups[stage],
         )
-        return bool(found and found[0][0])
+        return bool(fetched and fetched[0][0])
 
     def request_replays(self, dead_letters: Sequence[UUID]) -> None:
         self._commands.replay(DeadLetterSelection(ids=dead_letters))
@@ -410,20 +416,22 @@ class KafkaSystem(KafkaReader):
         """Read rows first, then the ends of the logs, so that the ends include what the rows
         published.
         """
-        rows = {(it.group, it.lane): it for it in self._lanes()}
+        rows = {(row.group, row.lane): row for row in self._lanes()}
         waits = [
-            f"{it.group} {it.lane} has an outbox"
-            for it in rows.values()
-            if it.has_outbox and it.stopped_code is None
+            f"{row.group} {row.lane} has an outbox"
+            for row in rows.values()
+            if row.has_outbox and row.stopped_code is None
         ]
         waits += [
-            f"dead letter {it[0]} is {it[1]}"
-            for it in self.rows(
+            f"dead letter {row[0]} is {row[1]}"
+            for row in self.rows(
                 "select id, state from runtime.dead_letters where state in ('requested', "
                 "'replayed')"
             )
         ]
-        waits += [f"{it[0]} is due" for it in self.rows("select key from toy.firsts where is_due")]
+        waits += [
+            f"{row[0]} is due" for row in self.rows("select key from toy.firsts where is_due")
+        ]
         return waits or self._lanes_with_lag(rows)
 
     def _lanes_with_lag(self, rows: Mapping[tuple[str, LaneKey], LaneFacts]) -> list[str]:

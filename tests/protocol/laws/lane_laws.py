@@ -9,22 +9,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from services.runtime.records import TIMER, LaneKey, Record
 from tests.protocol.laws.system_state import DeadLetterFacts, LaneFacts, SystemState
-from tests.protocol.toy.events import FirstSnapshot, Input, SecondSnapshot
+from tests.protocol.toy.events import FirstSnapshot, SecondSnapshot, ToyInput
 
 Law = Callable[[SystemState], Iterator[str]]
 
 
 def broken(state: SystemState) -> dict[str, list[str]]:
     """Return the broken laws, each with the cases."""
-    return {name: found for name, law in LAWS.items() if (found := list(law(state)))}
+    return {name: problems for name, law in LAWS.items() if (problems := list(law(state)))}
 
 
 def check(state: SystemState) -> None:
     """Check all laws. A failure names each broken law, with its first cases."""
-    if found := broken(state):
+    if problems := broken(state):
         lines = [
             f"{name} ({len(cases)}):\n    " + "\n    ".join(cases[:8])
-            for name, cases in found.items()
+            for name, cases in problems.items()
         ]
         raise AssertionError("broken laws\n" + "\n".join(lines))
 
@@ -34,7 +34,7 @@ def every_input_has_its_effect_once(state: SystemState) -> Iterator[str]:
     was replayed and resolved.
     """
     wanted = wanted_inputs(state)
-    for input_ in (it for key, it in wanted.items() if key not in state.inputs):
+    for input_ in (wanted_input for key, wanted_input in wanted.items() if key not in state.inputs):
         yield f"{input_.id} has no effect"
     for key in state.inputs.keys() - wanted.keys():
         yield f"{key} has an effect and should have none"
@@ -46,15 +46,20 @@ def every_input_has_its_effect_once(state: SystemState) -> Iterator[str]:
             yield f"{key} sums up to {row.total} and should to {totals[key]}"
 
 
-def wanted_inputs(state: SystemState) -> dict[str, Input]:
+def wanted_inputs(state: SystemState) -> dict[str, ToyInput]:
     resolved = {
-        (it.topic, it.partition, it.offset) for it in state.dead_letters if it.state == "resolved"
+        (dead_letter.topic, dead_letter.partition, dead_letter.offset)
+        for dead_letter in state.dead_letters
+        if dead_letter.state == "resolved"
     }
     return {
-        it.input.id: it.input
-        for it in state.sent
-        if it.input is not None
-        and (not state.is_poison(it) or (it.topic, it.partition, it.offset) in resolved)
+        record.input.id: record.input
+        for record in state.sent
+        if record.input is not None
+        and (
+            not state.is_poison(record)
+            or (record.topic, record.partition, record.offset) in resolved
+        )
     }
 
 
@@ -63,11 +68,11 @@ def effects_are_counted_once(state: SystemState) -> Iterator[str]:
     if state.was_rewound or state.incomplete_topics:
         return
     fed = {*state.names.inputs, state.names.replay["first"]}
-    effects = sum(it.effects for it in state.lanes_of("first") if it.lane.topic in fed)
+    effects = sum(row.effects for row in state.lanes_of("first") if row.lane.topic in fed)
     if effects != (wanted := len(wanted_inputs(state))):
         yield f"{effects} effects for {wanted} inputs"
-    dead = sum(it.dead for it in state.lanes_of("first") if it.lane.topic in state.names.inputs)
-    if dead != (wanted := sum(state.is_poison(it) for it in state.sent)):
+    dead = sum(row.dead for row in state.lanes_of("first") if row.lane.topic in state.names.inputs)
+    if dead != (wanted := sum(state.is_poison(record) for record in state.sent)):
         yield f"{dead} dead for {wanted} poisonous records"
 
 
@@ -83,38 +88,44 @@ def sequences_have_no_gap_and_no_repeat(state: SystemState) -> Iterator[str]:
 def what_a_writer_knows_is_published(state: SystemState) -> Iterator[str]:
     """A writer's row and its last snapshot agree."""
     last = {
-        it.key: it for it in sorted(state.snapshots, key=lambda it: (it.generation, it.sequence))
+        snapshot.key: snapshot
+        for snapshot in sorted(
+            state.snapshots, key=lambda snapshot: (snapshot.generation, snapshot.sequence)
+        )
     }
     for key, row in state.firsts.items():
-        if (it := last.get(key)) is None:
+        if (published := last.get(key)) is None:
             if row.digest is not None:
                 yield f"{key} has a digest and no snapshot"
         elif (row.state, row.children, row.total, row.confirmed) != (
-            it.state,
-            it.children,
-            it.total,
-            it.confirmed,
+            published.state,
+            published.children,
+            published.total,
+            published.confirmed,
         ):
-            yield f"{key} is {row} and published {it}"
+            yield f"{key} is {row} and published {published}"
 
 
 def what_was_committed_is_in_the_log(state: SystemState) -> Iterator[str]:
     """Nothing lost, nothing invented: the topic holds each committed snapshot, and no other."""
-    committed = {(it.key, it.generation, it.sequence): it for it in state.snapshots}
+    committed = {
+        (snapshot.key, snapshot.generation, snapshot.sequence): snapshot
+        for snapshot in state.snapshots
+    }
     published = set[tuple[str, int, int]]()
     for record in state.log_of(state.names.outputs["first"]):
         snapshot = FirstSnapshot.read(record.headers, record.value)
         place = (snapshot.key, snapshot.generation, snapshot.sequence)
         published.add(place)
-        if (it := committed.get(place)) is None:
+        if (expected := committed.get(place)) is None:
             yield f"{place} is in the log and was never committed"
-        elif (it.state, it.children, it.total, it.confirmed) != (
+        elif (expected.state, expected.children, expected.total, expected.confirmed) != (
             snapshot.state,
             snapshot.children,
             snapshot.total,
             snapshot.confirmed,
         ):
-            yield f"{place} is {snapshot} in the log and was committed as {it}"
+            yield f"{place} is {snapshot} in the log and was committed as {expected}"
     if state.names.outputs["first"] not in state.incomplete_topics:
         yield from (
             f"{place} was committed and is not in the log"
@@ -141,20 +152,23 @@ def what_the_second_stage_publishes_is_in_the_log(state: SystemState) -> Iterato
 def the_next_stage_is_the_fold_of_what_was_committed(state: SystemState) -> Iterator[str]:
     """State, active children and last sequence agree, and stage two's answer has come back."""
     last = {
-        it.key: it for it in sorted(state.snapshots, key=lambda it: (it.generation, it.sequence))
+        snapshot.key: snapshot
+        for snapshot in sorted(
+            state.snapshots, key=lambda snapshot: (snapshot.generation, snapshot.sequence)
+        )
     }
-    for key, it in last.items():
+    for key, snapshot in last.items():
         row = state.seconds.get(key)
-        active = it.children if it.state == "released" else ()
+        active = snapshot.children if snapshot.state == "released" else ()
         if row is None:
             yield f"{key} is unknown to the second stage"
         elif (row.state, row.children, row.first_generation, row.first_sequence) != (
-            it.state,
+            snapshot.state,
             active,
-            it.generation,
-            it.sequence,
+            snapshot.generation,
+            snapshot.sequence,
         ):
-            yield f"{key} is {row} and should be {it}"
+            yield f"{key} is {row} and should be {snapshot}"
         elif (
             first := state.firsts[key]
         ).answer_sequence != row.sequence or first.confirmed != row.active:
@@ -163,16 +177,16 @@ def the_next_stage_is_the_fold_of_what_was_committed(state: SystemState) -> Iter
 
 
 def conservation_reads_zero(state: SystemState) -> Iterator[str]:
-    for it in state.lanes:
-        if it.conservation_gap:
-            yield f"{it}"
-        if it.next_offset - it.first_offset - it.gaps + it.rewound != it.outcomes:
-            yield f"{it}: its own sum is wrong"
+    for lane in state.lanes:
+        if lane.conservation_gap:
+            yield f"{lane}"
+        if lane.next_offset - lane.first_offset - lane.gaps + lane.rewound != lane.outcomes:
+            yield f"{lane}: its own sum is wrong"
 
 
 def every_record_has_one_outcome(state: SystemState) -> Iterator[str]:
     """Outcomes are counted against the log itself."""
-    rows = {(it.group, it.lane): it for it in state.lanes}
+    rows = {(row.group, row.lane): row for row in state.lanes}
     for stage, group in state.names.groups.items():
         topics = (*state.names.own_inputs[stage], state.names.replay[stage])
         for lane in sorted(lane for lane in state.logs if lane.topic in topics):
@@ -213,10 +227,12 @@ def snapshots_are_classified_by_their_order_in_the_log(state: SystemState) -> It
         last[snapshot.key] = max(place, before)
     if any(len(lanes) > 1 for lanes in where.values()):
         return  # a key in two partitions: either may have been read first
-    rows = [it for it in state.lanes_of("second") if it.lane.topic == state.names.outputs["first"]]
+    rows = [
+        row for row in state.lanes_of("second") if row.lane.topic == state.names.outputs["first"]
+    ]
     for name in ("effects", "duplicates", "superseded"):
-        if (found := sum(getattr(row, name) for row in rows)) != wanted[name]:
-            yield f"{found} {name}, the log makes it {wanted[name]}"
+        if (count := sum(getattr(row, name) for row in rows)) != wanted[name]:
+            yield f"{count} {name}, the log makes it {wanted[name]}"
 
 
 def dead_letters_are_the_source_byte_for_byte(state: SystemState) -> Iterator[str]:
@@ -224,9 +240,9 @@ def dead_letters_are_the_source_byte_for_byte(state: SystemState) -> Iterator[st
     topic.
     """
     dead_letters = {
-        (it.topic, it.partition, it.offset): it
-        for it in state.dead_letters
-        if it.group.endswith(".first")
+        (dead_letter.topic, dead_letter.partition, dead_letter.offset): dead_letter
+        for dead_letter in state.dead_letters
+        if dead_letter.group.endswith(".first")
     }
     for sent in state.sent:
         dead_letter = dead_letters.pop((sent.topic, sent.partition, sent.offset), None)
@@ -257,7 +273,9 @@ def dead_letters_are_the_source_byte_for_byte(state: SystemState) -> Iterator[st
 
 def _copies(state: SystemState, stage: str) -> Iterator[str]:
     dead_letters = {
-        str(it.id): it for it in state.dead_letters if it.group == state.names.groups[stage]
+        str(dead_letter.id): dead_letter
+        for dead_letter in state.dead_letters
+        if dead_letter.group == state.names.groups[stage]
     }
     uncopied = set(dead_letters)
     for copy in state.log_of(state.names.dead[stage]):
@@ -293,7 +311,7 @@ def _is_copy(copy: Record, dead_letter: DeadLetterFacts) -> bool:
 
 def what_is_replayed_is_the_source_byte_for_byte(state: SystemState) -> Iterator[str]:
     """The headers that name the dead letter come after the source's own."""
-    dead_letters = {str(it.id): it for it in state.dead_letters}
+    dead_letters = {str(dead_letter.id): dead_letter for dead_letter in state.dead_letters}
     for stage in state.names.groups:
         for copy in state.log_of(state.names.replay[stage]):
             dead_letter = dead_letters.get((copy.header("stubline-dead-letter-id") or b"").decode())
@@ -313,20 +331,23 @@ def nothing_waits(state: SystemState) -> Iterator[str]:
     """Once settled, outboxes are empty, no lane has lag, no replay is on its way, and no
     work is due.
     """
-    rows = {(it.group, it.lane): it for it in state.lanes}
-    for it in state.lanes:
-        if it.has_outbox and it.stopped_code is None:
-            yield f"{it.group} {it.lane} has an outbox"
-        log = state.logs.get(it.lane)
+    rows = {(row.group, row.lane): row for row in state.lanes}
+    for row in state.lanes:
+        if row.has_outbox and row.stopped_code is None:
+            yield f"{row.group} {row.lane} has an outbox"
+        log = state.logs.get(row.lane)
         if (
             log
-            and it.lane != TIMER
-            and it.stopped_code is None
-            and it.next_offset <= log[-1].offset
+            and row.lane != TIMER
+            and row.stopped_code is None
+            and row.next_offset <= log[-1].offset
         ):
-            yield f"{it.group} {it.lane} is at {it.next_offset}, its log ends with {log[-1].offset}"
+            end = log[-1].offset
+            yield f"{row.group} {row.lane} is at {row.next_offset}, its log ends with {end}"
     yield from (
-        f"{it} is on its way" for it in state.dead_letters if it.state in ("requested", "replayed")
+        f"{dead_letter} is on its way"
+        for dead_letter in state.dead_letters
+        if dead_letter.state in ("requested", "replayed")
     )
     yield from (f"{key} is due" for key, row in state.firsts.items() if row.is_due and rows)
 

@@ -20,10 +20,10 @@ from services.runtime.loop.commit import BatchCommitter
 from services.runtime.loop.idle_checks import IdleChecks
 from services.runtime.loop.lane import Lane, LaneState, PreparedRecord
 from services.runtime.loop.parsing import RecordParser
-from services.runtime.loop.ports import AcquiredLane, ExpectedLane, LaneAdvance, LockedLanes
 from services.runtime.loop.publisher import OutputPublisher, SettledDeliveries
 from services.runtime.loop.timer import Timer
 from services.runtime.loop.worker import Worker
+from services.runtime.ports import AcquiredLane, ExpectedLane, LaneUpdate, LockedLanes
 from services.runtime.records import TIMER, LaneKey, Record
 from services.runtime.testing import FakeBrokerClient
 from services.runtime.testing.lane_store import FakeTransaction
@@ -61,13 +61,13 @@ def deltas(patch: Patch) -> None:
     """Without rule 2 (full snapshots): an event has what is new, and not all that is known."""
     add_snapshots = rules.add_first_snapshots
 
-    def only_new(found: BatchResult, before: Any, brought: Any, pads: Any) -> BatchResult:
-        for events in add_snapshots(found, before, brought, pads).snapshots.values():
-            for at, it in enumerate(events):
-                if isinstance(it, FirstSnapshot):
-                    new = tuple(sorted({*it.children} - {*before[it.key].children}))
-                    events[at] = msgspec.structs.replace(it, children=new)
-        return found
+    def only_new(result: BatchResult, before: Any, brought: Any, pads: Any) -> BatchResult:
+        for events in add_snapshots(result, before, brought, pads).snapshots.values():
+            for at, event in enumerate(events):
+                if isinstance(event, FirstSnapshot):
+                    new = tuple(sorted({*event.children} - {*before[event.key].children}))
+                    events[at] = msgspec.structs.replace(event, children=new)
+        return result
 
     replace_rule(patch, rules, rules.add_first_snapshots, only_new)
 
@@ -84,11 +84,11 @@ def an_end_without_a_beginning_is_ignored(patch: Patch) -> None:
     decide = rules.decide_second
 
     def decided(batch: Sequence[FirstSnapshot], rows: Any) -> BatchResult:
-        found = decide(batch, rows)
-        for key, row in list(found.seconds.items()):
+        result = decide(batch, rows)
+        for key, row in list(result.seconds.items()):
             if row.state == "cancelled" and rows[key].first_sequence == 0:
-                found.seconds[key] = rows[key]
-        return found
+                result.seconds[key] = rows[key]
+        return result
 
     replace_rule(patch, rules, rules.decide_second, decided)
 
@@ -196,7 +196,7 @@ def work_of_fenced_lanes_is_kept(patch: Patch) -> None:
     """
     advance = FakeTransaction.advance
 
-    def some(self: FakeTransaction, rows: Sequence[LaneAdvance]) -> None:
+    def some(self: FakeTransaction, rows: Sequence[LaneUpdate]) -> None:
         advance(self, [row for row in rows if self.as_expected(row.expected)])
 
     replace_rule(
@@ -345,7 +345,9 @@ def offset_gaps_are_not_counted(patch: Patch) -> None:
     def silently(self: RecordParser, lane: Lane, records: Any, end: int | None = None) -> bool:
         before = len(lane.prepared)
         done = prepare(self, lane, records, end)
-        lane.prepared[before:] = [it._replace(gap_before=0) for it in lane.prepared[before:]]
+        lane.prepared[before:] = [
+            record._replace(gap_before=0) for record in lane.prepared[before:]
+        ]
         return done
 
     replace_rule(patch, RecordParser, RecordParser.prepare, silently)
@@ -417,7 +419,7 @@ def replays_are_in_memory_only(patch: Patch) -> None:
     """
     row_after = Timer.row_after
 
-    def without_outbox(self: Timer[Any], lane: Lane, outputs: list[Output]) -> LaneAdvance:
+    def without_outbox(self: Timer[Any], lane: Lane, outputs: list[Output]) -> LaneUpdate:
         return row_after(self, lane, outputs)._replace(outbox=None)
 
     replace_rule(patch, Timer, Timer.row_after, without_outbox)

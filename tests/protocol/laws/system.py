@@ -13,7 +13,7 @@ from uuid import UUID
 
 from services.runtime.records import LaneKey
 from tests.protocol.laws.system_state import DeadLetterFacts, LaneFacts, SystemState
-from tests.protocol.toy.events import Input
+from tests.protocol.toy.events import ToyInput
 from tests.protocol.toy.names import Names
 from tests.protocol.toy.service import Release
 
@@ -90,7 +90,7 @@ class System(Protocol):
 
     def send(
         self,
-        *inputs: Input,
+        *inputs: ToyInput,
         topic: str | None = None,
         partition: int | None = None,
         headers: Headers = (),
@@ -144,7 +144,7 @@ class SystemOf(System, Protocol[Member_co]):
 
 
 def lane(system: System, stage: str, topic: str, partition: int = 0) -> LaneFacts:
-    return next(it for it in system.lanes(stage) if it.lane == (topic, partition))
+    return next(row for row in system.lanes(stage) if row.lane == (topic, partition))
 
 
 def wait_until_owned(system: System, *members: Member, seconds: float = 120.0) -> None:
@@ -152,7 +152,7 @@ def wait_until_owned(system: System, *members: Member, seconds: float = 120.0) -
     wanted = {member.name for member in members}
 
     def done() -> bool:
-        owners = [it.owner for it in system.lanes(members[0].stage) if it.lane.topic != "@timer"]
+        owners = [row.owner for row in system.lanes(members[0].stage) if row.lane.topic != "@timer"]
         return len(owners) > 0 and set(owners) == wanted
 
     system.until(f"lanes of {members[0].stage} owned by {wanted}", done, seconds)
@@ -178,7 +178,7 @@ def feed_until_dead(system: System, victim: Member, *, seed: int = 0) -> None:
     raise NotSettledError(f"{victim.name} lives on")
 
 
-def story(seed: int, count: int, keys: int = 10, *, name: str = "s") -> list[Input]:
+def story(seed: int, count: int, keys: int = 10, *, name: str = "s") -> list[ToyInput]:
     """Return a realistic mixture of inputs, the same for the same seed."""
     rng = random.Random(seed)
     inputs = []
@@ -188,31 +188,33 @@ def story(seed: int, count: int, keys: int = 10, *, name: str = "s") -> list[Inp
             ("release", "add", "drop", "cancel", "restore", "note"), (3, 5, 1, 1, 1, 1)
         )[0]
         child = f"c{rng.randrange(6)}" if what in {"add", "drop"} else ""
-        inputs.append(Input(f"{name}-{seed}-{number}", key, what, child, amount=rng.randrange(5)))
+        inputs.append(
+            ToyInput(f"{name}-{seed}-{number}", key, what, child, amount=rng.randrange(5))
+        )
     return inputs
 
 
-def stormed(inputs: Sequence[Input], seed: int, copies: int = 3) -> list[Input]:
+def stormed(inputs: Sequence[ToyInput], seed: int, copies: int = 3) -> list[ToyInput]:
     """Return each input several times, shuffled."""
     many = [each for each in inputs for _ in range(copies)]
     random.Random(seed).shuffle(many)
     return many
 
 
-def poisoned(inputs: Sequence[Input], seed: int, share: float = 0.1) -> list[Input]:
+def poisoned(inputs: Sequence[ToyInput], seed: int, share: float = 0.1) -> list[ToyInput]:
     """Return the inputs with a share of poison, of every kind."""
     rng = random.Random(seed)
     kinds = ("parse", "handle", "check", "nul")
     return [poison(each, rng.choice(kinds)) if rng.random() < share else each for each in inputs]
 
 
-def poison(sound: Input, kind: str) -> Input:
+def poison(sound: ToyInput, kind: str) -> ToyInput:
     """Return an input as poison: `check` violates a constraint (SQLSTATE 23), `nul` cannot be
     stored (22), `parse` and `handle` raise there.
     """
-    fields = {name: getattr(sound, name) for name in Input.__slots__} | {"poison": kind}
+    fields = {name: getattr(sound, name) for name in ToyInput.__slots__} | {"poison": kind}
     if kind == "check":
         fields["amount"] = -1
     if kind == "nul":
         fields["note"] = "before\0after"
-    return Input(**fields)
+    return ToyInput(**fields)

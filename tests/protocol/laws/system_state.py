@@ -11,7 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from services.runtime.records import LaneKey, Record
-from tests.protocol.toy.events import Input
+from tests.protocol.toy.events import ToyInput
 from tests.protocol.toy.names import Names
 from tests.protocol.toy.rules import First, Second
 
@@ -19,7 +19,7 @@ HARMLESS_ALONE = frozenset({"", "together"})  # the last harms only in company
 RAISING = frozenset({"parse", "handle"})
 
 
-class Sent(NamedTuple):
+class SentRecord(NamedTuple):
     """A record that the test sent, as the broker acknowledged it. `input` is None for bytes that
     cannot be parsed.
     """
@@ -30,7 +30,7 @@ class Sent(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
-    input: Input | None
+    input: ToyInput | None
 
 
 class LaneFacts(NamedTuple):
@@ -90,7 +90,7 @@ class SystemState:
     """Everything that the laws are checked against."""
 
     names: Names
-    sent: Sequence[Sent]
+    sent: Sequence[SentRecord]
     logs: Mapping[LaneKey, Sequence[Record]]  # every partition of every topic, all that it holds
     lanes: Sequence[LaneFacts]
     dead_letters: Sequence[DeadLetterFacts]
@@ -107,13 +107,13 @@ class SystemState:
                 yield from self.logs[lane]
 
     def lanes_of(self, stage: str) -> list[LaneFacts]:
-        return [it for it in self.lanes if it.group == self.names.groups[stage]]
+        return [lane for lane in self.lanes if lane.group == self.names.groups[stage]]
 
     @property
     def was_rewound(self) -> bool:
-        return any(it.rewound for it in self.lanes)
+        return any(lane.rewound for lane in self.lanes)
 
-    def is_poison(self, sent: Sent) -> bool:
+    def is_poison(self, sent: SentRecord) -> bool:
         """A fixed release works what raised before: then a dead letter shows that the record came
         before that release.
         """
@@ -125,4 +125,7 @@ class SystemState:
 
     @cached_property
     def dead_lettered(self) -> frozenset[tuple[str, int, int]]:
-        return frozenset((it.topic, it.partition, it.offset) for it in self.dead_letters)
+        return frozenset(
+            (dead_letter.topic, dead_letter.partition, dead_letter.offset)
+            for dead_letter in self.dead_letters
+        )

@@ -71,12 +71,12 @@ def test_offset_gaps_are_skipped_and_counted(fake_system: FakeSystem) -> None:
     system.settle()
     system.run(3.0)
     check(system.state())
-    found = lane(system, "first", A)
-    assert (found.effects, found.gaps) == (
+    row = lane(system, "first", A)
+    assert (row.effects, row.gaps) == (
         20,
         6,
     )  # the last three too, though no record follows them
-    assert found.next_offset == 26
+    assert row.next_offset == 26
     assert member.is_alive
 
 
@@ -94,8 +94,8 @@ def test_a_marker_after_each_record_costs_one_more_assignment_a_fetch_and_not_on
     system.settle()
     system.run(3.0)
     check(system.state())
-    found = lane(system, "first", A)
-    assert (found.effects, found.gaps, found.next_offset) == (200, 200, 400)
+    row = lane(system, "first", A)
+    assert (row.effects, row.gaps, row.next_offset) == (200, 200, 400)
     assert len(starts) <= 6
 
 
@@ -132,8 +132,8 @@ def test_a_lane_that_is_paused_for_acks_after_it_met_the_end_skips_no_record(
     system.settle()
     system.run(3.0)
     check(system.state())
-    found = lane(system, "first", A)
-    assert (found.effects, found.gaps, member.is_alive) == (15, 1, True)
+    row = lane(system, "first", A)
+    assert (row.effects, row.gaps, member.is_alive) == (15, 1, True)
 
 
 def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_its_end_is_reported(
@@ -146,15 +146,15 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_its_end_is_rep
     system.send(*story(2, 10), topic=A, partition=1)
     system.broker.unreadable[key] = (5, 8)
     system.until("the lane stops", lambda: lane(system, "first", A).stopped_code is not None)
-    found = lane(system, "first", A)
-    assert (found.stopped_code, found.next_offset, found.effects) == (RecordUnreadable.code, 5, 5)
+    row = lane(system, "first", A)
+    assert (row.stopped_code, row.next_offset, row.effects) == (RecordUnreadable.code, 5, 5)
     assert lane(system, "first", A, 1).effects == 10
     assert member.telemetry.readiness[-1] == (False, f"{RecordUnreadable.code}: {A} 0")
     assert "go on at 8" in member.telemetry.stops[key]
     system.database.move(NAMES.groups["first"], key, 8)
     system.run(3.0)
-    found = lane(system, "first", A)
-    assert (found.effects, found.gaps, found.conservation_gap) == (7, 3, 0)
+    row = lane(system, "first", A)
+    assert (row.effects, row.gaps, row.conservation_gap) == (7, 3, 0)
     assert member.telemetry.readiness[-1] == (True, "")
 
 

@@ -9,7 +9,7 @@ import pytest
 from schemas.envelope import Output
 from services.runtime.errors import BrokerUnavailable, ConsumerFailed, OutcomesMismatch, TickFailed
 from services.runtime.loop import commit
-from services.runtime.loop.ports import DeliveryCallback, FetchResult
+from services.runtime.ports import DeliveryCallback, FetchResult
 from services.runtime.records import LaneKey
 from services.runtime.testing.lane_store import ConflictError, FakeTransaction
 from tests.protocol.laws.fake_system import FakeMember, FakeSystem
@@ -17,14 +17,14 @@ from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.system import SESSION_S, lane, start_both_stages, story, wait_until_owned
 from tests.protocol.laws.test_lane_laws import FIXED, dead_lettered
 from tests.protocol.patching import replace_rule
-from tests.protocol.toy.events import Input
+from tests.protocol.toy.events import ToyInput
 from tests.protocol.toy.memory import MemoryStore
 from tests.protocol.toy.names import NAMES
 from tests.protocol.toy.rules import First
 from tests.protocol.toy.service import Release
 
 A, B = NAMES.inputs
-TICKING_MENDED = Release(is_fixed=True, ticks=True)
+TICKING_FIXED = Release(is_fixed=True, ticks=True)
 
 
 def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(
@@ -41,12 +41,12 @@ def test_what_is_not_acknowledged_is_neither_overwritten_nor_emptied(
         system.broker.holds_requests = True
         system.send(*story(number, 20))
         system.run(0.2)
-        at = {it.lane: it.next_offset for it in system.lanes("first")}
+        at = {row.lane: row.next_offset for row in system.lanes("first")}
         system.send(*story(10 + number, 20))
         system.run(2.0)
-        held = [it for it in system.lanes("first") if it.has_outbox]
+        held = [row for row in system.lanes("first") if row.has_outbox]
         assert held
-        assert all(it.next_offset == at[it.lane] for it in held)
+        assert all(row.next_offset == at[row.lane] for row in held)
         owner.kill()
         system.broker.in_flight.clear()
         next_owner = system.start("first")
@@ -93,7 +93,7 @@ def test_outputs_that_arrive_late_and_twice_revive_nothing(fake_system: FakeSyst
     system = fake_system
     owner = start_both_stages(system)
     system.broker.holds_requests = True
-    system.send(Input("1", "k", "add", "c1"), Input("2", "k", "release"), *story(1, 20))
+    system.send(ToyInput("1", "k", "add", "c1"), ToyInput("2", "k", "release"), *story(1, 20))
     system.run(0.5)
     late, system.broker.in_flight = system.broker.in_flight, []
     owner.kill()
@@ -101,7 +101,7 @@ def test_outputs_that_arrive_late_and_twice_revive_nothing(fake_system: FakeSyst
     system.start("first")
     system.settle()
     assert system.state().seconds["k"].active == 1
-    system.send(Input("3", "k", "cancel"))
+    system.send(ToyInput("3", "k", "cancel"))
     system.settle()
     system.add_partitions(4)  # the late copies arrive in lanes that never saw the key
     system.broker.in_flight = late
@@ -118,16 +118,16 @@ def test_a_key_that_goes_straight_to_its_end_leaves_what_the_long_way_leaves(
     system = fake_system
     system.start("second")
     system.send(
-        Input("1", "straight", "add", "c1"),
-        Input("2", "straight", "release"),
-        Input("3", "straight", "cancel"),
+        ToyInput("1", "straight", "add", "c1"),
+        ToyInput("2", "straight", "release"),
+        ToyInput("3", "straight", "cancel"),
     )
     system.start("first")
     system.settle()
     for each in (
-        Input("4", "long", "add", "c1"),
-        Input("5", "long", "release"),
-        Input("6", "long", "cancel"),
+        ToyInput("4", "long", "add", "c1"),
+        ToyInput("5", "long", "release"),
+        ToyInput("6", "long", "cancel"),
     ):
         system.send(each)
         system.settle()
@@ -160,9 +160,9 @@ def test_a_lane_whose_acknowledgements_are_late_is_paused_and_the_others_go_on(
     system = fake_system
     member = start_both_stages(system)
     delayed = delay(member, b"slow")
-    system.send(Input("slow-1", "slow", "add", "c1"), topic=A, partition=0)
+    system.send(ToyInput("slow-1", "slow", "add", "c1"), topic=A, partition=0)
     system.run(0.2)
-    system.send(Input("slow-2", "slow", "add", "c2"), topic=A, partition=0)
+    system.send(ToyInput("slow-2", "slow", "add", "c2"), topic=A, partition=0)
     system.send(*story(1, 40), topic=B)
     system.run(2.0)
     assert member.worker.assignment.lanes[LaneKey(A, 0)].paused_for_acks
@@ -207,7 +207,7 @@ def test_a_handler_that_loses_count_ends_the_process_before_anything_is_committe
     fake_system: FakeSystem,
 ) -> None:
     system = fake_system
-    system.send(*story(1, 5), Input("uncounted", "k", "note", poison="uncounted"))
+    system.send(*story(1, 5), ToyInput("uncounted", "k", "note", poison="uncounted"))
     system.start("first")
     with pytest.raises(OutcomesMismatch):
         system.run(2.0)
@@ -264,12 +264,12 @@ def test_a_resolved_dead_letter_stays_resolved_whatever_becomes_of_its_copies(
     system = fake_system
     system.request_replays(dead_lettered(system, 6))
     system.settle()
-    assert {it.state for it in system.dead_letters()} == {"resolved"}
+    assert {dead_letter.state for dead_letter in system.dead_letters()} == {"resolved"}
     system.members[-1].kill()
     system.start("first", release=Release())
     system.rewind("first", LaneKey(NAMES.replay["first"], 0), 0)
     system.settle()
-    assert {it.state for it in system.dead_letters()} == {"resolved"}
+    assert {dead_letter.state for dead_letter in system.dead_letters()} == {"resolved"}
     check(system.state())
 
 
@@ -311,10 +311,10 @@ def test_a_long_replay_delays_no_tick(fake_system: FakeSystem) -> None:
     system = fake_system
     dead_letters = dead_lettered(system, 40, then=None)
     wait_until_owned(
-        system, system.start("first", release=TICKING_MENDED, replay_dead_letters_max=1)
+        system, system.start("first", release=TICKING_FIXED, replay_dead_letters_max=1)
     )
     system.request_replays(dead_letters)
-    system.send(Input("due", "due-key", "later"))
+    system.send(ToyInput("due", "due-key", "later"))
     system.until(
         "it is due", lambda: system.database.tables["firsts"].get("due-key", First("")).is_due
     )
@@ -324,7 +324,7 @@ def test_a_long_replay_delays_no_tick(fake_system: FakeSystem) -> None:
         > len(dead_letters) / 2
     )
     system.settle()
-    assert {it.state for it in system.dead_letters()} == {"resolved"}
+    assert {dead_letter.state for dead_letter in system.dead_letters()} == {"resolved"}
     check(system.state())
 
 
@@ -336,19 +336,19 @@ def test_a_replay_that_raises_stops_neither_records_nor_ticks(
 
     system = fake_system
     requested = dead_lettered(system, 6, then=None)
-    member = system.start("first", release=TICKING_MENDED)
+    member = system.start("first", release=TICKING_FIXED)
     wait_until_owned(system, member)
     with monkeypatch.context() as broken:
         replace_rule(broken, FakeTransaction, FakeTransaction.take_replay_requests, failing)
         system.request_replays(requested)
-        system.send(*story(1, 20), Input("due", "due-key", "later"))
+        system.send(*story(1, 20), ToyInput("due", "due-key", "later"))
         system.run(2.5)
-        assert {type(it) for it in member.telemetry.failures} == {TickFailed}
+        assert {type(failure) for failure in member.telemetry.failures} == {TickFailed}
         assert member.telemetry.readiness == [(True, "")]
         state = system.state()
         assert (len(state.inputs), state.firsts["due-key"].state) == (21, "released")
     system.settle()
-    assert {it.state for it in system.dead_letters()} == {"resolved"}
+    assert {dead_letter.state for dead_letter in system.dead_letters()} == {"resolved"}
     check(system.state())
 
 
@@ -358,13 +358,13 @@ def test_a_tick_that_raises_stops_no_replay(
     system = fake_system
     dead_letters = dead_lettered(system, 6, then=None)
     replace_rule(monkeypatch, MemoryStore, MemoryStore.lock_due, None)
-    member = system.start("first", release=TICKING_MENDED, replay_dead_letters_max=1)
+    member = system.start("first", release=TICKING_FIXED, replay_dead_letters_max=1)
     wait_until_owned(system, member)
     system.run(0.5)
-    assert {type(it) for it in member.telemetry.failures} == {TickFailed}
+    assert {type(failure) for failure in member.telemetry.failures} == {TickFailed}
     system.request_replays(dead_letters)
     system.run(0.5)  # half of what a tick that failed waits
-    assert {it.state for it in system.dead_letters()} == {"resolved"}
+    assert {dead_letter.state for dead_letter in system.dead_letters()} == {"resolved"}
     system.settle()
     check(system.state())
 
@@ -377,11 +377,11 @@ def test_a_tick_that_lasts_too_long_stops_no_record(
 
     replace_rule(monkeypatch, MemoryStore, MemoryStore.lock_due, too_long)
     system = fake_system
-    member = system.start("first", release=TICKING_MENDED)
+    member = system.start("first", release=TICKING_FIXED)
     wait_until_owned(system, member)
     system.send(*story(1, 20))
     system.run(2.5)
-    assert {type(it) for it in member.telemetry.failures} == {TickFailed}
+    assert {type(failure) for failure in member.telemetry.failures} == {TickFailed}
     assert member.telemetry.readiness == [(True, "")]
     assert len(system.state().inputs) == 20
 
@@ -459,7 +459,7 @@ def test_what_was_prepared_before_a_lane_was_lost_is_never_committed(
     """Another worked it meanwhile. The lane comes back to the same process, under another epoch."""
     system = fake_system
     member = start_both_stages(system, batch_bytes_max=2**20)
-    large = [Input(f"{n}", "k", "add", f"c{n}", amount=1, note="x" * 300_000) for n in range(12)]
+    large = [ToyInput(f"{n}", "k", "add", f"c{n}", amount=1, note="x" * 300_000) for n in range(12)]
     system.send(*large, topic=A, partition=1)
     mine = member.worker.assignment.lanes[LaneKey(A, 1)]
     system.until("records stand prepared", lambda: bool(mine.prepared))

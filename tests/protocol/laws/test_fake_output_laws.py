@@ -8,7 +8,7 @@ from tests.protocol.laws.fake_system import FakeSystem
 from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.system import start_both_stages, story, wait_until_owned
 from tests.protocol.laws.test_lane_laws import stops
-from tests.protocol.toy.events import Input
+from tests.protocol.toy.events import ToyInput
 from tests.protocol.toy.names import NAMES
 
 A, B = NAMES.inputs
@@ -38,7 +38,7 @@ def test_lanes_that_need_not_write_there_go_on(fake_system: FakeSystem) -> None:
     system = fake_system
     member = start_both_stages(system)
     system.broker.unwritable.add(DEAD)
-    system.send(Input("1", "k", "poison"), topic=A, partition=0)
+    system.send(ToyInput("1", "k", "poison"), topic=A, partition=0)
     system.until("it is reported", lambda: not member.telemetry.readiness[-1][0])
     system.send(*story(1, 40), topic=B)
     system.run(5.0)

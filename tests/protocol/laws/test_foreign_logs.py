@@ -90,13 +90,13 @@ def test_offset_gaps_that_compaction_leaves_are_skipped_and_counted(
         assert producer.flush(20) == 0
         system.run(0.2)
     place = LaneKey(topic, 0)
-    end = system.broker.extents(topic)[place.partition].high
+    end = system.broker.partition_offsets(topic)[place.partition].high_watermark
     system.until("the cleaner came", lambda: len(_kept(system, place)) < end, seconds=90)
     wait_until_owned(system, system.start("first"))
     system.until("the lane is at the end", lambda: lane(system, "first", *place).next_offset == end)
-    found = lane(system, "first", *place)
-    assert found.gaps > 0
-    assert (found.dead + found.gaps, found.conservation_gap) == (end, 0)
+    row = lane(system, "first", *place)
+    assert row.gaps > 0
+    assert (row.dead + row.gaps, row.conservation_gap) == (end, 0)
 
 
 def _kept(system: KafkaSystem, place: LaneKey) -> list[int]:

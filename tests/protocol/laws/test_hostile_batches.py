@@ -27,7 +27,7 @@ from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.system import lane, start_both_stages, story
 from tests.protocol.laws.test_lane_laws import stops
 from tests.protocol.laws.test_process_laws import limit
-from tests.protocol.toy.events import Input
+from tests.protocol.toy.events import ToyInput
 from tests.support.raw_batches import blanks_that_cannot_be_unpacked, produce
 
 MIB = 2**20
@@ -62,8 +62,8 @@ def test_a_record_that_is_large_only_when_unpacked_is_a_dead_letter_and_its_neig
     assert not system.records(system.names.dead["first"]), (
         "a part of a record is never published as a copy of it"
     )
-    found = lane(system, "first", topic)
-    assert (found.effects, found.dead, found.conservation_gap) == (40, 1, 0)
+    lane_row = lane(system, "first", topic)
+    assert (lane_row.effects, lane_row.dead, lane_row.conservation_gap) == (40, 1, 0)
     with pytest.raises(DeadLetterNotReplayable):
         system.request_replays([dead_letter.id])
     assert AdminCommands(system.database, OperatorCommand("ada", uuid4())).replay(
@@ -110,26 +110,26 @@ def test_a_batch_that_the_client_cannot_unpack_stops_its_lane_and_a_skip_goes_pa
     system.until("the lane stops", lambda: stops(system) == {RecordUnreadable.code})
     system.until(
         "the others go on",
-        lambda: sum(it.effects for it in system.lanes("first") if it.lane.topic == other) == 20,
+        lambda: sum(row.effects for row in system.lanes("first") if row.lane.topic == other) == 20,
     )
-    found = lane(system, "first", topic)
-    assert (found.next_offset, found.effects) == (first, 20)
+    row = lane(system, "first", topic)
+    assert (row.next_offset, row.effects) == (first, 20)
     (text,) = system.rows("select stopped_text from runtime.lanes where stopped_code is not null")[
         0
     ]
     assert f"go on at {first + 3}" in text
     assert member.readyz() == f"{RecordUnreadable.code}: {topic} 0"
-    extent = system.broker.extents(topic)[0]
+    offsets = system.broker.partition_offsets(topic)[0]
     AdminCommands(system.database, OperatorCommand("ada", uuid4())).skip(
         system.names.groups["first"],
         LaneKey(topic, 0),
         to=first + 3,
-        extent=extent,
+        offsets=offsets,
         reason="unreadable",
     )
     system.settle()
-    found = lane(system, "first", topic)
-    assert (found.effects, found.gaps, found.conservation_gap) == (40, 3, 0)
+    row = lane(system, "first", topic)
+    assert (row.effects, row.gaps, row.conservation_gap) == (40, 3, 0)
     system.until("it is ready again", lambda: not member.readyz())
 
 
@@ -139,7 +139,7 @@ def test_a_batch_that_a_disk_damaged_is_never_parsed_and_stops_its_lane(
     system = kafka_system
     topic = system.names.inputs[0]
     system.send(*story(1, 3), topic=topic, partition=0)
-    system.send(Input("damaged", "some-key", "add", "1"), topic=topic, partition=0)
+    system.send(ToyInput("damaged", "some-key", "add", "1"), topic=topic, partition=0)
     system.send(*story(2, 3), topic=topic, partition=0)
     segment = system.segment_of(LaneKey(topic, 0))
     at = segment.read_bytes().index(b"damaged")
@@ -163,10 +163,10 @@ def test_a_refused_output_can_be_dropped_and_only_that_one(kafka_system: KafkaSy
     start_both_stages(system)
     with limited(system, system.names.outputs["first"], 3_000):
         large, small = (
-            Input("0", "key-large", "add", "0" * 900),
-            Input("x", "key-small", "add", "1"),
+            ToyInput("0", "key-large", "add", "0" * 900),
+            ToyInput("x", "key-small", "add", "1"),
         )
-        inputs = [Input(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)]
+        inputs = [ToyInput(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)]
         system.send(large, *inputs, small, topic=topic, partition=0)
         system.until("a stopped lane", lambda: stops(system) == {OutputRefused.code})
         key = LaneKey(topic, 0)
@@ -222,8 +222,8 @@ def test_what_an_open_transaction_holds_back_is_no_lag_and_is_shown(
     labels = f'{{group="{system.names.groups["first"]}",partition="0",topic="{topic}"}}'
     gauge = f"stubline_lane_uncommitted_records{labels} 1"
     system.until("it is shown", lambda: gauge in member.metrics())
-    extent = system.broker.ends([LaneKey(topic, 0)])[LaneKey(topic, 0)]
-    assert (extent.readable, extent.high) == (10, 11)
+    offsets = system.broker.ends([LaneKey(topic, 0)])[LaneKey(topic, 0)]
+    assert (offsets.end_offset, offsets.high_watermark) == (10, 11)
     assert f"stubline_lane_lag_records{labels} 0" in member.metrics()
     assert "lane waits for an open transaction" in member.log()
     producer.abort_transaction(20)

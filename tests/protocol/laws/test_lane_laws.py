@@ -25,7 +25,7 @@ from tests.protocol.laws.system import (
     story,
     wait_until_owned,
 )
-from tests.protocol.toy.events import Input
+from tests.protocol.toy.events import ToyInput
 from tests.protocol.toy.service import Release
 
 FIXED = Release(is_fixed=True)
@@ -101,13 +101,16 @@ def test_members_that_come_and_go_lose_and_double_nothing(system: System) -> Non
     check(system.state())
 
 
-def test_a_process_that_is_stopped_leaves_nothing_unpublished(system: System) -> None:
+def test_a_process_that_is_stopped_leaves_no_outbox(system: System) -> None:
     member = start_both_stages(system)
     system.send(*story(1, 200))
     system.run(0.05)
     assert member.stop() == 0
     state = system.state()
-    published = {(it.key, it.header("ce_id")) for it in state.log_of(system.names.outputs["first"])}
+    published = {
+        (record.key, record.header("ce_id"))
+        for record in state.log_of(system.names.outputs["first"])
+    }
     assert len(published) == len(state.snapshots)
     system.start("first")
     system.settle()
@@ -118,7 +121,7 @@ def test_a_process_that_is_stopped_leaves_nothing_unpublished(system: System) ->
 
 
 @alone
-def test_an_outage_of_the_broker_loses_and_doubles_nothing(system: System) -> None:
+def test_an_unavailable_broker_loses_and_doubles_nothing(system: System) -> None:
     system.start("second")
     system.start("first")
     system.send(*story(1, 60))
@@ -131,7 +134,7 @@ def test_an_outage_of_the_broker_loses_and_doubles_nothing(system: System) -> No
 
 
 @alone
-def test_an_outage_of_the_database_loses_nothing_and_dead_letters_nothing(system: System) -> None:
+def test_an_unavailable_database_loses_nothing_and_dead_letters_nothing(system: System) -> None:
     start_both_stages(system)
     system.send(*story(1, 60))
     with system.database_unavailable():
@@ -184,8 +187,8 @@ def test_records_that_retention_deleted_stop_their_lane_until_an_operator_skips_
     system.skip("first", LaneKey(topic, 0))
     system.until("no stopped lane", lambda: not stops(system))
     system.settle()
-    found = lane(system, "first", topic)
-    assert (found.next_offset, found.gaps, found.effects, found.conservation_gap) == (20, 5, 15, 0)
+    row = lane(system, "first", topic)
+    assert (row.next_offset, row.gaps, row.effects, row.conservation_gap) == (20, 5, 15, 0)
 
 
 def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_record(
@@ -200,9 +203,13 @@ def test_partitions_that_are_added_while_records_flow_are_read_from_their_first_
         system.send(*story(10 + number, 20, keys=40))
         system.run(0.1)
     system.settle(45)
-    assert len([it for it in system.lanes("first") if it.lane.topic in system.names.inputs]) == 8
+    assert len([row for row in system.lanes("first") if row.lane.topic in system.names.inputs]) == 8
     assert (
-        sum(it.effects > 0 for it in system.lanes("first") if it.lane.topic in system.names.inputs)
+        sum(
+            row.effects > 0
+            for row in system.lanes("first")
+            if row.lane.topic in system.names.inputs
+        )
         > 4
     )
     check(system.state())
@@ -230,8 +237,8 @@ def test_a_lane_that_an_operator_rewinds_works_everything_again_and_doubles_noth
     after = system.state()
     check(after)
     assert (after.snapshots, after.inputs) == (before.snapshots, before.inputs)
-    again = lane(system, "second", system.names.outputs["first"])
-    assert again.duplicates + again.superseded == again.rewound > 0
+    row = lane(system, "second", system.names.outputs["first"])
+    assert row.duplicates + row.superseded == row.rewound > 0
 
 
 @alone
@@ -276,9 +283,9 @@ def test_a_storm_of_duplicates_has_each_effect_once(system: System) -> None:
     system.settle()
     check(system.state())
     counts = Counter[str]()
-    for it in system.lanes("first"):
-        if it.lane.topic in system.names.inputs:
-            counts += Counter(effects=it.effects, duplicates=it.duplicates)
+    for row in system.lanes("first"):
+        if row.lane.topic in system.names.inputs:
+            counts += Counter(effects=row.effects, duplicates=row.duplicates)
     assert counts == {"effects": 150, "duplicates": 750}
 
 
@@ -296,7 +303,7 @@ def test_a_storm_of_poison_harms_no_neighbour_and_is_kept_byte_for_byte(system: 
     system.settle()
     state = system.state()
     check(state)
-    assert {it.code for it in state.dead_letters} == {
+    assert {dead_letter.code for dead_letter in state.dead_letters} == {
         "record-unexpected-error",
         "record-not-an-event",
     }
@@ -332,15 +339,15 @@ def test_a_bad_release_stops_itself_and_buries_nothing(system: System, kind: str
 def test_an_output_that_no_topic_takes_is_a_dead_letter(system: System) -> None:
     system.start("second")
     system.start("first")
-    large = Input("large", "key-large", "release", amount=3, poison="large")
-    neighbours = [Input(f"{n}", "key-large", "add", f"c{n}", amount=1) for n in range(2)]
+    large = ToyInput("large", "key-large", "release", amount=3, poison="large")
+    neighbours = [ToyInput(f"{n}", "key-large", "add", f"c{n}", amount=1) for n in range(2)]
     system.send(*story(1, 30))
     system.send(
         neighbours[0], large, neighbours[1], topic=system.names.inputs[0]
     )  # together, and of one key
     system.send(*story(2, 30))
     system.settle()
-    assert [(it.code, it.value) for it in system.dead_letters()] == [
+    assert [(dead_letter.code, dead_letter.value) for dead_letter in system.dead_letters()] == [
         ("record-output-too-large", large.value())
     ]
     check(system.state())
@@ -351,7 +358,7 @@ def test_a_word_of_a_newer_release_stops_the_lane_until_that_release_is_here(
 ) -> None:
     old = system.start("second")
     system.start("first")
-    system.send(*story(1, 30), Input("held", "key-held", "hold"), *story(2, 30))
+    system.send(*story(1, 30), ToyInput("held", "key-held", "hold"), *story(2, 30))
     system.until("a stopped lane", lambda: stops(system, "second") == {"lane-newer-release"})
     assert not system.dead_letters("second")
     assert old.stop() == 0
@@ -368,10 +375,10 @@ def test_a_word_of_a_newer_release_stops_the_lane_until_that_release_is_here(
 def test_the_timer_lane_works_each_due_key_once(system: System) -> None:
     system.start("second")
     victim = system.start("first", release=TICKING)
-    system.send(*[Input(f"later-{n}", f"key-{n}", "later") for n in range(20)])
+    system.send(*[ToyInput(f"later-{n}", f"key-{n}", "later") for n in range(20)])
     system.settle()
     victim.kill()
-    system.send(*[Input(f"again-{n}", f"more-{n}", "later") for n in range(20)])
+    system.send(*[ToyInput(f"again-{n}", f"more-{n}", "later") for n in range(20)])
     system.start("first", release=TICKING)
     system.settle()
     state = system.state()
@@ -388,7 +395,7 @@ def test_a_dead_letter_replayed_twice_has_its_effect_once(system: System) -> Non
     system.settle()
     state = system.state()
     check(state)
-    assert {it.state for it in state.dead_letters} == {"resolved"}
+    assert {dead_letter.state for dead_letter in state.dead_letters} == {"resolved"}
     assert len(state.inputs) == 12
 
 
@@ -397,12 +404,18 @@ def test_a_replay_that_fails_opens_its_dead_letter_again(system: System) -> None
     system.request_replays(dead_letters)
     system.until(
         "tried again",
-        lambda: {(it.state, it.attempts) for it in system.dead_letters()} == {("open", 2)},
+        lambda: (
+            {(dead_letter.state, dead_letter.attempts) for dead_letter in system.dead_letters()}
+            == {("open", 2)}
+        ),
     )
     system.request_replays(dead_letters)
     system.until(
         "and again",
-        lambda: {(it.state, it.attempts) for it in system.dead_letters()} == {("open", 3)},
+        lambda: (
+            {(dead_letter.state, dead_letter.attempts) for dead_letter in system.dead_letters()}
+            == {("open", 3)}
+        ),
     )
     system.settle()
     check(system.state())
@@ -431,14 +444,16 @@ def test_a_restored_database_outranks_what_was_published_before(system: System) 
     system.send(*story(2, 30))
     system.settle()
     check(system.state())
-    assert {it.first_generation for it in system.state().seconds.values()} <= {1, 2}
+    assert {second.first_generation for second in system.state().seconds.values()} <= {1, 2}
 
 
 def test_two_services_that_read_each_other_settle(system: System) -> None:
     system.start("second")
     system.start("first")
     system.send(
-        Input("1", "k", "release"), Input("2", "k", "add", "c1"), Input("3", "k", "add", "c2")
+        ToyInput("1", "k", "release"),
+        ToyInput("2", "k", "add", "c1"),
+        ToyInput("3", "k", "add", "c2"),
     )
     system.settle()
     before = len(system.state().snapshots)
@@ -448,7 +463,7 @@ def test_two_services_that_read_each_other_settle(system: System) -> None:
 
 
 def stops(system: System, stage: str = "first") -> set[str]:
-    return {it.stopped_code for it in system.lanes(stage) if it.stopped_code is not None}
+    return {lane.stopped_code for lane in system.lanes(stage) if lane.stopped_code is not None}
 
 
 def dead_lettered(system: System, number: int, then: Release | None = FIXED) -> list[UUID]:
@@ -465,4 +480,4 @@ def dead_lettered(system: System, number: int, then: Release | None = FIXED) -> 
     if then is not None:
         system.start("first", release=then)
     assert len(system.dead_letters()) == number
-    return [it.id for it in system.dead_letters()]
+    return [dead_letter.id for dead_letter in system.dead_letters()]

@@ -22,7 +22,7 @@ from tests.protocol.laws.lane_laws import check
 from tests.protocol.laws.stage_process import StageProcess
 from tests.protocol.laws.system import lane, start_both_stages, story, wait_until_owned
 from tests.protocol.laws.test_lane_laws import FIXED, dead_lettered, stops
-from tests.protocol.toy.events import Input
+from tests.protocol.toy.events import ToyInput
 from tests.support.proxy import Proxy
 
 TAKEOVER_S = 8.0  # session timeout, and two seconds
@@ -30,8 +30,8 @@ TAKEOVER_S = 8.0  # session timeout, and two seconds
 
 @pytest.fixture
 def proxy(database_url: str) -> Iterator[Proxy]:
-    with Proxy(database_url) as found:
-        yield found
+    with Proxy(database_url) as running:
+        yield running
 
 
 # Processes that are stopped for a while.
@@ -128,16 +128,16 @@ def test_an_output_that_the_broker_refuses_stops_its_lane_and_is_published_once_
     start_both_stages(system)
     limit(system, system.names.outputs["first"], 3_000)
     system.send(
-        *[Input(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)],
+        *[ToyInput(f"{n}", "key-large", "add", f"{n:0>900}") for n in range(4)],
         topic=system.names.inputs[0],
     )
     system.until("a stopped lane", lambda: stops(system) == {"lane-output-refused"})
     system.send(*story(1, 40), topic=system.names.inputs[1])
     system.settle()
     limit(system, system.names.outputs["first"], 8 * 2**20)
-    for it in system.lanes("first"):
-        if it.stopped_code:
-            system.rewind("first", it.lane, it.next_offset)
+    for row in system.lanes("first"):
+        if row.stopped_code:
+            system.rewind("first", row.lane, row.next_offset)
     system.until("no stopped lane", lambda: not stops(system))
     system.settle()
     check(system.state())
@@ -162,7 +162,7 @@ def test_outputs_that_a_later_release_wrote_stop_the_lane_until_it_is_back(
     assert kept == [(b"\x09 from the future",)]
 
 
-# Inputs that the broker withholds. The client does not report a topic that does not exist.
+# Inputs that the broker does not serve. The client does not report a topic that does not exist.
 
 
 def test_a_topic_that_we_may_not_read_is_reported_until_we_may_and_the_others_go_on(
@@ -176,15 +176,15 @@ def test_a_topic_that_we_may_not_read_is_reported_until_we_may_and_the_others_go
         system.send(*story(2, 20), topic=b)
         system.until(
             "the other is worked",
-            lambda: sum(it.effects for it in system.lanes("first") if it.lane[0] == b) == 20,
+            lambda: sum(row.effects for row in system.lanes("first") if row.lane[0] == b) == 20,
         )
         system.run(2.0)  # it is checked again several times
         assert member.readyz() == "input-refused"
     system.until("it is ready", lambda: not member.readyz())
     system.send(*story(1, 20), topic=a)
     system.settle()
-    lines = [it for it in member.log().splitlines() if '"code": "input-refused"' in it]
-    assert [("retrying after error" in it, "ready again" in it) for it in lines] == [
+    lines = [line for line in member.log().splitlines() if '"code": "input-refused"' in line]
+    assert [("retrying after error" in line, "ready again" in line) for line in lines] == [
         (True, False),
         (False, True),
     ]
@@ -201,7 +201,7 @@ def test_a_topic_that_does_not_exist_is_reported_until_it_does(kafka_system: Kaf
     system.send(*story(1, 20), topic=a)
     system.until(
         "the other is worked",
-        lambda: sum(it.effects for it in system.lanes("first") if it.lane[0] == a) == 20,
+        lambda: sum(row.effects for row in system.lanes("first") if row.lane[0] == a) == 20,
     )
     system.broker.repair([Topic(b, "key", "tests", partitions=2)])
     system.until("it is ready", lambda: not member.readyz())
@@ -242,9 +242,9 @@ def test_a_process_stopped_under_load_ends_in_time_with_nothing_left(
     began = time.monotonic()
     assert member.stop() == EX_OK
     assert time.monotonic() - began < 5.0
-    assert not [it for it in system.lanes("first") if it.has_outbox]
+    assert not [lane for lane in system.lanes("first") if lane.has_outbox]
     state = system.state()
-    published = {it.header("ce_id") for it in state.log_of(system.names.outputs["first"])}
+    published = {record.header("ce_id") for record in state.log_of(system.names.outputs["first"])}
     assert len(published) == len(state.snapshots) > 0
     next_owner = system.start("first")
     wait_until_owned(
@@ -300,11 +300,11 @@ def test_a_locked_row_makes_a_batch_wait_and_dead_letters_nothing(
     system = kafka_system
     system.start("second")
     system.start("first", lock_timeout_ms=300)
-    system.send(Input("1", "key-locked", "release"))
+    system.send(ToyInput("1", "key-locked", "release"))
     system.settle()
     with psycopg.connect(system.database_url) as other:
         other.execute("select from toy.firsts where key = 'key-locked' for update")
-        system.send(Input("2", "key-locked", "add", "c1"), *story(1, 20))
+        system.send(ToyInput("2", "key-locked", "add", "c1"), *story(1, 20))
         system.run(2.5)
     system.settle()
     assert not system.dead_letters()
@@ -343,7 +343,7 @@ def test_markers_of_transactions_are_stepped_over_and_counted(kafka_system: Kafk
     state = system.state()
     check(state)
     assert len(state.inputs) == 70
-    assert sum(it.gaps for it in system.lanes("first") if it.lane.topic == topic) > 30
+    assert sum(row.gaps for row in system.lanes("first") if row.lane.topic == topic) > 30
 
 
 def test_a_client_at_the_end_of_a_log_of_markers_does_not_spin(kafka_system: KafkaSystem) -> None:

@@ -10,7 +10,7 @@ from threading import Barrier, BrokenBarrierError
 import psycopg
 import pytest
 
-from services.runtime.loop.ports import ExpectedLane
+from services.runtime.ports import ExpectedLane
 from services.runtime.postgres import connection
 from services.runtime.postgres.lane_store import PostgresLaneStore, PostgresTransaction
 from services.runtime.records import LaneKey

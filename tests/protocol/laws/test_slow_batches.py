@@ -70,7 +70,7 @@ def test_a_batch_that_lasts_too_long_is_worked_in_smaller_ones(
             lane_store,
             TIMES,
             Telemetry(),
-            classification.classify,
+            classification.classify_error,
             time.monotonic,
             time.time,
             random.random,

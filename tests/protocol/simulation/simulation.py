@@ -27,7 +27,7 @@ from services.runtime.testing import (
     FakeDatabase,
     FakeLaneStore,
     FakeSession,
-    classify,
+    classify_fake_error,
 )
 from tests.protocol.simulation.two_stages import FIRST, FIRST_TOPICS, LAST, MIDDLE, SECOND
 
@@ -50,12 +50,12 @@ POINTS = (
 )
 
 
-class KilledError(BaseException):
+class SimulatedKillError(BaseException):
     """kill -9, at a point of a batch's life."""
 
 
 @dataclass
-class Trap(Telemetry):
+class SimulatedTrap(Telemetry):
     """Kills its process, or raises in its callback, at a named point."""
 
     kill_at: str = ""
@@ -63,7 +63,7 @@ class Trap(Telemetry):
 
     def _at(self, point: str) -> None:
         if point == self.kill_at:
-            raise KilledError
+            raise SimulatedKillError
         if point == self.raise_at:
             self.raise_at = ""
             raise RuntimeError(point)
@@ -102,12 +102,12 @@ class Trap(Telemetry):
 
 
 @dataclass
-class Process:
+class SimulatedProcess:
     """A worker, its member of the group, and until when it is paused (SIGSTOP)."""
 
     worker: Worker[FakeSession]
     client: FakeBrokerClient
-    trap: Trap
+    trap: SimulatedTrap
     paused_until: float = 0.0
 
 
@@ -121,7 +121,7 @@ class Simulation:
     clock: FakeClock = field(default_factory=FakeClock)
     broker: FakeBroker = field(init=False)
     database: FakeDatabase = field(default_factory=FakeDatabase)
-    processes: dict[str, list[Process]] = field(init=False)
+    processes: dict[str, list[SimulatedProcess]] = field(init=False)
     sent: list[str] = field(default_factory=list)
     poison: int = 0
     happened: Counter[str] = field(default_factory=Counter)
@@ -137,8 +137,8 @@ class Simulation:
             self.broker.create_topic(service.dead_topic, 1)
         self.processes = {service.group: [self.process(service)] for service in (FIRST, SECOND)}
 
-    def process(self, service: Service[Any, FakeSession]) -> Process:
-        client, trap = FakeBrokerClient(self.broker, service.group), Trap()
+    def process(self, service: Service[Any, FakeSession]) -> SimulatedProcess:
+        client, trap = FakeBrokerClient(self.broker, service.group), SimulatedTrap()
         lane_store = FakeLaneStore(self.database, service.group)
         worker = Worker(
             WorkerContext(
@@ -147,13 +147,13 @@ class Simulation:
                 lane_store,
                 SETTINGS,
                 trap,
-                classify,
+                classify_fake_error,
                 self.clock,
                 self.clock,
                 self.jitter.random,
             )
         )
-        return Process(worker, client, trap)
+        return SimulatedProcess(worker, client, trap)
 
     # Input.
 
@@ -186,10 +186,10 @@ class Simulation:
                     continue
                 try:
                     process.worker.step()
-                except KilledError:
+                except SimulatedKillError:
                     self.kill(service, process)
 
-    def kill(self, service: Service[Any, FakeSession], process: Process) -> None:
+    def kill(self, service: Service[Any, FakeSession], process: SimulatedProcess) -> None:
         """Kill a process. Some requests of its producer arrive later, others never."""
         self.happened["killed"] += 1
         self.processes[service.group].remove(process)
@@ -207,46 +207,58 @@ class Simulation:
         fault(self, service, process)
         self.happened[fault.__name__] += 1
 
-    def kill_at_a_point(self, _service: Service[Any, FakeSession], process: Process) -> None:
+    def kill_at_a_point(
+        self, _service: Service[Any, FakeSession], process: SimulatedProcess
+    ) -> None:
         process.trap.kill_at = self.random.choice(POINTS)
 
-    def pause(self, _service: Service[Any, FakeSession], process: Process) -> None:
+    def pause(self, _service: Service[Any, FakeSession], process: SimulatedProcess) -> None:
         process.paused_until = self.clock() + self.random.choice([0.5, 8.0])
 
-    def join(self, service: Service[Any, FakeSession], _process: Process) -> None:
+    def join(self, service: Service[Any, FakeSession], _process: SimulatedProcess) -> None:
         if len(self.processes[service.group]) < 3:
             self.processes[service.group].append(self.process(service))
 
     def lose_a_commits_response(
-        self, _service: Service[Any, FakeSession], _process: Process
+        self, _service: Service[Any, FakeSession], _process: SimulatedProcess
     ) -> None:
         self.database.answers_lost += 1
 
-    def refuse_a_commit(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def refuse_a_commit(
+        self, _service: Service[Any, FakeSession], _process: SimulatedProcess
+    ) -> None:
         self.database.commits_refused += 1
 
-    def conflict(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def conflict(self, _service: Service[Any, FakeSession], _process: SimulatedProcess) -> None:
         self.database.conflicts += self.random.choice([1, 5])
 
-    def toggle_database(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def toggle_database(
+        self, _service: Service[Any, FakeSession], _process: SimulatedProcess
+    ) -> None:
         self.database.is_unavailable = not self.database.is_unavailable
 
-    def toggle_broker(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def toggle_broker(
+        self, _service: Service[Any, FakeSession], _process: SimulatedProcess
+    ) -> None:
         self.broker.is_unavailable = not self.broker.is_unavailable
 
-    def fail_a_delivery(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def fail_a_delivery(
+        self, _service: Service[Any, FakeSession], _process: SimulatedProcess
+    ) -> None:
         self.broker.refusals.append(BrokerUnavailable("timed out"))
 
     def toggle_delayed_requests(
-        self, _service: Service[Any, FakeSession], _process: Process
+        self, _service: Service[Any, FakeSession], _process: SimulatedProcess
     ) -> None:
         self.broker.holds_requests = not self.broker.holds_requests
 
-    def land_requests(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def land_requests(
+        self, _service: Service[Any, FakeSession], _process: SimulatedProcess
+    ) -> None:
         self.random.shuffle(self.broker.in_flight)
         self.broker.land(copies=self.random.choice([1, 2]))
 
-    def jump(self, _service: Service[Any, FakeSession], process: Process) -> None:
+    def jump(self, _service: Service[Any, FakeSession], process: SimulatedProcess) -> None:
         """Have the client jump at any moment, also between an assignment and the first record after
         it, as a real client was seen to do.
         """
@@ -256,11 +268,11 @@ class Simulation:
             ends = self.broker.topics[lane.topic].partitions[lane.partition]
             process.client.jump(lane, self.random.randint(0, len(ends)))
 
-    def stop_fetching(self, _service: Service[Any, FakeSession], process: Process) -> None:
+    def stop_fetching(self, _service: Service[Any, FakeSession], process: SimulatedProcess) -> None:
         for lane in sorted(process.client.assigned()):
             process.client.stop_fetching_of(lane)
 
-    def rewind(self, service: Service[Any, FakeSession], _process: Process) -> None:
+    def rewind(self, service: Service[Any, FakeSession], _process: SimulatedProcess) -> None:
         rows = [
             lane for group, lane in self.database.rows if group == service.group and lane != TIMER
         ]
@@ -273,20 +285,24 @@ class Simulation:
             if lane.topic in FIRST_TOPICS:
                 self.happened["rewound"] += 1
 
-    def raise_in_a_callback(self, _service: Service[Any, FakeSession], process: Process) -> None:
+    def raise_in_a_callback(
+        self, _service: Service[Any, FakeSession], process: SimulatedProcess
+    ) -> None:
         process.trap.raise_at = self.random.choice(["assigned", "revoked", "lost"])
 
-    def lock_rows(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def lock_rows(self, _service: Service[Any, FakeSession], _process: SimulatedProcess) -> None:
         self.database.locked = {lane for _, lane in self.database.rows}
 
-    def clear_locks(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def clear_locks(self, _service: Service[Any, FakeSession], _process: SimulatedProcess) -> None:
         self.database.locked = set()
 
-    def add_partitions(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def add_partitions(
+        self, _service: Service[Any, FakeSession], _process: SimulatedProcess
+    ) -> None:
         for topic in (*FIRST_TOPICS, MIDDLE):
             self.broker.add_partitions(topic, 4)
 
-    def replay(self, _service: Service[Any, FakeSession], _process: Process) -> None:
+    def replay(self, _service: Service[Any, FakeSession], _process: SimulatedProcess) -> None:
         for row in self.database.dead_letters.values():
             if row.state in {"open", "replayed"}:
                 row.state = "requested"
@@ -323,7 +339,7 @@ class Simulation:
         )
 
     def lanes_with_lag(self) -> list[str]:
-        found = []
+        problems = []
         for service in (FIRST, SECOND):
             for topic in service.input_topics:
                 for partition, entries in enumerate(self.broker.topics[topic].partitions):
@@ -332,15 +348,15 @@ class Simulation:
                     )
                     row = self.database.rows.get((service.group, LaneKey(topic, partition)))
                     if row is None or row.next_offset <= last:
-                        found.append(
+                        problems.append(
                             f"{service.group} {topic}/{partition} at {row and row.next_offset} of "
                             f"{last + 1}"
                         )
-        return found
+        return problems
 
 
 # Weighted by repetition.
-FAULTS: tuple[Callable[[Simulation, Service[Any, FakeSession], Process], None], ...] = (
+FAULTS: tuple[Callable[[Simulation, Service[Any, FakeSession], SimulatedProcess], None], ...] = (
     Simulation.kill_at_a_point,
     Simulation.kill_at_a_point,
     Simulation.pause,

@@ -14,7 +14,7 @@ import pytest
 from services.runtime.loop.assignment import Assignment
 from services.runtime.loop.lane import Lane, LaneState
 from services.runtime.loop.parsing import RecordParser
-from services.runtime.loop.ports import ExpectedLane
+from services.runtime.ports import ExpectedLane
 from services.runtime.records import LaneKey
 from services.runtime.testing.broker import FakeBrokerClient
 from services.runtime.testing.lane_store import FakeLaneStore, FakeTransaction

@@ -10,7 +10,7 @@ from schemas.envelope import Output
 from services.runtime.records import Effect, LaneKey, Outcome
 from services.runtime.service import Service
 from services.runtime.testing import FakeSession
-from tests.protocol.simulation.simulation import Process, Simulation
+from tests.protocol.simulation.simulation import SimulatedProcess, Simulation
 from tests.protocol.simulation.test_random_faults import check
 from tests.protocol.simulation.two_stages import FIRST, SECOND, parse_input
 
@@ -31,7 +31,7 @@ def send(simulation: Simulation, text: str) -> None:
     )
 
 
-def step_until_acquired(process: Process) -> None:
+def step_until_acquired(process: SimulatedProcess) -> None:
     for _ in range(10):
         process.worker.step()
     assert process.worker.assignment.lanes[LANE].epoch > 0

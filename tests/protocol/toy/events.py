@@ -14,7 +14,7 @@ CHANGES = frozenset({"release", "cancel", "restore", "add", "drop", "later", "ho
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class ToyInput:
     """A change of a key. `poison`: how it harms the stage that reads it."""
 
     id: str
@@ -29,9 +29,9 @@ class Input:
         return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode()
 
 
-def read_input(record: Record) -> Input:
+def read_input(record: Record) -> ToyInput:
     try:
-        input_ = Input(**json.loads(record.value or b""))
+        input_ = ToyInput(**json.loads(record.value or b""))
     except (ValueError, TypeError) as error:
         raise NotAnEvent(str(error)) from None
     if input_.what not in CHANGES:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.runtime.testing import FakeSession
-from tests.protocol.toy.events import FirstSnapshot, Input
+from tests.protocol.toy.events import FirstSnapshot, ToyInput
 from tests.protocol.toy.rules import First, Second
 
 
@@ -42,7 +42,7 @@ class MemoryStore:
             sorted(key for key, row in self._table("firsts").items() if row.is_due)
         )
 
-    def add_inputs(self, inputs: Sequence[Input]) -> set[str]:
+    def add_inputs(self, inputs: Sequence[ToyInput]) -> set[str]:
         known, new = self._table("inputs"), set[str]()
         for input_ in inputs:
             if input_.amount < 0 or "\0" in input_.note:
@@ -57,11 +57,17 @@ class MemoryStore:
 
     def add_snapshots(self, snapshots: Sequence[FirstSnapshot]) -> None:
         table = self._table("snapshots")
-        for it in snapshots:
-            place = (it.key, it.generation, it.sequence)
+        for snapshot in snapshots:
+            place = (snapshot.key, snapshot.generation, snapshot.sequence)
             if place in table:
                 raise ViolationError(f"{place} is added twice")
-            table[place] = (*place, it.state, it.children, it.total, it.confirmed)
+            table[place] = (
+                *place,
+                snapshot.state,
+                snapshot.children,
+                snapshot.total,
+                snapshot.confirmed,
+            )
 
     def add_seconds(self, keys: Sequence[str]) -> None:
         for key in keys:

@@ -17,8 +17,9 @@ from services.runtime.postgres import connection
 from services.runtime.records import LaneKey
 
 
-def replace(owner: object, name: str, by: object) -> None:
-    setattr(owner, name, by)
+def replace(owner: object, rule: Callable[..., Any], by: object) -> None:
+    """Replace a class's method or a module's function for the rest of this process."""
+    setattr(owner, rule.__name__, by)
 
 
 def transactions_may_idle() -> None:
@@ -30,7 +31,7 @@ def transactions_may_idle() -> None:
     def patient(url: str, **bounds: Any) -> Any:
         return connect(url, **{**bounds, "idle_ms": 0, "transaction_timeout_ms": 0})
 
-    replace(connection, "connect", patient)
+    replace(connection, connect, patient)
 
 
 def the_groups_offset_is_believed() -> None:
@@ -47,7 +48,7 @@ def the_groups_offset_is_believed() -> None:
             raise BrokerUnavailable(str(error)) from error
         start_at(self, lane, offset if known < 0 else OFFSET_STORED)
 
-    replace(KafkaClient, "start_at", start)
+    replace(KafkaClient, start_at, start)
 
 
 def disable_rule(name: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from schemas import structs
-from tests.protocol.toy.events import FirstSnapshot, Input, SecondSnapshot
+from tests.protocol.toy.events import FirstSnapshot, SecondSnapshot, ToyInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class BatchResult:
     children: list[tuple[str, str, bool]] = field(default_factory=list)
 
 
-CHANGES: Mapping[str, Callable[[First, Input], First]] = {
+CHANGES: Mapping[str, Callable[[First, ToyInput], First]] = {
     "release": lambda row, _: (
         replace(row, state="released") if row.state in ("new", "held") else row
     ),
@@ -107,7 +107,7 @@ CHANGES: Mapping[str, Callable[[First, Input], First]] = {
 }
 
 
-def apply_input(row: First, event: Input) -> First:
+def apply_input(row: First, event: ToyInput) -> First:
     return replace(CHANGES[event.what](row, event), total=row.total + event.amount)
 
 
@@ -126,7 +126,7 @@ def apply_timer(row: First) -> First:
 
 
 def decide_first(
-    batch: Sequence[Input | SecondSnapshot], rows: Mapping[str, First], new_ids: AbstractSet[str]
+    batch: Sequence[ToyInput | SecondSnapshot], rows: Mapping[str, First], new_ids: AbstractSet[str]
 ) -> BatchResult:
     """Decide a batch of stage one. Each record sees the changes of those before it."""
     after, unseen, classifications = dict(rows), set(new_ids), list[Classification]()
@@ -134,7 +134,7 @@ def decide_first(
     pads: dict[str, str] = {}
     for index, event in enumerate(batch):
         row = after[event.key]
-        if isinstance(event, Input):
+        if isinstance(event, ToyInput):
             classification = Classification.NEWER if event.id in unseen else Classification.EQUAL
             unseen.discard(event.id)
             changed = apply_input(row, event) if classification is Classification.NEWER else row
@@ -153,7 +153,7 @@ def decide_first(
 
 
 def add_first_snapshots(
-    found: BatchResult,
+    result: BatchResult,
     before: Mapping[str, First],
     changed_by: Mapping[str, int],
     pads: Mapping[str, str],
@@ -162,13 +162,13 @@ def add_first_snapshots(
     many records changed the key.
     """
     for key, index in changed_by.items():
-        row = found.firsts[key]
+        row = result.firsts[key]
         digest = row.snapshot().digest()
         if digest != before[key].digest or key in pads:
             changed = replace(row, sequence=row.sequence + 1, digest=digest)
-            found.firsts[key] = changed
-            found.snapshots.setdefault(index, []).append(changed.snapshot(pads.get(key, "")))
-    return found
+            result.firsts[key] = changed
+            result.snapshots.setdefault(index, []).append(changed.snapshot(pads.get(key, "")))
+    return result
 
 
 def classify(position: tuple[int, int], last: tuple[int, int]) -> Classification:
@@ -197,16 +197,16 @@ def decide_second(batch: Sequence[FirstSnapshot], rows: Mapping[str, Second]) ->
             )
             changed_by[event.key] = index
         classifications.append(classification)
-    found = BatchResult(classifications, seconds=after)
+    result = BatchResult(classifications, seconds=after)
     for key, index in changed_by.items():
         row = after[key]
-        found.children.extend(
+        result.children.extend(
             (key, child, True) for child in sorted({*row.children} - {*rows[key].children})
         )
-        found.children.extend(
+        result.children.extend(
             (key, child, False) for child in sorted({*rows[key].children} - {*row.children})
         )
         if (digest := row.snapshot().digest()) != rows[key].digest:
             after[key] = changed = replace(row, sequence=row.sequence + 1, digest=digest)
-            found.snapshots.setdefault(index, []).append(changed.snapshot())
-    return found
+            result.snapshots.setdefault(index, []).append(changed.snapshot())
+    return result

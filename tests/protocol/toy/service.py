@@ -13,13 +13,13 @@ from tests.protocol.toy import rules
 from tests.protocol.toy.events import (
     FirstSnapshot,
     FirstSnapshotOfRelease1,
-    Input,
     SecondSnapshot,
+    ToyInput,
     read_input,
 )
 from tests.protocol.toy.names import NAMES
 from tests.protocol.toy.rules import BatchResult, Classification
-from tests.protocol.toy.store import Store
+from tests.protocol.toy.store import ToyStore
 
 S = TypeVar("S")
 
@@ -33,7 +33,7 @@ class Release:
     ticks: bool = False
 
 
-def parse_first(record: Record, release: Release) -> Input | SecondSnapshot:
+def parse_first(record: Record, release: Release) -> ToyInput | SecondSnapshot:
     if record.topic == SecondSnapshot.topic:
         return SecondSnapshot.read(record.headers, record.value)
     event = read_input(record)
@@ -48,11 +48,11 @@ def parse_second(record: Record, release: Release) -> FirstSnapshot:
 
 
 def handle_first(
-    batch: Sequence[Input | SecondSnapshot], store: Store, release: Release
+    batch: Sequence[ToyInput | SecondSnapshot], store: ToyStore, release: Release
 ) -> list[Outcome]:
     keys, inputs = (
         sorted({event.key for event in batch}),
-        [event for event in batch if isinstance(event, Input)],
+        [event for event in batch if isinstance(event, ToyInput)],
     )
     store.add_firsts(keys)
     before = store.lock_firsts(keys)
@@ -64,46 +64,49 @@ def handle_first(
         raise RuntimeError("these two always fail together")
     if any(event.poison == "uncounted" for event in inputs):
         return []
-    found = rules.decide_first(batch, before, new_ids)
-    if changed := [row for row in found.firsts.values() if row != before[row.key]]:
+    result = rules.decide_first(batch, before, new_ids)
+    if changed := [row for row in result.firsts.values() if row != before[row.key]]:
         store.save_firsts(changed)
     if snapshots := [
-        it for events in found.snapshots.values() for it in events if isinstance(it, FirstSnapshot)
+        event
+        for events in result.snapshots.values()
+        for event in events
+        if isinstance(event, FirstSnapshot)
     ]:
         store.add_snapshots(snapshots)
-    return outcomes(found)
+    return outcomes(result)
 
 
-def tick_first(_now: datetime, store: Store) -> list[FirstSnapshot]:
+def tick_first(_now: datetime, store: ToyStore) -> list[FirstSnapshot]:
     """Do the work that is due, without any record."""
     before = store.lock_due()
     if not before:
         return []
     after = {key: rules.apply_timer(row) for key, row in before.items()}
-    found = rules.add_first_snapshots(BatchResult([], after), before, dict.fromkeys(after, 0), {})
-    store.save_firsts(list(found.firsts.values()))
-    snapshots = [it for it in found.snapshots.get(0, []) if isinstance(it, FirstSnapshot)]
+    result = rules.add_first_snapshots(BatchResult([], after), before, dict.fromkeys(after, 0), {})
+    store.save_firsts(list(result.firsts.values()))
+    snapshots = [event for event in result.snapshots.get(0, []) if isinstance(event, FirstSnapshot)]
     if snapshots:
         store.add_snapshots(snapshots)
     return snapshots
 
 
-def handle_second(batch: Sequence[FirstSnapshot], store: Store) -> list[Outcome]:
+def handle_second(batch: Sequence[FirstSnapshot], store: ToyStore) -> list[Outcome]:
     keys = sorted({event.key for event in batch})
     store.add_seconds(keys)
     before = store.lock_seconds(keys)
-    found = rules.decide_second(batch, before)
-    if changed := [row for row in found.seconds.values() if row != before[row.key]]:
+    result = rules.decide_second(batch, before)
+    if changed := [row for row in result.seconds.values() if row != before[row.key]]:
         store.save_seconds(changed)
-    if found.children:
-        store.set_children(found.children)
-    return outcomes(found)
+    if result.children:
+        store.set_children(result.children)
+    return outcomes(result)
 
 
-def outcomes(found: BatchResult) -> list[Outcome]:
+def outcomes(result: BatchResult) -> list[Outcome]:
     return [
-        outcome(classification, found.snapshots.get(index, ()))
-        for index, classification in enumerate(found.classifications)
+        outcome(classification, result.snapshots.get(index, ()))
+        for index, classification in enumerate(result.classifications)
     ]
 
 
@@ -119,7 +122,7 @@ def outcome(
             return Superseded()
 
 
-def first(store: Callable[[S], Store], release: Release) -> Service[Any, S]:
+def first(store: Callable[[S], ToyStore], release: Release) -> Service[Any, S]:
     """`store` opens the tables in a session."""
     return Service(
         group=NAMES.groups["first"],
@@ -130,7 +133,7 @@ def first(store: Callable[[S], Store], release: Release) -> Service[Any, S]:
     )
 
 
-def second(store: Callable[[S], Store], release: Release) -> Service[Any, S]:
+def second(store: Callable[[S], ToyStore], release: Release) -> Service[Any, S]:
     return Service(
         group=NAMES.groups["second"],
         topics=NAMES.own_inputs["second"],

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from services.runtime.postgres import statements
 from services.runtime.postgres.lane_store import Session
-from tests.protocol.toy.events import FirstSnapshot, Input
+from tests.protocol.toy.events import FirstSnapshot, ToyInput
 from tests.protocol.toy.rules import First, Second
 
 SQL = statements.load("tests.protocol.toy")
@@ -23,13 +23,13 @@ def tupled(row: R) -> R:
     return replace(row, children=tuple(row.children))
 
 
-class Store(Protocol):
+class ToyStore(Protocol):
     """What the toy needs of its tables. A second implementation is in memory (memory.py)."""
 
     def add_firsts(self, keys: Sequence[str]) -> None: ...
     def lock_firsts(self, keys: Sequence[str]) -> dict[str, First]: ...
     def lock_due(self) -> dict[str, First]: ...
-    def add_inputs(self, inputs: Sequence[Input]) -> set[str]:
+    def add_inputs(self, inputs: Sequence[ToyInput]) -> set[str]:
         """Add inputs and return the ids that are new."""
         ...
 
@@ -60,7 +60,7 @@ class PostgresStore:
         rows = self.session.cursor(row_factory=class_row(First)).execute(SQL["lock_due"]).fetchall()
         return {row.key: tupled(row) for row in rows}
 
-    def add_inputs(self, inputs: Sequence[Input]) -> set[str]:
+    def add_inputs(self, inputs: Sequence[ToyInput]) -> set[str]:
         names = {"ids": "id", "keys": "key", "whats": "what", "amounts": "amount", "notes": "note"}
         batch = {
             column: [getattr(input_, name) for input_ in inputs] for column, name in names.items()
@@ -88,13 +88,13 @@ class PostgresStore:
         self.session.execute(
             SQL["add_snapshots"],
             {
-                "keys": [it.key for it in snapshots],
-                "generations": [it.generation for it in snapshots],
-                "sequences": [it.sequence for it in snapshots],
-                "states": [it.state for it in snapshots],
-                "children": [Jsonb(it.children) for it in snapshots],
-                "totals": [it.total for it in snapshots],
-                "confirmeds": [it.confirmed for it in snapshots],
+                "keys": [snapshot.key for snapshot in snapshots],
+                "generations": [snapshot.generation for snapshot in snapshots],
+                "sequences": [snapshot.sequence for snapshot in snapshots],
+                "states": [snapshot.state for snapshot in snapshots],
+                "children": [Jsonb(snapshot.children) for snapshot in snapshots],
+                "totals": [snapshot.total for snapshot in snapshots],
+                "confirmeds": [snapshot.confirmed for snapshot in snapshots],
             },
         )
 

@@ -15,14 +15,16 @@ from tests.support.vendors.vendor import Sample, Vendor
 __all__ = ["VENDORS", "Sample", "Vendor"]
 
 
-def _found() -> dict[str, Vendor]:
+def _vendors() -> dict[str, Vendor]:
     modules = [
-        import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
+        import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
     ]
     declared = [
-        found for module in modules if isinstance(found := getattr(module, "VENDOR", None), Vendor)
+        vendor
+        for module in modules
+        if isinstance(vendor := getattr(module, "VENDOR", None), Vendor)
     ]
     return {vendor.kind: vendor for vendor in declared}
 
 
-VENDORS = _found()
+VENDORS = _vendors()

@@ -30,13 +30,13 @@ def modified(code: str, reference: str, /, **changes: object) -> dict[str, Any]:
     )
 
 
-def signed(it: Mapping[str, Any], key: str = KEY) -> dict[str, Any]:
+def signed(item: Mapping[str, Any], key: str = KEY) -> dict[str, Any]:
     """By nothing, when there is no key."""
-    money = it["amount"] or {"value": "", "currency": ""}
+    money = item["amount"] or {"value": "", "currency": ""}
     text = ":".join(
         [
             *(
-                it.get(name, "")
+                item.get(name, "")
                 for name in (
                     "pspReference",
                     "originalReference",
@@ -46,33 +46,39 @@ def signed(it: Mapping[str, Any], key: str = KEY) -> dict[str, Any]:
             ),
             str(money["value"]),
             money["currency"],
-            it["eventCode"],
-            it["success"],
+            item["eventCode"],
+            item["success"],
         ]
     )
-    made = (
+    signature = (
         base64.b64encode(
             hmac.digest(bytes.fromhex(key), text.encode("utf-8", "replace"), "sha256")
         ).decode()
         if key
         else ""
     )
-    return {**it, "additionalData": {**it.get("additionalData", {}), "hmacSignature": made}}
+    return {
+        **item,
+        "additionalData": {**item.get("additionalData", {}), "hmacSignature": signature},
+    }
 
 
 def notified(*items: Mapping[str, Any]) -> bytes:
     return json.dumps(
-        {"live": "true", "notificationItems": [{"NotificationRequestItem": it} for it in items]},
+        {
+            "live": "true",
+            "notificationItems": [{"NotificationRequestItem": item} for item in items],
+        },
         separators=(",", ":"),
     ).encode()
 
 
 def sample(*items: Mapping[str, Any], key: str = KEY) -> Sample:
-    return Sample(notified(*(signed(it, key) for it in items)))
+    return Sample(notified(*(signed(item, key) for item in items)))
 
 
 def seal(body: bytes, key: str) -> bytes:
-    return notified(*(signed(it, key) for it in adyen.items(body)))
+    return notified(*(signed(item, key) for item in adyen.items(body)))
 
 
 VENDOR = Vendor(

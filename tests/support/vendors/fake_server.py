@@ -63,6 +63,11 @@ class FakeVendor:
         with self._lock:
             self._next += ways
 
+    def next_behaviour(self) -> str:
+        """Take the next of the ways to behave; an empty one if none is left."""
+        with self._lock:
+            return self._next.pop(0) if self._next else ""
+
     @property
     def url(self) -> str:
         assert self._server is not None
@@ -113,20 +118,19 @@ class FakeVendor:
     def __enter__(self) -> Self:
         fake = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class VendorHandler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
                 url = urlsplit(self.path)
                 parameters = {
-                    name: found[-1]
-                    for name, found in parse_qs(url.query, keep_blank_values=True).items()
+                    name: values[-1]
+                    for name, values in parse_qs(url.query, keep_blank_values=True).items()
                 }
                 headers = {name.lower(): text for name, text in self.headers.items()}
                 body = self.rfile.read(int(headers.get("content-length", "0")))
                 request = SentRequest(self.command, url.path, parameters, headers, body)
-                with fake._lock:
-                    way, fake._next = (fake._next[0], fake._next[1:]) if fake._next else ("", [])
+                way = fake.next_behaviour()
                 if way == "hang":
                     time.sleep(3)
                 response = fake.respond(request)
@@ -154,13 +158,13 @@ class FakeVendor:
             def log_message(self, *_args: object) -> None:
                 """Nothing on a test's stderr."""
 
-        class Server(ThreadingHTTPServer):
+        class VendorServer(ThreadingHTTPServer):
             daemon_threads = True
 
             def handle_error(self, *_args: object) -> None:
                 """A caller that does not wait is no fault."""
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = VendorServer(("127.0.0.1", 0), VendorHandler)
         threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         ).start()

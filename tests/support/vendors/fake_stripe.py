@@ -29,7 +29,7 @@ class FakeStripe(FakeVendor):
         name = f"evt_{len(self.events):06d}"
         self.events.append((name, created))
         self.kinds[name] = kind
-        if all(it["status"] != "enabled" for it in self.endpoints):
+        if all(endpoint["status"] != "enabled" for endpoint in self.endpoints):
             self.sent_to_none.add(name)
         return name
 

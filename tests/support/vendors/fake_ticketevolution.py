@@ -23,7 +23,7 @@ FILTERS = frozenset({"state", "type", "page", "per_page", "direct_buyer_type", "
 PER_PAGE_MAX = 100
 
 
-class SentRequest(NamedTuple):
+class SignedRequest(NamedTuple):
     method: str
     path: str
     query: dict[str, str]
@@ -45,14 +45,18 @@ class FakeTicketEvolution:
 
     def __init__(self) -> None:
         self.orders = dict[str, dict[str, Any]]()
-        self.requests, self.refusals, self.next = list[SentRequest](), list[str](), deque[Answer]()
+        self.requests, self.refusals, self.next = (
+            list[SignedRequest](),
+            list[str](),
+            deque[Answer](),
+        )
         self.closing = threading.Event()
         fake = self
 
-        class Handler(_Handler):
+        class SignedApiHandler(_Handler):
             vendor = fake
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), SignedApiHandler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.02,), daemon=True
@@ -78,7 +82,7 @@ class FakeTicketEvolution:
         self._thread.join(60)
 
     def put(self, *orders: dict[str, Any]) -> None:
-        self.orders.update({str(it["id"]): it for it in orders})
+        self.orders.update({str(order["id"]): order for order in orders})
 
     def fail(self, *answers: Answer) -> None:
         self.next.extend(answers)
@@ -103,7 +107,7 @@ class FakeTicketEvolution:
     ) -> Answer:
         path, _, query = target.partition("?")
         pairs = parse_qsl(query, keep_blank_values=True)
-        self.requests.append(SentRequest(method, path, dict(pairs)))
+        self.requests.append(SignedRequest(method, path, dict(pairs)))
         why = "a GET has no body" if body else self._fault(method, path, query, headers)
         if why is not None:
             self.refusals.append(why)
@@ -115,16 +119,16 @@ class FakeTicketEvolution:
             return self.next.popleft()
         if path == "/v9/orders":
             return self._index(dict(pairs))
-        found = self.orders.get(path.removeprefix("/v9/orders/"))
+        order = self.orders.get(path.removeprefix("/v9/orders/"))
         return (
             Answer(404, b'{"error":"Not Found"}')
-            if found is None
-            else Answer(200, json.dumps(found).encode())
+            if order is None
+            else Answer(200, json.dumps(order).encode())
         )
 
     def _fault(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> str | None:
         host = headers.get("host", "").partition(":")[0]
-        made = base64.b64encode(
+        signature = base64.b64encode(
             hmac.digest(SECRET.encode(), f"{method} {host}{path}?{query}".encode(), "sha256")
         )
         pairs = parse_qsl(query, keep_blank_values=True)
@@ -134,7 +138,7 @@ class FakeTicketEvolution:
             and re.fullmatch(r"/v9/orders(/\d+)?", path) is not None,
             "no such token": headers.get("x-token") == TOKEN,
             "the query is not sorted": names == sorted(names),
-            "not signed": headers.get("x-signature") == made.decode(),
+            "not signed": headers.get("x-signature") == signature.decode(),
             "wrong headers": headers.get("accept") == "application/json"
             and "expect" not in headers,
             "the query is none of a form, or asks for what is not there": FILTERS.issuperset(names)
@@ -149,11 +153,11 @@ class FakeTicketEvolution:
             min(int(query.get("per_page", "100")), PER_PAGE_MAX),
         )
         wanted = [
-            it
-            for _, it in sorted(self.orders.items())
-            if query.get("state") in {None, it["seller_state"]}
-            and query.get("direct_buyer_type") in {None, it["buyer"]["type"]}
-            and query.get("updated_at.gte", "") <= it["updated_at"]
+            order
+            for _, order in sorted(self.orders.items())
+            if query.get("state") in {None, order["seller_state"]}
+            and query.get("direct_buyer_type") in {None, order["buyer"]["type"]}
+            and query.get("updated_at.gte", "") <= order["updated_at"]
         ]
         shown = wanted[(page - 1) * size : page * size] if query.get("type") == "Order" else []
         answer_document = {

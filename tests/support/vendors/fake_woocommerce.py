@@ -71,10 +71,10 @@ class FakeWooCommerce(FakeVendor):
             raise Refused(401, "woocommerce_rest_cannot_view", is_fault=False)
         if request.path == f"{API}/orders":
             return self._listed(request)
-        if found := re.fullmatch(rf"{API}/orders/(\d+)", request.path):
-            if int(found[1]) not in self.orders:
+        if match := re.fullmatch(rf"{API}/orders/(\d+)", request.path):
+            if int(match[1]) not in self.orders:
                 raise Refused(404, "woocommerce_rest_shop_order_invalid_id", is_fault=False)
-            return FakeResponse(200, self.body(int(found[1])))
+            return FakeResponse(200, self.body(int(match[1])))
         if request.path == f"{API}/webhooks":
             size, page = int(request.parameters["per_page"]), int(request.parameters["page"])
             return FakeResponse(200, self.webhooks[(page - 1) * size : page * size])
@@ -95,13 +95,13 @@ class FakeWooCommerce(FakeVendor):
             at(parameters.get("modified_before", "9999-01-01T00:00:00")),
         )
         is_trash = parameters["status"] == "trash"
-        found = [
+        wanted = [
             (changed, number)
             for number, (changed, status) in self.orders.items()
             if after < changed < before and (status == "trash") == is_trash
         ]
-        by = {"modified": lambda it: it, "id": lambda it: it[1]}[parameters["orderby"]]
+        by = {"modified": lambda pair: pair, "id": lambda pair: pair[1]}[parameters["orderby"]]
         begin = int(parameters.get("offset", 0))
-        page = sorted(found, key=by)[begin : begin + int(parameters["per_page"])]
+        page = sorted(wanted, key=by)[begin : begin + int(parameters["per_page"])]
         shown = [self.body(number) for _, number in page if number not in self.unreadable]
-        return FakeResponse(200, shown, {"X-WP-Total": str(len(found))})
+        return FakeResponse(200, shown, {"X-WP-Total": str(len(wanted))})

@@ -31,14 +31,14 @@ def signing_key(secret: str) -> bytes:
 
 def sign(sample: Sample, secret: str, at: float) -> Mapping[bytes, bytes]:
     signed = b"e-1.%d.%b" % (int(at), sample.body)
-    made = base64.b64encode(hmac.digest(signing_key(secret), signed, "sha256"))
+    signature = base64.b64encode(hmac.digest(signing_key(secret), signed, "sha256"))
     is_structured = b'"specversion"' in sample.body
     media = b"application/cloudevents+json" if is_structured else b"application/json"
     return {
         b"content-type": media,
         b"webhook-id": b"e-1",
         b"webhook-timestamp": b"%d" % int(at),
-        b"webhook-signature": b"v1,AAAA v1," + made,
+        b"webhook-signature": b"v1,AAAA v1," + signature,
     }
 
 

@@ -19,7 +19,7 @@ def decision(status: str, old_status: str | None = None, **changes: object) -> b
     """The sample with another transition; without the one before when there is none."""
     order = {**json.loads(DECISION)["order"], "status": status, "old_status": old_status, **changes}
     return json.dumps(
-        {"order": {name: it for name, it in order.items() if it is not None}}
+        {"order": {name: value for name, value in order.items() if value is not None}}
     ).encode()
 
 

@@ -19,13 +19,13 @@ def stripe_object(name: str, /, **changes: object) -> dict[str, Any]:
     return {**json.loads((FOLDER / f"{name}.json").read_bytes()), **changes}
 
 
-def event(kind: str, it: Mapping[str, Any], /, **changes: object) -> dict[str, Any]:
+def event(kind: str, data_object: Mapping[str, Any], /, **changes: object) -> dict[str, Any]:
     envelope = {
         "id": f"evt_{kind}",
         "object": "event",
         "api_version": "2025-09-30.clover",
         "created": CREATED,
-        "data": {"object": it},
+        "data": {"object": data_object},
         "livemode": True,
         "pending_webhooks": 1,
         "request": {"id": "req_Example", "idempotency_key": None},
@@ -42,8 +42,8 @@ def sample(kind: str, name: str, /, **changes: object) -> Sample:
 
 def stamped(body: bytes, secret: str, at: float) -> bytes:
     """The header."""
-    made = hmac.digest(secret.encode(), b"%d.%b" % (int(at), body), "sha256").hex()
-    return f"t={int(at)},v1={made},v0={'0' * 64}".encode()
+    signature = hmac.digest(secret.encode(), b"%d.%b" % (int(at), body), "sha256").hex()
+    return f"t={int(at)},v1={signature},v0={'0' * 64}".encode()
 
 
 def sign(sample: Sample, secret: str, at: float) -> Mapping[bytes, bytes]:

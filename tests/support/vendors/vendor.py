@@ -53,7 +53,7 @@ class Vendor:
         self, sample: Sample, secret: str | None = None, *, at: float = NOW, now: float = NOW
     ) -> WebhookRequest:
         """Return the request as the endpoint, which knows both secrets, receives it."""
-        known = [self.source.signing_key(it) for it in (self.secret, self.other_secret)]
+        known = [self.source.signing_key(secret) for secret in (self.secret, self.other_secret)]
         headers = self.sign(sample, self.secret if secret is None else secret, at)
         body = (
             sample.body if self.seal is None or secret is None else self.seal(sample.body, secret)

@@ -32,7 +32,7 @@ def key_of(order: str = "1", *history: str, **more: Any) -> LookalikeKey:
 
 
 @pytest.mark.feature("SF-021")
-def test_orders_of_one_buyer_with_one_total_and_the_same_lines_look_alike() -> None:
+def test_orders_of_one_buyer_with_one_total_and_the_same_lines_are_lookalikes() -> None:
     others = {
         "another number, status and time": key_of("2", "completed", number="9"),
         "the address in capitals, another name": key_of(
@@ -79,7 +79,7 @@ def test_an_order_was_placed_at_the_earliest_time_that_its_shop_reported() -> No
     )
 
 
-def test_an_order_without_a_buyer_or_lines_looks_like_none() -> None:
+def test_an_order_without_a_buyer_or_lines_has_no_lookalikes() -> None:
     assert lookalike_key(observed("1", is_deleted=True)) is None
     assert lookalike_key(observed("1", "pending", buyer=Person())) is None
     assert lookalike_key(observed("1", "pending", lines=LINES[2:])) is None

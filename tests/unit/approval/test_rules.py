@@ -118,7 +118,7 @@ def test_a_status_that_cancels_releases_nothing_although_it_was_paid_and_complet
             prepare(policy_of([trigger])),
         )
         assert (decision.state, decision.reasons) == ("cancelled", (f"status {status}",))
-        assert [it.quantity for it in decision.lines] == [0]
+        assert [line.quantity for line in decision.lines] == [0]
 
 
 @pytest.mark.feature("SF-148", "SF-171")
@@ -200,14 +200,14 @@ def test_with_a_list_of_custom_statuses_a_trigger_is_one_of_them() -> None:
 
 
 @given(some.lists(some.integers(0, 3_000), max_size=8))
-def test_no_order_has_more_tickets_than_it_may_and_the_rest_is_refund_due(
+def test_no_order_has_more_tickets_than_it_may_and_the_remainder_is_refund_due(
     quantities: list[int],
 ) -> None:
     lines = [line(quantity, str(place)) for place, quantity in enumerate(quantities)]
     decided, refund_due = allocate_tickets(lines)
-    assert sum(it.quantity for it in decided) == min(sum(quantities), TICKETS_PER_ORDER_MAX)
-    assert sum(it.quantity for it in decided) + refund_due == sum(quantities)
-    assert all(it.quantity <= it.line.quantity for it in decided)
+    assert sum(line.quantity for line in decided) == min(sum(quantities), TICKETS_PER_ORDER_MAX)
+    assert sum(line.quantity for line in decided) + refund_due == sum(quantities)
+    assert all(line.quantity <= line.line.quantity for line in decided)
 
 
 observations = some.builds(
@@ -229,7 +229,7 @@ def test_only_a_released_order_has_tickets_and_no_cancelled_one_is_released(
     observed: OrderObserved, words: list[str]
 ) -> None:
     decision = decide(observed, prepare(policy_of(words)))
-    assert (decision.state == "released") >= any(it.quantity for it in decision.lines)
+    assert (decision.state == "released") >= any(line.quantity for line in decision.lines)
     assert observed.storefront
     if observed.is_deleted or observed.storefront.status in CANCELLING:
         assert decision.state == "cancelled"
@@ -252,7 +252,7 @@ def test_a_gate_with_a_reason_holds_an_order_back_until_its_last_reason_is_remov
         observed_order("completed"), COMPLETED, [lambda _: [], lambda _: ["eligibility"]]
     )
     assert gated[:2] == ("gated", ("eligibility",))
-    assert [it.quantity for it in gated.lines] == [0]
+    assert [line.quantity for line in gated.lines] == [0]
     assert decide(observed_order("completed"), COMPLETED, [lambda _: []]).state == "released"
     assert (
         decide(observed_order("cancelled"), COMPLETED, [lambda _: ["eligibility"]]).state

@@ -39,7 +39,7 @@ def tireless() -> CircuitBreaker:
     return CircuitBreaker(10**9, ExponentialDelay(1.0, 1.0), lambda: 0.0, lambda: 0.0)
 
 
-class Store:
+class DamagedStore:
     """A store, and a way round it: what a disk, or somebody else, may do to a file."""
 
     def __init__(self, url: str, folder: Path | None) -> None:
@@ -60,30 +60,32 @@ class Store:
 
 
 @pytest.fixture(params=["plain path", "file://", "memory://"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DamagedStore]:
     folder = tmp_path / "state" / "files"
     urls = {
         "plain path": str(folder),
         "file://": folder.as_uri(),
         "memory://": f"memory://{tmp_path.name}/files",
     }
-    yield Store(urls[request.param], None if request.param == "memory://" else folder)
+    yield DamagedStore(urls[request.param], None if request.param == "memory://" else folder)
     fsspec.filesystem("memory").store.clear()
 
 
-def test_what_is_put_is_got_by_its_hash_also_by_another(store: Store) -> None:
+def test_what_is_put_is_got_by_its_hash_also_by_another(store: DamagedStore) -> None:
     assert store.files.put(CONTENT) == SHA256
     assert store.files.get(SHA256) == CONTENT
     assert BlobStore(store.url).get(SHA256) == CONTENT
     assert store.names() == [f"{SHA256.hex()[:2]}/{SHA256.hex()[2:]}.pdf"]
 
 
-def test_empty_and_binary_content_is_content(store: Store) -> None:
+def test_empty_and_binary_content_is_content(store: DamagedStore) -> None:
     for content in (b"", bytes(range(256)) * 1_000, b"\r\n\x00\xff"):
         assert store.files.get(store.files.put(content)) == content
 
 
-def test_what_is_there_is_not_written_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_there_is_not_written_again(
+    store: DamagedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.files.put(CONTENT)
 
     def write(*_: object) -> None:
@@ -93,7 +95,7 @@ def test_what_is_there_is_not_written_again(store: Store, monkeypatch: pytest.Mo
     assert store.files.put(CONTENT) == SHA256
 
 
-def test_what_was_never_put_is_missing_and_what_is_deleted_is_so_again(store: Store) -> None:
+def test_what_was_never_put_is_missing_and_what_is_deleted_is_so_again(store: DamagedStore) -> None:
     with pytest.raises(FileMissing):
         store.files.get(SHA256)
     store.files.put(CONTENT)
@@ -106,7 +108,7 @@ def test_what_was_never_put_is_missing_and_what_is_deleted_is_so_again(store: St
 
 @pytest.mark.parametrize("other", [b"", CONTENT[:-1], CONTENT + b"x", b"%PDF-1.7 b ticket"])
 def test_another_content_under_the_name_is_detected_and_never_returned_and_putting_repairs_it(
-    store: Store, other: bytes
+    store: DamagedStore, other: bytes
 ) -> None:
     store.files.put(CONTENT)
     store.replace(SHA256, other)
@@ -116,7 +118,7 @@ def test_another_content_under_the_name_is_detected_and_never_returned_and_putti
     assert store.files.get(SHA256) == CONTENT
 
 
-def test_many_that_put_the_same_at_once_leave_one_complete_file(store: Store) -> None:
+def test_many_that_put_the_same_at_once_leave_one_complete_file(store: DamagedStore) -> None:
     content = CONTENT * 50_000
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(lambda _: BlobStore(store.url).put(content), range(24)))) == 1
@@ -127,7 +129,7 @@ def test_many_that_put_the_same_at_once_leave_one_complete_file(store: Store) ->
 @pytest.mark.parametrize(
     "name", [b"", b"\x00" * 31, b"../../../../etc/passwd", b"x" * 64, SHA256 + b"/"]
 )
-def test_only_a_hash_is_a_name(store: Store, name: bytes) -> None:
+def test_only_a_hash_is_a_name(store: DamagedStore, name: bytes) -> None:
     for act in (store.files.get, store.files.delete):
         with pytest.raises(ValueError, match="SHA-256"):
             act(name)
@@ -170,12 +172,12 @@ def test_a_reader_never_sees_half_a_file(folder: Path, monkeypatch: pytest.Monke
     files, seen = BlobStore(str(folder)), list[bool]()
     sync = os.fsync
 
-    def look(handle: int) -> None:
+    def record_flush(handle: int) -> None:
         seen.append((folder / blob_path(SHA256)).exists())
         assert os.fstat(handle).st_size == len(CONTENT)
         sync(handle)
 
-    monkeypatch.setattr(os, "fsync", look)
+    monkeypatch.setattr(os, "fsync", record_flush)
     files.put(CONTENT)
     assert seen == [False]
     assert files.get(SHA256) == CONTENT
@@ -279,13 +281,13 @@ def test_a_store_that_hangs_is_waited_for_so_long_and_no_longer(
     monkeypatch.setattr(module, "RESPONSE_S_MAX", 0.2)
     files = BlobStore("hanging://bucket", tireless())
     begun = time.monotonic()
-    for ask in (
+    for operation in (
         lambda: files.get(SHA256),
         lambda: files.put(CONTENT),
         lambda: files.delete(SHA256),
     ):
         with pytest.raises(BlobStoreUnavailable, match="Timeout"):
-            ask()
+            operation()
     assert time.monotonic() - begun < 60  # and not the hour for which the store hangs
 
 

@@ -65,7 +65,7 @@ def test_a_design_that_cannot_be_printed_is_refused_with_campaign_file_and_line(
     assert plates(tmp_path) == []
 
 
-@pytest.mark.parametrize("design", ["no-such", "door-a3", "../door", ""])
+@pytest.mark.parametrize("design", ["no-such", "entry-a3", "../door", ""])
 def test_a_design_that_is_not_there_is_unknown(design: str, ours: Ours) -> None:
     ours()
     with pytest.raises(DesignUnknown, match="campaign spring") as refused:
@@ -169,7 +169,7 @@ def test_a_design_that_compiles_and_cannot_be_used_is_refused_too(
     assert plates(tmp_path) == []
 
 
-def test_what_was_proven_once_is_not_proven_again(
+def test_what_was_compared_once_is_not_compared_again(
     ours: Ours, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours()

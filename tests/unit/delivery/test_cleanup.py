@@ -14,7 +14,7 @@ from services.delivery.sender.telemetry import SenderTelemetry
 from services.delivery.store import FileIndex
 
 
-class RecordingTelemetry(SenderTelemetry):
+class CleanupTelemetry(SenderTelemetry):
     def __init__(self) -> None:
         self.removed: list[int] = []
 
@@ -30,7 +30,7 @@ def no_index() -> FileIndex:
 def test_unused_plates_are_removed_once_an_hour_and_an_unavailable_folder_stops_nothing(
     tmp_path: Path,
 ) -> None:
-    telemetry, now, purged_at = RecordingTelemetry(), [0.0], list[float]()
+    telemetry, now, purged_at = CleanupTelemetry(), [0.0], list[float]()
 
     def purge() -> Iterator[int]:
         yield 3

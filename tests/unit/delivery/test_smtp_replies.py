@@ -78,7 +78,7 @@ def leased(**changes: object) -> LeasedJob:
         ("end", 0, SendVerdict.UNKNOWN),
     ],
 )
-def test_an_answer_means(stage: Stage, code: int, verdict: SendVerdict) -> None:
+def test_an_answer_is_classified_as(stage: Stage, code: int, verdict: SendVerdict) -> None:
     assert classify_reply(SmtpReply(stage, code, "")) is verdict
 
 
@@ -97,7 +97,7 @@ def test_only_a_yes_to_the_final_dot_is_acceptance_and_no_answer_kills_a_job(
 
 
 @pytest.mark.parametrize(
-    ("code", "text", "letter"),
+    ("code", "text", "error_code"),
     [
         (550, "5.1.1 no such user", "delivery-address-refused"),
         (550, "no such user", "delivery-address-refused"),
@@ -110,18 +110,18 @@ def test_only_a_yes_to_the_final_dot_is_acceptance_and_no_answer_kills_a_job(
         (503, "bad sequence", "delivery-dialogue-refused"),
     ],
 )
-def test_a_refusal_names_whose_fault_it_is(code: int, text: str, letter: str) -> None:
-    assert refusal_error(SmtpReply("rcpt", code, text)).code == letter
+def test_a_refusal_names_whose_fault_it_is(code: int, text: str, error_code: str) -> None:
+    assert refusal_error(SmtpReply("rcpt", code, text)).code == error_code
 
 
 @given(st.integers(1, 60), st.floats(0, 1, exclude_max=True))
-def test_waits_grow_and_are_bounded(failures: int, chance: float) -> None:
-    wait = RETRY_POLICY.delay.delay_s(failures, chance)
+def test_waits_grow_and_are_bounded(failures: int, randomness: float) -> None:
+    wait = RETRY_POLICY.delay.delay_s(failures, randomness)
     assert 15.0 <= wait <= 3_600.0
-    assert RETRY_POLICY.delay.delay_s(failures + 1, chance) >= wait
+    assert RETRY_POLICY.delay.delay_s(failures + 1, randomness) >= wait
 
 
-def test_patience_ends_by_count_or_by_age() -> None:
+def test_retries_end_by_count_or_by_age() -> None:
     assert RETRY_POLICY.exhausted(leased(failures=3), "451", NOW) is None
     too_often = RETRY_POLICY.exhausted(leased(failures=4), "451 later", NOW)
     too_old = RETRY_POLICY.exhausted(leased(), "451 later", NOW + timedelta(hours=96))
@@ -132,16 +132,19 @@ def test_patience_ends_by_count_or_by_age() -> None:
 
 
 def test_what_goes_is_decided_by_the_latest_of_both_writers() -> None:
-    both = issued("shop:1", 1, "Active", "Won")
+    two_tickets = issued("shop:1", 1, "Active", "Won")
     one = issued("shop:1", 2, "Cancelled", "Active")
     none = issued("shop:1", 3, "Cancelled", "Cancelled")
-    assert plan_send(leased(), None, both) is SkipReason.HELD
-    assert plan_send(leased(), "cancelled", both) is SkipReason.HELD
+    assert plan_send(leased(), None, two_tickets) is SkipReason.HELD
+    assert plan_send(leased(), "cancelled", two_tickets) is SkipReason.HELD
     assert plan_send(leased(), "released", none) is SkipReason.CANCELLED
-    whole, part = plan_send(leased(), "released", both), plan_send(leased(), "released", one)
-    assert isinstance(whole, SendIntent)
+    complete, part = (
+        plan_send(leased(), "released", two_tickets),
+        plan_send(leased(), "released", one),
+    )
+    assert isinstance(complete, SendIntent)
     assert isinstance(part, SendIntent)
-    assert whole.left_out == frozenset()
+    assert complete.left_out == frozenset()
     assert part.left_out == {ticket_id("shop:1", 1)}
 
 
@@ -217,15 +220,17 @@ def test_a_domain_that_is_encoded_decodes_to_the_one_that_was_given(given_domain
         return
     assert encoded.isascii()
     mapped = idna.uts46_remap(given_domain, std3_rules=True, transitional=False).removesuffix(".")
-    for written, meant in zip(encoded.split("."), mapped.split("."), strict=True):
-        assert meant == (
-            written if meant.isascii() else written.removeprefix("xn--").encode().decode("punycode")
+    for written, expected in zip(encoded.split("."), mapped.split("."), strict=True):
+        assert expected == (
+            written
+            if expected.isascii()
+            else written.removeprefix("xn--").encode().decode("punycode")
         )
     assert ascii_domain(encoded) == encoded
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("tickets@example.org", ("", "tickets@example.org")),
         ("Tickets <tickets@example.org>", ("Tickets", "tickets@example.org")),
@@ -234,8 +239,8 @@ def test_a_domain_that_is_encoded_decodes_to_the_one_that_was_given(given_domain
         ("=?utf-8?q?=0D=0A?= <tickets@example.org>", ("=?utf-8?q?=0D=0A?=", "tickets@example.org")),
     ],
 )
-def test_a_setting_names_one_mailbox(text: str, found: tuple[str, str]) -> None:
-    assert parse_mailbox(text) == found
+def test_a_setting_names_one_mailbox(text: str, expected: tuple[str, str]) -> None:
+    assert parse_mailbox(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -248,7 +253,7 @@ def test_what_could_be_two_mailboxes_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "found"),
+    ("url", "expected"),
     [
         ("smtp://localhost:2525", SmtpServer("localhost", 2525)),
         ("smtp://mail.example.org", SmtpServer("mail.example.org", 25)),
@@ -264,9 +269,9 @@ def test_what_could_be_two_mailboxes_is_refused(text: str) -> None:
         ("smtp://u:p@127.0.0.1:25", SmtpServer("127.0.0.1", 25, user="u", password="p")),
     ],
 )
-def test_a_url_names_the_server(url: str, found: SmtpServer) -> None:
-    assert parse_smtp_url(url) == found
-    assert "password" not in repr(found) or not found.password
+def test_a_url_names_the_server(url: str, expected: SmtpServer) -> None:
+    assert parse_smtp_url(url) == expected
+    assert "password" not in repr(expected) or not expected.password
 
 
 @pytest.mark.parametrize(
@@ -282,7 +287,7 @@ def test_a_url_names_the_server(url: str, found: SmtpServer) -> None:
         "smtp://h?tls=1",
     ],
 )
-def test_a_url_that_cannot_be_meant_is_refused_without_being_quoted(url: str) -> None:
+def test_an_impossible_url_is_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(SmtpUrlUnusable) as refused:
         parse_smtp_url(url)
     assert "secret" not in str(refused.value)

@@ -23,7 +23,7 @@ from tests.unit.ingest import test_every_source_over_http as http_laws
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "add-a-source.md"
 FENCE = "`" * 3
-TOLD = {
+SENT = {
     "event": "e-1",
     "order": "727",
     "state": "Completed",
@@ -35,8 +35,8 @@ TOLD = {
 
 
 def written(language: str) -> str:
-    (found,) = re.findall(rf"{FENCE}{language}\n(.*?){FENCE}", PAGE.read_text("utf-8"), re.DOTALL)
-    return str(found)
+    (block,) = re.findall(rf"{FENCE}{language}\n(.*?){FENCE}", PAGE.read_text("utf-8"), re.DOTALL)
+    return str(block)
 
 
 def sign(sample: Sample, secret: str, _at: float) -> dict[bytes, bytes]:
@@ -55,12 +55,12 @@ def vendor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Vendor]:
     monkeypatch.setattr(vendors, "__path__", [*vendors.__path__, str(folder.parent)])
     importlib.invalidate_caches()
     source = vendors.find_sources()["ticketbox"]
-    samples = {"order": Sample(orjson.dumps(TOLD))}
-    found = Vendor("ticketbox", "a secret of sixteen", "another of sixteen", samples, sign)
+    samples = {"order": Sample(orjson.dumps(SENT))}
+    vendor = Vendor("ticketbox", "a secret of sixteen", "another of sixteen", samples, sign)
     monkeypatch.setitem(vendors.WEBHOOK_SOURCES, "ticketbox", source)
     monkeypatch.setitem(vendors.SOURCES_BY_TYPE, source.type, source)
-    monkeypatch.setitem(VENDORS, "ticketbox", found)
-    yield found
+    monkeypatch.setitem(VENDORS, "ticketbox", vendor)
+    yield vendor
     for name in [name for name in sys.modules if name.startswith(f"{vendors.__name__}.ticketbox")]:
         del sys.modules[name]
     del vendors.ticketbox  # type: ignore[attr-defined]  # the import system set it
@@ -109,10 +109,10 @@ def wrong_in_one_place() -> Iterator[bytes]:
         "x" * 5_000,
         "2026-11-20T15:28:08",
     ]
-    for name in TOLD:
+    for name in SENT:
         for value in values:
-            yield orjson.dumps({**TOLD, name: value})
-        yield orjson.dumps({key: value for key, value in TOLD.items() if key != name})
+            yield orjson.dumps({**SENT, name: value})
+        yield orjson.dumps({key: value for key, value in SENT.items() if key != name})
 
 
 def test_the_source_of_the_how_to_is_as_short_as_the_page_claims() -> None:

@@ -277,7 +277,7 @@ def test_refunds_in_part_are_movements_of_their_own() -> None:
 def test_a_movement_that_lacks_its_amount_is_accepted_and_reported() -> None:
     callback = read(item("chargeback", eventCode="CHARGEBACK", amount=None))
     assert only(callback).amount_minor is None
-    assert [(notice.kind, notice.cause) for notice in callback.drift] == [
+    assert [(drift_notice.kind, drift_notice.cause) for drift_notice in callback.drift] == [
         ("missing-field", "amount of 'CHARGEBACK'")
     ]
     assert not disputed("CHARGEBACK").drift
@@ -374,9 +374,10 @@ def test_other_event_codes_are_kept_and_only_unknown_ones_are_reported(
         (),
         (),
     )
-    assert [(notice.kind, notice.is_kept, notice.is_reported) for notice in callback.drift] == [
-        (kind, True, is_reported)
-    ]
+    assert [
+        (drift_notice.kind, drift_notice.is_kept, drift_notice.is_reported)
+        for drift_notice in callback.drift
+    ] == [(kind, True, is_reported)]
 
 
 @pytest.mark.parametrize("reference", ["", "7 27", "7\u202e27", "?727", "7" * 201])

@@ -48,7 +48,7 @@ def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
         currency,
         f"{value} {currency}",
     )
-    assert [notice.kind for notice in callback.drift] == [kind]
+    assert [drift_notice.kind for drift_notice in callback.drift] == [kind]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 Handler = Callable[[httpx.Request], Coroutine[Any, Any, httpx.Response]]
 
 
-class Vendor:
+class CertificateServer:
     """Answers as configured, and remembers its requests."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Vendor:
 
 def test_callbacks_that_wait_for_the_same_one_fetch_it_once() -> None:
     async def run() -> None:
-        vendor = Vendor()
+        vendor = CertificateServer()
         held = vendor.certificates()
         assert await asyncio.gather(*(held.fetch(HOST + "A") for _ in range(50))) == [True] * 50
         assert await held.fetch(HOST + "A")
@@ -58,7 +58,7 @@ def test_callbacks_that_wait_for_the_same_one_fetch_it_once() -> None:
 
 def test_a_caller_that_disconnects_takes_the_certificate_from_no_other() -> None:
     async def run() -> None:
-        vendor = Vendor()
+        vendor = CertificateServer()
         vendor.gate.clear()
         held = vendor.certificates()
         first, second = (asyncio.create_task(held.fetch(HOST + "A")) for _ in range(2))
@@ -74,14 +74,14 @@ def test_a_caller_that_disconnects_takes_the_certificate_from_no_other() -> None
 
 def test_a_flood_of_addresses_is_not_passed_on_and_keeps_nobody_waiting() -> None:
     async def run() -> None:
-        vendor = Vendor()
+        vendor = CertificateServer()
         vendor.gate.clear()
         held = vendor.certificates()
         flood = [asyncio.create_task(held.fetch(f"{HOST}{n}")) for n in range(1_000)]
         await asyncio.sleep(0.05)
         assert len(vendor.requests) == certificates.FETCHES_MAX
-        assert sum(it.done() for it in flood) == 1_000 - certificates.FETCHES_MAX
-        assert not any(it.result() for it in flood if it.done())
+        assert sum(task.done() for task in flood) == 1_000 - certificates.FETCHES_MAX
+        assert not any(task.result() for task in flood if task.done())
         vendor.now += 600  # a host that never answers has no more of them at once for that
         assert not await held.fetch(HOST + "LATER")
         assert len(vendor.requests) == certificates.FETCHES_MAX
@@ -93,7 +93,7 @@ def test_a_flood_of_addresses_is_not_passed_on_and_keeps_nobody_waiting() -> Non
 
 def test_in_the_long_run_few_addresses_are_fetched() -> None:
     async def run() -> None:
-        vendor = Vendor(404)
+        vendor = CertificateServer(404)
         held = vendor.certificates()
         for second in range(600):
             vendor.now = 1_000.0 + second
@@ -106,7 +106,7 @@ def test_in_the_long_run_few_addresses_are_fetched() -> None:
 
 def test_few_callbacks_wait_and_the_others_are_answered_at_once() -> None:
     async def run() -> None:
-        vendor = Vendor()
+        vendor = CertificateServer()
         vendor.gate.clear()
         held = vendor.certificates()
         waiting = [
@@ -114,7 +114,7 @@ def test_few_callbacks_wait_and_the_others_are_answered_at_once() -> None:
             for _ in range(certificates.WAITING_MAX + 500)
         ]
         await asyncio.sleep(0.05)
-        assert sum(it.done() for it in waiting) == 500
+        assert sum(task.done() for task in waiting) == 500
         vendor.gate.set()
         assert sum(await asyncio.gather(*waiting)) == certificates.WAITING_MAX
 
@@ -123,7 +123,7 @@ def test_few_callbacks_wait_and_the_others_are_answered_at_once() -> None:
 
 def test_a_proven_certificate_is_never_evicted_for_an_unproven_one() -> None:
     async def run() -> None:
-        vendor = Vendor()
+        vendor = CertificateServer()
         held = vendor.certificates()
         await held.fetch(HOST + "GOOD")
         held.mark_proven(HOST + "GOOD")
@@ -140,7 +140,7 @@ def test_a_proven_certificate_is_never_evicted_for_an_unproven_one() -> None:
 
 def test_an_address_that_failed_is_not_fetched_again_for_a_while() -> None:
     async def run() -> None:
-        vendor = Vendor(500)
+        vendor = CertificateServer(500)
         held = vendor.certificates()
         assert [await held.fetch(HOST + "A") for _ in range(5)] == [False] * 5
         assert len(vendor.requests) == 1
@@ -153,7 +153,7 @@ def test_an_address_that_failed_is_not_fetched_again_for_a_while() -> None:
 
 def test_a_cached_certificate_is_fetched_again_after_an_hour_and_kept_when_that_fails() -> None:
     async def run() -> None:
-        vendor = Vendor()
+        vendor = CertificateServer()
         held = vendor.certificates()
         await held.fetch(HOST + "A")
         vendor.now += certificates.REFRESH_AFTER_S + 1
@@ -221,7 +221,9 @@ def test_an_answer_without_end_is_cut_off_by_its_size_and_one_that_drips_by_its_
         for stream in (endless(), dripping()):
             answer = httpx.Response(200, content=stream)
             held = CertificateCache(
-                httpx.AsyncClient(transport=httpx.MockTransport(lambda _, it=answer: it))
+                httpx.AsyncClient(
+                    transport=httpx.MockTransport(lambda _, response=answer: response)
+                )
             )
             async with asyncio.timeout(5):
                 assert not await held.fetch(HOST + "A")

@@ -71,11 +71,11 @@ GOOD = {
 
 @pytest.mark.parametrize("name", GOOD)
 def test_a_good_event_is_reported_with_its_order_and_its_facts(name: str) -> None:
-    found = check(draft_from(GOOD[name], None), NOW)
-    assert found.callback is not None
-    assert found.callback.order_id == "shop:727"
-    assert [fact.name for fact in found.callback.facts] == ["storefront", "reached:completed"]
-    assert (found.fault, found.draft.key) == ("", "shop:727")
+    checked = check(draft_from(GOOD[name], None), NOW)
+    assert checked.callback is not None
+    assert checked.callback.order_id == "shop:727"
+    assert [fact.name for fact in checked.callback.facts] == ["storefront", "reached:completed"]
+    assert (checked.fault, checked.draft.key) == ("", "shop:727")
 
 
 HALF = "\ud800"  # of a character: json.dumps writes it, and no text may hold it
@@ -108,9 +108,9 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_what_would_be_a_dead_letter_is_reported_with_its_reason(name: str) -> None:
     content, why = BAD[name]
-    found = check(draft_from(content, None), NOW)
-    assert found.callback is None
-    assert why in found.fault
+    checked = check(draft_from(content, None), NOW)
+    assert checked.callback is None
+    assert why in checked.fault
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_file_that_holds_nothing_to_be_sent_is_reported_as_that(content: bytes
 def test_what_is_accepted_and_probably_a_mistake_is_a_warning() -> None:
     ahead = check(draft_from(written(native_order(modified_at="2027-01-01T00:00:00Z")), None), NOW)
     assert ahead.callback is not None
-    assert ["ahead of this clock" in it for it in ahead.warnings] == [True]
+    assert ["ahead of this clock" in warning for warning in ahead.warnings] == [True]
     twice = json.loads(recorded())
     twice["headers"] += ["ce_id", "other"]
     assert "ce_id is repeated" in check(draft_from(written(twice), None), NOW).warnings[0]
@@ -153,9 +153,9 @@ def test_what_is_accepted_and_probably_a_mistake_is_a_warning() -> None:
 def test_what_is_accepted_without_an_amount_or_a_date_is_a_warning(
     changes: dict[str, object], warning: str
 ) -> None:
-    found = check(draft_from(written(native_order(**changes)), None), NOW)
-    assert found.callback is not None
-    assert [it for it in found.warnings if it.startswith(warning)]
+    checked = check(draft_from(written(native_order(**changes)), None), NOW)
+    assert checked.callback is not None
+    assert [text for text in checked.warnings if text.startswith(warning)]
 
 
 @pytest.mark.parametrize("to_json", [written, structured], ids=["an order", "an event"])
@@ -165,9 +165,9 @@ def test_a_nested_field_that_is_not_read_is_a_warning(
     """It is taken, for what is read inside an order may grow; a gift would be lost."""
     line = {"line_id": "1", "quantity": 1, "recipent": {"name": "Bob"}}
     gift = {"line_id": "2", "quantity": 1, "recipient": {"name": "Bob", "emial": "b@c.d"}}
-    found = check(draft_from(to_json(native_order(lines=[line, gift])), None), NOW)
-    assert found.callback is not None
-    assert found.warnings == (
+    checked = check(draft_from(to_json(native_order(lines=[line, gift])), None), NOW)
+    assert checked.callback is not None
+    assert checked.warnings == (
         "lines.0.recipent is not read; did you mean recipient?",
         "lines.1.recipient.emial is not read; did you mean email?",
     )
@@ -175,7 +175,9 @@ def test_a_nested_field_that_is_not_read_is_a_warning(
     assert len(check(draft_from(to_json(native_order(lines=many)), None), NOW).warnings) == 10
 
 
-@pytest.mark.parametrize("vendor", [pytest.param(it, id=kind) for kind, it in VENDORS.items()])
+@pytest.mark.parametrize(
+    "vendor", [pytest.param(vendor, id=kind) for kind, vendor in VENDORS.items()]
+)
 def test_a_record_of_any_source_can_be_checked_again(vendor: Vendor) -> None:
     """As `kcat -C -J` reads them from the topic."""
     for sample in vendor.samples.values():
@@ -203,7 +205,7 @@ JSON = recursive(one_of(none(), text()), lambda inner: dictionaries(text(), inne
 
 @given(
     one_of(
-        binary().map(lambda it: b'{"order_id":"' + it + b'"}'),
+        binary().map(lambda tail: b'{"order_id":"' + tail + b'"}'),
         dictionaries(text(), JSON).map(written),
     )
 )
@@ -212,13 +214,13 @@ def test_whatever_the_file_holds_the_answer_is_that_of_the_worker(content: bytes
         sending = draft_from(content, None)
     except NotAnEventFileError:
         return
-    found = check(sending, NOW)
+    checked = check(sending, NOW)
     try:
         vendors.parse(sending.record())
     except (NotAnEvent, Poison):
-        assert found.fault
+        assert checked.fault
     else:
-        assert not found.fault
+        assert not checked.fault
 
 
 def test_the_command_prints_how_to_send_it_and_ends_with_1_for_a_dead_letter(

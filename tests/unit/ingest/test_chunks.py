@@ -52,12 +52,12 @@ class Written(asyncio.Transport):
 
 
 async def answer(reads: Sequence[bytes]) -> bytes:
-    made = OpenConnections(10, 10.0).protocol()
+    protocol = OpenConnections(10, 10.0).protocol()
     config = uvicorn.Config(
-        counted, http=made, lifespan="off", log_config=None, server_header=False
+        counted, http=protocol, lifespan="off", log_config=None, server_header=False
     )
     config.load()
-    one, written = made(config, ServerState(), {}), Written()  # type: ignore[call-arg] # uvicorn's own arguments
+    one, written = protocol(config, ServerState(), {}), Written()  # type: ignore[call-arg] # uvicorn's own arguments
     one.connection_made(written)
     for read in reads:
         if not written.is_closing():
@@ -98,14 +98,14 @@ async def answer(reads: Sequence[bytes]) -> bytes:
 def test_a_read_that_ends_after_a_chunk_header_is_no_trailer(
     reads: Sequence[bytes], status: bytes, end: bytes
 ) -> None:
-    found = asyncio.run(answer(reads))
-    assert found.split(b" ", 2)[1] == status
-    assert found.endswith(end)
+    answered = asyncio.run(answer(reads))
+    assert answered.split(b" ", 2)[1] == status
+    assert answered.endswith(end)
 
 
 def test_a_limit_is_answered_alike_with_and_without_an_offer_of_an_upgrade() -> None:
-    rest = SIZE + CHUNK + b"\r\n0\r\n" + b"a: b\r\n" * 200 + b"\r\n"
+    remainder = SIZE + CHUNK + b"\r\n0\r\n" + b"a: b\r\n" * 200 + b"\r\n"
     offering = HEAD.replace(b"Connection: close", b"Connection: Upgrade, close\r\nUpgrade: h2c")
     for head in (HEAD, offering):
-        found = asyncio.run(answer([head + rest]))
-        assert found.split(b" ", 2)[1] == b"431"
+        answered = asyncio.run(answer([head + remainder]))
+        assert answered.split(b" ", 2)[1] == b"431"

@@ -31,7 +31,7 @@ EACH = [
 ]
 every_sample = pytest.mark.parametrize(("vendor", "sample"), EACH)
 every_vendor = pytest.mark.parametrize(
-    "vendor", [pytest.param(it, id=kind) for kind, it in VENDORS.items()]
+    "vendor", [pytest.param(vendor, id=kind) for kind, vendor in VENDORS.items()]
 )
 MUTATIONS, ROUNDS = 100, 100  # of each source: 10,000 bodies
 ROUNDS_OF_CHAOS = 1_000  # and 100,000 before a release
@@ -48,9 +48,9 @@ def is_let_in(vendor: Vendor, sample: Sample, *, at: float = NOW) -> bool:
 def outcomes_and_order(
     *parsed: ParsedCallback, known: KnownOrder | None = None
 ) -> tuple[list[CallbackOutcome], KnownOrder]:
-    order_ids = {it.order_id for it in parsed if it.order_id} or {"shop:1"}
+    order_ids = {callback.order_id for callback in parsed if callback.order_id} or {"shop:1"}
     orders = {name: known or KnownOrder(name, 1, 0, None, {}, frozenset()) for name in order_ids}
-    payments = {name: KnownPayment(name) for it in parsed for name in it.payments}
+    payments = {name: KnownPayment(name) for callback in parsed for name in callback.payments}
     decided = decide_batch(parsed, orders, seen=[], payments=payments)
     return decided.outcomes, decided.orders[min(order_ids)]
 
@@ -72,8 +72,8 @@ def is_publishable(parsed: ParsedCallback) -> None:
     assert 1 <= len(parsed.key) <= 1_000
     assert all(3 <= len(name) <= 300 and name.isprintable() for name in parsed.payments)
     assert all(
-        len(notice.cause) <= 300 and notice.cause.isprintable() and notice.cause
-        for notice in parsed.drift
+        len(drift_notice.cause) <= 300 and drift_notice.cause.isprintable() and drift_notice.cause
+        for drift_notice in parsed.drift
     )
     _, order = outcomes_and_order(parsed)
     stored = facts_to_json(order.facts)
@@ -160,16 +160,17 @@ def test_no_headers_make_the_endpoint_fail(vendor: Vendor, sample: Sample) -> No
 def test_a_sample_is_read_and_its_repeat_is_known(vendor: Vendor, sample: Sample) -> None:
     for piece in vendor.source.split_events(sample.body):
         alone = sample._replace(body=piece)
-        once, again = (
-            vendors.parse(vendor.record(alone, reception_id=it)) for it in ("a-1", "b-2")
+        once, repeated = (
+            vendors.parse(vendor.record(alone, reception_id=reception_id))
+            for reception_id in ("a-1", "b-2")
         )
         assert (once.key, once.content_hash, once.order_id) == (
-            again.key,
-            again.content_hash,
-            again.order_id,
+            repeated.key,
+            repeated.content_hash,
+            repeated.order_id,
         )
         is_publishable(once)
-        verdicts, _ = outcomes_and_order(once, again)
+        verdicts, _ = outcomes_and_order(once, repeated)
         assert verdicts[1] is CallbackOutcome.DUPLICATE
 
 
@@ -184,10 +185,14 @@ def test_two_sources_of_a_kind_never_share_a_key(vendor: Vendor, sample: Sample)
 @every_sample
 def test_card_data_never_leaves_the_endpoint(vendor: Vendor, sample: Sample) -> None:
     cleaned = vendor.source.without_cards(sample.body)
-    assert not [it for it in vendor.card_data if it in cleaned]
-    whole, part = (ends(vendor, sample._replace(body=body)) for body in (sample.body, cleaned))
-    proofs = [it and it.proof for it in (whole, part)]  # each transmission has its own
-    assert (whole and whole._replace(proof=None)) == (part and part._replace(proof=None)), proofs
+    assert not [card_data for card_data in vendor.card_data if card_data in cleaned]
+    complete, part = (ends(vendor, sample._replace(body=body)) for body in (sample.body, cleaned))
+    proofs = [
+        callback and callback.proof for callback in (complete, part)
+    ]  # each transmission has its own
+    assert (complete and complete._replace(proof=None)) == (part and part._replace(proof=None)), (
+        proofs
+    )
     assert vendor.source.without_cards(cleaned) == cleaned
 
 
@@ -230,9 +235,9 @@ def ends_whatever_is_sent(vendor: Vendor, seed: int) -> None:
         assert pieces
         assert sum(map(len, pieces)) <= 2 * len(body) + 1_000
         assert all(
-            it is None or 0 < len(it) <= 200
+            order_id is None or 0 < len(order_id) <= 200
             for piece in pieces
-            for it in vendor.source.order_ids(piece)
+            for order_id in vendor.source.order_ids(piece)
         )
         vendor.source.without_cards(body)
         if parsed := ends(vendor, changed):

@@ -105,15 +105,21 @@ def test_every_callback_is_a_record_for_each_of_its_orders_without_card_data(kin
         shop = b"shop:" if vendor.source.needs_orders_of else b"vendor:"
         for output, order in zip(outputs, named, strict=True):
             assert (output.key or b"").startswith(shop + order.encode() if order else b"vendor:?")
-            assert not [it for it in vendor.card_data if it in (output.value or b"")]
+            assert not [
+                card_data for card_data in vendor.card_data if card_data in (output.value or b"")
+            ]
             signed = vendor.sign(sample, vendor.secret, 0.0)
-            told_on = {b"content-type", b"paypal-transmission-id"}
+            logged_headers = {b"content-type", b"paypal-transmission-id"}
             secrets = [
                 vendor.secret.encode(),
-                *(text for name, text in signed.items() if name not in told_on),
+                *(text for name, text in signed.items() if name not in logged_headers),
             ]
             kept = [output.value or b"", *(text or b"" for _, text in output.headers)]
-            assert not [it for it in secrets if len(it) > 30 and any(it in text for text in kept)]
+            assert not [
+                secret
+                for secret in secrets
+                if len(secret) > 30 and any(secret in text for text in kept)
+            ]
             read(output)
 
 
@@ -222,14 +228,19 @@ def is_kept(vendor: Vendor, body: bytes, taken: Taken) -> None:
         expected = None
     if expected is None:
         assert vendor.card_data  # or there was nothing to change
-        assert [bool(it) for it in values] == [bool(body)]
+        assert [bool(value) for value in values] == [bool(body)]
         return
     kept = [loads(value) for value in values]
     if vendor.source.kind == "native" and "specversion" in expected:
         expected = expected["data"]
     if vendor.source.kind == "adyen":
-        items = {json.dumps(it): it for it in expected["notificationItems"]}
-        kept = [item for it in kept for item in it["notificationItems"]]
+        items = {
+            json.dumps(notification_item): notification_item
+            for notification_item in expected["notificationItems"]
+        }
+        kept = [
+            item for notification_body in kept for item in notification_body["notificationItems"]
+        ]
         assert len(kept) == len(items)
         expected = list(items.values())
     else:
@@ -279,7 +290,7 @@ def test_half_a_character_where_adyen_signs_nothing_costs_no_payment(
     assert body.count(name) == 2 * count
     answer, outputs = sent("adyen", Sample(body))
     assert (answer.status_code, answer.content) == (200, b"[accepted]")
-    assert [fact.name for it in outputs for fact in read(it).movements] == [
+    assert [fact.name for output in outputs for fact in read(output).movements] == [
         f"moved:vendor:authorisation:PAYMENT{number}" for number in range(count)
     ]
 

@@ -53,10 +53,10 @@ scraps = st.recursive(
 )
 
 
-def ends(it: Record) -> ParsedCallback | None:
+def ends(record: Record) -> ParsedCallback | None:
     """Return a callback, or nothing when it is a dead letter. Anything else fails the test."""
     try:
-        return vendors.parse(it)
+        return vendors.parse(record)
     except (NotAnEvent, Poison):
         return None
 
@@ -82,7 +82,7 @@ def is_storable(callback: ParsedCallback) -> None:
 
 
 def paths(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    found = [at]
+    places = [at]
     inner = (
         document.items()
         if isinstance(document, dict)
@@ -91,8 +91,8 @@ def paths(document: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         else ()
     )
     for name, part in inner:
-        found += paths(part, (*at, name))
-    return found
+        places += paths(part, (*at, name))
+    return places
 
 
 def changed(document: Any, at: tuple[Any, ...], scrap: object) -> Any:

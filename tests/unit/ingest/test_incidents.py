@@ -16,7 +16,7 @@ from services.ingest.errors import CallbackMisaddressed
 from services.ingest.rules.incidents import (
     FINGERPRINT_CHARS_MAX,
     NUMBER_PATTERN,
-    Evidence,
+    EvidenceKind,
     EvidenceRow,
     fingerprint,
     group_by_cause,
@@ -32,7 +32,7 @@ NUMBERS = st.integers(0, 10**12).map(str)
 @given(st.text(), st.data())
 def test_two_causes_that_differ_in_numbers_only_are_one(text: str, data: st.DataObject) -> None:
     cause = f"line_items.3.quantity: {text} 7"
-    other = NUMBER_PATTERN.sub(lambda _found: data.draw(NUMBERS), cause)
+    other = NUMBER_PATTERN.sub(lambda _match: data.draw(NUMBERS), cause)
     assert fingerprint(other) == fingerprint(cause)
 
 
@@ -91,7 +91,7 @@ def test_a_source_is_named_as_the_sources_file_names_it(origin: str, source: str
 
 EVIDENCE = st.builds(
     EvidenceRow,
-    evidence=st.just(Evidence.DEAD_LETTERS),
+    evidence=st.just(EvidenceKind.DEAD_LETTERS),
     source=st.sampled_from(["shop", "pay"]),
     kind=st.just("ingest-callback-unreadable"),
     cause=st.sampled_from(["total: Field required", "id: Field required"]),
@@ -111,11 +111,17 @@ def test_the_order_in_which_the_evidence_comes_does_not_matter(
 ) -> None:
     shuffled = list(evidence_rows)
     rng.shuffle(shuffled)
-    found = group_by_cause(evidence_rows)
-    assert list(found.items()) == list(group_by_cause(shuffled).items())
-    assert sum(it.count for it in found.values()) == sum(it.count for it in evidence_rows)
-    assert sum(it.waiting for it in found.values()) == sum(it.waiting for it in evidence_rows)
-    assert [it.count for it in found.values()] == sorted(
-        (it.count for it in found.values()), reverse=True
+    grouped = group_by_cause(evidence_rows)
+    assert list(grouped.items()) == list(group_by_cause(shuffled).items())
+    assert sum(incident.count for incident in grouped.values()) == sum(
+        incident.count for incident in evidence_rows
     )
-    assert len(found) == len({(it.source, it.cause) for it in evidence_rows})
+    assert sum(incident.waiting for incident in grouped.values()) == sum(
+        incident.waiting for incident in evidence_rows
+    )
+    assert [incident.count for incident in grouped.values()] == sorted(
+        (incident.count for incident in grouped.values()), reverse=True
+    )
+    assert len(grouped) == len(
+        {(evidence_row.source, evidence_row.cause) for evidence_row in evidence_rows}
+    )

@@ -78,7 +78,7 @@ def checked(verdict: str, second: int, payments: Sequence[str]) -> ParsedCallbac
     return from_gateway(facts.verdict_fact(fraud_verdict, check_id="prv_1"), payments)
 
 
-class World(NamedTuple):
+class IngestTables(NamedTuple):
     """The tables, as they stand between two batches."""
 
     orders: dict[str, KnownOrder]
@@ -86,19 +86,21 @@ class World(NamedTuple):
     seen: list[tuple[str, bytes]]
 
 
-def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[CallbackOutcome]]:
+def worked(
+    batches: Sequence[Sequence[ParsedCallback]],
+) -> tuple[IngestTables, list[CallbackOutcome]]:
     """As the worker does it: payments first, then the orders that are named and those that name the
     payments.
     """
-    state, outcomes = World({}, {}, []), list[CallbackOutcome]()
+    state, outcomes = IngestTables({}, {}, []), list[CallbackOutcome]()
     for batch in batches:
         payments = {
             name: state.payments.get(name, KnownPayment(name))
-            for it in batch
-            for name in it.payments
+            for callback in batch
+            for name in callback.payments
         }
-        named = {it.order_id for it in batch if it.order_id} | {
-            o for it in payments.values() for o in it.orders
+        named = {callback.order_id for callback in batch if callback.order_id} | {
+            o for payment in payments.values() for o in payment.orders
         }
         orders = {
             name: state.orders.get(name, KnownOrder(name, 1, 0, None, {}, frozenset()))
@@ -107,12 +109,12 @@ def worked(batches: Sequence[Sequence[ParsedCallback]]) -> tuple[World, list[Cal
         decided = decide_batch(batch, orders, seen=state.seen, payments=payments)
         state.orders.update(decided.orders)
         state.payments.update(decided.payments)
-        state.seen.extend((it.key, it.content_hash) for it in batch)
+        state.seen.extend((callback.key, callback.content_hash) for callback in batch)
         outcomes += decided.outcomes
     return state, outcomes
 
 
-def known(state: World) -> dict[str, tuple[dict[str, Fact], bytes | None]]:
+def known(state: IngestTables) -> dict[str, tuple[dict[str, Fact], bytes | None]]:
     """Return each order's facts, and the digest of what was published last."""
     return {name: (dict(order.facts), order.digest) for name, order in state.orders.items()}
 
@@ -146,14 +148,14 @@ callbacks = st.one_of(
 def two_tellings(draw: st.DrawFn) -> tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]]:
     """One history, once in order, and again interleaved, repeated and cut into other batches."""
     history = draw(st.lists(callbacks, min_size=1, max_size=8))
-    again = draw(st.permutations(history + draw(st.lists(st.sampled_from(history), max_size=4))))
-    cuts = draw(st.lists(st.integers(1, 4), min_size=len(again), max_size=len(again)))
+    repeated = draw(st.permutations(history + draw(st.lists(st.sampled_from(history), max_size=4))))
+    cuts = draw(st.lists(st.integers(1, 4), min_size=len(repeated), max_size=len(repeated)))
     batches, at = list[list[ParsedCallback]](), 0
     for size in cuts:
-        if at < len(again):
-            batches.append(again[at : at + size])
+        if at < len(repeated):
+            batches.append(repeated[at : at + size])
             at += size
-    return [[it] for it in history], batches
+    return [[callback] for callback in history], batches
 
 
 @pytest.mark.feature("SF-014")
@@ -162,10 +164,12 @@ def two_tellings(draw: st.DrawFn) -> tuple[list[list[ParsedCallback]], list[list
 def test_any_interleaving_repetition_and_partitioning_of_a_history_gives_the_same_orders(
     tellings: tuple[list[list[ParsedCallback]], list[list[ParsedCallback]]],
 ) -> None:
-    (once, _), (again, _) = (worked(it) for it in tellings)
-    assert known(once) == known(again)
-    assert {name: (it.orders, dict(it.facts)) for name, it in once.payments.items()} == {
-        name: (it.orders, dict(it.facts)) for name, it in again.payments.items()
+    (once, _), (shuffled, _) = (worked(batches) for batches in tellings)
+    assert known(once) == known(shuffled)
+    assert {
+        name: (payment.orders, dict(payment.facts)) for name, payment in once.payments.items()
+    } == {
+        name: (payment.orders, dict(payment.facts)) for name, payment in shuffled.payments.items()
     }
 
 
@@ -175,16 +179,16 @@ def test_an_order_knows_what_was_reported_of_the_payments_that_it_names_and_noth
 ) -> None:
     """The same in one sentence, without the machinery."""
     state, _ = worked(tellings[1])
-    history = [it for batch in tellings[1] for it in batch]
+    history = [callback for batch in tellings[1] for callback in batch]
     for order_id, order in state.orders.items():
-        own = [it for it in history if it.order_id == order_id]
-        paid = {name for it in own for name in it.payments}
-        order_facts = [fact for it in own for fact in it.facts]
+        own = [callback for callback in history if callback.order_id == order_id]
+        paid = {name for callback in own for name in callback.payments}
+        order_facts = [fact for callback in own for fact in callback.facts]
         order_facts += [
             fact
-            for it in history
-            if it.order_id == order_id or paid & set(it.payments)
-            for fact in it.movements
+            for callback in history
+            if callback.order_id == order_id or paid & set(callback.payments)
+            for fact in callback.movements
         ]
         assert dict(order.facts) == dict(facts.merge_facts({}, order_facts))
 
@@ -219,12 +223,12 @@ def test_refunds_in_part_stand_side_by_side_with_their_amounts() -> None:
         for name, amount in (("re_1", 200), ("re_2", 300))
     ]
     state, _ = worked([[shop], refunds])
-    found = [
-        structs.decode(Movement, it.content)
-        for it in state.orders["shop:1"].facts.values()
-        if it.name.startswith("moved:")
+    movements = [
+        structs.decode(Movement, fact.content)
+        for fact in state.orders["shop:1"].facts.values()
+        if fact.name.startswith("moved:")
     ]
-    assert sorted(it.amount_minor or 0 for it in found) == [200, 300]
+    assert sorted(movement.amount_minor or 0 for movement in movements) == [200, 300]
 
 
 def test_a_word_that_a_shop_writes_into_every_order_joins_no_more_than_a_few() -> None:

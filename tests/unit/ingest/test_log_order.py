@@ -22,7 +22,7 @@ from services.ingest.rules import facts
 from services.ingest.rules.decide import CallbackOutcome, KnownOrder, decide_batch
 from services.ingest.rules.facts import Fact
 from services.runtime.loop.dead_letters import original_record, replay_output
-from services.runtime.loop.ports import ReplayRequest
+from services.runtime.ports import ReplayRequest
 from services.runtime.records import Record
 from tests.support.callbacks import native, native_order, record, woo_order
 from tests.support.vendors import VENDORS
@@ -32,7 +32,7 @@ from tests.support.vendors.vendor import Sample
 PARTITIONS_BEFORE = 8
 
 
-class Sent(NamedTuple):
+class SentCallback(NamedTuple):
     """One sending: of which kind, with which quantity, and how long after the last one the log took
     it.
     """
@@ -42,22 +42,22 @@ class Sent(NamedTuple):
     after_ms: int
 
 
-def appended(sent: Sequence[Sent], *, grows_at: int = 10**9) -> list[Record]:
+def appended(sent: Sequence[SentCallback], *, grows_at: int = 10**9) -> list[Record]:
     """As they stand in the log. From the `grows_at`-th on the topic has more partitions, and the
     order another one.
     """
     records, ms = list[Record](), 1_795_188_600_000
-    for place, it in enumerate(sent):
-        ms += it.after_ms
+    for place, step in enumerate(sent):
+        ms += step.after_ms
         partition, offset = (
             (3, 500 + place) if place < grows_at else (PARTITIONS_BEFORE + 3, place - grows_at)
         )
-        body = {"id": 727} if it.kind == "deleted" else quantity_of(it.quantity)
-        callback_type = {"updated": "order.updated"}.get(it.kind, f"order.{it.kind}")
-        made = record(
+        body = {"id": 727} if step.kind == "deleted" else quantity_of(step.quantity)
+        callback_type = {"updated": "order.updated"}.get(step.kind, f"order.{step.kind}")
+        callback = record(
             json.dumps(body).encode(), callback_type=callback_type, reception_id=f"r-{place}"
         )
-        records.append(made._replace(partition=partition, offset=offset, timestamp_ms=ms))
+        records.append(callback._replace(partition=partition, offset=offset, timestamp_ms=ms))
     return records
 
 
@@ -69,11 +69,11 @@ def quantity_of(quantity: int) -> dict[str, object]:
 
 def known(records: Sequence[Record], *, size: int = 1_000) -> dict[str, Fact]:
     order, seen = KnownOrder("shop:727", 1, 0, None, {}, frozenset()), list[tuple[str, bytes]]()
-    callbacks = [vendors.parse(it) for it in records]
+    callbacks = [vendors.parse(record) for record in records]
     for at in range(0, len(callbacks), size):
-        batch = [it._replace(payments=()) for it in callbacks[at : at + size]]
+        batch = [callback._replace(payments=()) for callback in callbacks[at : at + size]]
         order = decide_batch(batch, {order.order_id: order}, seen=seen).orders[order.order_id]
-        seen += [(it.key, it.content_hash) for it in batch]
+        seen += [(callback.key, callback.content_hash) for callback in batch]
     return dict(order.facts)
 
 
@@ -83,7 +83,7 @@ def quantity(facts_: dict[str, Fact]) -> int:
 
 sendings = st.lists(
     st.builds(
-        Sent,
+        SentCallback,
         st.sampled_from(["updated", "deleted", "restored"]),
         st.integers(1, 3),
         st.sampled_from([0, 0, 1, 700]),
@@ -95,7 +95,7 @@ sendings = st.lists(
 
 @given(sendings, st.integers(0, 7), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_the_last_in_the_log_wins_in_whatever_order_and_batches_it_is_read(
-    sent: list[Sent], grows: int, size: int, rng: random.Random
+    sent: list[SentCallback], grows: int, size: int, rng: random.Random
 ) -> None:
     """A new partition takes over in a later millisecond: until producers know of it, nothing is
     written there.
@@ -104,10 +104,10 @@ def test_the_last_in_the_log_wins_in_whatever_order_and_batches_it_is_read(
         sent[grows] = sent[grows]._replace(after_ms=1)
     records = appended(sent, grows_at=grows)
     expected = known(records)
-    bodies = [it.quantity for it in sent if it.kind != "deleted"]
+    bodies = [step.quantity for step in sent if step.kind != "deleted"]
     if bodies:
         assert quantity(expected) == bodies[-1]
-    trashed = [it.kind == "deleted" for it in sent if it.kind != "updated"]
+    trashed = [step.kind == "deleted" for step in sent if step.kind != "updated"]
     if trashed:
         assert (expected["deletion"].content == b"true") is trashed[-1]
     shuffled = rng.sample(records * 2, 2 * len(records))
@@ -121,12 +121,12 @@ def test_a_line_that_was_edited_without_a_move_of_the_shops_clock_has_its_last_q
     """A refund that is made and then deleted leads back to what was sent before: a copy counts by
     its own position.
     """
-    records = appended([Sent("updated", it, 1) for it in steps])
+    records = appended([SentCallback("updated", quantity, 1) for quantity in steps])
     assert quantity(known(records)) == quantity(known(records[::-1])) == steps[-1]
 
 
 def test_a_replay_counts_where_its_record_first_stood() -> None:
-    first, last = appended([Sent("updated", 3, 0), Sent("updated", 2, 5)])
+    first, last = appended([SentCallback("updated", 3, 0), SentCallback("updated", 2, 5)])
     output = replay_output("stubline.ingest.replay.v1", ReplayRequest(UUID(int=7), first))
     raw = Record(
         output.topic,
@@ -137,19 +137,20 @@ def test_a_replay_counts_where_its_record_first_stood() -> None:
         output.value,
         list(output.headers),
     )
-    again = original_record(raw)
-    assert vendors.parse(again) == vendors.parse(first)
-    assert quantity(known([last, again])) == 2
+    replayed = original_record(raw)
+    assert vendors.parse(replayed) == vendors.parse(first)
+    assert quantity(known([last, replayed])) == 2
 
 
 def test_a_greater_rank_counts_before_the_place_in_the_log() -> None:
     """Deliveries of one second overtake each other; and an old body that is sent again lifts no
     cancellation.
     """
-    cancelled, again = (
-        record(woo_order(status=it), offset=at) for at, it in enumerate(("cancelled", "completed"))
+    cancelled, completed = (
+        record(woo_order(status=status), offset=at)
+        for at, status in enumerate(("cancelled", "completed"))
     )
-    for sent in ((cancelled, again), (again, cancelled)):
+    for sent in ((cancelled, completed), (completed, cancelled)):
         assert structs.decode(Storefront, known(sent)["storefront"].content).status == "cancelled"
 
 
@@ -158,8 +159,8 @@ def test_a_storefronts_own_order_and_one_that_was_read_tie_by_the_log_too(
     totals: tuple[int, int],
 ) -> None:
     own = [
-        native(native_order(total_minor=it), reception_id=f"e-{at}", offset=at)
-        for at, it in enumerate(totals)
+        native(native_order(total_minor=total), reception_id=f"e-{at}", offset=at)
+        for at, total in enumerate(totals)
     ]
     for sent in (own, own[::-1]):
         assert (
@@ -169,8 +170,8 @@ def test_a_storefronts_own_order_and_one_that_was_read_tie_by_the_log_too(
 
 def test_a_version_that_an_earlier_release_wrote_is_the_older_one_of_a_tie() -> None:
     """It ended with its hash, which could be greater than every position."""
-    (it,) = appended([Sent("updated", 2, 0)])
-    fact = vendors.parse(it).facts[0]
+    (update,) = appended([SentCallback("updated", 2, 0)])
+    fact = vendors.parse(update).facts[0]
     before = "/".join(fact.version.split("/")[:2]) + f"/{'f' * 64}"
     assert before < fact.version
     assert fact.version[-64:] == hashlib.sha256(fact.content).hexdigest() == fact.digest
@@ -178,12 +179,16 @@ def test_a_version_that_an_earlier_release_wrote_is_the_older_one_of_a_tie() -> 
 
 def test_a_copy_that_comes_later_is_a_duplicate_and_counts_from_there() -> None:
     first, copy, between = appended(
-        [Sent("updated", 3, 0), Sent("updated", 3, 9), Sent("updated", 2, 0)]
+        [
+            SentCallback("updated", 3, 0),
+            SentCallback("updated", 3, 9),
+            SentCallback("updated", 2, 0),
+        ]
     )
     between = between._replace(offset=first.offset + 1, timestamp_ms=first.timestamp_ms + 1)
     order = KnownOrder("shop:727", 1, 0, None, {}, frozenset())
     outcomes = [CallbackOutcome.APPLIED, CallbackOutcome.DUPLICATE, CallbackOutcome.SUPERSEDED]
-    callbacks = [vendors.parse(it)._replace(payments=()) for it in (first, copy, between)]
+    callbacks = [vendors.parse(piece)._replace(payments=()) for piece in (first, copy, between)]
     assert decide_batch(callbacks, {order.order_id: order}, seen=[]).outcomes == outcomes
 
 
@@ -198,16 +203,16 @@ def test_of_two_sums_of_one_second_the_greater_counts_whichever_is_received_last
     bodies = [
         event(
             "charge.captured",
-            stripe_object("charge", captured=True, amount_captured=it),
-            id=f"evt_{it}",
+            stripe_object("charge", captured=True, amount_captured=amount),
+            id=f"evt_{amount}",
         )
-        for it in (less, 1500)
+        for amount in (less, 1500)
     ]
-    records = [VENDORS["stripe"].record(Sample(json.dumps(it).encode())) for it in bodies]
+    records = [VENDORS["stripe"].record(Sample(json.dumps(body).encode())) for body in bodies]
     movements = [
         fact
-        for it in (records[::-1] if later_first else records)
-        for fact in vendors.parse(it).movements
+        for piece in (records[::-1] if later_first else records)
+        for fact in vendors.parse(piece).movements
     ]
     (known_,) = facts.merge_facts({}, movements).values()
     assert structs.decode(Movement, known_.content).amount_minor == 1500
@@ -222,7 +227,7 @@ def test_positions_sort_as_text_as_the_log_does() -> None:
         (1_795_188_600_000, 9, 3),
         (1_795_188_600_000, 10, 3),
     ]
-    texts = [facts.log_position(*it) for it in places]
+    texts = [facts.log_position(*place) for place in places]
     assert texts == sorted(texts)
     assert (
         facts.log_position(-1, 5, 0)

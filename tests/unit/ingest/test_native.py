@@ -56,7 +56,11 @@ def test_the_lines_that_sign_for_the_endpoint_are_accepted(tmp_path: Path) -> No
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "MYSHOP_SECRET": secret}
     subprocess.run(["sh", "-ec", lines], cwd=tmp_path, env=environment, check=True)
     arguments = (tmp_path / "arguments").read_bytes().split(b"\0")
-    sent = [arguments[at + 1].partition(b": ") for at, it in enumerate(arguments) if it == b"-H"]
+    sent = [
+        arguments[at + 1].partition(b": ")
+        for at, argument in enumerate(arguments)
+        if argument == b"-H"
+    ]
     body = arguments[arguments.index(b"--data-raw") + 1]
     request = WebhookRequest(
         {name: text for name, _, text in sent}, body, [secret.encode()], time.time()
@@ -72,8 +76,8 @@ def test_a_secret_as_the_libraries_of_standard_webhooks_write_it() -> None:
     key = native.signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     assert key == base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     body = b'{"test": 2432232314}'
-    made = native.signature(key, b"msg_p5jXN8AQM9LWM0D4loKWxJek", b"1614265330", body)
-    assert made == b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    signature = native.signature(key, b"msg_p5jXN8AQM9LWM0D4loKWxJek", b"1614265330", body)
+    assert signature == b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     with pytest.raises(ValueError, match="is not base64 after it"):
         native.signing_key("whsec_***")
 
@@ -94,7 +98,7 @@ either_way = pytest.mark.parametrize("read", [over_http, over_kafka])
 
 
 @either_way
-def test_a_structured_event_of_another_type_is_no_order_whatever_its_data_looks_like(
+def test_a_structured_event_of_another_type_is_no_order_whatever_its_data_holds(
     read: Callable[[Mapping[str, object]], ParsedCallback],
 ) -> None:
     """A storefront may send its quotes in the same form."""

@@ -41,7 +41,7 @@ def test_card_data_that_a_storefront_sends_all_the_same_is_in_no_dead_letter(
         answer, (kept,) = sent("native", Sample(body.encode()))
         assert answer.status_code == 200
         text = (kept.value or b"").replace(b" ", b"")
-        assert not [it for it in (PAN.encode(), b"737", b'"1111"') if it in text]
+        assert not [secret for secret in (PAN.encode(), b"737", b'"1111"') if secret in text]
         assert b'"order_id":"727"' in text
         if body.endswith(",}"):
             with pytest.raises(CallbackUnreadable, match="Invalid JSON"):

@@ -33,9 +33,9 @@ PAYMENTS = ("shop/ch_0000000000000000", "shop/pi_0000000000000000")
 def front(callback: ParsedCallback) -> Storefront:
     """As it was written, which is as the model writes it."""
     (content,) = [fact.content for fact in callback.facts if fact.name == "storefront"]
-    found = structs.decode(Storefront, content)
-    assert structs.encode(found) == content
-    return found
+    storefront = structs.decode(Storefront, content)
+    assert structs.encode(storefront) == content
+    return storefront
 
 
 def read(decimals: int | None = None, **changes: object) -> ParsedCallback:
@@ -43,14 +43,14 @@ def read(decimals: int | None = None, **changes: object) -> ParsedCallback:
 
 
 def drift_pairs(callback: ParsedCallback) -> list[tuple[str, str]]:
-    return [(it.kind, it.cause) for it in callback.drift]
+    return [(drift_notice.kind, drift_notice.cause) for drift_notice in callback.drift]
 
 
 def usual(callback: ParsedCallback) -> None:
     """Everything that tickets and payments depend on came through."""
-    found = front(callback)
-    assert [(it.line_id, it.quantity) for it in found.lines] == [("315", 2), ("316", 1)]
-    assert found.lines[1].recipient is not None
+    storefront = front(callback)
+    assert [(line.line_id, line.quantity) for line in storefront.lines] == [("315", 2), ("316", 1)]
+    assert storefront.lines[1].recipient is not None
     assert callback.payments == PAYMENTS
 
 
@@ -61,14 +61,19 @@ def usual(callback: ParsedCallback) -> None:
 def test_a_currency_that_iso_does_not_count_costs_no_order(currency: str) -> None:
     callback = read(currency=currency)
     usual(callback)
-    found = front(callback)
-    assert (found.currency, found.currency_text, found.total_minor, found.total_text) == (
+    storefront = front(callback)
+    assert (
+        storefront.currency,
+        storefront.currency_text,
+        storefront.total_minor,
+        storefront.total_text,
+    ) == (
         currency,
         None,
         0,
         "15.00",
     )
-    assert [it.total_text for it in found.lines] == ["10.00", "5.00"]
+    assert [line.total_text for line in storefront.lines] == ["10.00", "5.00"]
     assert drift_pairs(callback) == [("unknown-currency", f"the currency '{currency}'")]
 
 
@@ -78,9 +83,13 @@ def test_a_currency_that_iso_does_not_count_costs_no_order(currency: str) -> Non
 def test_a_currency_that_is_no_code_is_kept_as_it_was_written(currency: object, text: str) -> None:
     callback = read(currency=currency)
     usual(callback)
-    found = front(callback)
-    assert (found.currency, found.currency_text, found.total_text) == ("XXX", text, "15.00")
-    assert [it.kind for it in callback.drift] == ["unknown-currency"]
+    storefront = front(callback)
+    assert (storefront.currency, storefront.currency_text, storefront.total_text) == (
+        "XXX",
+        text,
+        "15.00",
+    )
+    assert [drift_notice.kind for drift_notice in callback.drift] == ["unknown-currency"]
 
 
 @pytest.mark.parametrize(
@@ -95,15 +104,19 @@ def test_a_currency_that_is_no_code_is_kept_as_it_was_written(currency: object, 
 def test_more_digits_than_the_currency_has_cost_no_order_and_are_never_rounded(
     currency: str, total: str, text: str
 ) -> None:
-    items = [{**it, "total": total} for it in woo_order()["line_items"]]
+    items = [{**line_item, "total": total} for line_item in woo_order()["line_items"]]
     callback = read(
         currency=currency, total=total, line_items=items, refunds=[{"id": 1, "total": f"-{total}"}]
     )
     usual(callback)
-    found = front(callback)
-    assert (found.total_minor, found.total_text, found.refunded_minor) == (0, text, 0)
-    assert found.refunded_text == f"-{text}"
-    assert {it.total_text for it in found.lines} == {text}
+    storefront = front(callback)
+    assert (storefront.total_minor, storefront.total_text, storefront.refunded_minor) == (
+        0,
+        text,
+        0,
+    )
+    assert storefront.refunded_text == f"-{text}"
+    assert {line.total_text for line in storefront.lines} == {text}
     assert drift_pairs(callback) == [
         ("unreadable-amount", "line_items.total"),
         ("unreadable-amount", "refunds.total"),
@@ -124,11 +137,15 @@ def test_more_digits_than_the_currency_has_cost_no_order_and_are_never_rounded(
 def test_a_shop_that_counts_otherwise_is_counted_by_its_settings(
     decimals: int, currency: str, total: str, minor: int, shown: int | None
 ) -> None:
-    items = [{**it, "total": total} for it in woo_order()["line_items"]]
+    items = [{**line_item, "total": total} for line_item in woo_order()["line_items"]]
     callback = read(decimals, currency=currency, total=total, line_items=items)
-    found = front(callback)
-    assert (found.total_minor, found.total_text, found.decimals) == (minor, None, shown)
-    assert {it.total_minor for it in found.lines} == {minor}
+    storefront = front(callback)
+    assert (storefront.total_minor, storefront.total_text, storefront.decimals) == (
+        minor,
+        None,
+        shown,
+    )
+    assert {line.total_minor for line in storefront.lines} == {minor}
     assert not callback.drift
 
 
@@ -149,8 +166,10 @@ def test_an_amount_that_is_missing_or_no_text_is_unknown_and_not_zero(
     assert {what for _, what in drift_pairs(callback)} == {
         ".".join([*map(str, steps[:1]), "total"])
     }
-    found = front(callback)
-    assert [found.total_text, found.lines[0].total_text, found.refunded_text].count(None) == 2
+    storefront = front(callback)
+    assert [storefront.total_text, storefront.lines[0].total_text, storefront.refunded_text].count(
+        None
+    ) == 2
 
 
 @pytest.mark.parametrize(
@@ -164,15 +183,15 @@ def test_an_amount_beyond_all_money_is_kept_as_a_text(changes: dict[str, Any]) -
     """Beyond 64 bits it would come back from the database as another number."""
     callback = read(**changes)
     usual(callback)
-    found = front(callback)
-    assert (found.total_minor, found.refunded_minor) in {(0, 0), (1500, 0)}
-    assert {it.kind for it in callback.drift} == {"unreadable-amount"}
+    storefront = front(callback)
+    assert (storefront.total_minor, storefront.refunded_minor) in {(0, 0), (1500, 0)}
+    assert {drift_notice.kind for drift_notice in callback.drift} == {"unreadable-amount"}
 
 
 def test_the_sources_file_has_the_decimals_of_a_shop_and_its_records_carry_them() -> None:
     shop = SourceConfig("shop", WEBHOOK_SOURCES["woocommerce"], (), decimals=2)
-    (made,) = records(shop, "order.updated", json.dumps(woo_order(currency="JPY")).encode())
-    output = made.encode(time=AT)
+    (polled,) = records(shop, "order.updated", json.dumps(woo_order(currency="JPY")).encode())
+    output = polled.encode(time=AT)
     callback = vendors.parse(
         Record(output.topic, 0, 0, 0, output.key, output.value, output.headers)
     )
@@ -187,7 +206,9 @@ NO_DATES = ["", "-0001-11-30T00:00:00", "0000-00-00T00:00:00", "yesterday", []]
 @pytest.mark.parametrize("value", NO_DATES)
 @pytest.mark.parametrize("name", ["date_created_gmt", "date_paid_gmt"])
 def test_a_date_by_which_nothing_is_ordered_counts_as_missing(name: str, value: object) -> None:
-    callback, without = (vendors.parse(record(woo_order(**{name: it}))) for it in (value, None))
+    callback, without = (
+        vendors.parse(record(woo_order(**{name: given}))) for given in (value, None)
+    )
     assert callback.facts == without.facts
     assert drift_pairs(callback) == [("unreadable-date", name)]
 
@@ -227,8 +248,10 @@ def test_a_time_of_payment_beyond_all_reason_counts_as_missing() -> None:
 def gapped(value: Any) -> Any:
     """Every list in it as PHP writes one with gaps."""
     if isinstance(value, list):
-        return {str(3 * at + 1): gapped(it) for at, it in reversed([*enumerate(value)])}
-    return {name: gapped(it) for name, it in value.items()} if isinstance(value, dict) else value
+        return {str(3 * at + 1): gapped(item) for at, item in reversed([*enumerate(value)])}
+    return (
+        {name: gapped(item) for name, item in value.items()} if isinstance(value, dict) else value
+    )
 
 
 def test_lists_with_gaps_are_lists_everywhere() -> None:
@@ -236,11 +259,11 @@ def test_lists_with_gaps_are_lists_everywhere() -> None:
         {"key": "Chosen numbers", "value": ["7", "12"]},
         {"key": "_gift_recipient_name", "value": "Bob"},
     ]
-    (first, *rest) = woo_order()["line_items"]
+    (first, *others) = woo_order()["line_items"]
     order = woo_order(
-        line_items=[{**first, "meta_data": meta}, *rest], refunds=[{"id": 1, "total": "-5.00"}]
+        line_items=[{**first, "meta_data": meta}, *others], refunds=[{"id": 1, "total": "-5.00"}]
     )
-    plain, odd = (vendors.parse(record(it)) for it in (order, gapped(order)))
+    plain, odd = (vendors.parse(record(document)) for document in (order, gapped(order)))
     assert odd.facts == plain.facts
     assert odd.payments == plain.payments == PAYMENTS
     assert not odd.drift
@@ -265,9 +288,13 @@ def test_card_data_is_removed_from_lists_with_gaps_too() -> None:
 
 @pytest.mark.parametrize("value", ["x", 7, True, {"a": 1}])
 def test_what_is_neither_a_list_nor_one_with_gaps_is_reported(value: object) -> None:
-    items = [{**it, "meta_data": value} for it in woo_order()["line_items"]]
+    items = [{**line_item, "meta_data": value} for line_item in woo_order()["line_items"]]
     callback = read(meta_data=value, line_items=items, refunds=value)
-    assert {it.cause for it in callback.drift if it.kind == "unreadable-list"} == {
+    assert {
+        drift_notice.cause
+        for drift_notice in callback.drift
+        if drift_notice.kind == "unreadable-list"
+    } == {
         "meta_data",
         "line_items.meta_data",
         "refunds",
@@ -280,7 +307,7 @@ def test_what_is_neither_a_list_nor_one_with_gaps_is_reported(value: object) -> 
 def test_a_list_is_ordered_by_its_numbers_and_not_by_their_texts(
     values: list[int], gap: int
 ) -> None:
-    odd = {str(at * (gap + 1)): it for at, it in enumerate(values)}
+    odd = {str(at * (gap + 1)): value for at, value in enumerate(values)}
     assert (
         list_from_php(values)
         == list_from_php(odd)
@@ -290,8 +317,8 @@ def test_a_list_is_ordered_by_its_numbers_and_not_by_their_texts(
 
 
 def test_the_empty_objects_of_php_are_what_they_were() -> None:
-    found = front(read(billing=[], meta_data={}, refunds={}))
-    assert (found.buyer.name, found.refunded_minor) == ("", 0)
+    storefront = front(read(billing=[], meta_data={}, refunds={}))
+    assert (storefront.buyer.name, storefront.refunded_minor) == ("", 0)
 
 
 # Variations.
@@ -301,9 +328,9 @@ def test_the_empty_objects_of_php_are_what_they_were() -> None:
     ("value", "expected"), [(17, "17"), ("018", "018"), (0, ""), ("00", ""), (None, "")]
 )
 def test_a_line_names_the_variation_of_its_product(value: object, expected: str) -> None:
-    items = [{**it, "variation_id": value} for it in woo_order()["line_items"]]
+    items = [{**line_item, "variation_id": value} for line_item in woo_order()["line_items"]]
     callback = read(line_items=items)
-    assert {it.variation_id for it in front(callback).lines} == {expected}
+    assert {line.variation_id for line in front(callback).lines} == {expected}
     assert (b"variation_id" in callback.facts[0].content) is bool(expected)
 
 
@@ -311,17 +338,17 @@ def test_a_line_names_the_variation_of_its_product(value: object, expected: str)
 
 
 @pytest.mark.parametrize(
-    ("value", "is_noticed"),
+    ("value", "is_drift"),
     [("", False), (False, False), ([], False), (-1, True), ("all", True), ({"id": 7}, True)],
 )
-def test_a_variation_that_cannot_be_read_costs_no_order(value: object, is_noticed: bool) -> None:
+def test_a_variation_that_cannot_be_read_costs_no_order(value: object, is_drift: bool) -> None:
     order = copy.deepcopy(woo_order())
     order["line_items"][0]["variation_id"] = value
     callback = vendors.parse(record(order))
     usual(callback)
     assert front(callback).lines[0].variation_id == ""
     assert drift_pairs(callback) == (
-        [("missing-field", "line_items.variation_id")] if is_noticed else []
+        [("missing-field", "line_items.variation_id")] if is_drift else []
     )
 
 
@@ -331,9 +358,9 @@ def test_a_number_a_reference_and_a_lines_name_that_are_no_texts_cost_no_order(
 ) -> None:
     order = copy.deepcopy(woo_order(number=value, transaction_id=value))
     order["line_items"][0]["name"] = value
-    found = front(callback := vendors.parse(record(order)))
-    assert (found.number, found.lines[0].name) == (str(order["id"]), "")
-    assert [it.quantity for it in found.lines] == [2, 1]
+    storefront = front(callback := vendors.parse(record(order)))
+    assert (storefront.number, storefront.lines[0].name) == (str(order["id"]), "")
+    assert [line.quantity for line in storefront.lines] == [2, 1]
     names = ["line_items.name", "number", "transaction_id"]
     assert drift_pairs(callback) == ([("missing-field", name) for name in names] if value else [])
 
@@ -351,15 +378,24 @@ def test_none_of_that_costs_a_storefronts_own_order_either() -> None:
         paid_at="0000-00-00T00:00:00",
         lines={"4": line},
     )
-    found = front(odd)
-    assert (found.currency, found.currency_text, found.total_minor, found.total_text) == (
+    storefront = front(odd)
+    assert (
+        storefront.currency,
+        storefront.currency_text,
+        storefront.total_minor,
+        storefront.total_text,
+    ) == (
         "XXX",
         "USDT",
         0,
         "15.50",
     )
-    assert (found.placed_at, found.paid_at, found.lines[0].quantity) == (None, None, 2)
-    assert {it.kind for it in odd.drift} == {
+    assert (storefront.placed_at, storefront.paid_at, storefront.lines[0].quantity) == (
+        None,
+        None,
+        2,
+    )
+    assert {drift_notice.kind for drift_notice in odd.drift} == {
         "unknown-currency",
         "unreadable-amount",
         "unreadable-date",

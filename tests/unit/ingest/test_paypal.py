@@ -43,10 +43,10 @@ DAY_S = 86_400.0
 
 def request(certificate: bytes | None = None, **headers: bytes) -> WebhookRequest:
     """Return the capture's request, with other headers or another certificate at its address."""
-    it = VENDOR.request(CAPTURED)
+    request = VENDOR.request(CAPTURED)
     changed = {b"paypal-" + name.replace("_", "-").encode(): text for name, text in headers.items()}
     held = {vendor.URL: certificate} if certificate is not None else VENDOR.certificates
-    return it._replace(headers={**it.headers, **changed}, certificates=held)
+    return request._replace(headers={**request.headers, **changed}, certificates=held)
 
 
 def parsed(body: bytes) -> ParsedCallback:
@@ -146,7 +146,7 @@ def test_without_a_webhook_id_nothing_is_accepted_and_nothing_is_fetched() -> No
     assert not paypal.verify(request()._replace(secrets=(), certificates={}))
 
 
-STRANGER = vendor.Authority("Nobody's root")
+UNKNOWN_ROOT = vendor.Authority("Nobody's root")
 OTHER_KEY = rsa.generate_private_key(65_537, 2_048)
 WEAK_KEY = rsa.generate_private_key(65_537, 1_024)  # noqa: S505 - refused because it is weak
 
@@ -154,8 +154,8 @@ WEAK_KEY = rsa.generate_private_key(65_537, 1_024)  # noqa: S505 - refused becau
 @pytest.mark.parametrize(
     "pem",
     [
-        pytest.param(STRANGER.sign(KEY) + STRANGER.pem, id="of a root that nobody trusts"),
-        pytest.param(STRANGER.sign(KEY) + BETWEEN.pem, id="beside a chain that is not its own"),
+        pytest.param(UNKNOWN_ROOT.sign(KEY) + UNKNOWN_ROOT.pem, id="of a root that nobody trusts"),
+        pytest.param(UNKNOWN_ROOT.sign(KEY) + BETWEEN.pem, id="beside a chain that is not its own"),
         pytest.param(BETWEEN.sign(KEY), id="without the one between"),
         pytest.param(ROOT.sign(KEY, name="paypal.com.evil.example"), id="of another name"),
         pytest.param(ROOT.sign(KEY, name="evilpaypal.com"), id="of a name that ends alike"),
@@ -202,8 +202,8 @@ def test_a_certificate_ends_to_the_second_though_it_was_checked_before() -> None
     at = NOW - NOW % certificates.RECHECK_S + 100
     pem = ROOT.sign(KEY, end=AT.fromtimestamp(at + 10, tz=AT.tzinfo))
     for seconds, is_good in ((0, True), (10, True), (11, False)):
-        found = certificates.signer(pem, "paypal.com", ROOT.pem.decode(), at + seconds)
-        assert (found is not None) is is_good
+        certificate = certificates.signer(pem, "paypal.com", ROOT.pem.decode(), at + seconds)
+        assert (certificate is not None) is is_good
 
 
 def test_a_certificate_is_checked_once_an_hour() -> None:
@@ -221,9 +221,9 @@ def test_the_roots_of_the_settings_block_are_read_when_the_endpoint_starts(tmp_p
     block = '[sources.paypal]\nkind = "paypal"\nsecrets = ["env:ID"]\norders_of = "shop"\n'
     path = tmp_path / "sources.toml"
     path.write_text(block + 'roots = "roots.pem"\n', "utf-8")
-    found = sources_file.read(path, {"ID": VENDOR.secret})["paypal"]
-    assert found.refusal is None
-    assert found.options["roots"] == ROOT.pem.decode()
+    config = sources_file.read(path, {"ID": VENDOR.secret})["paypal"]
+    assert config.refusal is None
+    assert config.options["roots"] == ROOT.pem.decode()
     for text in ("", "nothing in PEM"):
         (tmp_path / "roots.pem").write_text(text, "utf-8")
         with pytest.raises(ConfigurationError, match="roots"):
@@ -280,12 +280,14 @@ def test_an_event_has_the_amount_that_moved(
 def test_a_movement_that_lacks_its_amount_is_accepted_and_reported(body: bytes) -> None:
     assert movements(body).amount_minor is None
     what = f"amount of '{json.loads(body)['event_type']}'"
-    assert [(it.kind, it.cause) for it in parsed(body).drift] == [("missing-field", what)]
+    assert [(drift_notice.kind, drift_notice.cause) for drift_notice in parsed(body).drift] == [
+        ("missing-field", what)
+    ]
 
 
 def test_a_refund_that_names_no_capture_is_a_refund_all_the_same() -> None:
-    it = movements(event(REFUND, "PAYMENT.CAPTURE.REFUNDED", links=[]))
-    assert (it.kind, it.state, it.amount_minor) == ("refund", "done", 500)
+    movement = movements(event(REFUND, "PAYMENT.CAPTURE.REFUNDED", links=[]))
+    assert (movement.kind, movement.state, movement.amount_minor) == ("refund", "done", 500)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +304,9 @@ def test_a_refund_that_names_no_capture_is_a_refund_all_the_same() -> None:
 def test_a_dispute_ends_in_somebodys_favour_or_stays_open(outcome: str, state: str) -> None:
     body = event(DISPUTE, "CUSTOMER.DISPUTE.RESOLVED", dispute_outcome={"outcome_code": outcome})
     assert movements(body).state == state
-    assert [it.cause for it in parsed(body).drift] == (["NONE"] if state == "open" else [])
+    assert [drift_notice.cause for drift_notice in parsed(body).drift] == (
+        ["NONE"] if state == "open" else []
+    )
 
 
 def test_an_update_after_the_resolution_does_not_reopen_a_dispute() -> None:
@@ -310,8 +314,8 @@ def test_an_update_after_the_resolution_does_not_reopen_a_dispute() -> None:
         "status": "RESOLVED",
         "dispute_outcome": {"outcome_code": "RESOLVED_BUYER_FAVOUR"},
     }
-    it = movements(event(DISPUTE, "CUSTOMER.DISPUTE.UPDATED", **ended))
-    assert (it.kind, it.state) == ("dispute", "done")
+    movement = movements(event(DISPUTE, "CUSTOMER.DISPUTE.UPDATED", **ended))
+    assert (movement.kind, movement.state) == ("dispute", "done")
     assert (
         movements(event(DISPUTE, "CUSTOMER.DISPUTE.UPDATED", status="UNDER_REVIEW")).state == "open"
     )
@@ -354,7 +358,7 @@ def test_the_order_is_what_the_shop_gave_paypal_to_keep(
 
 
 @pytest.mark.parametrize(
-    ("body", "found"),
+    ("body", "order_id"),
     [
         (CAPTURE, "727"),
         (REFUND, "727"),
@@ -363,10 +367,12 @@ def test_the_order_is_what_the_shop_gave_paypal_to_keep(
         (event(CAPTURE, custom_id=None, invoice_id=None), None),
     ],
 )
-def test_the_endpoint_reads_the_same_order_from_the_bytes(body: bytes, found: str | None) -> None:
-    assert paypal.order_ids(body) == (found,)
+def test_the_endpoint_reads_the_same_order_from_the_bytes(
+    body: bytes, order_id: str | None
+) -> None:
+    assert paypal.order_ids(body) == (order_id,)
     order = parsed(body).order_id
-    assert order == (f"shop:{found}" if found else None)
+    assert order == (f"shop:{order_id}" if order_id else None)
 
 
 def test_an_event_is_known_by_its_own_id_in_every_transmission() -> None:
@@ -387,8 +393,13 @@ def test_what_is_no_payment_is_kept_and_moves_nothing(
     callback = parsed(body)
     assert not callback.movements
     assert callback.order_id is None
-    (notice,) = callback.drift
-    assert (notice.kind, notice.cause, notice.is_kept, notice.is_reported) == (
+    (drift_notice,) = callback.drift
+    assert (
+        drift_notice.kind,
+        drift_notice.cause,
+        drift_notice.is_kept,
+        drift_notice.is_reported,
+    ) == (
         "unknown-type",
         what,
         True,
@@ -408,12 +419,14 @@ def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
         None,
         f"{value} {currency}",
     )
-    assert [it.kind for it in parsed(body).drift] == [kind]
+    assert [drift_notice.kind for drift_notice in parsed(body).drift] == [kind]
 
 
 def test_lists_with_gaps_are_read_and_a_time_of_change_that_cannot_be_read_is_the_events() -> None:
     links = json.loads(event(CAPTURE))["resource"].get("links") or []
-    odd = event(CAPTURE, links={str(2 * at + 1): it for at, it in enumerate(links)}, update_time="")
+    odd = event(
+        CAPTURE, links={str(2 * at + 1): link for at, link in enumerate(links)}, update_time=""
+    )
     assert parsed(odd).payments == parsed(event(CAPTURE)).payments
     assert movements(odd).at == datetime.fromisoformat(json.loads(odd)["create_time"])
 

@@ -110,7 +110,9 @@ def test_the_certificate_is_fetched_once_and_cards_stay_outside(played: Played) 
         assert len(played.kept) == 3
         for output in played.kept:
             assert output.key == b"shop:727"
-            assert not [it for it in VENDOR.card_data if it in (output.value or b"")]
+            assert not [
+                card_data for card_data in VENDOR.card_data if card_data in (output.value or b"")
+            ]
         assert (
             json.loads(played.kept[0].value or b"")["resource"]["payment_source"]["card"]["brand"]
             == "VISA"

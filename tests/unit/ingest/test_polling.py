@@ -28,32 +28,32 @@ from services.ingest.rules.polling import (
 from services.ingest.vendors.shared.poll import OrderMissingError
 
 NOW = 1_795_188_608.0  # Fri, 20 Nov 2026 15:30:08 GMT
-CHANCE = st.floats(0, 1)
+RANDOMNESS = st.floats(0, 1)
 
 
-@given(st.integers(1, 10_000), CHANCE)
+@given(st.integers(1, 10_000), RANDOMNESS)
 def test_waits_grow_up_to_a_ceiling_and_never_end_at_once(failures: int, jitter: float) -> None:
     delay_s = FAILURE_DELAY.delay_s(failures, jitter)
     assert 5 <= delay_s <= 900
     assert delay_s <= FAILURE_DELAY.delay_s(failures + 1, jitter)
 
 
-@given(st.floats(1, 86_400), CHANCE)
+@given(st.floats(1, 86_400), RANDOMNESS)
 def test_intervals_are_jittered_and_a_walk_goes_on_at_once(every_s: float, jitter: float) -> None:
     assert 0.89 * every_s <= interval(every_s, is_last=True, jitter=jitter) <= 1.11 * every_s
     assert interval(every_s, is_last=False, jitter=jitter) == 0
 
 
 def test_the_circuit_breaker_of_a_failing_source_stays_open_longer_each_time() -> None:
-    rests, failures = list[float](), 0
+    waits, failures = list[float](), 0
     for _ in range(FAILURES_TO_OPEN + 8):
-        rest = after_failure(PollProblem.UNAVAILABLE, 0, failures)
-        failures = rest.source_failures
-        rests.append(rest.source_s)
-    assert rests[: FAILURES_TO_OPEN - 1] == [0.0] * (FAILURES_TO_OPEN - 1)
-    assert all(rests[FAILURES_TO_OPEN - 1 :])
-    assert rests[FAILURES_TO_OPEN - 1 :] == sorted(rests[FAILURES_TO_OPEN - 1 :])
-    assert rests[-1] == FAILURE_DELAY.longest_s
+        state = after_failure(PollProblem.UNAVAILABLE, 0, failures)
+        failures = state.source_failures
+        waits.append(state.source_s)
+    assert waits[: FAILURES_TO_OPEN - 1] == [0.0] * (FAILURES_TO_OPEN - 1)
+    assert all(waits[FAILURES_TO_OPEN - 1 :])
+    assert waits[FAILURES_TO_OPEN - 1 :] == sorted(waits[FAILURES_TO_OPEN - 1 :])
+    assert waits[-1] == FAILURE_DELAY.longest_s
 
 
 def test_each_problem_delays_what_it_must() -> None:
@@ -107,8 +107,8 @@ def test_a_page_is_smaller_after_what_was_too_much_and_grows_again_slowly(
 
 @given(st.text(max_size=60))
 def test_whatever_stands_in_retry_after_is_a_bounded_wait_or_none(text: str) -> None:
-    found = retry_after(text, NOW)
-    assert found is None or 0 <= found <= RETRY_AFTER_MAX_S
+    delay_s = retry_after(text, NOW)
+    assert delay_s is None or 0 <= delay_s <= RETRY_AFTER_MAX_S
 
 
 def test_each_source_has_one_request_and_order_fetches_alternate_with_polls() -> None:
@@ -126,7 +126,9 @@ def test_each_source_has_one_request_and_order_fetches_alternate_with_polls() ->
 def status(code: int, **headers: str) -> httpx.HTTPStatusError:
     request = httpx.Request("GET", "https://shop.example.org/?consumer_secret=never-logged")
     answer = httpx.Response(
-        code, request=request, headers={it.replace("_", "-"): text for it, text in headers.items()}
+        code,
+        request=request,
+        headers={header.replace("_", "-"): text for header, text in headers.items()},
     )
     return httpx.HTTPStatusError(f"{code} for {request.url}", request=request, response=answer)
 
@@ -156,7 +158,7 @@ def status(code: int, **headers: str) -> httpx.HTTPStatusError:
 def test_a_failure_is_reported_without_what_was_sent_or_answered(
     error: Exception, problem: PollProblem, wait_s: float | None
 ) -> None:
-    found = failure_of(error, NOW)
-    assert found == PollFailure(problem, found.text, wait_s)
-    assert found.text
-    assert "never-logged" not in found.text
+    failure = failure_of(error, NOW)
+    assert failure == PollFailure(problem, failure.text, wait_s)
+    assert failure.text
+    assert "never-logged" not in failure.text

@@ -37,19 +37,21 @@ def walk(
     read: Callable[[str], PollPage], cursor: str, between: Callable[[], None] = lambda: None
 ) -> tuple[list[FoundObject], str]:
     """Read pages until the last one. Return what was found, and the cursor."""
-    found = list[FoundObject]()
+    objects = list[FoundObject]()
     for _ in range(PAGES_MAX):
         page = read(cursor)
-        found += page.objects
+        objects += page.objects
         cursor = page.cursor
         if page.is_last:
-            return found, cursor
+            return objects, cursor
         between()
     raise AssertionError("it never ends")
 
 
-def published(found: list[FoundObject]) -> set[tuple[str, int | None]]:
-    return {(it.external_id or "", modified(json.loads(it.body))) for it in found}
+def published(objects: list[FoundObject]) -> set[tuple[str, int | None]]:
+    return {
+        (callback.external_id or "", modified(json.loads(callback.body))) for callback in objects
+    }
 
 
 @settings(max_examples=300)
@@ -82,9 +84,9 @@ def test_every_order_is_found_whatever_changes_between_two_pages(
         polled = SHOP._replace(page=sizes[len(shop.requests) % len(sizes)])
         return woocommerce.read_orders(client, polled, cursor, BEGIN + 20.0, status="any")
 
-    found, cursor = walk(read, "", change)
-    again, cursor = walk(read, cursor)
-    assert published(found + again) >= {
+    objects, cursor = walk(read, "", change)
+    later, cursor = walk(read, cursor)
+    assert published(objects + later) >= {
         (str(number), changed) for number, (changed, _) in shop.orders.items()
     }
     assert walk(read, cursor)[0] == []
@@ -101,14 +103,14 @@ def test_a_second_with_more_orders_than_a_page_ends_and_leaves_none_out() -> Non
         """Move the second's first order to a later second, so that others move onto pages that were
         read.
         """
-        number = next(it for it in sorted(shop.orders) if shop.orders[it][0] == BEGIN)
+        number = next(order for order in sorted(shop.orders) if shop.orders[order][0] == BEGIN)
         shop.put(number, BEGIN + 5)
 
-    found, cursor = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 60.0), "", leave)
+    objects, cursor = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 60.0), "", leave)
     # those that moved onto pages that were read are found on the way back
-    assert {it.external_id for it in found} == {str(number) for number in range(1, 351)}
+    assert {polled.external_id for polled in objects} == {str(number) for number in range(1, 351)}
     more, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 90.0), cursor)
-    assert published(found + more) >= {
+    assert published(objects + more) >= {
         (str(number), changed) for number, (changed, _) in shop.orders.items()
     }
     assert len(shop.requests) <= 24
@@ -124,8 +126,8 @@ def test_a_page_from_which_the_shop_leaves_orders_out_is_not_its_last(
     for number in range(1, 401):
         shop.put(number, BEGIN + number // orders_of_a_second)
     client = shop.client()
-    found, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 900.0), "")
-    assert {int(it.external_id or 0) for it in found} == shop.orders.keys() - unreadable
+    objects, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN + 900.0), "")
+    assert {int(polled.external_id or 0) for polled in objects} == shop.orders.keys() - unreadable
 
 
 def test_what_was_published_within_minutes_is_not_published_again_every_time() -> None:
@@ -139,8 +141,8 @@ def test_what_was_published_within_minutes_is_not_published_again_every_time() -
         lambda at: woocommerce.orders(shop.client(), SHOP, at, BEGIN + 600.0),
         lambda at: stripe.read_events(payments.client(), PAYMENTS, at, BEGIN + 600.0),
     ):
-        found, cursor = walk(read, "")
-        assert len(found) == 1_500
+        objects, cursor = walk(read, "")
+        assert len(objects) == 1_500
         assert walk(read, cursor)[0] == []
         assert len(cursor) < 100_000
 
@@ -169,14 +171,14 @@ def test_an_order_that_appears_late_is_found() -> None:
     client = shop.client()
     for number in range(1, 251):
         shop.put(number, BEGIN + number // 10)
-    found, cursor = walk(lambda at: woocommerce.orders(client, SHOP, at, moment), "")
+    objects, cursor = walk(lambda at: woocommerce.orders(client, SHOP, at, moment), "")
     shop.put(999, BEGIN + 1)  # its transaction was long
     more, cursor = walk(lambda at: woocommerce.orders(client, SHOP, at, moment + 60), cursor)
-    assert len(found) == 250
-    assert [it.external_id for it in more] == ["999"]
+    assert len(objects) == 250
+    assert [polled.external_id for polled in more] == ["999"]
     shop.put(999, BEGIN + 1, "refunded")  # changed again in the second that was seen
     more, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, moment + 120), cursor)
-    assert [json.loads(it.body)["status"] for it in more] == ["refunded"]
+    assert [json.loads(polled.body)["status"] for polled in more] == ["refunded"]
 
 
 def test_the_first_poll_goes_back_a_few_days_and_trash_is_polled_by_itself() -> None:
@@ -185,14 +187,16 @@ def test_the_first_poll_goes_back_a_few_days_and_trash_is_polled_by_itself() -> 
     shop.put(1, BEGIN - 86_400)
     shop.put(2, BEGIN - 3 * 86_400)
     shop.put(3, BEGIN - 60, "trash")
-    found, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN), "")
+    objects, _ = walk(lambda at: woocommerce.orders(client, SHOP, at, BEGIN), "")
     trashed, _ = walk(lambda at: woocommerce.trash(client, SHOP, at, BEGIN), "")
-    assert [it.external_id for it in found] == ["1"]
-    assert [(it.external_id, it.callback_type) for it in trashed] == [("3", "order.updated")]
+    assert [polled.external_id for polled in objects] == ["1"]
+    assert [(polled.external_id, polled.callback_type) for polled in trashed] == [
+        ("3", "order.updated")
+    ]
     older, _ = walk(
         lambda at: woocommerce.orders(client, SHOP._replace(first_days=5), at, BEGIN), ""
     )
-    assert {it.external_id for it in older} == {"1", "2"}
+    assert {polled.external_id for polled in older} == {"1", "2"}
 
 
 @settings(max_examples=300)
@@ -209,8 +213,11 @@ def test_every_event_that_no_endpoint_took_is_found(
     vendor = FakeStripe()
     vendor.add_endpoint("payments")
     names = [vendor.put(BEGIN + second) for second in seconds]
-    vendor.delivered = {names[it] for it in taken if it < len(names) and it % 2}
-    later, came = {names[it] for it in taken if it < len(names) and not it % 2}, list[str]()
+    vendor.delivered = {names[index] for index in taken if index < len(names) and index % 2}
+    later, came = (
+        {names[index] for index in taken if index < len(names) and not index % 2},
+        list[str](),
+    )
     client = vendor.client()
 
     def between() -> None:
@@ -221,9 +228,9 @@ def test_every_event_that_no_endpoint_took_is_found(
     def read(cursor: str) -> PollPage:
         return stripe.read_events(client, PAYMENTS._replace(page=size), cursor, BEGIN + 45.0)
 
-    found, cursor = walk(read, "", between)
-    again, cursor = walk(read, cursor)
-    identities = [json.loads(it.body)["id"] for it in found + again]
+    objects, cursor = walk(read, "", between)
+    second_walk, cursor = walk(read, cursor)
+    identities = [json.loads(polled.body)["id"] for polled in objects + second_walk]
     assert set(identities) >= {name for name, _ in vendor.events} - vendor.delivered - later
     assert len(set(identities)) == len(identities)
     assert walk(read, cursor)[0] == []
@@ -241,13 +248,13 @@ def test_events_of_the_time_in_which_no_endpoint_was_enabled_are_found(
     times: list[tuple[str, int]], size: int
 ) -> None:
     """Stripe sends them to no endpoint, so they are in no list of what was not delivered."""
-    vendor, cursor, found, wanted = FakeStripe(), "", list[FoundObject](), set[str]()
+    vendor, cursor, objects, wanted = FakeStripe(), "", list[FoundObject](), set[str]()
     client, polled = vendor.client(), PAYMENTS._replace(page=size)
 
     def poll(at: float) -> None:
         nonlocal cursor
         more, cursor = walk(lambda after: stripe.read_events(client, polled, after, at), cursor)
-        found.extend(more)
+        objects.extend(more)
 
     for number, (state, count) in enumerate(times):
         at = BEGIN + 86_400 * number
@@ -260,7 +267,7 @@ def test_events_of_the_time_in_which_no_endpoint_was_enabled_are_found(
         vendor.delivered |= set(names[::2]) - vendor.sent_to_none
         wanted |= set(names) - vendor.delivered
     poll(BEGIN + 86_400 * len(times))
-    identities = [json.loads(it.body)["id"] for it in found]
+    identities = [json.loads(polled.body)["id"] for polled in objects]
     assert set(identities) >= wanted
     assert len(set(identities)) == len(identities)
     assert vendor.faults == []
@@ -271,15 +278,19 @@ def test_a_walk_over_all_events_publishes_only_what_an_order_needs() -> None:
     client = vendor.client()
     needed = vendor.put(BEGIN)
     vendor.put(BEGIN + 1, "customer.created")
-    found, cursor = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 9.0), "")
-    assert [json.loads(it.body)["id"] for it in found] == [needed]
+    objects, cursor = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 9.0), "")
+    assert [json.loads(polled.body)["id"] for polled in objects] == [needed]
     vendor.add_endpoint("payments")
     strange = vendor.put(BEGIN + 20, "charge.moon")  # undelivered events of any type are found
     walked, cursor = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 29.0), cursor)
-    again, _ = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 39.0), cursor)
-    assert [json.loads(it.body)["id"] for it in walked + again] == [strange]
-    requests = [it for it in vendor.requests if it.path == "/v1/events"]
-    assert [it.parameters.get("delivery_success") for it in requests] == [None, None, "false"]
+    later, _ = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 39.0), cursor)
+    assert [json.loads(polled.body)["id"] for polled in walked + later] == [strange]
+    requests = [request for request in vendor.requests if request.path == "/v1/events"]
+    assert [request.parameters.get("delivery_success") for request in requests] == [
+        None,
+        None,
+        "false",
+    ]
 
 
 def test_a_key_that_may_not_read_endpoints_still_finds_what_was_not_delivered() -> None:
@@ -287,8 +298,8 @@ def test_a_key_that_may_not_read_endpoints_still_finds_what_was_not_delivered() 
     vendor.add_endpoint("payments")
     vendor.hides_endpoints = True
     name = vendor.put(BEGIN)
-    found, _ = walk(lambda at: stripe.read_events(vendor.client(), PAYMENTS, at, BEGIN + 9.0), "")
-    assert [json.loads(it.body)["id"] for it in found] == [name]
+    objects, _ = walk(lambda at: stripe.read_events(vendor.client(), PAYMENTS, at, BEGIN + 9.0), "")
+    assert [json.loads(polled.body)["id"] for polled in objects] == [name]
 
 
 def test_the_start_of_the_walk_moves_on_while_there_are_no_events() -> None:
@@ -364,11 +375,11 @@ ODD: list[Any] = [
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("size", [2, 5, 100])
 def test_one_malformed_order_costs_none_of_the_others(odd: dict[str, Any], size: int) -> None:
-    class Shop(FakeWooCommerce):
+    class OddShop(FakeWooCommerce):
         def body(self, number: int) -> dict[str, Any]:
             return super().body(number) | (odd if number == 3 else {})
 
-    shop = Shop()
+    shop = OddShop()
     for number in range(1, 8):
         shop.put(number, BEGIN + number)
     client, warnings = shop.client(), set[str]()
@@ -380,11 +391,14 @@ def test_one_malformed_order_costs_none_of_the_others(odd: dict[str, Any], size:
         warnings.add(page.warning)
         return page
 
-    found, cursor = walk(read, "")
+    objects, cursor = walk(read, "")
     is_published = "date_modified_gmt" in odd or odd.get("meta_data") == 2**70
-    assert {it.external_id for it in found} >= {"1", "2", "4", "5", "6", "7"}
-    assert ("3" in {it.external_id for it in found}) == is_published
-    assert any(it.startswith("1 of the orders have no id, or") for it in warnings) != is_published
+    assert {polled.external_id for polled in objects} >= {"1", "2", "4", "5", "6", "7"}
+    assert ("3" in {polled.external_id for polled in objects}) == is_published
+    assert (
+        any(warning.startswith("1 of the orders have no id, or") for warning in warnings)
+        != is_published
+    )
     assert walk(read, cursor)[0] == []
 
 
@@ -393,16 +407,18 @@ def test_one_malformed_event_costs_none_of_the_others(odd: dict[str, Any]) -> No
     class Payments(FakeStripe):
         def answer(self, request: SentRequest) -> FakeResponse:
             response = super().answer(request)
-            rows = [it | (odd if it["id"] == names[3] else {}) for it in response.document["data"]]
+            rows = [
+                row | (odd if row["id"] == names[3] else {}) for row in response.document["data"]
+            ]
             return FakeResponse(response.status, {**response.document, "data": rows})
 
     payments = Payments()
     names = [payments.put(BEGIN + number) for number in range(8)]
     client = payments.client()
-    found, _ = walk(
+    objects, _ = walk(
         lambda at: stripe.read_events(client, PAYMENTS._replace(page=5), at, BEGIN + 20.0), ""
     )
-    assert {json.loads(it.body)["id"] for it in found} >= {*names} - {names[3]}
+    assert {json.loads(polled.body)["id"] for polled in objects} >= {*names} - {names[3]}
 
 
 @pytest.mark.parametrize("odd", [None, {"id": None}, {"id": "\0", "url": None}])
@@ -421,8 +437,8 @@ def test_one_malformed_webhook_hides_no_other_and_stops_no_walk(odd: Any) -> Non
     payments.put(BEGIN)
     payments.endpoints.append(odd)
     client = payments.client()
-    found, _ = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 9.0), "")
-    assert len(found) == 1
+    objects, _ = walk(lambda at: stripe.read_events(client, PAYMENTS, at, BEGIN + 9.0), "")
+    assert len(objects) == 1
 
 
 def test_a_response_that_drips_times_out_even_in_its_headers() -> None:
@@ -454,8 +470,8 @@ def test_the_fakes_report_what_no_vendor_would_accept(kind: type[FakeVendor]) ->
 def test_an_order_is_read_by_its_id_alone() -> None:
     shop = FakeWooCommerce()
     shop.put(7, BEGIN)
-    found = woocommerce.fetch_order(shop.client(), SHOP, "7")
-    assert (found.external_id, json.loads(found.body)) == ("7", shop.body(7))
+    order = woocommerce.fetch_order(shop.client(), SHOP, "7")
+    assert (order.external_id, json.loads(order.body)) == ("7", shop.body(7))
     with pytest.raises(httpx.HTTPStatusError):
         woocommerce.fetch_order(shop.client(), SHOP, "8")
     requests_before = len(shop.requests)

@@ -32,11 +32,11 @@ class Refund(NamedTuple):
     is_reported_by_name: bool  # by its name too
 
 
-def parse(kind: str, it: dict[str, Any], second: int, version: str) -> ParsedCallback:
+def parse(kind: str, data_object: dict[str, Any], second: int, version: str) -> ParsedCallback:
     body = event(
         kind,
-        it,
-        id=f"evt_{kind}_{second}_{it['id']}",
+        data_object,
+        id=f"evt_{kind}_{second}_{data_object['id']}",
         created=CREATED + second,
         api_version=version,
     )
@@ -57,15 +57,15 @@ def summed(
 
 
 def shown(callbacks: Sequence[ParsedCallback]) -> list[Movement]:
-    known = merge_facts({}, [fact for it in callbacks for fact in it.movements])
-    return [structs.decode(Movement, it) for it in movements(known)]
+    known = merge_facts({}, [fact for callback in callbacks for fact in callback.movements])
+    return [structs.decode(Movement, movement) for movement in movements(known)]
 
 
 def came_back(callbacks: Sequence[ParsedCallback]) -> int:
     return sum(
-        it.amount_minor or 0
-        for it in shown(callbacks)
-        if it.kind == "refund" and it.state != "failed"
+        movement.amount_minor or 0
+        for movement in shown(callbacks)
+        if movement.kind == "refund" and movement.state != "failed"
     )
 
 
@@ -79,24 +79,28 @@ def history(
         events.append(summed(let_go, 0, version, taken=1500 - let_go, **names(listed, version)))
         if is_release_reported:
             events.append(parse("charge.refund.updated", refund(LET_GO, let_go), 1, version))
-    for place, it in enumerate(refunds):
+    for place, step in enumerate(refunds):
         name, begin = f"re_{place}", 10 + 10 * place
-        listed.append(refund(name, it.amount))
-        counted += it.amount
+        listed.append(refund(name, step.amount))
+        counted += step.amount
         events.append(
             summed(counted, begin, version, taken=1500 - let_go, **names(listed, version))
         )
-        if it.is_reported_by_name:
+        if step.is_reported_by_name:
             events.append(parse("charge.refund.updated", listed[-1], begin, version))
-        if it.fails:
-            counted -= it.amount
-            listed[-1] = refund(name, it.amount, "failed")
+        if step.fails:
+            counted -= step.amount
+            listed[-1] = refund(name, step.amount, "failed")
             events.append(parse("charge.refund.updated", listed[-1], begin + 5, version))
     return events
 
 
 def names(listed: list[dict[str, Any]], version: str) -> dict[str, Any]:
-    return {"refunds": {"data": [dict(it) for it in listed]}} if version == NAMING else {}
+    return (
+        {"refunds": {"data": [dict(refund_body) for refund_body in listed]}}
+        if version == NAMING
+        else {}
+    )
 
 
 @given(
@@ -115,30 +119,36 @@ def test_what_came_back_is_one_amount_whether_names_or_totals_are_reported(
     let_go = 0 if version == NOW else let_go
     events = history(refunds, version, let_go, is_release_reported=is_release_reported)
     sent = rng.sample(events + events, 2 * len(events))
-    assert came_back(sent) == sum(it.amount for it in refunds if not it.fails)
+    assert came_back(sent) == sum(refund.amount for refund in refunds if not refund.fails)
 
 
 @pytest.mark.parametrize("version", [SUMMING, NOW])
 def test_a_sum_alone_is_a_refund_named_by_its_charge(version: str) -> None:
     # in one second: the greater sum came later
     sums = [summed(minor, 10, version) for minor in range(100, 751, 50)]
-    (it,) = shown(sums)
-    assert (it.kind, it.reference, it.payment, it.state) == (
+    (movement,) = shown(sums)
+    assert (movement.kind, movement.reference, movement.payment, movement.state) == (
         "refund",
         CH,
         "pi_0000000000000000",
         "done",
     )
-    assert (it.amount_minor, it.currency, it.detail) == (750, "EUR", "without a name")
+    assert (movement.amount_minor, movement.currency, movement.detail) == (
+        750,
+        "EUR",
+        "without a name",
+    )
 
 
 def test_a_sum_is_not_counted_beside_the_refunds_that_make_it() -> None:
     one = parse("refund.created", stripe_object("refund"), 10, NOW)
-    assert [it.reference for it in shown([one, summed(500, 10, NOW)])] == ["re_0000000000000001"]
-    (named, rest) = sorted(
-        shown([one, summed(750, 20, NOW)]), key=lambda it: it.reference, reverse=True
+    assert [movement.reference for movement in shown([one, summed(500, 10, NOW)])] == [
+        "re_0000000000000001"
+    ]
+    (named, remainder) = sorted(
+        shown([one, summed(750, 20, NOW)]), key=lambda movement: movement.reference, reverse=True
     )
-    assert (named.amount_minor, rest.amount_minor, rest.reference) == (500, 250, CH)
+    assert (named.amount_minor, remainder.amount_minor, remainder.reference) == (500, 250, CH)
 
 
 @pytest.mark.parametrize("version", [NAMING, SUMMING])
@@ -148,16 +158,18 @@ def test_an_authorisation_that_was_canceled_brings_nothing_back(version: str) ->
     sums = summed(1500, 0, version, captured=False, **names([release], version))
     for callbacks in ([sums], [sums, parse("charge.refund.updated", release, 1, version)]):
         assert came_back(callbacks) == 0
-        assert [(it.kind, it.state) for it in shown(callbacks)] == [("authorisation", "undone")]
+        assert [(movement.kind, movement.state) for movement in shown(callbacks)] == [
+            ("authorisation", "undone")
+        ]
 
 
 def test_a_charge_that_expired_brings_nothing_back() -> None:
-    it = {**refund(LET_GO, 1500), "reason": "expired_uncaptured_charge"}
-    callback = parse("refund.created", it, 0, SUMMING)
+    refund_body = {**refund(LET_GO, 1500), "reason": "expired_uncaptured_charge"}
+    callback = parse("refund.created", refund_body, 0, SUMMING)
     assert callback.movements == ()
     assert callback.payments
 
 
 def test_of_a_total_only_isos_minor_units_are_published() -> None:
-    (it,) = shown([summed(1500, 10, NOW, currency="isk")])
-    assert (it.amount_minor, it.currency) == (15, "ISK")
+    (movement,) = shown([summed(1500, 10, NOW, currency="isk")])
+    assert (movement.amount_minor, movement.currency) == (15, "ISK")

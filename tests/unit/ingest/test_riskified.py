@@ -113,8 +113,8 @@ def test_only_approved_releases_an_order(status: str, word: str) -> None:
 
 
 def test_an_unknown_status_is_reported() -> None:
-    (notice,) = parse(decision("half-approved", "submitted")).drift
-    assert (notice.kind, notice.cause, notice.is_reported) == (
+    (drift_notice,) = parse(decision("half-approved", "submitted")).drift
+    assert (drift_notice.kind, drift_notice.cause, drift_notice.is_reported) == (
         "unknown-status",
         "half-approved",
         True,
@@ -126,7 +126,7 @@ def test_the_test_notification_is_accepted_and_has_no_facts() -> None:
     greeting = parse(VENDOR.samples["test"].body)
     assert greeting.order_id is None
     assert not greeting.facts
-    assert not [it for it in greeting.drift if it.is_reported]
+    assert not [drift_notice for drift_notice in greeting.drift if drift_notice.is_reported]
     assert parse(b'{"order":{"id":0,"status":"approved"}}').order_id == "shop:0"
 
 
@@ -192,9 +192,9 @@ def test_an_old_approval_sent_again_releases_nothing() -> None:
 
 
 def test_a_repeat_is_a_duplicate_whenever_it_comes() -> None:
-    first, again = (parse(decision("approved", "submitted"), second) for second in (0, 1_200))
-    assert first.content_hash == again.content_hash
-    for pair in ([first, again], [again, first]):
+    first, repeated = (parse(decision("approved", "submitted"), second) for second in (0, 1_200))
+    assert first.content_hash == repeated.content_hash
+    for pair in ([first, repeated], [repeated, first]):
         outcomes, order = decided(pair)
         assert outcomes[1] is CallbackOutcome.DUPLICATE
         assert published_verdicts(order)["checker"].at.minute == 30  # when it was first reported
@@ -221,9 +221,9 @@ def test_the_same_notifications_give_the_same_verdict_in_any_order_and_number(
 @given(HISTORIES, st.data())
 def test_replays_never_change_the_verdict(steps: list[Transition], data: st.DataObject) -> None:
     _, before = decided(transitions(*steps))
-    again = data.draw(st.lists(st.sampled_from(steps), min_size=1, max_size=6))
+    drawn = data.draw(st.lists(st.sampled_from(steps), min_size=1, max_size=6))
     replayed = [
-        parse(decision(after, old), 600 + second) for second, (old, after) in enumerate(again)
+        parse(decision(after, old), 600 + second) for second, (old, after) in enumerate(drawn)
     ]
     outcomes, after_it = decided(replayed, before)
     assert set(outcomes) == {CallbackOutcome.DUPLICATE}

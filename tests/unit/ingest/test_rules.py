@@ -64,7 +64,7 @@ def decided(
     return outcomes, after[begin.order_id]
 
 
-class Known(NamedTuple):
+class DecidedOrder(NamedTuple):
     """What is known in the end, without incidents: those are about keys and contents and not about
     order.
     """
@@ -73,8 +73,8 @@ class Known(NamedTuple):
     digest: bytes | None
 
 
-def known(order: KnownOrder) -> Known:
-    return Known(dict(order.facts), order.digest)
+def known(order: KnownOrder) -> DecidedOrder:
+    return DecidedOrder(dict(order.facts), order.digest)
 
 
 callbacks = st.one_of(
@@ -90,8 +90,8 @@ tellings = st.lists(callbacks, min_size=1, max_size=8).flatmap(
 def test_an_order_ends_the_same_in_whatever_order_and_however_often_it_is_reported(
     pair: tuple[list[ParsedCallback], list[ParsedCallback]],
 ) -> None:
-    once, again = (decided(*sent)[1] for sent in pair)
-    assert known(once) == known(again)
+    once, shuffled = (decided(*sent)[1] for sent in pair)
+    assert known(once) == known(shuffled)
 
 
 @given(tellings, st.integers(1, 5))
@@ -103,10 +103,10 @@ def test_an_order_ends_the_same_however_its_callbacks_fall_into_batches(
         batch = pair[1][at : at + size]
         _, after, _ = decide_batch(batch, {order.order_id: order}, seen=seen)
         order = after[order.order_id]
-        seen += [(it.key, it.content_hash) for it in batch]
-    whole = decided(*pair[1])[1]
-    assert known(order) == known(whole)
-    assert order.incidents == whole.incidents
+        seen += [(callback.key, callback.content_hash) for callback in batch]
+    at_once = decided(*pair[1])[1]
+    assert known(order) == known(at_once)
+    assert order.incidents == at_once.incidents
 
 
 @given(st.lists(callbacks, min_size=1, max_size=8))
@@ -115,15 +115,17 @@ def test_a_batch_publishes_an_order_at_most_once_and_only_when_it_differs(
 ) -> None:
     _, order = decided(*sent)
     assert order.sequence == 1
-    _, again = decided(*sent, order=order)
-    assert (again.sequence, again.digest) == (1, order.digest)
+    _, replayed = decided(*sent, order=order)
+    assert (replayed.sequence, replayed.digest) == (1, order.digest)
 
 
 @given(st.lists(callbacks, min_size=1, max_size=8))
 def test_what_was_reported_before_is_a_duplicate(sent: list[ParsedCallback]) -> None:
     _, order = decided(*sent)
     outcomes, _, _ = decide_batch(
-        sent, {order.order_id: order}, seen=[(it.key, it.content_hash) for it in sent]
+        sent,
+        {order.order_id: order},
+        seen=[(callback.key, callback.content_hash) for callback in sent],
     )
     assert set(outcomes) == {CallbackOutcome.DUPLICATE}
 
@@ -139,10 +141,10 @@ def test_a_fact_that_arrives_late_changes_only_itself() -> None:
 
 
 def test_the_same_deletion_has_an_effect_again_after_a_restoration() -> None:
-    trash, restore, again = deleted(1), deleted(2, is_deleted=False), deleted(3)
-    assert trash.key == again.key
-    assert trash.content_hash == again.content_hash
-    outcomes, order = decided(trash, restore, again)
+    trash, restore, trashed_twice = deleted(1), deleted(2, is_deleted=False), deleted(3)
+    assert trash.key == trashed_twice.key
+    assert trash.content_hash == trashed_twice.content_hash
+    outcomes, order = decided(trash, restore, trashed_twice)
     assert outcomes == [CallbackOutcome.APPLIED] * 3
     assert order.facts["deletion"].content == b"true"
     assert order.incidents == frozenset()

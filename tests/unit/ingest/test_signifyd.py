@@ -25,9 +25,13 @@ from tests.support.vendors.signifyd import case, decision
 def parse(
     body: bytes, checkpoint: str = "CHECKOUT", at: str = "2026-11-20T15:30:00.000000Z"
 ) -> ParsedCallback:
-    it = record(body, kind=signifyd.SOURCE.type, source="checker", orders_of="shop", at=at)
-    headers = [*it.headers, ("ce_callbacktopic", checkpoint.encode())] if checkpoint else it.headers
-    return vendors.parse(it._replace(headers=headers))
+    decision = record(body, kind=signifyd.SOURCE.type, source="checker", orders_of="shop", at=at)
+    headers = (
+        [*decision.headers, ("ce_callbacktopic", checkpoint.encode())]
+        if checkpoint
+        else decision.headers
+    )
+    return vendors.parse(decision._replace(headers=headers))
 
 
 def decided(*callbacks: ParsedCallback) -> tuple[list[CallbackOutcome], FraudVerdict]:
@@ -83,7 +87,7 @@ def test_the_checkpoint_is_read_under_each_of_its_names(header: bytes) -> None:
 @pytest.mark.parametrize(
     ("action", "expected"),
     [("ACCEPT", "approved"), ("accept", "approved"), ("REJECT", "declined")]
-    + [(it, "pending") for it in ("HOLD", "CHALLENGE", "ESCALATE", "ACCEPT?", "UNACCEPT")],
+    + [(word, "pending") for word in ("HOLD", "CHALLENGE", "ESCALATE", "ACCEPT?", "UNACCEPT")],
 )
 def test_only_accept_releases_an_order(action: str, expected: str) -> None:
     assert word(decision(action)) == expected
@@ -114,8 +118,12 @@ def test_of_an_older_body_the_guarantee_decides_unless_a_review_found_fraud(
 
 
 def test_an_unknown_word_is_reported() -> None:
-    (notice,) = parse(decision("ESCALATE")).drift
-    assert (notice.kind, notice.cause, notice.is_reported) == ("unknown-status", "ESCALATE", True)
+    (drift_notice,) = parse(decision("ESCALATE")).drift
+    assert (drift_notice.kind, drift_notice.cause, drift_notice.is_reported) == (
+        "unknown-status",
+        "ESCALATE",
+        True,
+    )
     assert not parse(decision("HOLD")).drift
 
 
@@ -158,7 +166,7 @@ def test_a_decision_without_its_time_is_the_same_whenever_it_comes() -> None:
 def test_a_decision_has_its_order_and_its_reason() -> None:
     callback = parse(decision("ACCEPT"))
     assert callback.order_id == "shop:727"
-    assert callback.key == "checker:727 299 CHECKOUT 2026-11-20T15:29:00+00:00"
+    assert callback.key == "checker:727 299 CHECKOUT 2026-11-20T15:29:00.000000Z"
     verdict = decided(callback)[1]
     assert (verdict.verdict, verdict.score, verdict.detail) == (
         "approved",
@@ -177,9 +185,10 @@ def test_a_test_and_a_body_without_a_decision_are_kept_and_have_no_facts(
 ) -> None:
     callback = parse(body, callback_type)
     assert callback.order_id is None
-    assert [(it.is_kept, it.is_reported, it.body) for it in callback.drift] == [
-        (True, is_reported, body)
-    ]
+    assert [
+        (drift_notice.is_kept, drift_notice.is_reported, drift_notice.body)
+        for drift_notice in callback.drift
+    ] == [(True, is_reported, body)]
 
 
 @pytest.mark.parametrize(

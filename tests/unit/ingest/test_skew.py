@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 
 from services.ingest.webhooks.clock_skew import WARN_AGAIN_S, ClockSkewMonitor, skew_seconds
 
-whole = st.integers(0, 10_000).map(float)
+whole_seconds = st.integers(0, 10_000).map(float)
 
 
-@given(whole, whole, whole, st.integers(-5_000, 5_000).map(float))
+@given(whole_seconds, whole_seconds, whole_seconds, st.integers(-5_000, 5_000).map(float))
 def test_a_skew_is_never_overstated_and_at_most_the_way_of_the_record_is_missed(
     produced: float, there: float, back: float, ahead: float
 ) -> None:
     """The way is `there` until the broker stamps, and `back` until the acknowledgement is here."""
     logged = produced + there
-    found = skew_seconds(produced + ahead, logged + back + ahead, logged)
-    assert abs(found) <= abs(ahead)
-    assert found * ahead >= 0
-    assert abs(ahead) - abs(found) <= max(there, back)
+    skew_s = skew_seconds(produced + ahead, logged + back + ahead, logged)
+    assert abs(skew_s) <= abs(ahead)
+    assert skew_s * ahead >= 0
+    assert abs(ahead) - abs(skew_s) <= max(there, back)
 
 
 def test_a_right_clock_shows_none_however_slow_the_acknowledgement() -> None:

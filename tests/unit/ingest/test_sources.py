@@ -35,8 +35,8 @@ HOOK = {woocommerce.SIGNATURE: b""}
 
 
 def front(callback: ParsedCallback) -> Storefront:
-    found = next(fact.content for fact in callback.facts if fact.name == "storefront")
-    return structs.decode(Storefront, found)
+    content = next(fact.content for fact in callback.facts if fact.name == "storefront")
+    return structs.decode(Storefront, content)
 
 
 # Proof of origin.
@@ -151,7 +151,8 @@ def test_the_sample_of_the_notes_is_read() -> None:
     assert order.paid_at == datetime(2026, 11, 20, 15, 28, 8, tzinfo=UTC)
     assert (order.buyer.name, order.buyer.email) == ("Ada Example", "ada@example.org")
     assert [
-        (it.line_id, it.product_id, it.sku, it.quantity, it.total_minor) for it in order.lines
+        (line.line_id, line.product_id, line.sku, line.quantity, line.total_minor)
+        for line in order.lines
     ] == [
         ("315", "93", "RFL-SPRING", 2, 1000),
         ("316", "93", "RFL-SPRING", 1, 500),
@@ -270,7 +271,7 @@ def test_what_is_wrong_is_reported_without_what_was_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "found"),
+    ("body", "order_id"),
     [
         (b'{"id":727,"x":1}', "727"),
         (b' {\n "id" : 727 }', "727"),
@@ -281,8 +282,8 @@ def test_what_is_wrong_is_reported_without_what_was_sent() -> None:
         (b"\xff", None),
     ],
 )
-def test_the_endpoint_reads_an_id_only_where_it_is_cheap(body: bytes, found: str | None) -> None:
-    assert woocommerce.order_ids(body) == (found,)
+def test_the_endpoint_reads_an_id_only_where_it_is_cheap(body: bytes, order_id: str | None) -> None:
+    assert woocommerce.order_ids(body) == (order_id,)
 
 
 def test_an_order_that_was_placed_beyond_all_reason_is_an_order_all_the_same() -> None:
@@ -345,7 +346,9 @@ def test_a_quantity_that_is_missing_is_not_read_as_zero(value: object) -> None:
 @pytest.mark.parametrize("name", ["refunds", "date_modified_gmt"])
 def test_a_missing_field_with_a_default_is_reported(name: str, value: object) -> None:
     callback = vendors.parse(lacking(name, value=value))
-    assert [(it.kind, it.cause) for it in callback.drift] == [("missing-field", name)]
+    assert [(drift_notice.kind, drift_notice.cause) for drift_notice in callback.drift] == [
+        ("missing-field", name)
+    ]
     assert len(callback.facts) == 2
 
 
@@ -388,11 +391,11 @@ def test_hostile_text_arrives_as_a_plain_line() -> None:
             }
         ],
     )
-    found = front(vendors.parse(native(order)))
-    assert found.buyer.name == "A da Bcc: x gnp.exe"
-    assert found.buyer.email == ""
-    assert (found.lines[0].name, found.lines[0].sku) == ("a b", "s")
-    assert found.lines[0].recipient == Person(name="Bob", email="")
+    storefront = front(vendors.parse(native(order)))
+    assert storefront.buyer.name == "A da Bcc: x gnp.exe"
+    assert storefront.buyer.email == ""
+    assert (storefront.lines[0].name, storefront.lines[0].sku) == ("a b", "s")
+    assert storefront.lines[0].recipient == Person(name="Bob", email="")
 
 
 # What is no event.
@@ -407,18 +410,18 @@ def test_an_unknown_type_has_that_reason() -> None:
     "source", ["/stubline/ingest", "/sources/SHOP", "/sources/", "/sources/a/b", "x"]
 )
 def test_a_callback_names_its_source(source: str) -> None:
-    it = record(woo_order())
+    callback = record(woo_order())
     headers = [
-        (name, source.encode() if name == "ce_source" else text) for name, text in it.headers
+        (name, source.encode() if name == "ce_source" else text) for name, text in callback.headers
     ]
     with pytest.raises(NotAnEvent):
-        vendors.parse(it._replace(headers=headers))
+        vendors.parse(callback._replace(headers=headers))
 
 
 def test_a_deletion_is_ordered_by_the_log_whatever_the_endpoints_clock_shows() -> None:
     read = [
-        vendors.parse(record(b'{"id":727}', callback_type="order.deleted", at=it, logged_at=AT))
-        for it in (AT, "soon")
+        vendors.parse(record(b'{"id":727}', callback_type="order.deleted", at=moment, logged_at=AT))
+        for moment in (AT, "soon")
     ]
     assert read[0].facts == read[1].facts
 

@@ -47,13 +47,13 @@ def test_a_missing_or_weak_secret_stops_its_own_source_only(
         '[sources.good]\nkind = "woocommerce"\nsecrets = ["env:GOOD"]\n[sources.bad]\nkind = '
         f'"woocommerce"\nsecrets = ["env:GOOD", "{secret}"]\n'
     )
-    found = sources_file.read(
+    configs = sources_file.read(
         written(tmp_path, text),
         {"GOOD": "g00d-and-long-enough", "EMPTY": " ", "SHORT": "changeme", "ONE": "a" * 40},
     )
-    assert found["good"].refusal is None
-    assert why in (found["bad"].refusal or "")
-    assert found["bad"].secrets == ()
+    assert configs["good"].refusal is None
+    assert why in (configs["bad"].refusal or "")
+    assert configs["bad"].secrets == ()
 
 
 @pytest.mark.parametrize(
@@ -145,21 +145,21 @@ def test_a_file_that_is_missing_is_reported(tmp_path: Path) -> None:
 )
 def test_the_examples_for_gateways_are_served(tmp_path: Path, example: str) -> None:
     secrets = dict.fromkeys(re.findall(r"env:(\w+)", example), "0123456789abcdef" * 4)
-    found = sources_file.read(written(tmp_path, example), secrets)
-    assert found
-    assert [config.refusal for config in found.values()] == [None] * len(found)
-    assert {config.orders_of for config in found.values() if config.source.needs_orders_of} == {
+    configs = sources_file.read(written(tmp_path, example), secrets)
+    assert configs
+    assert [config.refusal for config in configs.values()] == [None] * len(configs)
+    assert {config.orders_of for config in configs.values() if config.source.needs_orders_of} == {
         "shop"
     }
 
 
 def test_a_malformed_adyen_key_stops_its_source_and_is_not_quoted(tmp_path: Path) -> None:
     text = '[sources.pay]\nkind = "adyen"\nsecrets = ["env:KEY"]\norders_of = "shop"\n'
-    found = sources_file.read(written(tmp_path, text), {"KEY": "whsec_not_hexadecimal_at_all"})[
+    config = sources_file.read(written(tmp_path, text), {"KEY": "whsec_not_hexadecimal_at_all"})[
         "pay"
     ]
-    assert found.refusal == "env:KEY is not a hexadecimal key"
-    assert found.secrets == ()
+    assert config.refusal == "env:KEY is not a hexadecimal key"
+    assert config.secrets == ()
 
 
 SHOP = '[sources.shop]\nkind = "woocommerce"\nsecrets = ["env:GOOD"]\n[sources.shop.poll]\n'

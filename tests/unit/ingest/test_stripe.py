@@ -43,8 +43,14 @@ def only(callback: ParsedCallback) -> Movement:
     return movement
 
 
-def movement_fields(it: Movement) -> tuple[str, str, str, str, int | None]:
-    return it.kind, it.reference, it.payment, it.state, it.amount_minor
+def movement_fields(movement: Movement) -> tuple[str, str, str, str, int | None]:
+    return (
+        movement.kind,
+        movement.reference,
+        movement.payment,
+        movement.state,
+        movement.amount_minor,
+    )
 
 
 def verdict(callback: ParsedCallback) -> FraudVerdict:
@@ -123,9 +129,10 @@ def test_the_sample_of_the_wire_format_notes_verifies_and_is_kept_as_test_mode()
         (),
         (),
     )
-    assert [(it.kind, it.is_kept, it.is_reported) for it in callback.drift] == [
-        ("test-mode", True, True)
-    ]
+    assert [
+        (drift_notice.kind, drift_notice.is_kept, drift_notice.is_reported)
+        for drift_notice in callback.drift
+    ] == [("test-mode", True, True)]
 
 
 # Payments.
@@ -250,7 +257,7 @@ def test_refunds_in_part_are_movements_of_their_own() -> None:
         "refund.created", "refund", id="re_0000000000000002", amount=250, created=CREATED + 5
     )
     known = [structs.decode(Movement, content) for content in ending(one, two)]
-    assert [movement_fields(it) for it in known] == [
+    assert [movement_fields(movement) for movement in known] == [
         ("refund", "re_0000000000000001", PI, "done", 500),
         ("refund", "re_0000000000000002", PI, "done", 250),
     ]
@@ -270,7 +277,9 @@ def test_a_charge_with_neither_its_refunds_nor_their_total_is_reported() -> None
     callback = parse("charge.refunded", "charge", amount_refunded=None)
     assert callback.movements == ()
     assert callback.payments
-    assert [(it.kind, it.is_reported) for it in callback.drift] == [("refund-unnamed", True)]
+    assert [(drift_notice.kind, drift_notice.is_reported) for drift_notice in callback.drift] == [
+        ("refund-unnamed", True)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -294,8 +303,8 @@ def test_an_unknown_status_is_open_and_reported() -> None:
     for kind, name in (("refund.updated", "refund"), ("charge.dispute.updated", "dispute")):
         callback = parse(kind, name, status="escalated")
         assert only(callback).state == "open"
-        (notice,) = callback.drift
-        assert (notice.kind, notice.cause, notice.is_kept) == (
+        (drift_notice,) = callback.drift
+        assert (drift_notice.kind, drift_notice.cause, drift_notice.is_kept) == (
             "unknown-status",
             f"the {name} status 'escalated'",
             False,
@@ -315,7 +324,7 @@ def test_a_dispute_ends_as_it_was_closed_however_its_events_come_in_one_second()
     callbacks = [
         parse(f"charge.dispute.{step}", "dispute", status=status) for step, status, _ in STEPS
     ]
-    assert [only(it).state for it in callbacks] == [state for _, _, state in STEPS]
+    assert [only(callback).state for callback in callbacks] == [state for _, _, state in STEPS]
     assert ending(*callbacks) == ending(*reversed(callbacks)) == ending(callbacks[-1])
     assert movement_fields(only(callbacks[-1])) == (
         "dispute",
@@ -347,8 +356,8 @@ def test_an_early_fraud_warning_is_open_while_something_can_be_done() -> None:
         ("approved", "approved"),
         ("acknowledged", "approved"),
         *(
-            (it, "declined")
-            for it in ("canceled", "disputed", "payment_never_settled", "redacted", "refunded")
+            (reason, "declined")
+            for reason in ("canceled", "disputed", "payment_never_settled", "redacted", "refunded")
         ),
         ("refunded_as_fraud", "declined"),
         ("timed_out", "pending"),
@@ -365,7 +374,9 @@ def test_only_an_approved_or_acknowledged_review_releases_an_order(
     assert [fact.name for fact in closed.movements] == ["verdict:vendor:prv_0000000000000001"]
     assert ending(opened, closed) == ending(closed, opened) == ending(closed)
     assert closed.payments == (f"shop/{PI}",)
-    assert [it.kind for it in closed.drift] == (["unknown-reason"] if word == "pending" else [])
+    assert [drift_notice.kind for drift_notice in closed.drift] == (
+        ["unknown-reason"] if word == "pending" else []
+    )
 
 
 # Amounts, drift, and callbacks that are only kept.
@@ -412,13 +423,13 @@ def test_an_amount_that_cannot_be_counted_is_kept_as_a_text(
     callback = parse("payment_intent.succeeded", "payment_intent", **changes)
     movement = only(callback)
     assert (movement.state, movement.amount_minor, movement.amount_text) == ("done", None, text)
-    assert [it.kind for it in callback.drift] == [kind]
+    assert [drift_notice.kind for drift_notice in callback.drift] == [kind]
 
 
 def test_a_total_of_refunds_that_cannot_be_counted_is_no_fact_and_is_reported() -> None:
     callback = parse("charge.refunded", "charge", currency="irt", amount_refunded=500, refunds=None)
     assert not callback.movements
-    assert [it.kind for it in callback.drift] == ["unknown-currency"]
+    assert [drift_notice.kind for drift_notice in callback.drift] == ["unknown-currency"]
 
 
 @pytest.mark.parametrize(
@@ -468,18 +479,19 @@ def test_other_events_are_kept_and_only_unknown_types_are_reported(
         (),
         (),
     )
-    (notice,) = callback.drift
-    assert (notice.kind, notice.cause, notice.is_kept) == (
+    (drift_notice,) = callback.drift
+    assert (drift_notice.kind, drift_notice.cause, drift_notice.is_kept) == (
         "unknown-type",
         f"the event type {kind!r}",
         True,
     )
-    assert notice.is_reported is is_reported
+    assert drift_notice.is_reported is is_reported
 
 
 def test_a_refund_of_no_payment_is_kept() -> None:
     callback = parse("refund.created", "refund", charge=None, payment_intent=None)
-    assert [(it.kind, it.is_kept, it.is_reported) for it in callback.drift] == [
-        ("no-payment", True, False)
-    ]
+    assert [
+        (drift_notice.kind, drift_notice.is_kept, drift_notice.is_reported)
+        for drift_notice in callback.drift
+    ] == [("no-payment", True, False)]
     assert callback.movements == ()

@@ -36,7 +36,7 @@ def client(vendor: FakeTicketEvolution) -> Iterator[TicketEvolution]:
 
 
 @pytest.mark.parametrize(
-    "vector", [pytest.param(it, id=f"{it['name']} {it['what']}") for it in VECTORS]
+    "vector", [pytest.param(vector, id=f"{vector['name']} {vector['what']}") for vector in VECTORS]
 )
 def test_requests_are_signed_as_the_vendor_signs_them(vector: dict[str, str]) -> None:
     given = {name: vector[name] for name in ("method", "host", "path", "query", "secret")}
@@ -55,14 +55,15 @@ def test_what_is_sent_is_what_is_signed(
     vendor: FakeTicketEvolution, client: TicketEvolution
 ) -> None:
     vendor.put(order(), order(id=2, seller_state="accepted"))
-    assert [it["id"] for it in client.orders(state="pending")] == [10324712]
+    assert [order["id"] for order in client.orders(state="pending")] == [10324712]
     assert [
-        it["id"] for it in client.orders(updated_since="2026-11-20T14:40:04Z", per_page=1, page=2)
+        order["id"]
+        for order in client.orders(updated_since="2026-11-20T14:40:04Z", per_page=1, page=2)
     ] == [2]
     assert client.orders(updated_since="2026-11-20T14:40:05Z", direct_buyer_type="Office") == []
     assert json.loads(client.order("2")) == vendor.orders["2"]
     assert vendor.refusals == []
-    assert [it.path for it in vendor.requests] == ["/v9/orders"] * 3 + ["/v9/orders/2"]
+    assert [request.path for request in vendor.requests] == ["/v9/orders"] * 3 + ["/v9/orders/2"]
     assert vendor.requests[0].query == {
         "page": "1",
         "per_page": "100",
@@ -138,7 +139,7 @@ def test_an_order_that_is_not_there_has_a_stated_reason(
     for malformed in ("", "7/accept", "7?x=1", "\u0667", "x"):
         with pytest.raises(ValueError, match="a number"):
             client.order(malformed)
-    assert [it.path for it in vendor.requests] == ["/v9/orders/7"] * 2
+    assert [request.path for request in vendor.requests] == ["/v9/orders/7"] * 2
 
 
 def test_failures_are_raised_to_the_caller(

@@ -31,10 +31,10 @@ POLICIES = [
     prepare(policy_of(words))
     for words in (["accepted"], ["completed"], ["accepted", "completed"], [PAYMENT_COMPLETE])
 ]
-BOTH = POLICIES[2]
+TWO_STATUSES = POLICIES[2]
 
 
-class Known(NamedTuple):
+class IngestedOrder(NamedTuple):
     """What ingest ends with."""
 
     outcomes: list[CallbackOutcome]
@@ -62,13 +62,13 @@ class Known(NamedTuple):
         return decide(self.observed, POLICIES[policy]).state
 
 
-def known(*callbacks: ParsedCallback) -> Known:
+def known(*callbacks: ParsedCallback) -> IngestedOrder:
     decided = decide_batch(
         callbacks,
         {"tevo:10324712": KnownOrder("tevo:10324712", 1, 0, None, {}, frozenset())},
         seen=[],
     )
-    return Known(decided.outcomes, decided.orders["tevo:10324712"]._replace(sequence=1))
+    return IngestedOrder(decided.outcomes, decided.orders["tevo:10324712"]._replace(sequence=1))
 
 
 def read(**changes: Any) -> ParsedCallback:
@@ -96,7 +96,7 @@ def test_an_order_is_published_with_its_lines_in_our_own_keys() -> None:
     assert front.paid_at is not None
     assert front.placed_at == datetime(2026, 11, 20, 14, 40, 1, tzinfo=UTC)
     malformed: list[Any] = [None, 7, "soon", "2026-11-20T14:40:01", {}]
-    assert [known(read(created_at=it)).front.placed_at for it in malformed] == [None] * 5
+    assert [known(read(created_at=text)).front.placed_at for text in malformed] == [None] * 5
     (line,) = front.lines
     assert (line.line_id, line.product_id, line.sku) == ("120145", "58222", "915177")
     assert (line.name, line.quantity, line.total_minor) == ("Home at Away, 113, A", 2, 5_400)
@@ -108,8 +108,8 @@ def test_each_item_shows_whether_it_is_delivered_as_a_file() -> None:
         {"id": 2, "quantity": 3, "price": "2.5", "eticket_delivery": False},
     ]
     front = known(read(items=[*ORDER["items"], *items], total="99.0", currency="CAD")).front
-    assert [it.is_eticket for it in front.lines] == [True, None, False]
-    assert [it.total_minor for it in front.lines] == [5_400, 250, 750]
+    assert [line.is_eticket for line in front.lines] == [True, None, False]
+    assert [line.total_minor for line in front.lines] == [5_400, 250, 750]
     assert (front.currency, front.total_minor) == ("CAD", 9_900)
 
 
@@ -131,8 +131,8 @@ def test_the_buyer_is_published(buyer: dict[str, Any], channel: str) -> None:
 
 
 @pytest.mark.parametrize("buyer", [TEVO, OFFICE])
-@pytest.mark.parametrize("word", [None, "approved", "pending", "declined", "never_heard_of"])
-def test_of_an_offices_order_the_fraud_word_means_nothing(
+@pytest.mark.parametrize("word", [None, "approved", "pending", "declined", "not_known_yet"])
+def test_the_fraud_word_of_an_offices_order_has_no_effect(
     buyer: dict[str, Any], word: str | None
 ) -> None:
     callback = at(1, word=word, buyer=buyer)
@@ -140,7 +140,9 @@ def test_of_an_offices_order_the_fraud_word_means_nothing(
     assert known(callback).front.status == "accepted"
     assert known(callback).state() == "released"
     assert known(callback).verdict is None
-    bare = {name: it for name, it in order(buyer=buyer).items() if name != "fraud_check_status"}
+    bare = {
+        name: value for name, value in order(buyer=buyer).items() if name != "fraud_check_status"
+    }
     assert known(vendors.parse(record(bare))).front.status == "pending"
 
 
@@ -166,14 +168,14 @@ def test_a_clients_order_passes_only_unchecked_or_approved(
     assert (end.front.paid_at is None) == (state != "released")
     assert end.verdict is not None
     assert (end.verdict.verdict, end.verdict.source) == (verdict, "tevo")
-    assert [it.kind for it in callback.drift] == (
+    assert [drift_notice.kind for drift_notice in callback.drift] == (
         ["unknown-status"] if status == "fraud-unknown" else []
     )
 
 
 def test_a_clients_order_without_the_fraud_word_is_no_fact_and_is_read_once() -> None:
     """A list may leave it out. Missing is not null."""
-    bare = {name: it for name, it in ORDER.items() if name != "fraud_check_status"}
+    bare = {name: value for name, value in ORDER.items() if name != "fraud_check_status"}
     callback = vendors.parse(record(bare))
     assert (callback.order_id, callback.facts, callback.orders_to_fetch) == (
         None,
@@ -229,19 +231,19 @@ def test_a_proposal_to_cancel_takes_nothing_back_and_releases_nothing(
 
 def test_a_line_without_any_price_is_free_and_reported() -> None:
     for name in ("price", "cost"):
-        items = [{**it, "price": None, "cost": None, name: "12.50"} for it in ORDER["items"]]
+        items = [{**item, "price": None, "cost": None, name: "12.50"} for item in ORDER["items"]]
         assert read(items=items, buyer=TEVO).drift == ()
     bare = [
-        {name: value for name, value in it.items() if name not in {"price", "cost"}}
-        for it in ORDER["items"]
+        {name: value for name, value in item.items() if name not in {"price", "cost"}}
+        for item in ORDER["items"]
     ]
-    (notice,) = read(items=bare, buyer=TEVO).drift
-    assert (notice.kind, notice.cause) == ("missing-field", "items.price")
+    (drift_notice,) = read(items=bare, buyer=TEVO).drift
+    assert (drift_notice.kind, drift_notice.cause) == ("missing-field", "items.price")
 
 
 def test_an_unknown_state_is_reported() -> None:
-    (notice,) = read(seller_state="Teleported", buyer=TEVO).drift
-    assert (notice.kind, notice.cause, notice.is_kept) == (
+    (drift_notice,) = read(seller_state="Teleported", buyer=TEVO).drift
+    assert (drift_notice.kind, drift_notice.cause, drift_notice.is_kept) == (
         "unknown-status",
         "seller_state 'teleported'",
         False,
@@ -316,18 +318,19 @@ def test_a_clients_order_whose_last_word_is_not_good_is_never_released(
     history: Sequence[tuple[int, str, str | None]], rng: random.Random
 ) -> None:
     """However it came there, in whatever order that was received, under any policy."""
-    callback = [at(*it) for it in history]
+    callback = [at(*step) for step in history]
     end = known(*rng.sample(callback + callback, 2 * len(callback)))
     last = max(second for second, _, _ in history)
     closing = [
-        it
-        for it in history
-        if it[0] == last and (it[2] not in {None, "approved"} or it[1] in {"canceled", "rejected"})
+        step
+        for step in history
+        if step[0] == last
+        and (step[2] not in {None, "approved"} or step[1] in {"canceled", "rejected"})
     ]
     for policy in range(len(POLICIES)):
         if closing:
             assert end.state(policy) != "released"
-    ends = {it[1:] for it in history if it[0] == last}
+    ends = {step[1:] for step in history if step[0] == last}
     if not closing and {state for state, _ in ends} <= {"accepted", "completed"}:
         assert end.state() == "released"
 
@@ -354,8 +357,8 @@ def test_an_amount_that_cannot_be_counted_costs_no_order(
     change: dict[str, Any], kinds: set[str]
 ) -> None:
     callback = read(**change)
-    assert {it.name for it in callback.facts} >= {"storefront"}
-    assert {it.kind for it in callback.drift} == kinds
+    assert {fact.name for fact in callback.facts} >= {"storefront"}
+    assert {drift_notice.kind for drift_notice in callback.drift} == kinds
 
 
 @pytest.mark.parametrize(
@@ -405,7 +408,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
         if isinstance(value, list)
         else []
     )
-    return [(value, key) for key in keys] + [it for key in keys for it in places(value[key])]
+    return [(value, key) for key in keys] + [place for key in keys for place in places(value[key])]
 
 
 @settings(max_examples=100)
@@ -414,11 +417,11 @@ def test_every_response_ends_in_one_outcome_with_a_stated_reason(rng: random.Ran
     for _ in range(100):
         document = json.loads(json.dumps(ORDER))
         for _ in range(rng.randint(1, 4)):
-            whole, key = rng.choice(places(document))
-            whole[key] = copy.deepcopy(rng.choice(VALUES))
-        found = ends(document)
-        if found is not None and found.order_id == "tevo:10324712":
-            assert known(found).front.status
+            container, key = rng.choice(places(document))
+            container[key] = copy.deepcopy(rng.choice(VALUES))
+        callback = ends(document)
+        if callback is not None and callback.order_id == "tevo:10324712":
+            assert known(callback).front.status
 
 
 def ends(document: dict[str, Any]) -> ParsedCallback | None:

@@ -40,11 +40,11 @@ class Round:
         self.polled = PollConfig("tevo", vendor.url, TOKEN, SECRET, options=options)
 
     def page(self, now: float = NOW) -> PollPage:
-        found = poll.read(self.http, self.polled, self.cursor, now)
-        self.cursor = found.cursor
-        return found
+        page = poll.read(self.http, self.polled, self.cursor, now)
+        self.cursor = page.cursor
+        return page
 
-    def whole(self, now: float = NOW) -> list[PollPage]:
+    def all_pages(self, now: float = NOW) -> list[PollPage]:
         pages = [self.page(now)]
         while not pages[-1].is_last:
             pages.append(self.page(now))
@@ -52,7 +52,7 @@ class Round:
 
 
 def ids(pages: list[PollPage]) -> list[str | None]:
-    return [found.external_id for page in pages for found in page.objects]
+    return [polled.external_id for page in pages for polled in page.objects]
 
 
 def test_a_round_finds_pending_orders_and_changes_of_the_others(
@@ -64,10 +64,10 @@ def test_a_round_finds_pending_orders_and_changes_of_the_others(
         order(id=3, seller_state="accepted", updated_at="2026-11-01T00:00:00Z"),
     )
     round_ = Round(http, vendor)
-    assert ids(round_.whole()) == ["1", "2"]
-    assert [it.query.get("state") for it in vendor.requests] == ["pending", None]
+    assert ids(round_.all_pages()) == ["1", "2"]
+    assert [request.query.get("state") for request in vendor.requests] == ["pending", None]
     vendor.put(order(id=1, seller_state="canceled", updated_at="2026-11-20T15:31:00Z"))
-    assert ids(round_.whole(NOW + 300)) == ["1"]
+    assert ids(round_.all_pages(NOW + 300)) == ["1"]
     # a little before the last round began
     assert vendor.requests[-1].query["updated_at.gte"] == "2026-11-20T15:15:00Z"
     assert vendor.refusals == []
@@ -84,12 +84,12 @@ def test_each_page_is_one_request(
     assert (len(pages[0].objects), pages[0].is_last, len(vendor.requests)) == (100, False, 1)
     # as a database may return it
     round_.cursor = json.dumps(json.loads(round_.cursor), indent=1)
-    pages += round_.whole()
+    pages += round_.all_pages()
     assert sorted(set(map(str, ids(pages)))) == [str(number) for number in range(1_000, 1_250)]
-    assert [it.query["page"] for it in vendor.requests] == ["1", "2", "3"] * 2
+    assert [request.query["page"] for request in vendor.requests] == ["1", "2", "3"] * 2
     assert {page.warning for page in pages} == {""}
     monkeypatch.setattr(poll, "PAGES_MAX", 2)
-    cut = round_.whole(NOW + 300)
+    cut = round_.all_pages(NOW + 300)
     assert "more than 2 pages" in cut[1].warning
     assert len(cut) == 4
     assert json.loads(round_.cursor)["since"] == NOW  # what was cut off is requested again
@@ -107,10 +107,12 @@ def test_a_round_that_was_interrupted_goes_on_where_it_was(
     with pytest.raises(httpx.HTTPStatusError):
         round_.page(NOW + 50_000)
     assert round_.cursor == before
-    round_.whole(NOW + 100_000)
-    round_.whole(NOW + 100_000)
+    round_.all_pages(NOW + 100_000)
+    round_.all_pages(NOW + 100_000)
     assert {
-        it.query["updated_at.gte"] for it in vendor.requests[-2:] if "state" not in it.query
+        request.query["updated_at.gte"]
+        for request in vendor.requests[-2:]
+        if "state" not in request.query
     } == {"2026-11-20T15:15:00Z"}
 
 
@@ -119,19 +121,21 @@ def test_the_same_order_found_again_is_the_same_body_and_the_same_callback(
 ) -> None:
     vendor.put(order())
     round_ = Round(http, vendor)
-    first = round_.whole()[0].objects[0]
+    first = round_.all_pages()[0].objects[0]
     vendor.put(dict(reversed(order().items())))
-    again = round_.whole(NOW + 300)[0].objects[0]
-    assert first == again
+    later = round_.all_pages(NOW + 300)[0].objects[0]
+    assert first == later
     assert first.type == TICKETEVOLUTION_ORDER
     read = poll.fetch_order(http, round_.polled, "10324712")
-    polled, shown = (vendors.parse(record(it.body, order="10324712")) for it in (first, read))
+    polled, shown = (
+        vendors.parse(record(polled_order.body, order="10324712")) for polled_order in (first, read)
+    )
     assert polled == shown
 
 
 def test_only_the_wanted_buyers_are_polled(http: httpx.Client, vendor: FakeTicketEvolution) -> None:
     vendor.put(order(id=1), order(id=2, buyer={"type": "Office", "id": 6}))
-    assert ids(Round(http, vendor, direct_buyer_type="Office").whole()) == ["2", "2"]
+    assert ids(Round(http, vendor, direct_buyer_type="Office").all_pages()) == ["2", "2"]
 
 
 def test_what_cannot_be_published_is_reported(
@@ -147,7 +151,7 @@ def test_what_cannot_be_published_is_reported(
     bodies += [{**good, "id": 6, "notes": "\ud800"}, None]
     vendor.fail(Answer(body=json.dumps({"orders": bodies}).encode()))
     page = Round(http, vendor).page()
-    assert [it.external_id for it in page.objects] == ["10324712"]
+    assert [polled.external_id for polled in page.objects] == ["10324712"]
     assert page.warning == "5 orders have no id, are too large, or are no Unicode"
 
 
@@ -170,7 +174,7 @@ def test_the_first_round_begins_as_far_back_as_its_section_sets(
 ) -> None:
     round_ = Round(http, vendor)
     round_.polled = round_.polled._replace(first_days=days)
-    round_.whole()
+    round_.all_pages()
     assert vendor.requests[-1].query["updated_at.gte"] == since
 
 

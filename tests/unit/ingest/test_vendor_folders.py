@@ -14,7 +14,7 @@ from services.ingest.vendors.shared.payment_keys import payment_meta_keys
 FOLDER = Path(str(vendors.__file__)).parent
 SHARED = FOLDER / "shared"
 VENDORS = sorted(
-    it.name for it in FOLDER.iterdir() if (it / "__init__.py").exists() and it != SHARED
+    path.name for path in FOLDER.iterdir() if (path / "__init__.py").exists() and path != SHARED
 )
 NAME = re.compile(rf"{re.escape(vendors.__name__)}\.(\w+)")
 
@@ -22,8 +22,8 @@ NAME = re.compile(rf"{re.escape(vendors.__name__)}\.(\w+)")
 def imported(file: Path) -> set[str]:
     """The folders of the package from which a module imports."""
     tree = ast.parse(file.read_text("utf-8"))
-    names = {it.module or "" for it in ast.walk(tree) if isinstance(it, ast.ImportFrom)}
-    return {found[1] for name in names if (found := NAME.match(name))}
+    names = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    return {match[1] for name in names if (match := NAME.match(name))}
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
@@ -47,7 +47,9 @@ def test_each_gateway_declares_its_own_keys_of_a_shops_order() -> None:
     }
     assert payment_meta_keys() == declared >= {"_stripe_intent_id", "_adyen_psp_reference"}
     for key in declared:
-        holders = {it.parent.name for it in FOLDER.glob("*/*.py") if f'"{key}"' in text_of(it)}
+        holders = {
+            path.parent.name for path in FOLDER.glob("*/*.py") if f'"{key}"' in text_of(path)
+        }
         assert len(holders) == 1, f"{key} stands in {holders}"
 
 

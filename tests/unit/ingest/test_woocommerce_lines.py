@@ -120,8 +120,11 @@ def test_a_gift_without_a_recipient_is_reported_and_costs_nothing_else(value: ob
     """Its ticket is the buyer's, and it is reported."""
     callback = parse(("gift_to", value), ("holder_name", ""))
     assert front(callback).lines[0].recipient is None
-    (notice,) = callback.drift
-    assert (notice.kind, notice.cause) == ("unusable-recipient", "line_items.meta_data.gift_to")
+    (drift_notice,) = callback.drift
+    assert (drift_notice.kind, drift_notice.cause) == (
+        "unusable-recipient",
+        "line_items.meta_data.gift_to",
+    )
     for silent in (
         parse(("gift_to", value), ("holder_name", "Bob")),
         parse(("gift_to", "")),
@@ -172,20 +175,20 @@ def test_a_key_that_is_empty_hides_no_number_of_another(empty: object) -> None:
 def test_a_number_that_cannot_be_printed_is_reported_and_costs_nothing_else(bad: object) -> None:
     callback = parse(("chosen_numbers", ["7", bad, "9"]))
     assert front(callback).lines[0].numbers == ("7", "9")
-    (notice,) = callback.drift
-    assert (notice.source, notice.kind, notice.cause) == (
+    (drift_notice,) = callback.drift
+    assert (drift_notice.source, drift_notice.kind, drift_notice.cause) == (
         "shop",
         "unusable-number",
         "line_items.meta_data.chosen_numbers",
     )
-    assert notice.body
+    assert drift_notice.body
 
 
 @pytest.mark.parametrize("text", ['a:2:{i:0;i:7;i:1;s:1:"9";}', "<span>7</span>", "[[7]]"])
 def test_numbers_that_are_written_for_a_machine_are_reported_and_never_printed(text: str) -> None:
     callback = parse(("chosen_numbers", text))
     assert front(callback).lines[0].numbers == ()
-    assert [it.kind for it in callback.drift] == ["unusable-number"]
+    assert [drift_notice.kind for drift_notice in callback.drift] == ["unusable-number"]
 
 
 def test_no_line_has_more_numbers_than_can_be_kept() -> None:
@@ -272,10 +275,10 @@ def test_every_key_is_on_its_page() -> None:
     documented_keys = set(re.findall(r"`([a-z_]+)`", PAGE.read_text("utf-8")))
     whose = {key for key, (_, part) in PEOPLE.items() if part == "either"}
     parts = {
-        key.removeprefix(who)
-        for who in whose
+        key.removeprefix(person)
+        for person in whose
         for key in PEOPLE
-        if key.startswith(f"{who}_") and key not in whose
+        if key.startswith(f"{person}_") and key not in whose
     }
     missing = (
         whose
@@ -289,7 +292,7 @@ def test_every_key_is_on_its_page() -> None:
 
 
 @pytest.mark.parametrize("callback_type", ["order.updated", "order.created", "order.deleted", ""])
-def test_an_error_of_the_shop_means_that_the_webhooks_user_lost_its_right(
+def test_an_error_of_the_shop_shows_that_the_webhooks_user_lost_its_right(
     callback_type: str,
 ) -> None:
     body = {

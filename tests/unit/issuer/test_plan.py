@@ -88,7 +88,7 @@ class Database:
     def __init__(
         self, *campaigns: LockedCampaign, products: dict[tuple[str, str, str], str] | None = None
     ) -> None:
-        self.campaigns = {it.campaign_id: it for it in campaigns}
+        self.campaigns = {campaign.campaign_id: campaign for campaign in campaigns}
         self.products = {("shop", "sku", "RFL"): "raffle"} if products is None else products
         self.tickets: dict[str, list[PlannedTicket]] = {}
         self.codes = (f"{number:026d}" for number in itertools.count())
@@ -187,7 +187,7 @@ def test_ordinals_beyond_the_capacity_are_sold_out_and_stay_so() -> None:
     first = decided(5)
     planned = database.apply(first)
     assert database.numbers() == ["R-0001", "R-0002", "R-0003"]
-    assert [(it.quantity, it.reason) for it in database.body(first, planned).unissued] == [
+    assert [(line.quantity, line.reason) for line in database.body(first, planned).unissued] == [
         (2, "sold_out")
     ]
     repeated = database.apply(first)
@@ -201,7 +201,7 @@ def test_sold_out_ordinals_beyond_the_quantity_are_not_owed() -> None:
     database = Database(campaign(capacity=1))
     database.apply(decided(3))
     lower = decided(2)
-    assert [it.quantity for it in database.body(lower, database.apply(lower)).unissued] == [1]
+    assert [line.quantity for line in database.body(lower, database.apply(lower)).unissued] == [1]
     none = decided(0)
     assert database.body(none, database.apply(none)).unissued == ()
 
@@ -210,7 +210,7 @@ def test_a_line_without_a_campaign_waits_and_a_closed_campaign_keeps_it_waiting(
     database = Database(campaign(status="closed"))
     order = orders([("1", "RFL", 2, ""), ("2", "SHIRT", 1, "9")])
     planned = database.apply(order)
-    assert [(it.line_id, it.reason, it.quantity) for it in planned.waiting["shop:1"]] == [
+    assert [(line.line_id, line.reason, line.quantity) for line in planned.waiting["shop:1"]] == [
         ("1", "campaign_closed", 2),
         ("2", "no_campaign", 1),
     ]
@@ -225,7 +225,7 @@ def test_the_same_number_may_stand_in_two_campaigns() -> None:
     products = {("shop", "sku", "RFL"): "raffle", ("shop", "sku", "DRAW"): "draw"}
     database = Database(campaign(), campaign("draw"), products=products)
     database.apply(orders([("1", "RFL", 1, ""), ("2", "DRAW", 1, "")]))
-    assert [(it.campaign_id, it.number) for it in database.tickets["shop:1"]] == [
+    assert [(ticket.campaign_id, ticket.number) for ticket in database.tickets["shop:1"]] == [
         ("raffle", "R-0001"),
         ("draw", "R-0001"),
     ]
@@ -246,11 +246,11 @@ def test_the_variations_id_goes_before_its_products() -> None:
     database = Database(campaign(), campaign("draw"), products=products)
     (line,) = decided(1).lines
     lines = [
-        msgspec.structs.replace(line, line_id=str(at), variation_id=it)
-        for at, it in enumerate(["17", "18", ""])
+        msgspec.structs.replace(line, line_id=str(at), variation_id=variation_id)
+        for at, variation_id in enumerate(["17", "18", ""])
     ]
     database.apply(msgspec.structs.replace(decided(1), lines=tuple(lines)))
-    assert [(it.line_id, it.campaign_id) for it in database.tickets["shop:1"]] == [
+    assert [(ticket.line_id, ticket.campaign_id) for ticket in database.tickets["shop:1"]] == [
         ("0", "draw"),
         ("1", "raffle"),
         ("2", "raffle"),
@@ -274,7 +274,7 @@ def test_a_corrected_buyer_is_the_holder_of_the_tickets_that_there_are() -> None
     planned = database.apply(
         orders([("1", "RFL", 1, "7")], buyer=Person(name="Bo", email="bo@example.org"))
     )
-    assert [(it.before, it.ticket.holder_email) for it in planned.changes] == [
+    assert [(change.before, change.ticket.holder_email) for change in planned.changes] == [
         (None, "bo@example.org")
     ]
 
@@ -283,7 +283,8 @@ def test_a_snapshot_has_its_campaigns_language_and_no_such_key_when_there_is_non
     """One more key would change the digest of every order at once."""
     database = Database(campaign(language="fr"))
     assert [
-        it.language for it in database.body(decided(1), database.apply(decided(1))).campaigns
+        campaign.language
+        for campaign in database.body(decided(1), database.apply(decided(1))).campaigns
     ] == ["fr"]
     assert b"language" not in campaign().snapshot
     assert campaign(language="").snapshot == campaign().snapshot
@@ -295,16 +296,18 @@ def test_the_snapshot_reads_back_with_all_that_a_reader_needs() -> None:
     order = decided(2)
     snapshot = database.body(order, database.apply(order))
     assert [ticket.number for ticket in snapshot.tickets] == ["R-0001", "R-0002"]
-    assert {(it.campaign_id, it.name, it.zone, it.starts_at) for it in snapshot.campaigns} == {
-        ("raffle", "Spring Raffle", "Europe/Dublin", "19:30")
-    }
-    assert {(it.status, it.holder, it.issued_at, it.campaign_id) for it in snapshot.tickets} == {
-        ("Active", BUYER, NOW, "raffle")
-    }
+    assert {
+        (campaign.campaign_id, campaign.name, campaign.zone, campaign.starts_at)
+        for campaign in snapshot.campaigns
+    } == {("raffle", "Spring Raffle", "Europe/Dublin", "19:30")}
+    assert {
+        (ticket.status, ticket.holder, ticket.issued_at, ticket.campaign_id)
+        for ticket in snapshot.tickets
+    } == {("Active", BUYER, NOW, "raffle")}
     assert str(snapshot.tickets[0].ticket_id) == ticket_id("shop:1", "1", 1)
     cancelled = decided(0)
     after = database.body(cancelled, database.apply(cancelled))
-    assert [(it.status, it.issued_at, it.number) for it in after.tickets] == [
+    assert [(ticket.status, ticket.issued_at, ticket.number) for ticket in after.tickets] == [
         ("Cancelled", NOW, "R-0001"),
         ("Cancelled", NOW, "R-0002"),
     ]

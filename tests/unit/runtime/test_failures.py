@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis.strategies import sampled_from
 from psycopg import errors
 
-from services.runtime.failures.classification import FailureKind, classify
+from services.runtime.failures.classification import FailureKind, classify_error
 
 STATES = {
     "08006": FailureKind.UNAVAILABLE,
@@ -43,7 +43,7 @@ STATES = {
 
 @pytest.mark.parametrize(("state", "kind"), STATES.items())
 def test_each_state_has_a_kind(state: str, kind: FailureKind) -> None:
-    assert classify(errors.lookup(state)("")) is kind
+    assert classify_error(errors.lookup(state)("")) is kind
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_each_state_has_a_kind(state: str, kind: FailureKind) -> None:
     ],
 )
 def test_without_a_state_the_kind_decides(error: BaseException, kind: FailureKind) -> None:
-    assert classify(error) is kind
+    assert classify_error(error) is kind
 
 
 @given(sampled_from([name for name in dir(errors) if hasattr(getattr(errors, name), "sqlstate")]))
 def test_only_data_and_constraints_are_a_records_fault(name: str) -> None:
     kind = getattr(errors, name)
-    if kind.sqlstate and classify(kind("")) is FailureKind.RECORD:
+    if kind.sqlstate and classify_error(kind("")) is FailureKind.RECORD:
         assert kind.sqlstate[:2] in {"22", "23"}

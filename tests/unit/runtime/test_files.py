@@ -95,4 +95,6 @@ def test_a_document_of_the_usual_depth_is_taken(tmp_path: Path) -> None:
 def test_text_from_outside_stays_on_its_line(text: str) -> None:
     assert len(one_line(text).splitlines()) <= 1
     assert all(line.startswith("| ") for line in quoted(text).split("\n"))
-    assert not any(ord(it) < 32 or 127 <= ord(it) < 160 for it in one_line(text))
+    assert not any(
+        ord(character) < 32 or 127 <= ord(character) < 160 for character in one_line(text)
+    )

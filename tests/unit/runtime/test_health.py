@@ -83,5 +83,5 @@ def test_a_client_that_sends_nothing_delays_no_other() -> None:
 def test_a_closed_health_server_releases_its_port() -> None:
     with HealthServer(0, Health()) as server:
         port = server.port
-    with HealthServer(port, Health()) as again:
-        assert get(again, "/livez")[0] == 200
+    with HealthServer(port, Health()) as replacement:
+        assert get(replacement, "/livez")[0] == 200

@@ -13,12 +13,19 @@ from schemas.envelope import NotAnEvent, Output, read_event
 from services.runtime.kafka.messages import fetch_result
 from services.runtime.loop import outbox
 from services.runtime.loop.context import WorkerContext
-from services.runtime.loop.dead_letters import pack_headers, unpack_headers
 from services.runtime.loop.lane import Lane
 from services.runtime.loop.parsing import RecordParser
 from services.runtime.loop.worker import Worker
 from services.runtime.observability.telemetry import Telemetry
-from services.runtime.records import Dead, Effect, LaneKey, Record, record_bytes
+from services.runtime.records import (
+    Dead,
+    Effect,
+    LaneKey,
+    Record,
+    pack_headers,
+    record_bytes,
+    unpack_headers,
+)
 from services.runtime.service import Service
 from services.runtime.settings import LaneSettings
 from services.runtime.testing import (
@@ -27,7 +34,7 @@ from services.runtime.testing import (
     FakeClock,
     FakeDatabase,
     FakeLaneStore,
-    classify,
+    classify_fake_error,
 )
 
 MANY = [(f"h{number}", b"x") for number in range(70_000)]
@@ -37,8 +44,8 @@ def test_any_number_of_headers_and_any_length_of_a_name_is_kept() -> None:
     headers = [*MANY, ("n" * 100_000, None)]
     assert unpack_headers(pack_headers(headers)) == headers
     output = Output("t", b"k", b"v", headers)
-    (again,) = outbox.decode(outbox.encode([output]))
-    assert list(again.headers) == headers
+    (decoded,) = outbox.decode(outbox.encode([output]))
+    assert list(decoded.headers) == headers
 
 
 def test_a_record_with_seventy_thousand_headers_is_a_dead_letter_and_its_neighbours_go_on() -> None:
@@ -64,7 +71,7 @@ def test_a_record_with_seventy_thousand_headers_is_a_dead_letter_and_its_neighbo
             lane_store,
             LaneSettings(),
             Telemetry(),
-            classify,
+            classify_fake_error,
             clock,
             clock,
             random.random,
@@ -137,14 +144,14 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
     clock = FakeClock()
     broker, database = FakeBroker(clock), FakeDatabase(commits_refused=10_000)
     service: Service[Any, Any] = Service(
-        "g", ("in",), lambda it: it, lambda events, _session: [Effect() for _ in events]
+        "g", ("in",), lambda record: record, lambda events, _session: [Effect() for _ in events]
     )
     for topic in ("in", service.dead_topic, service.replay_topic):
         broker.create_topic(topic, 1)
     broker.append(Output("in", b"k", b"v", []))
     waits: list[float] = []
 
-    class RecordingTelemetry(Telemetry):
+    class OutcomeTelemetry(Telemetry):
         def backing_off(self, error: BaseException, attempt: int, wait_s: float) -> None:  # noqa: ARG002 - the hook's shape
             waits.append(wait_s)
 
@@ -155,8 +162,8 @@ def test_waits_grow_while_the_same_batch_fails_each_time() -> None:
             log,
             lane_store,
             LaneSettings(),
-            RecordingTelemetry(),
-            classify,
+            OutcomeTelemetry(),
+            classify_fake_error,
             clock,
             clock,
             random.random,

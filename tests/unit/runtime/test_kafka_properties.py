@@ -34,7 +34,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> frozenset[str]:
 def clients(tmp_path: Path) -> Callable[[str], None]:
     """Makes a consumer and a producer, as a worker does, with a text as properties file."""
 
-    def made(text: str) -> None:
+    def settings_of(text: str) -> None:
         file = tmp_path / "kafka.properties"
         file.write_text(text)
         cluster = KafkaCluster(SERVERS, KafkaSettings(properties=file))
@@ -42,7 +42,7 @@ def clients(tmp_path: Path) -> Callable[[str], None]:
         cluster.make(Producer, producer_settings(cluster, "client", 1_000) | quiet)
         cluster.make(Consumer, consumer_settings(cluster, "group", "client") | quiet).close()
 
-    return made
+    return settings_of
 
 
 def test_every_property_that_the_library_knows_is_allowed_or_refused_with_a_reason(
@@ -111,7 +111,7 @@ def test_properties_that_contradict_a_clients_own_are_a_configuration_error(
         ("linger.msec", "did you mean linger.ms?"),
     ],
 )
-def test_a_process_does_not_start_with_it_and_says_in_one_line_what_to_do(
+def test_a_process_does_not_start_with_it_and_prints_in_one_line_what_to_do(
     name: str,
     instead: str,
     tmp_path: Path,
@@ -146,8 +146,8 @@ def test_what_a_worker_sets_is_refused_or_only_a_matter_of_speed() -> None:
 
 
 def test_the_page_lists_what_may_be_set_and_nothing_else() -> None:
-    _, _, rest = (ROOT / PAGE).read_text("utf-8").partition("These may be set:\n\n")
-    table, _, _ = rest.partition("\n\n")
+    _, _, below = (ROOT / PAGE).read_text("utf-8").partition("These may be set:\n\n")
+    table, _, _ = below.partition("\n\n")
     listed = re.findall(r"`([^`]+)`", table)
     assert sorted(listed) == sorted(ALLOWED)
 

@@ -193,7 +193,11 @@ def test_a_group_may_read_its_topics_and_write_its_outputs_and_nothing_else() ->
 
 
 def test_an_acl_is_a_line_to_paste() -> None:
-    (acl,) = (it for it in required_acls(KafkaCluster(SERVERS), {}) if it.process == "webhooks")
+    (acl,) = (
+        required
+        for required in required_acls(KafkaCluster(SERVERS), {})
+        if required.process == "webhooks"
+    )
     assert acl.command == (
         "kafka-acls.sh --add --allow-principal User:stubline-webhooks "
         "--topic callbacks.received.v1 --operation Write"

@@ -40,7 +40,7 @@ def test_what_a_full_batch_left_does_not_wait_again() -> None:
     assert linger.remaining(5.01) == 0
 
 
-def test_a_batch_whose_lanes_were_taken_away_is_gathered_again() -> None:
+def test_a_batch_whose_lanes_were_lost_is_gathered_again() -> None:
     linger = BatchLinger(LINGER_S)
     linger.observe(1, has_arrived=True, now=5.0)
     linger.committed()

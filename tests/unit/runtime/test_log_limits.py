@@ -80,7 +80,7 @@ def test_what_kafka_clients_write_is_json_with_the_brokers_code_and_once(
     for _ in range(50):
         kafka.error("%s [%s] %s", *FAIL[:2], "SASL authentication error: wrong password")
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
-    assert [(it["component"], it.get("code"), it["service"]) for it in lines] == [
+    assert [(line["component"], line.get("code"), line["service"]) for line in lines] == [
         ("kafka", BrokerUnavailable.code, "stubline.test"),
         ("kafka", None, "stubline.test"),
     ]

@@ -75,7 +75,7 @@ def test_bytes_are_counted_and_not_shown(lines: Callable[[], list[dict[str, Any]
     assert lines()[0]["raw"] == "(15 bytes)"
 
 
-def test_an_error_tells_where_it_stood_and_not_its_values(
+def test_an_error_shows_where_it_stood_and_not_its_values(
     lines: Callable[[], list[dict[str, Any]]],
 ) -> None:
     def fail(secret: str) -> None:

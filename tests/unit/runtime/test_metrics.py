@@ -40,7 +40,7 @@ def test_a_name_outside_the_convention_is_refused(
         kind(name, sentence, labels)
 
 
-def test_a_name_has_one_meaning() -> None:
+def test_a_name_has_one_definition() -> None:
     name = fresh("total")
     declare(Counter(name, "Counts."))
     with pytest.raises(ValueError, match="twice"):
@@ -72,7 +72,7 @@ def test_a_handler_counts_only_with_counters_without_labels() -> None:
             metrics.check_counts({name: 1})
 
 
-def test_a_gauge_forgets_what_another_process_tells_now() -> None:
+def test_a_gauge_forgets_what_another_process_reports_now() -> None:
     lag = declare(Gauge(fresh("records"), "Lag.", ("topic", "partition")))
     lag.set_all({("a", "0"): 1, ("a", "1"): 2})
     lag.set_all({("a", "1"): 3, ("b", "0"): 4})

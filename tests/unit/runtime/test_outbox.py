@@ -27,12 +27,12 @@ def by_hand(outputs: list[Output]) -> bytes:
         return b"\xff\xff\xff\xff" if content is None else len(content).to_bytes(4, "big") + content
 
     fields = b"".join(
-        field(it.topic.encode())
-        + field(it.key)
-        + len(it.headers).to_bytes(4, "big")
-        + b"".join(field(name.encode()) + field(content) for name, content in it.headers)
-        + field(it.value)
-        for it in outputs
+        field(output.topic.encode())
+        + field(output.key)
+        + len(output.headers).to_bytes(4, "big")
+        + b"".join(field(name.encode()) + field(content) for name, content in output.headers)
+        + field(output.value)
+        for output in outputs
     )
     return b"\x01" + zlib.compress(fields, 1)
 

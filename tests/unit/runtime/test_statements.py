@@ -32,10 +32,10 @@ def test_statements_of_all_files_are_found_by_name(package: Callable[..., str]) 
         a="-- name: one\nselect 1;\n\n-- name: two\n-- Why.\nselect 2;\n",
         b="-- name: three\nselect 3;\n",
     )
-    found = statements.load(name)
-    assert sorted(found) == ["one", "three", "two"]
-    assert found["one"] == f"/* {name}.one */\nselect 1;\n\n".encode()
-    assert b"-- Why.\nselect 2;" in found["two"]
+    loaded = statements.load(name)
+    assert sorted(loaded) == ["one", "three", "two"]
+    assert loaded["one"] == f"/* {name}.one */\nselect 1;\n\n".encode()
+    assert b"-- Why.\nselect 2;" in loaded["two"]
 
 
 def test_a_name_that_is_given_twice_stops_the_process(package: Callable[..., str]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing_extensions import override
 
 from services.runtime.errors import ProducerTimestamps, StublineError
-from services.runtime.loop.ports import FetchResult
 from services.runtime.loop.timestamps import REPORT_INTERVAL_S, TimestampChecks
 from services.runtime.observability.telemetry import Telemetry
+from services.runtime.ports import FetchResult
 
 
 class RecordingTelemetry(Telemetry):
@@ -28,5 +28,5 @@ def test_it_is_reported_at_most_once_a_minute_and_names_the_topic() -> None:
     for at in (0.0, 1.0, REPORT_INTERVAL_S - 1, REPORT_INTERVAL_S):
         now[0] = at
         checks.observe(FetchResult(producer_stamped={"in", "other"}))
-    assert [type(it) for it in telemetry.warnings] == [ProducerTimestamps] * 2
-    assert {it.cause for it in telemetry.warnings} == {"in"}
+    assert [type(warning) for warning in telemetry.warnings] == [ProducerTimestamps] * 2
+    assert {warning.cause for warning in telemetry.warnings} == {"in"}

@@ -15,10 +15,10 @@ VALID = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def test_a_valid_header_is_read() -> None:
-    found = tracing.parse(VALID)
-    assert found == Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 1)
-    assert tracing.parse(VALID.encode()) == found
-    assert str(found) == VALID
+    trace = tracing.parse(VALID)
+    assert trace == Trace("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 1)
+    assert tracing.parse(VALID.encode()) == trace
+    assert str(trace) == VALID
 
 
 @pytest.mark.parametrize(
@@ -45,16 +45,16 @@ def test_an_invalid_header_is_ignored(header: str | None) -> None:
 
 @pytest.mark.parametrize("flags", ["00", "01", "02", "03", "ff"])
 def test_flags_are_bits(flags: str) -> None:
-    found = tracing.parse(VALID[:-2] + flags)
-    assert found is not None
-    assert found.sampled == bool(int(flags, 16) & 1)
-    assert str(tracing.child(found)).endswith(f"-{flags}")
+    trace = tracing.parse(VALID[:-2] + flags)
+    assert trace is not None
+    assert trace.sampled == bool(int(flags, 16) & 1)
+    assert str(tracing.child(trace)).endswith(f"-{flags}")
 
 
 def test_a_later_version_is_read_by_what_it_shares_with_ours() -> None:
-    found = tracing.parse("cc" + VALID[2:] + "-what-the-future-holds")
-    assert found is not None
-    assert str(found) == VALID
+    trace = tracing.parse("cc" + VALID[2:] + "-what-the-future-holds")
+    assert trace is not None
+    assert str(trace) == VALID
 
 
 @given(integers(0, 255))
@@ -74,8 +74,8 @@ def test_without_a_parent_a_trace_begins() -> None:
 
 @given(text() | binary())
 def test_whatever_is_sent_from_outside_is_no_error(header: str | bytes) -> None:
-    found = tracing.parse(header)
-    assert found is None or tracing.parse(str(found)) is not None
+    trace = tracing.parse(header)
+    assert trace is None or tracing.parse(str(trace)) is not None
 
 
 @given(
@@ -85,11 +85,11 @@ def test_whatever_is_sent_from_outside_is_no_error(header: str | bytes) -> None:
 @example(VALID.encode())
 @example(VALID.replace("4bf92f3577b34da6a3ce929d0e0e4736", "0" * 32).encode())
 def test_the_quick_way_to_the_next_hop_equals_the_long_one(header: bytes) -> None:
-    parent, found = tracing.parse(header), tracing.parse(tracing.hop(header))
-    assert found is not None
+    parent, trace = tracing.parse(header), tracing.parse(tracing.hop(header))
+    assert trace is not None
     assert (
-        (found.trace_id, found.flags) == (parent.trace_id, parent.flags)
+        (trace.trace_id, trace.flags) == (parent.trace_id, parent.flags)
         if parent
-        else found.flags == 1
+        else trace.flags == 1
     )
-    assert parent is None or found.span_id != parent.span_id
+    assert parent is None or trace.span_id != parent.span_id

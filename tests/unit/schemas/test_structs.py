@@ -23,7 +23,7 @@ from schemas.orders import (
     Person,
     Storefront,
 )
-from schemas.structs import OutOfContract, UnknownWord
+from schemas.structs import OutOfContract, UnknownEnumValue
 from schemas.uuids import uuid5_text
 
 TEXTS = some.text(
@@ -62,9 +62,9 @@ def test_a_serialized_snapshot_has_its_record_and_its_content_from_the_same_byte
     assert record == event.encode(time=TIME, traceparent=TRACE)
     assert OrderDecided.read(record.headers, record.value) == event
     content = orjson.loads(serialized.content)
-    whole = orjson.loads(record.value or b"")
-    assert content == {name: value for name, value in whole.items() if name not in HEAD}
-    assert list(whole)[:4] == list(HEAD)
+    document = orjson.loads(record.value or b"")
+    assert content == {name: value for name, value in document.items() if name not in HEAD}
+    assert list(document)[:4] == list(HEAD)
     assert serialized.digest == sha256(serialized.content).digest() == event.digest()
 
 
@@ -120,16 +120,16 @@ def test_json_that_exists_already_is_written_in_place_of_its_value() -> None:
     assert structs.decode(OrderDecided, written).buyer == Person(name="Bob")
 
 
-def test_only_an_unknown_word_means_that_the_writer_is_newer() -> None:
+def test_only_an_unknown_word_shows_that_the_writer_is_newer() -> None:
     body = orjson.loads(structs.encode(decided()))
     newer = orjson.dumps(body | {"state": "embargoed", "since": 3})
-    with pytest.raises(UnknownWord) as refusal:
+    with pytest.raises(UnknownEnumValue) as refusal:
         structs.decode(OrderDecided, newer)
     assert "embargoed" not in str(refusal.value)
     malformed = orjson.dumps(body | {"state": "embargoed", "buyer": 3})
     with pytest.raises(OutOfContract) as fault:
         structs.decode(OrderDecided, malformed)
-    assert not isinstance(fault.value, UnknownWord)
+    assert not isinstance(fault.value, UnknownEnumValue)
 
 
 def test_an_unknown_word_is_found_at_any_depth_behind_other_unknown_words() -> None:
@@ -151,7 +151,7 @@ def test_an_unknown_word_is_found_at_any_depth_behind_other_unknown_words() -> N
             }
         ],
     }
-    with pytest.raises(UnknownWord):
+    with pytest.raises(UnknownEnumValue):
         structs.decode(OrderObserved, orjson.dumps(observed))
 
 

@@ -1,5 +1,5 @@
 """Assembles a plate from a drawn page: sorts its objects by owner (all pages, each page, the
-document) and leaves holes for their references.
+document) and leaves placeholders for their numbers.
 """
 
 from __future__ import annotations
@@ -19,31 +19,37 @@ from services.delivery.printing.compile.drawing import (
     number_of,
     reachable,
 )
+from services.delivery.printing.compile.field_fonts import keep_used_fonts, use_field_fonts
 from services.delivery.printing.compile.layout import PageTemplate
-from services.delivery.printing.compile.recast import keep_used_fonts, recast
 from services.delivery.printing.design.links import STAND_IN, Link
-from services.delivery.printing.fonts.faces import FaceKit
-from services.delivery.printing.plates import FieldSpot, Hole, Plate, PlatePiece, join_pieces
+from services.delivery.printing.fonts.faces import FontSubset
+from services.delivery.printing.plates import (
+    Placeholder,
+    Plate,
+    PlateField,
+    PlateObject,
+    join_texts,
+)
 
 PREFIX_OBJECT = -1  # stands for WeasyPrint's number of an object that WeasyPrint did not make
 
 
 @dataclass(frozen=True, slots=True)
-class OwnAction:
-    """Replaces the action of an annotation, because each page has its own."""
+class PerPageAction:
+    """Replaces the action of a link whose address differs from page to page."""
 
     index: int  # of the template's links
 
 
-class UnreachedError(LookupError):
+class UnknownObjectError(LookupError):
     """The structure names an object that the page does not lead to, drawn outside of it."""
 
 
-class ObjectHoles(dict[int, Hole]):
-    """WeasyPrint's number of an object -> the hole that replaces references to it."""
+class ObjectPlaceholders(dict[int, Placeholder]):
+    """WeasyPrint's number of an object -> the placeholder that replaces references to it."""
 
-    def __missing__(self, number: int) -> Hole:
-        raise UnreachedError(number)
+    def __missing__(self, number: int) -> Placeholder:
+        raise UnknownObjectError(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +65,23 @@ def assemble(
     template: PageTemplate,
     page: DrawnPage,
     slots: Mapping[tuple[int, int], str],
-    spots: Mapping[str, FieldSpot],
-    kits: Mapping[str, FaceKit],
+    fields: Mapping[str, PlateField],
+    subsets: Mapping[str, FontSubset],
 ) -> Plate:
     """Return the plate, without its digest and what is known of the code."""
     resources = number_of(page.page["Resources"])
-    fixed, shown = recast(content(page.operators, slots), kits, page.fonts)
+    fixed, shown = use_field_fonts(content(page.operators, slots), subsets, page.fonts)
     keep_used_fonts(page, resources, fixed)
     owners = owners_of(page, resources)
-    holes = holes_of(page, owners)
-    marks, annotated = structure_of(page, holes)
+    placeholders = placeholders_of(page, owners)
+    marks, annotated = structure_of(page, placeholders)
     fonts = number_of(page.objects[resources]["Font"])
     first = fixed[0] if isinstance(fixed[0], bytes) else b""  # the page's own matrix at least
-    shared = (
-        piece(page.objects[number], holes, fonts_at=number == fonts) for number in owners.shared
-    )
+    objects = page.objects
+    shared = (plate_object(objects[at], placeholders, fonts_at=at == fonts) for at in owners.shared)
     width, height = page.page["MediaBox"][2:]
-    common = {(kit.digest, glyph) for kit in kits.values() for glyph in kit.common}
+    common = {(subset.digest, glyph) for subset in subsets.values() for glyph in subset.common}
+    faces = {face for face, _ in shown}.union(field.face for field in fields.values())
     return Plate(
         digest="",
         title=template.title,
@@ -83,15 +89,15 @@ def assemble(
         media=(float(width), float(height)),
         shared=(*shared, prefix(first)),
         resources=owners.shared.index(resources),
-        page=tuple(piece(page.objects[number], holes) for number in owners.page),
+        page=tuple(plate_object(objects[number], placeholders) for number in owners.page),
         roots=tuple(owners.page.index(number) for number in owners.roots),
         marks=marks,
         annotated=annotated,
         content=fixed[1:],
         rare=tuple(sorted(shown - common)),
-        spots=spots,
+        fields=fields,
         square=0.0,
-        faces=tuple(sorted({spot.face for spot in spots.values()} | {face for face, _ in shown})),
+        faces=tuple(sorted(faces)),
         modules=0,
         links=tuple(link.address for link in template.links),
     )
@@ -108,7 +114,7 @@ def owners_of(page: DrawnPage, resources: int) -> ObjectOwners:
 def replace_links(page: DrawnPage, links: Sequence[Link]) -> None:
     """Replace the actions that differ from ticket to ticket: each page gets its own."""
     actions_by_address = {
-        STAND_IN.format(index): (OwnAction(index), link) for index, link in enumerate(links)
+        STAND_IN.format(index): (PerPageAction(index), link) for index, link in enumerate(links)
     }
     for annotation, address in actions(page):
         if address in actions_by_address:
@@ -126,45 +132,47 @@ def actions(page: DrawnPage) -> Iterator[tuple[Any, str]]:
             yield annotation, annotation["A"]["URI"].string
 
 
-def holes_of(page: DrawnPage, owners: ObjectOwners) -> ObjectHoles:
-    """Return the hole of each object. The number after the shared objects is that of the object
-    with what is drawn before all fields.
+def placeholders_of(page: DrawnPage, owners: ObjectOwners) -> ObjectPlaceholders:
+    """Return the placeholder of each object. The number after the shared objects is that of the
+    object with what is drawn before all fields.
     """
-    holes = ObjectHoles({number: ("shared", index) for index, number in enumerate(owners.shared)})
-    holes |= {number: ("page", index) for index, number in enumerate(owners.page)}
-    holes |= {
+    placeholders = ObjectPlaceholders(
+        {number: ("shared", index) for index, number in enumerate(owners.shared)}
+    )
+    placeholders |= {number: ("page", index) for index, number in enumerate(owners.page)}
+    placeholders |= {
         page.number_of_object(page.root): ("document", 0),
         number_of(page.page["Parent"]): ("pages", 0),
         number_of(page.page["Contents"]): ("content", 0),
         PREFIX_OBJECT: ("shared", len(owners.shared)),
     }
-    return holes
+    return placeholders
 
 
-def prefix(operators: bytes) -> PlatePiece:
+def prefix(operators: bytes) -> PlateObject:
     """Return what is drawn before the first field: one object for all pages, which holds most of a
     page's decoration and is compressed once.
     """
     packed = zlib.compress(operators, 9)
-    return PlatePiece((b"<</Filter/FlateDecode/Length %d>>" % len(packed),), stream=packed)
+    return PlateObject((b"<</Filter/FlateDecode/Length %d>>" % len(packed),), stream=packed)
 
 
 def structure_of(
-    page: DrawnPage, holes: ObjectHoles
+    page: DrawnPage, placeholders: ObjectPlaceholders
 ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
     """Return the element of each marked content, and the annotations with their elements.
     WeasyPrint lists the annotations after all marked contents.
     """
     nums = page.tree["Nums"]
-    marks = tuple(holes[number_of(reference)][1] for reference in nums[1])
+    marks = tuple(placeholders[number_of(reference)][1] for reference in nums[1])
     annotations = {
-        element["StructParent"]: holes[number][1]
+        element["StructParent"]: placeholders[number][1]
         for number, element in page.objects.items()
-        if isinstance(element, dict) and "StructParent" in element and number in holes
+        if isinstance(element, dict) and "StructParent" in element and number in placeholders
     }
     pairs = zip(nums[2::2], nums[3::2], strict=True)
     return marks, tuple(
-        (annotations[key], holes[number_of(reference)][1])
+        (annotations[key], placeholders[number_of(reference)][1])
         for key, reference in pairs
         if key in annotations
     )
@@ -182,9 +190,11 @@ def content(
     return (*parts, b"\n".join([b"", *operators[at:]]))
 
 
-def piece(value: Any, holes: ObjectHoles, *, fonts_at: bool = False) -> PlatePiece:
-    """Return an object as a piece. `fonts_at`: the page's font dictionary, to which a document adds
-    the fonts of its stamps.
+def plate_object(
+    value: Any, placeholders: ObjectPlaceholders, *, fonts_at: bool = False
+) -> PlateObject:
+    """Return an object of a drawn page as one of a plate. `fonts_at`: the page's font dictionary,
+    to which a document adds the fonts of its stamps.
     """
     if isinstance(value, pydyf.Stream):
         value.compress = "Filter" not in value.extra  # pictures are compressed already
@@ -195,11 +205,11 @@ def piece(value: Any, holes: ObjectHoles, *, fonts_at: bool = False) -> PlatePie
             key: inner for key, inner in value.extra.items() if key not in {"Length", "Filter"}
         }
         head = pydyf.Dictionary({**extra, "Length": len(body), **filter_of(packed[:start])})
-        return PlatePiece(*join_pieces(serialized(head, holes)), stream=body)
-    parts = [*serialized(value, holes)]
+        return PlateObject(*join_texts(serialized(head, placeholders)), stream=body)
+    parts = [*serialized(value, placeholders)]
     if fonts_at:
         parts[-1:] = [("fonts", 0), b">>"]  # a dictionary's last part is its end
-    return PlatePiece(*join_pieces(parts))
+    return PlateObject(*join_texts(parts))
 
 
 def filter_of(head: bytes) -> dict[str, bytes]:
@@ -207,9 +217,9 @@ def filter_of(head: bytes) -> dict[str, bytes]:
     return {} if match is None else {"Filter": match[1]}
 
 
-def serialized(value: Any, holes: ObjectHoles) -> Iterator[bytes | Hole]:
-    """Yield a value as pydyf writes it, with holes for references and for numbers that depend on
-    the document.
+def serialized(value: Any, placeholders: ObjectPlaceholders) -> Iterator[bytes | Placeholder]:
+    """Yield a value as pydyf writes it, with placeholders for references and for numbers that
+    depend on the document.
     """
     if isinstance(value, dict):
         yield b"<<"
@@ -217,12 +227,12 @@ def serialized(value: Any, holes: ObjectHoles) -> Iterator[bytes | Hole]:
             yield b"/%s " % str(key).encode()
             if key in {"StructParents", "StructParent"}:
                 yield ("struct", 0) if key == "StructParents" else ("annotation", int(inner))
-            elif key == "Contents" and PREFIX_OBJECT in holes and isinstance(inner, bytes):
-                yield from (b"[", holes[PREFIX_OBJECT], b" 0 R ", ("content", 0), b" 0 R]")
+            elif key == "Contents" and PREFIX_OBJECT in placeholders and isinstance(inner, bytes):
+                yield from (b"[", placeholders[PREFIX_OBJECT], b" 0 R ", ("content", 0), b" 0 R]")
             else:
-                yield from serialized(inner, holes)
+                yield from serialized(inner, placeholders)
         yield b">>"
-    elif isinstance(value, OwnAction):
+    elif isinstance(value, PerPageAction):
         yield ("link", value.index)
         yield b" 0 R"
     elif isinstance(value, (list, tuple)):
@@ -230,11 +240,11 @@ def serialized(value: Any, holes: ObjectHoles) -> Iterator[bytes | Hole]:
         for index, inner in enumerate(value):
             if index:
                 yield b" "
-            yield from serialized(inner, holes)
+            yield from serialized(inner, placeholders)
         yield b"]"
     elif isinstance(value, bytes) and (match := REFERENCE.fullmatch(value)):
         number = int(match[1])
-        yield holes[number]
+        yield placeholders[number]
         yield b" 0 R"
     else:
         yield as_bytes(value) if not isinstance(value, float) else pydyf._to_bytes(value)  # noqa: SLF001 - its way to write numbers

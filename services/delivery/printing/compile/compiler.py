@@ -10,8 +10,13 @@ from dataclasses import replace
 
 import pydyf
 
-from services.delivery.printing.compile.assembling import UnreachedError, assemble, replace_links
+from services.delivery.printing.compile.assembling import (
+    UnknownObjectError,
+    assemble,
+    replace_links,
+)
 from services.delivery.printing.compile.drawing import DrawnPage, draw_page
+from services.delivery.printing.compile.field_fonts import FONT
 from services.delivery.printing.compile.layout import (
     LaidOutPage,
     PageFont,
@@ -19,30 +24,29 @@ from services.delivery.printing.compile.layout import (
     missing_characters,
 )
 from services.delivery.printing.compile.placement import FieldPlacement
-from services.delivery.printing.compile.recast import FONT
 from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import CODE, PAGE
 from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.fonts import fallback
-from services.delivery.printing.fonts.faces import FaceKit
-from services.delivery.printing.plates import FieldSpot, Plate, to_bytes
+from services.delivery.printing.fonts.faces import FontSubset
+from services.delivery.printing.plates import Plate, PlateField, to_bytes
 
 # The generic families of CSS Fonts 4.
 GENERIC = frozenset(
     {"serif", "sans-serif", "monospace", "cursive", "fantasy", "system-ui", "emoji", "math"}
 )
-PLACEHOLDER = "Ma"
+SAMPLE_TEXT = "Ma"
 LOCALISED_FORMS = frozenset({"locl"})  # a language's own shapes, such as the Turkish i
 CODE_OPERATORS_MAX = 40  # from its matrix to its outline
-KitOf = Callable[[PageFont, str, frozenset[str]], FaceKit]
+SubsetOf = Callable[[PageFont, str, frozenset[str]], FontSubset]
 
 
-def compile_plate(template: PageTemplate, kit_of: KitOf, *, modules: int) -> Plate:
+def compile_plate(template: PageTemplate, subset_of: SubsetOf, *, modules: int) -> Plate:
     """Lay the page out twice, with short texts and with long ones, and return the plate. Raises
     DesignUnusable if anything but a field's text differs between the two.
     """
     square = blank_square(modules)
-    short = template.lay_out({name: unfitted(PLACEHOLDER) for name in template.fields}, square)
+    short = template.lay_out({name: unfitted(SAMPLE_TEXT) for name in template.fields}, square)
     template.check_complete(short)
     long = template.lay_out(
         {
@@ -52,13 +56,13 @@ def compile_plate(template: PageTemplate, kit_of: KitOf, *, modules: int) -> Pla
         square,
     )
     check_static(template, short, long)
-    return plate_of_page(template, short, kit_of, modules=modules)
+    return plate_of_page(template, short, subset_of, modules=modules)
 
 
 def plate_of_page(
     template: PageTemplate,
     laid_out: LaidOutPage,
-    kit_of: KitOf,
+    subset_of: SubsetOf,
     *,
     modules: int,
     fixed: Collection[str] = (),
@@ -80,15 +84,15 @@ def plate_of_page(
     fonts = {field: field_font(template, field, slot, page) for slot, field in fields.items()}
     if laid_out.is_stampable:
         check_families(template, laid_out, page)
-    kits = kits_of(template, laid_out, page, kit_of, set(fonts.values()))
-    spots = {
-        field: make_spot(template, field, laid_out.placements[field], kits[key])
+    subsets = subsets_of(template, laid_out, page, subset_of, set(fonts.values()))
+    plate_fields = {
+        field: plate_field_of(template, field, laid_out.placements[field], subsets[key])
         for field, key in fonts.items()
     }
     missing = "".join(sorted({*laid_out.missing, *missing_characters(log)}))
     try:
-        plate = assemble(template, page, slots, spots, kits)
-    except UnreachedError:
+        plate = assemble(template, page, slots, plate_fields, subsets)
+    except UnknownObjectError:
         raise DesignUnusable(
             f"{name}: draws outside of its page, such as in a margin box of @page: put it "
             f"into {PAGE}"
@@ -97,15 +101,15 @@ def plate_of_page(
     return replace(plate, digest=hashlib.sha256(to_bytes(plate)).hexdigest())
 
 
-def kits_of(
+def subsets_of(
     template: PageTemplate,
     laid_out: LaidOutPage,
     page: DrawnPage,
-    kit_of: KitOf,
+    subset_of: SubsetOf,
     field_fonts: Collection[str],
-) -> dict[str, FaceKit]:
-    """Return a kit for each font of the page. A fallback font has none unless a field names it: its
-    characters are rare on tickets, and texts with them are laid out.
+) -> dict[str, FontSubset]:
+    """Return a subset for each font of the page. A fallback font has none unless a field names it:
+    its characters are rare on tickets, and texts with them are laid out.
     """
     characters = template.variant.design.manifest.characters
     tags = LOCALISED_FORMS | {
@@ -115,14 +119,14 @@ def kits_of(
         if value
     }
     return {
-        key: kit_of(font, characters, tags)
+        key: subset_of(font, characters, tags)
         for key, font in page.fonts.items()
         if not font.is_variable and (key in field_fonts or not fallback.is_fallback(font.family))
     }
 
 
 def blank_square(modules: int) -> tuple[str, int]:
-    """Return a placeholder for the code: a full square of so many modules a side, as an SVG path
+    """Return what stands in for the code: a full square of so many modules a side, as an SVG path
     and its side.
     """
     return f"M0 0h{modules}v{modules}h-{modules}z", modules
@@ -156,7 +160,7 @@ def check_static(template: PageTemplate, short: LaidOutPage, long: LaidOutPage) 
 def field_slots(
     template: PageTemplate, laid_out: LaidOutPage, page: DrawnPage, fixed: Collection[str]
 ) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield each field with the operators of its placeholder, from `BT` to `ET`, which are
+    """Yield each field with the operators of its sample text, from `BT` to `ET`, which are
     recognised by where the text begins.
     """
     for name, (x, y) in laid_out.text_at.items():
@@ -189,7 +193,7 @@ def field_slots(
 def code_slot(
     template: PageTemplate, laid_out: LaidOutPage, page: DrawnPage, modules: int
 ) -> tuple[int, int]:
-    """Return the operators of the placeholder's outline, without the code's matrix before them."""
+    """Return the operators of the blank square's outline, without the code's matrix before them."""
     x, y, _ = laid_out.square or (0.0, 0.0, 0.0)
     matrix = pydyf.Stream()
     matrix.set_matrix(1, 0, 0, 1, x, y)
@@ -222,7 +226,7 @@ def field_font(template: PageTemplate, name: str, cut: tuple[int, int], page: Dr
     }
     if len(keys) != 1:
         raise DesignUnusable(
-            f"{where} is set in {len(keys)} fonts; its font has to have the letters {PLACEHOLDER!r}"
+            f"{where} is set in {len(keys)} fonts; its font has to have the letters {SAMPLE_TEXT!r}"
         )
     key = keys.pop()
     if page.fonts[key].is_variable:
@@ -254,10 +258,10 @@ def check_families(template: PageTemplate, laid_out: LaidOutPage, page: DrawnPag
             )
 
 
-def make_spot(
-    template: PageTemplate, name: str, placement: FieldPlacement, kit: FaceKit
-) -> FieldSpot:
-    return FieldSpot(
+def plate_field_of(
+    template: PageTemplate, name: str, placement: FieldPlacement, subset: FontSubset
+) -> PlateField:
+    return PlateField(
         name=name,
         field=template.fields[name].name,
         rule=template.fields[name].rule,
@@ -270,5 +274,5 @@ def make_spot(
         letter_spacing=placement.letter_spacing,
         upper=placement.upper,
         features=placement.features,
-        face=kit.digest,
+        face=subset.digest,
     )

@@ -1,7 +1,7 @@
 """A design's page laid out by WeasyPrint: where its fields are, and the page as objects of a PDF.
 
-This module and placement.py know WeasyPrint's boxes; drawing.py, assembling.py and recast.py know
-the objects that it writes. The lock file pins its version, and tests cover what is used of it.
+This module and placement.py know WeasyPrint's boxes; drawing.py, assembling.py and field_fonts.py
+know the objects that it writes. The lock file pins its version, and tests cover what is used of it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class LaidOutPage:
 
     document: Any
     placements: Mapping[str, FieldPlacement]
-    text_at: Mapping[str, tuple[float, float]]  # where a placeholder's text begins
+    text_at: Mapping[str, tuple[float, float]]  # where a field's sample text begins
     square: tuple[float, float, float] | None  # the code's left, top and side
     shape: tuple[tuple[object, ...], ...]  # every box outside of fields; none may move
     families: frozenset[str]  # the first font family that each of its texts names

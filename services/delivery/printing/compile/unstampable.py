@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from services.delivery.printing.compile.compiler import (
-    PLACEHOLDER,
-    KitOf,
+    SAMPLE_TEXT,
+    SubsetOf,
     blank_square,
     plate_of_page,
     unfitted,
@@ -20,7 +20,7 @@ from services.delivery.printing.compile.compiler import (
 from services.delivery.printing.compile.layout import PageTemplate, measure_lines
 from services.delivery.printing.design.fitting import CHARS_MAX, SLACK, FittedText, lines_max, sizes
 from services.delivery.printing.design.page import UnstampableText
-from services.delivery.printing.plates import FieldSpot, Plate
+from services.delivery.printing.plates import Plate, PlateField
 
 TRIES_MAX = 5  # layouts for one text
 
@@ -29,7 +29,7 @@ def plate_with_texts(
     template: PageTemplate,
     plate: Plate,
     texts: Mapping[str, FittedText | str],
-    kit_of: KitOf,
+    subset_of: SubsetOf,
     code: tuple[str, int] | None = None,
 ) -> Plate:
     """Return the plate with these texts fixed in it: fitted lines as they are, others as WeasyPrint
@@ -37,16 +37,16 @@ def plate_with_texts(
     """
     square = code or blank_square(plate.modules)
     field_texts: dict[str, FittedText | UnstampableText] = dict.fromkeys(
-        template.fields, unfitted(PLACEHOLDER)
+        template.fields, unfitted(SAMPLE_TEXT)
     )
     field_texts |= {name: text for name, text in texts.items() if isinstance(text, FittedText)}
     unstampable = {name: text[:CHARS_MAX] for name, text in texts.items() if isinstance(text, str)}
-    field_texts |= FittingTrial(template, plate, unstampable, field_texts, square).fitted()
+    field_texts |= UnstampableFitter(template, plate, unstampable, field_texts, square).fitted()
     laid_out = template.lay_out(field_texts, square)
     return plate_of_page(
         template,
         laid_out,
-        kit_of,
+        subset_of,
         modules=plate.modules,
         fixed=texts.keys(),
         is_code_fixed=code is not None,
@@ -54,7 +54,7 @@ def plate_with_texts(
 
 
 @dataclass(frozen=True)
-class FittingTrial:
+class UnstampableFitter:
     """Finds the sizes of all unstampable texts at once, by bisection, and then their heights."""
 
     template: PageTemplate
@@ -67,12 +67,12 @@ class FittingTrial:
         """Return the texts at their sizes. What fits at no size is truncated at the smallest."""
         if not self.unstampable:
             return {}
-        steps = {name: sizes(self.plate.spots[name].rule) for name in self.unstampable}
+        steps = {name: sizes(self.plate.fields[name].rule) for name in self.unstampable}
         chosen = self._largest_that_fit(steps)
         texts = {
             name: replace(
                 attempted_text(
-                    self.plate.spots[name],
+                    self.plate.fields[name],
                     text,
                     steps[name][min(chosen[name], len(steps[name]) - 1)],
                 ),
@@ -85,7 +85,7 @@ class FittingTrial:
             texts |= changed
             heights = self._measured(texts)
         return {
-            name: replace(text, top=top_offset(self.plate.spots[name], heights[name][1]))
+            name: replace(text, top=top_offset(self.plate.fields[name], heights[name][1]))
             for name, text in texts.items()
         }
 
@@ -96,11 +96,11 @@ class FittingTrial:
         at = dict.fromkeys(self.unstampable, 0)  # the largest that fits is in low..high
         for _ in range(TRIES_MAX):
             tried = {
-                name: attempted_text(self.plate.spots[name], text, steps[name][at[name]])
+                name: attempted_text(self.plate.fields[name], text, steps[name][at[name]])
                 for name, text in self.unstampable.items()
             }
             for name, (lines, height, width) in self._measured(tried).items():
-                if fits(self.plate.spots[name], tried[name], lines, height, width):
+                if fits(self.plate.fields[name], tried[name], lines, height, width):
                     high[name] = at[name]
                 else:
                     low[name] = at[name] + 1
@@ -118,7 +118,7 @@ class FittingTrial:
         """Return the truncated texts that need fewer lines, because a font of another script has
         higher lines than the field's own.
         """
-        rooms = {name: self.plate.spots[name].box.height + 1 for name in last}
+        rooms = {name: self.plate.fields[name].box.height + 1 for name in last}
         return {
             name: replace(
                 text, lines=max(1, int(rooms[name] * heights[name][0] / heights[name][1]))
@@ -134,27 +134,27 @@ class FittingTrial:
         return {name: measure_lines(laid_out, self.template.fields[name].element) for name in tried}
 
 
-def attempted_text(spot: FieldSpot, text: str, scale: float) -> UnstampableText:
+def attempted_text(plate_field: PlateField, text: str, scale: float) -> UnstampableText:
     return UnstampableText(
         text,
-        spot.box.size * scale,
+        plate_field.box.size * scale,
         0.0,
-        lines_max(spot.rule, spot.box, scale),
+        lines_max(plate_field.rule, plate_field.box, scale),
         is_cut=False,
-        is_upper=spot.upper,
+        is_upper=plate_field.upper,
     )
 
 
 def fits(
-    spot: FieldSpot, attempted: UnstampableText, lines: int, height: float, width: float
+    plate_field: PlateField, attempted: UnstampableText, lines: int, height: float, width: float
 ) -> bool:
     return (
         lines <= attempted.lines
-        and width <= spot.box.width + SLACK
-        and (height <= spot.box.height + 1 or lines == 1)
+        and width <= plate_field.box.width + SLACK
+        and (height <= plate_field.box.height + 1 or lines == 1)
     )
 
 
-def top_offset(spot: FieldSpot, height: float) -> float:
-    spare = spot.box.height - height
-    return {"top": 0.0, "middle": spare / 2, "bottom": spare}[spot.rule.valign]
+def top_offset(plate_field: PlateField, height: float) -> float:
+    spare = plate_field.box.height - height
+    return {"top": 0.0, "middle": spare / 2, "bottom": spare}[plate_field.rule.valign]

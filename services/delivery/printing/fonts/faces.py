@@ -1,4 +1,4 @@
-"""A face kit: one font file cut to the characters that designs are compiled for.
+"""A font subset: one font file cut to the characters that designs are compiled for.
 
 A document embeds one font of each face, with the common glyphs, which nearly every document has,
 and of all others only those that it shows. So a plain name does not carry the glyphs of forty
@@ -43,7 +43,7 @@ LIGATURE_CHARACTERS_MAX = 4
 
 
 @dataclass(frozen=True)
-class FaceKit:
+class FontSubset:
     """All that is needed of one font file to stamp texts and to embed it."""
 
     digest: str
@@ -52,7 +52,7 @@ class FaceKit:
     blob: bytes = field(repr=False)
     characters: frozenset[str] = field(repr=False)
     widths: Mapping[int, int] = field(repr=False)
-    glyphs: Mapping[int, str] = field(repr=False)  # those in the kit -> their texts
+    glyphs: Mapping[int, str] = field(repr=False)  # those in the subset -> their texts
     common: frozenset[int] = field(repr=False)  # glyphs that each document has
     outlines: Outlines = field(repr=False)
     metrics: tuple[int, ...]  # ascent, descent and bounding box in thousandths of the size
@@ -63,22 +63,22 @@ class FaceKit:
         return Face(self.blob, self.widths)
 
 
-class FaceKits(Protocol):
-    """Where kits are cached."""
+class FontSubsets(Protocol):
+    """Where subsets are cached."""
 
-    def kit(self, digest: str) -> FaceKit | None: ...
+    def subset(self, digest: str) -> FontSubset | None: ...
 
 
-def require_kit(kits: FaceKits, digest: str) -> FaceKit:
-    kit = kits.kit(digest)
-    if kit is None:
+def require_subset(subsets: FontSubsets, digest: str) -> FontSubset:
+    subset = subsets.subset(digest)
+    if subset is None:
         raise PlateUnreadable(f"the face {digest[:12]} is missing")
-    return kit
+    return subset
 
 
 def digest_of(content: bytes, index: int, family: str, extra: str, tags: frozenset[str]) -> str:
-    """Return the hash of all that a kit is made of. The family is part of it, because two designs
-    may name one file differently and a PDF holds the name.
+    """Return the hash of all that a subset is made of. The family is part of it, because two
+    designs may name one file differently and a PDF holds the name.
     """
     parts = (
         f"{hb.__version__} {COMMON} {STAMPED} {index} {sorted(tags)} "
@@ -87,11 +87,11 @@ def digest_of(content: bytes, index: int, family: str, extra: str, tags: frozens
     return hashlib.sha256(MAGIC + parts.encode() + hashlib.sha256(content).digest()).hexdigest()
 
 
-def compile_kit(
+def compile_subset(
     content: bytes, index: int, family: str, extra: str, tags: frozenset[str]
-) -> FaceKit:
-    """Return the kit of a font file. `tags` are the features that fields switch on; their glyphs
-    are in the kit too. Raises what fontTools raises.
+) -> FontSubset:
+    """Return the subset of a font file. `tags` are the features that fields switch on; their glyphs
+    are in the subset too. Raises what fontTools raises.
     """
     font = TTFont(io.BytesIO(content), fontNumber=index, lazy=True)
     characters, glyphs, common = covered_glyphs(font, extra, tags)
@@ -103,7 +103,7 @@ def compile_kit(
     def thousandths(units: float) -> int:
         return int(round(units * 1000 / upem))  # noqa: RUF046 - the library's numbers have no types
 
-    return FaceKit(
+    return FontSubset(
         digest=digest_of(content, index, family, extra, tags),
         family=family,
         blob=for_shaping(face, characters),
@@ -215,29 +215,29 @@ def tag(name: str) -> int:
     return int.from_bytes(name.encode(), "big")
 
 
-def to_bytes(kit: FaceKit) -> bytes:
+def to_bytes(subset: FontSubset) -> bytes:
     blobs = PlateBlobs()
-    outlines, parts = to_json(kit.outlines)
+    outlines, parts = to_json(subset.outlines)
     head = {
-        "digest": kit.digest,
-        "family": kit.family,
-        "blob": blobs.add(kit.blob),
-        "characters": "".join(sorted(kit.characters)),
-        "widths": [list(kit.widths), list(kit.widths.values())],
-        "glyphs": list(kit.glyphs.values()),
-        "common": sorted(kit.common),
+        "digest": subset.digest,
+        "family": subset.family,
+        "blob": blobs.add(subset.blob),
+        "characters": "".join(sorted(subset.characters)),
+        "widths": [list(subset.widths), list(subset.widths.values())],
+        "glyphs": list(subset.glyphs.values()),
+        "common": sorted(subset.common),
         "outlines": outlines,
         "packed": [blobs.add(zlib.compress(part)) for part in parts],
-        "metrics": kit.metrics,
-        "is_cff": kit.is_cff,
+        "metrics": subset.metrics,
+        "is_cff": subset.is_cff,
     }
     return pack(MAGIC, head, blobs)
 
 
-def from_bytes(packed: bytes) -> FaceKit:
+def from_bytes(packed: bytes) -> FontSubset:
     """Raises PlateUnreadable."""
     head, blobs = unpack(MAGIC, packed)
-    return FaceKit(
+    return FontSubset(
         digest=head["digest"],
         family=head["family"],
         blob=blobs[head["blob"]],

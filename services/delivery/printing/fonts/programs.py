@@ -1,14 +1,14 @@
 """Font programs with only the glyphs that a file shows, made while a ticket is stamped.
 
 The glyphs of nearly every file are compressed once; a file's other glyphs are compressed after
-them, as further blocks of the same stream. Glyphs have numbers of the kit's own, the common ones
+them, as further blocks of the same stream. Glyphs have numbers of the subset's own, the common ones
 first, so that a program ends with the last one that it holds.
 
 What it gains: `make bench ARGS="--only rendering"` prints 0.2 ms for a program with three rare
 characters, beside 0.6 ms for HarfBuzz's subset of the same file; a ticket takes some 0.65 ms on
 that core. So a name with rare characters, which needs a program of its own in each face, costs a
-third more than a plain one, and would cost twice as much. HarfBuzz's subset is the plain twin: a
-test draws each glyph from both (tests/unit/delivery/printing/test_fast.py).
+third more than a plain one, and would cost twice as much. A test draws each glyph both from this
+program and from HarfBuzz's subset (tests/unit/delivery/printing/test_fast.py).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class FontProgram:
 
 @dataclass(frozen=True)
 class TrueTypeProgram:
-    """Outlines by the kit's own numbers."""
+    """Outlines by the subset's own numbers."""
 
     order: Sequence[int]  # the glyph of the font file that each outline is; 0 is .notdef
     common: int  # how many, from the first, are in each program

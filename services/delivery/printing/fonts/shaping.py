@@ -1,8 +1,8 @@
 """Text as glyphs, placed as Pango places them and written as WeasyPrint writes them.
 
-Widths are in Pango units (1/1024 CSS pixel) at the size in use, so that both ways round alike. The
-adjustments between glyphs are in thousandths of the size, cut to whole numbers as WeasyPrint 70
-cuts them (weasyprint/draw/text.py).
+Widths are in Pango units (1/1024 CSS pixel) at the size in use, so that a stamped text and one that
+WeasyPrint sets round to the same value. The adjustments between glyphs are in thousandths of the
+size, truncated to whole numbers as WeasyPrint 70 does (weasyprint/draw/text.py).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Glyphs:
 
 
 @dataclass(frozen=True, slots=True)
-class Spacing:
+class TextStyle:
     """The language, letter spacing and font features that CSS sets."""
 
     language: str = "en"
@@ -85,7 +85,7 @@ class Face:
     """A font file ready to shape with."""
 
     blob: bytes
-    widths: Mapping[int, int]  # of the glyphs that the kit has, in thousandths of the size
+    widths: Mapping[int, int]  # of the glyphs that the subset has, in thousandths of the size
     _face: hb.Face = field(init=False, repr=False)
     _fonts: dict[int, hb.Font] = field(init=False, default_factory=dict, repr=False)
     _runs: dict[object, Glyphs | None] = field(init=False, default_factory=dict, repr=False)
@@ -93,22 +93,22 @@ class Face:
     def __post_init__(self) -> None:
         self._face = hb.Face(self.blob)
 
-    def shape(self, text: str, size: float, spacing: Spacing) -> Glyphs | None:
+    def shape(self, text: str, size: float, style: TextStyle) -> Glyphs | None:
         """Return a line's glyphs, or None if the line cannot be stamped: it needs a glyph that the
-        kit lacks, or one that is moved off its position.
+        subset lacks, or one that is moved off its position.
         """
         scale = int(size * UNITS)
         key = (
             text,
             scale,
-            spacing.letter_spacing,
-            spacing.language,
-            tuple(sorted(spacing.features.items())),
+            style.letter_spacing,
+            style.language,
+            tuple(sorted(style.features.items())),
         )
         if key not in self._runs:
             if len(self._runs) >= RUNS_CACHED_MAX:
                 self._runs.clear()
-            self._runs[key] = self._shaped(text, scale, spacing)
+            self._runs[key] = self._shaped(text, scale, style)
         return self._runs[key]
 
     def line(self, size: float) -> tuple[float, float]:
@@ -125,23 +125,23 @@ class Face:
             font.scale = (scale, scale)
         return font
 
-    def _shaped(self, text: str, scale: int, spacing: Spacing) -> Glyphs | None:
-        shaped_in = spacing.language
+    def _shaped(self, text: str, scale: int, style: TextStyle) -> Glyphs | None:
+        shaped_in = style.language
         if not text.isascii():
             text_scripts = scripts(text)
             if len(text_scripts) > 1:
                 return None  # Pango shapes each script by itself
-            shaped_in = language(spacing.language, text_scripts)
+            shaped_in = language(style.language, text_scripts)
         font = self._font(scale)
         buffer = hb.Buffer()
         buffer.add_str(text)
         buffer.guess_segment_properties()
         # Not the language of the process's locale.
         buffer.language = shaped_in
-        gap = int(spacing.letter_spacing * UNITS)
-        features = {**spacing.features, **LETTERSPACED} if gap else dict(spacing.features)
+        gap = int(style.letter_spacing * UNITS)
+        features = {**style.features, **LETTERSPACED} if gap else dict(style.features)
         hb.shape(font, buffer, features)
-        return self._placed(buffer, scale, spacing.letter_spacing)
+        return self._placed(buffer, scale, style.letter_spacing)
 
     def _placed(self, buffer: hb.Buffer, scale: int, spacing_px: float) -> Glyphs | None:
         gap = int(spacing_px * UNITS)

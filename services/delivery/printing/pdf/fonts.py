@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.delivery.printing.fonts.faces import FaceKit
+from services.delivery.printing.fonts.faces import FontSubset
 from services.delivery.printing.fonts.programs import FontProgram
 
 FONT_OBJECTS = 7  # at most, with the object stream that holds the small ones
@@ -44,17 +44,17 @@ class FontObjects:
     threads.
     """
 
-    def __init__(self, kit: FaceKit) -> None:
-        self.kit = kit
-        self._widths = widths(kit.common, kit.widths)
-        self._common_rows = cmap_rows({glyph: kit.glyphs[glyph] for glyph in kit.common})
+    def __init__(self, subset: FontSubset) -> None:
+        self.subset = subset
+        self._widths = widths(subset.common, subset.widths)
+        self._common_rows = cmap_rows({glyph: subset.glyphs[glyph] for glyph in subset.common})
 
     def embedded(self, rare: frozenset[int]) -> EmbeddedFont:
         """Return the font with these glyphs beside the common ones."""
-        rows = self._common_rows + cmap_rows({glyph: self.kit.glyphs[glyph] for glyph in rare})
+        rows = self._common_rows + cmap_rows({glyph: self.subset.glyphs[glyph] for glyph in rare})
         return EmbeddedFont(
-            self.kit.outlines.program(rare),
-            self._widths + widths(rare, self.kit.widths),
+            self.subset.outlines.program(rare),
+            self._widths + widths(rare, self.subset.widths),
             zlib.compress(CMAP_HEAD + rows + CMAP_END, CMAP_LEVEL),
         )
 
@@ -63,9 +63,9 @@ def add_font(add: Add, number: int, fonts: FontObjects, rare: frozenset[int]) ->
     """Add the font itself, then what it refers to: six objects, or five for CFF, which needs no
     map of glyphs. Return the next free number.
     """
-    kit, font = fonts.kit, fonts.embedded(rare)
-    family = re.sub(rb"[^A-Za-z0-9-]", b"", kit.family.encode("ascii", "ignore")) or b"Font"
-    name = b"%b+%b" % (subset_tag(kit.digest, rare), family)
+    subset, font = fonts.subset, fonts.embedded(rare)
+    family = re.sub(rb"[^A-Za-z0-9-]", b"", subset.family.encode("ascii", "ignore")) or b"Font"
+    name = b"%b+%b" % (subset_tag(subset.digest, rare), family)
     program, numbers = font.program, font.program.numbers
     add(
         number,
@@ -79,11 +79,11 @@ def add_font(add: Add, number: int, fonts: FontObjects, rare: frozenset[int]) ->
         b"<</Type/Font/Subtype/CIDFontType%d/BaseFont/%b"
         b"/CIDSystemInfo<</Registry(Adobe)/Ordering(Identity)/Supplement 0>>"
         b"%b/FontDescriptor %d 0 R/W[%b]>>"
-        % (0 if kit.is_cff else 2, name, glyphs_map, number + 2, font.widths),
+        % (0 if subset.is_cff else 2, name, glyphs_map, number + 2, font.widths),
         None,
     )
-    add(number + 2, descriptor(kit, name, number + 4), None)
-    kind = b"<</Subtype/OpenType" if kit.is_cff else b"<</Length1 %d" % program.length
+    add(number + 2, descriptor(subset, name, number + 4), None)
+    kind = b"<</Subtype/OpenType" if subset.is_cff else b"<</Length1 %d" % program.length
     add(number + 3, b"<</Filter/FlateDecode/Length %d>>" % len(font.unicode_map), font.unicode_map)
     add(
         number + 4,
@@ -95,9 +95,9 @@ def add_font(add: Add, number: int, fonts: FontObjects, rare: frozenset[int]) ->
     return number + (6 if numbers else 5)
 
 
-def descriptor(kit: FaceKit, name: bytes, program: int) -> bytes:
-    ascent, descent, *bounds = kit.metrics
-    box, file = b" ".join(b"%d" % bound for bound in bounds), 3 if kit.is_cff else 2
+def descriptor(subset: FontSubset, name: bytes, program: int) -> bytes:
+    ascent, descent, *bounds = subset.metrics
+    box, file = b" ".join(b"%d" % bound for bound in bounds), 3 if subset.is_cff else 2
     return (
         b"<</Type/FontDescriptor/FontName/%b/Flags 4/FontBBox[%b]/ItalicAngle 0/Ascent %d"
         b"/Descent %d/CapHeight %d/StemV 80/FontFile%d %d 0 R>>"

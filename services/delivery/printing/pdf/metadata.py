@@ -56,5 +56,5 @@ def xmp(metadata: DocumentMetadata) -> bytes:
         title=escape(metadata.title),
         subject=escape(metadata.subject),
         language=escape(metadata.language),
-        at=metadata.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        at=metadata.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),  # as in /CreationDate
     ).encode()

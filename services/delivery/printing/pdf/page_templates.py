@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from services.delivery.printing.fast import Template, object_template
 from services.delivery.printing.pdf.metadata import pdf_string
-from services.delivery.printing.plates import Hole, Plate
+from services.delivery.printing.plates import Placeholder, Plate
 
 
 def templates_of(plate: Plate, language: str) -> list[Template]:
-    names = hole_names(plate)
-    templates = [object_template(piece, names) for piece in plate.page]
+    positions = placeholder_positions(plate)
+    templates = [object_template(plate_object, positions) for plate_object in plate.page]
     if plate.language != language:  # the document's; screen readers take the page's own
         for at in plate.roots:
             template, select = templates[at]
@@ -20,24 +20,24 @@ def templates_of(plate: Plate, language: str) -> list[Template]:
     return templates
 
 
-def hole_names(plate: Plate) -> dict[Hole, int]:
-    """Return the place of each hole's number in the list that add_pages makes for a page."""
-    names: list[Hole] = [("page", at) for at in range(len(plate.page))]
-    names += [("shared", at) for at in range(len(plate.shared))]
-    names += [
+def placeholder_positions(plate: Plate) -> dict[Placeholder, int]:
+    """Return where each placeholder's number is in the list that add_pages makes for a page."""
+    placeholders: list[Placeholder] = [("page", at) for at in range(len(plate.page))]
+    placeholders += [("shared", at) for at in range(len(plate.shared))]
+    placeholders += [
         ("pages", 0),
         ("document", 0),
         ("content", 0),
         ("struct", 0),
-        *annotation_holes(plate),
+        *annotation_placeholders(plate),
     ]
-    names += [("link", at) for at in range(len(plate.links))]
-    return {hole: at for at, hole in enumerate(names)}
+    placeholders += [("link", at) for at in range(len(plate.links))]
+    return {placeholder: at for at, placeholder in enumerate(placeholders)}
 
 
-def annotation_holes(plate: Plate) -> list[Hole]:
-    """Return the holes in the order of `plate.annotated`."""
+def annotation_placeholders(plate: Plate) -> list[Placeholder]:
+    """Return the placeholders in the order of `plate.annotated`."""
     return [
-        next(hole for hole in plate.page[at].holes if hole[0] == "annotation")
+        next(name for name in plate.page[at].placeholders if name[0] == "annotation")
         for at, _ in plate.annotated
     ]

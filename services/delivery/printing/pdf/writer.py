@@ -1,8 +1,8 @@
 """Writes stamped pages as one file of PDF 1.7.
 
-A file is its skeleton (all objects that do not depend on a ticket's texts), its fonts, and after
-them the pages' contents, title and dates. Skeletons are cached by their plates and fonts by their
-glyphs, so that the next ticket of a design costs its contents and a hash.
+A file begins with its shared objects (those that do not depend on a ticket's texts) and its fonts;
+the pages' contents, title and dates follow. Shared objects are cached by their plates and fonts by
+their glyphs, so that the next ticket of a design costs its contents and a hash.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from struct import Struct
 from services.delivery.printing import fast
 from services.delivery.printing.design.links import action
 from services.delivery.printing.fast import DeflateBlocks, Template
-from services.delivery.printing.fonts.faces import FaceKits, require_kit
+from services.delivery.printing.fonts.faces import FontSubsets, require_subset
 from services.delivery.printing.lru_cache import LruCache
 from services.delivery.printing.pdf.fonts import FONT_OBJECTS, FontObjects, add_font, resource_name
 from services.delivery.printing.pdf.metadata import (
@@ -28,7 +28,7 @@ from services.delivery.printing.pdf.metadata import (
     xmp,
 )
 from services.delivery.printing.pdf.page_templates import templates_of
-from services.delivery.printing.plates import Hole, Plate
+from services.delivery.printing.plates import Placeholder, Plate
 
 HEADER = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"
 CATALOG, PAGES, ROOT, TREE, DOCUMENT = 1, 2, 3, 4, 5
@@ -38,7 +38,7 @@ ROW = Struct(">BIH")
 FREE = (0, 0, 65_535)  # a number that no object has
 PACKED_OBJECTS_MAX = 200  # of one object stream: a reader that needs one decompresses them all
 PACKED_LEVEL = 3  # of zlib: these objects are much alike
-SKELETONS_MAX, SKELETON_PAGES_MAX = 64, 20
+FILES_CACHED_MAX, FILE_PAGES_CACHED_MAX = 64, 20
 BLOCKS_MAX = 256  # cached fonts with their glyphs
 CACHED_MAX = 64  # cached plates and faces
 
@@ -54,8 +54,8 @@ class StampedPage:
 
 
 @dataclass(slots=True)
-class FileSkeleton:
-    """All objects that do not depend on a ticket's texts."""
+class SharedObjects:
+    """All objects of a file that do not depend on a ticket's texts."""
 
     body: bytes
     # Of the cross-reference stream: before those of fonts, and after them.
@@ -83,8 +83,8 @@ class FontBlock:
 
 
 @dataclass(slots=True)
-class FileFrame:
-    """A skeleton and its fonts: the beginning of a file, up to its first page's contents."""
+class FilePrefix:
+    """The beginning of a file: its shared objects and fonts, up to the first page's contents."""
 
     body: bytes
     size: int
@@ -93,8 +93,10 @@ class FileFrame:
 
 
 @dataclass
-class FileDraft:
-    """Objects as they get their numbers and offsets."""
+class FileBodyBuilder:
+    """A file's objects as they are written: streams with their offsets for the cross-reference
+    stream, and all others packed into object streams.
+    """
 
     parts: list[bytes] = field(default_factory=lambda: [HEADER])
     at: int = len(HEADER)
@@ -140,10 +142,12 @@ class FileDraft:
 class PdfWriter:
     """Writes PDF files, and caches what they share. Not shared between threads."""
 
-    def __init__(self, kits: FaceKits) -> None:
-        self._kits = kits
-        self._skeletons: LruCache[object, FileSkeleton] = LruCache(entries_max=SKELETONS_MAX)
-        self._frames: LruCache[object, FileFrame] = LruCache(entries_max=SKELETONS_MAX)
+    def __init__(self, subsets: FontSubsets) -> None:
+        self._subsets = subsets
+        self._shared_objects: LruCache[object, SharedObjects] = LruCache(
+            entries_max=FILES_CACHED_MAX
+        )
+        self._prefixes: LruCache[object, FilePrefix] = LruCache(entries_max=FILES_CACHED_MAX)
         self._blocks: LruCache[object, FontBlock] = LruCache(entries_max=BLOCKS_MAX)
         self._fonts: LruCache[str, FontObjects] = LruCache(entries_max=CACHED_MAX)
         self._templates: LruCache[object, list[Template]] = LruCache(entries_max=CACHED_MAX)
@@ -154,21 +158,21 @@ class PdfWriter:
         """
         if not pages:
             raise ValueError("a document has one page at least")
-        frame = self._frame(pages, metadata.language)
-        parts, at, rows = [frame.body], len(frame.body), list[bytes]()
+        prefix = self._prefix_of(pages, metadata.language)
+        parts, at, rows = [prefix.body], len(prefix.body), list[bytes]()
         bodies = bodies_of(pages, metadata)
-        for number, body in enumerate(bodies, frame.size):
+        for number, body in enumerate(bodies, prefix.size):
             item = b"%d 0 obj\n%b\nendobj\n" % (number, body)
             rows.append(ROW.pack(1, at, 0))
             parts.append(item)
             at += len(item)
         rows.append(ROW.pack(1, at, 0))
-        digest = hashlib.sha256(frame.digest)
+        digest = hashlib.sha256(prefix.digest)
         for body in bodies:
             digest.update(body)
         name = digest.hexdigest()[:32].encode()
-        entries = fast.zlib_stream(frame.rows, fast.stored(b"".join(rows)))
-        table = frame.size + len(bodies)
+        entries = fast.zlib_stream(prefix.rows, fast.stored(b"".join(rows)))
+        table = prefix.size + len(bodies)
         info = table - 2  # before the last body, which is the XMP metadata
         parts.append(
             b"%d 0 obj\n<</Type/XRef/Size %d/W[1 4 2]/Root %d 0 R/Info %d 0 R/ID[<%b><%b>]"
@@ -178,62 +182,62 @@ class PdfWriter:
         )
         return b"".join(parts)
 
-    def _frame(self, pages: Sequence[StampedPage], language: str) -> FileFrame:
+    def _prefix_of(self, pages: Sequence[StampedPage], language: str) -> FilePrefix:
         key = (tuple(page.plate.digest for page in pages), language)
         rare = frozenset(chain.from_iterable(page.rare for page in pages))
-        if len(pages) > SKELETON_PAGES_MAX:
-            return self._framed(self._built([page.plate for page in pages], language), rare)
+        if len(pages) > FILE_PAGES_CACHED_MAX:
+            return self._with_fonts(self._shared([page.plate for page in pages], language), rare)
 
-        def frame() -> FileFrame:
-            built = self._skeletons.get_or(
-                key, lambda: self._built([page.plate for page in pages], language)
+        def prefix() -> FilePrefix:
+            built = self._shared_objects.get_or(
+                key, lambda: self._shared([page.plate for page in pages], language)
             )
-            return self._framed(built, rare)
+            return self._with_fonts(built, rare)
 
-        return self._frames.get_or((key, rare), frame)
+        return self._prefixes.get_or((key, rare), prefix)
 
-    def _framed(self, skeleton: FileSkeleton, rare: frozenset[tuple[str, int]]) -> FileFrame:
-        parts, rows = [skeleton.body], [skeleton.rows[0]]
-        at, digest = len(skeleton.body), hashlib.sha256(skeleton.digest)
-        for block in self._blocks_of(skeleton, rare):
+    def _with_fonts(self, shared: SharedObjects, rare: frozenset[tuple[str, int]]) -> FilePrefix:
+        parts, rows = [shared.body], [shared.rows[0]]
+        at, digest = len(shared.body), hashlib.sha256(shared.digest)
+        for block in self._blocks_of(shared, rare):
             rows.append(block.rows_at(at))
             parts.append(block.body)
             at += len(block.body)
             digest.update(block.digest)
-        entries = fast.compressed(b"".join([*rows, skeleton.rows[1]]), PACKED_LEVEL)
-        return FileFrame(b"".join(parts), skeleton.size, digest.digest(), entries)
+        entries = fast.compressed(b"".join([*rows, shared.rows[1]]), PACKED_LEVEL)
+        return FilePrefix(b"".join(parts), shared.size, digest.digest(), entries)
 
-    def _built(self, plates: Sequence[Plate], language: str) -> FileSkeleton:
-        draft, number = FileDraft(), FIRST_FREE
+    def _shared(self, plates: Sequence[Plate], language: str) -> SharedObjects:
+        builder, number = FileBodyBuilder(), FIRST_FREE
         faces = tuple(
             (face, number + FONT_OBJECTS * at)
             for at, face in enumerate(sorted({face for plate in plates for face in plate.faces}))
         )
         after_fonts = FIRST_FREE + FONT_OBJECTS * len(faces)
-        known, number = self._add_plates(draft, plates, language, faces, after_fonts)
+        known, number = self._add_plates(builder, plates, language, faces, after_fonts)
         starts = []
         for plate in plates:
             starts.append(number)
             number += len(plate.page)
-        waiting = len(draft.packed) + sum(len(plate.page) for plate in plates) + 5
+        waiting = len(builder.packed) + sum(len(plate.page) for plate in plates) + 5
         contents = number - (-waiting // PACKED_OBJECTS_MAX)
-        add_pages(draft, plates, known, starts, contents)
+        add_pages(builder, plates, known, starts, contents)
         links = sum(len(plate.links) for plate in plates)
-        add_document(draft, plates, starts, language, contents + len(plates) + links + 1)
-        if draft.pack(number) != contents:
+        add_document(builder, plates, starts, language, contents + len(plates) + links + 1)
+        if builder.pack(number) != contents:
             raise RuntimeError("more object streams than were counted")
-        body = b"".join(draft.parts)
+        body = b"".join(builder.parts)
         rows = [
-            b"".join(draft.rows_of(numbers))
+            b"".join(builder.rows_of(numbers))
             for numbers in (range(FIRST_FREE), range(after_fonts, contents))
         ]
-        return FileSkeleton(
+        return SharedObjects(
             body, (rows[0], rows[1]), faces, contents, hashlib.sha256(body).digest()
         )
 
     def _add_plates(
         self,
-        draft: FileDraft,
+        builder: FileBodyBuilder,
         plates: Sequence[Plate],
         language: str,
         faces: Sequence[tuple[str, int]],
@@ -251,28 +255,28 @@ class PdfWriter:
                 make = partial(templates_of, plate, language)
                 templates = self._templates.get_or((plate.digest, language), make)
                 known[plate.digest] = number, templates
-                number = add_shared(draft, number, plate, fonts)
+                number = add_shared(builder, number, plate, fonts)
         return known, number
 
     def _blocks_of(
-        self, skeleton: FileSkeleton, rare: frozenset[tuple[str, int]]
+        self, shared: SharedObjects, rare: frozenset[tuple[str, int]]
     ) -> Iterator[FontBlock]:
-        for face, first in skeleton.faces:
+        for face, first in shared.faces:
             own = frozenset([glyph for owner, glyph in rare if owner == face])
             yield self._blocks.get_or((face, first, own), partial(self._block, face, first, own))
 
     def _block(self, face: str, first: int, rare: frozenset[int]) -> FontBlock:
-        draft = FileDraft([], 0)
-        fonts = self._fonts.get_or(face, lambda: FontObjects(require_kit(self._kits, face)))
-        add_font(draft.add, first + 1, fonts, rare)
-        draft.pack(first)
-        body = b"".join(draft.parts)
-        rows = [draft.rows.get(number, FREE) for number in range(first, first + FONT_OBJECTS)]
+        builder = FileBodyBuilder([], 0)
+        fonts = self._fonts.get_or(face, lambda: FontObjects(require_subset(self._subsets, face)))
+        add_font(builder.add, first + 1, fonts, rare)
+        builder.pack(first)
+        body = b"".join(builder.parts)
+        rows = [builder.rows.get(number, FREE) for number in range(first, first + FONT_OBJECTS)]
         return FontBlock(body, rows, hashlib.sha256(body).digest())
 
 
 def bodies_of(pages: Sequence[StampedPage], metadata: DocumentMetadata) -> list[bytes]:
-    """Return the objects after the frame: contents, links' actions, Info, XMP metadata."""
+    """Return the objects after the prefix: contents, links' actions, Info, XMP metadata."""
     xml = xmp(metadata)
     return [
         *(
@@ -286,18 +290,18 @@ def bodies_of(pages: Sequence[StampedPage], metadata: DocumentMetadata) -> list[
     ]
 
 
-def add_shared(draft: FileDraft, number: int, plate: Plate, fonts: bytes) -> int:
-    numbers: dict[Hole, bytes] = {
+def add_shared(builder: FileBodyBuilder, number: int, plate: Plate, fonts: bytes) -> int:
+    numbers: dict[Placeholder, bytes] = {
         ("shared", index): b"%d" % (number + index) for index in range(len(plate.shared))
     }
     numbers["fonts", 0] = fonts
-    for index, piece in enumerate(plate.shared):
-        draft.add(number + index, piece.filled(numbers), piece.stream)
+    for index, plate_object in enumerate(plate.shared):
+        builder.add(number + index, plate_object.filled(numbers), plate_object.stream)
     return number + len(plate.shared)
 
 
 def add_pages(
-    draft: FileDraft,
+    builder: FileBodyBuilder,
     plates: Sequence[Plate],
     known: Mapping[str, tuple[int, Sequence[Template]]],
     starts: Sequence[int],
@@ -316,11 +320,15 @@ def add_pages(
         annotation += links
         link += len(plate.links)
         for at, (template, select) in enumerate(templates, start):
-            draft.add(at, template % select(numbers))
+            builder.add(at, template % select(numbers))
 
 
 def add_document(
-    draft: FileDraft, plates: Sequence[Plate], starts: Sequence[int], language: str, metadata: int
+    builder: FileBodyBuilder,
+    plates: Sequence[Plate],
+    starts: Sequence[int],
+    language: str,
+    metadata: int,
 ) -> None:
     kids = b" ".join(b"%d 0 R" % start for start in starts)
     roots = b" ".join(
@@ -340,13 +348,13 @@ def add_document(
     nums += [
         b"%d %d 0 R" % (len(plates) + index, element) for index, element in enumerate(elements)
     ]
-    draft.add(
+    builder.add(
         CATALOG,
         b"<</Type/Catalog/Pages %d 0 R/Lang %b/StructTreeRoot %d 0 R/MarkInfo<</Marked true>>"
         b"/ViewerPreferences<</DisplayDocTitle true>>/Metadata %d 0 R>>"
         % (PAGES, pdf_string(language), ROOT, metadata),
     )
-    draft.add(PAGES, b"<</Type/Pages/Count %d/Kids[%b]>>" % (len(plates), kids))
-    draft.add(ROOT, b"<</Type/StructTreeRoot/ParentTree %d 0 R/K[%d 0 R]>>" % (TREE, DOCUMENT))
-    draft.add(TREE, b"<</Nums[%b]>>" % b" ".join(nums))
-    draft.add(DOCUMENT, b"<</Type/StructElem/S/Document/P %d 0 R/K[%b]>>" % (ROOT, roots))
+    builder.add(PAGES, b"<</Type/Pages/Count %d/Kids[%b]>>" % (len(plates), kids))
+    builder.add(ROOT, b"<</Type/StructTreeRoot/ParentTree %d 0 R/K[%d 0 R]>>" % (TREE, DOCUMENT))
+    builder.add(TREE, b"<</Nums[%b]>>" % b" ".join(nums))
+    builder.add(DOCUMENT, b"<</Type/StructElem/S/Document/P %d 0 R/K[%b]>>" % (ROOT, roots))

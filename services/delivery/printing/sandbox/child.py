@@ -79,7 +79,7 @@ class LayoutRequests:
             ),
         )
         result = plate_with_texts(
-            template, plate, request.head["unstampable"], self._plate_cache(request).kit_of
+            template, plate, request.head["unstampable"], self._plate_cache(request).subset_of
         )
         return WireMessage(
             {"status": "plate", "resident": resident_bytes()}, [plates.to_bytes(result)]
@@ -98,7 +98,9 @@ def compile_and_store(
     plate_cache.put_plate(
         key,
         compile_plate(
-            PageTemplate(variant, facts), plate_cache.kit_of, modules=plate_cache.stencil().side
+            PageTemplate(variant, facts),
+            plate_cache.subset_of,
+            modules=plate_cache.qr_template().side,
         ),
     )
 

@@ -54,7 +54,7 @@ class LayoutWorker:
         """Return the task's plate with these texts set in it."""
         for _ in range(TRIES_MAX):
             result = self._attempt(task, plate, unstampable)
-            if all(task.plate_cache.kit(face) is not None for face in result.faces):
+            if all(task.plate_cache.subset(face) is not None for face in result.faces):
                 return result
             self.close()  # it has cached a face that was removed from the plate cache
         raise PlateUnreadable("a face was removed as soon as it was compiled")

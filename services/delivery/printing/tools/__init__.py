@@ -4,7 +4,7 @@ They need no server.
 target      which design a command means
 new_design  a copy of a design as the start of another
 samples     texts for fields and campaigns: usual ones, and hard ones
-proof       one design, both ways: as a sender prints it, and as WeasyPrint does
+comparison  one design, both ways: as a sender prints it, and as WeasyPrint does
 pictures    pages as pixels, and how far two of them differ
 checks      faults and warnings of a design
 legible     whether people and scanners can read it

@@ -29,7 +29,7 @@ from services.delivery.printing.design.page import (
 from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import samples
-from services.delivery.printing.tools.proof import DesignProof
+from services.delivery.printing.tools.comparison import DesignComparison
 
 ROUNDS, SINGLES, REFERENCE_SINGLES, BATCH = 3, 300, 4, 100
 
@@ -61,15 +61,15 @@ class DesignBench:
     batch: int = BATCH
     singles: int = SINGLES
     reference_singles: int = REFERENCE_SINGLES
-    proof: DesignProof = field(init=False)
+    comparison: DesignComparison = field(init=False)
 
     def __post_init__(self) -> None:
-        self.proof = DesignProof(
+        self.comparison = DesignComparison(
             self.variant,
             samples.facts(self.variant.design, self.variant.language),
             self.plate_cache,
         )
-        _, unstampable = self.proof.split(self.texts(0))
+        _, unstampable = self.comparison.split(self.texts(0))
         if unstampable:
             raise DesignUnusable(
                 f"{self.variant.design.name}: its sample {next(iter(unstampable.values()))[:40]!r} "
@@ -113,17 +113,17 @@ class DesignBench:
         }
 
     def _stamped_single(self, number: int) -> bytes:
-        return self.proof.stamped([self.texts(number)], [samples.payload(number)])
+        return self.comparison.stamped([self.texts(number)], [samples.payload(number)])
 
     def _stamped_batch(self, index: int) -> bytes:
         numbers = range(index * self.batch, (index + 1) * self.batch)
-        return self.proof.stamped(
+        return self.comparison.stamped(
             [self.texts(number) for number in numbers],
             [samples.payload(number) for number in numbers],
         )
 
     def _reference_single(self, number: int) -> bytes:
-        return self.proof.reference(self.texts(number), samples.payload(number)).pdf
+        return self.comparison.reference(self.texts(number), samples.payload(number)).pdf
 
     def _from_html(self, number: int) -> bytes:
         """Render as a program does that calls WeasyPrint for each ticket."""
@@ -138,7 +138,7 @@ class DesignBench:
         """
         design = self.variant.design
         page = HTML(
-            string=rendered_html(self.variant, self.proof.facts),
+            string=rendered_html(self.variant, self.comparison.facts),
             base_url=BASE,
             url_fetcher=DesignFetcher(design),
         )
@@ -170,7 +170,9 @@ class DesignBench:
         return pdf
 
     def _fill(self, box: Element, number: int) -> None:
-        field_texts, square = self.proof.field_texts(self.texts(number), samples.payload(number))
+        field_texts, square = self.comparison.field_texts(
+            self.texts(number), samples.payload(number)
+        )
         times = Counter[str]()
         for element in list(box.iter()):
             if (name := element.get("data-field")) is not None:

@@ -18,6 +18,7 @@ from services.delivery.printing.design.page import source_line as line_of
 from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.tools import pictures, samples
+from services.delivery.printing.tools.comparison import DesignComparison, ReferencePage
 from services.delivery.printing.tools.legible import (
     CODE_DPI,
     code_width,
@@ -25,7 +26,6 @@ from services.delivery.printing.tools.legible import (
     quiet_zone,
     squeezed,
 )
-from services.delivery.printing.tools.proof import DesignProof, ReferencePage
 
 FILE_BYTES_MAX = 40_000
 DPI = 150
@@ -74,60 +74,64 @@ class DesignCheck:
         """Check one variant with usual and with hard texts, as a campaign's start does. Its plate
         is in the plate cache afterwards.
         """
-        proof = DesignProof(variant, facts, self.plate_cache)
+        comparison = DesignComparison(variant, facts, self.plate_cache)
         is_clean = True
         for what, texts in samples.texts(variant.design, variant.language):
             # Each layout has a time limit of its own, because a heavy design may be a good one.
             self.begin(f"{variant.size}, {variant.language}, {what}")
-            for finding in self._compared(proof, texts, what):
+            for finding in self._compared(comparison, texts, what):
                 is_clean = is_clean and finding.kind != "fault"
                 yield finding
         if is_clean:
-            self.plate_cache.put_plate(plate_key(variant, facts), proof.plate, is_proven=True)
+            self.plate_cache.put_plate(
+                plate_key(variant, facts), comparison.plate, is_compared=True
+            )
 
     def _one(self, variant: DesignVariant, *, is_first: bool) -> Iterator[DesignFinding]:
         """Check all campaigns. Hard texts are checked only in the first language, because they are
         the same in all.
         """
         for index, (what, facts) in enumerate(samples.campaigns(variant.design, variant.language)):
-            proof = self._proof(variant, facts, what)
+            comparison = self._comparison(variant, facts, what)
             if index == 0:
-                yield from self._usual(proof, is_first=is_first)
+                yield from self._usual(comparison, is_first=is_first)
             elif is_first:
                 yield from self._compared(
-                    proof, samples.usual(variant.design, variant.language), what
+                    comparison, samples.usual(variant.design, variant.language), what
                 )
 
-    def _proof(self, variant: DesignVariant, facts: CampaignFacts, what: str) -> DesignProof:
+    def _comparison(
+        self, variant: DesignVariant, facts: CampaignFacts, what: str
+    ) -> DesignComparison:
         self.begin(f"{variant.size}, {variant.language}, {what}")
         try:
-            return DesignProof(variant, facts, self.plate_cache)
+            return DesignComparison(variant, facts, self.plate_cache)
         except DesignUnusable as error:
             if facts == samples.facts(variant.design, variant.language):
                 raise
             raise type(error)(f"{error.cause} (with {what})") from None
 
-    def _usual(self, proof: DesignProof, *, is_first: bool) -> Iterator[DesignFinding]:
-        for what, texts in samples.texts(proof.variant.design, proof.variant.language):
-            self.begin(f"{proof.variant.size}, {proof.variant.language}, {what}")
-            yield from self._compared(proof, texts, what)
+    def _usual(self, comparison: DesignComparison, *, is_first: bool) -> Iterator[DesignFinding]:
+        for what, texts in samples.texts(comparison.variant.design, comparison.variant.language):
+            self.begin(f"{comparison.variant.size}, {comparison.variant.language}, {what}")
+            yield from self._compared(comparison, texts, what)
             if not is_first:
                 return
-            if texts == samples.usual(proof.variant.design, proof.variant.language):
-                yield from self._legible(proof, texts)
+            if texts == samples.usual(comparison.variant.design, comparison.variant.language):
+                yield from self._legible(comparison, texts)
 
     def _compared(
-        self, proof: DesignProof, texts: Mapping[str, str], what: str
+        self, comparison: DesignComparison, texts: Mapping[str, str], what: str
     ) -> Iterator[DesignFinding]:
-        fitted, unstampable = proof.split(texts)
-        yield from text_warnings(proof, texts, fitted, unstampable)
+        fitted, unstampable = comparison.split(texts)
+        yield from text_warnings(comparison, texts, fitted, unstampable)
         payload = samples.payload()
-        reference = proof.reference(texts, payload)
-        stamped = proof.printed(texts, payload)
+        reference = comparison.reference(texts, payload)
+        stamped = comparison.printed(texts, payload)
         one, other = pictures.raster(stamped, DPI), pictures.raster(reference.pdf, DPI)
         self.pages += 1
         difference = pictures.compare(one, other, DPI)
-        place = differing_field(proof, difference)
+        place = differing_field(comparison, difference)
         if difference.pixels and self._is_new("differs", place):
             yield DesignFinding(
                 "fault",
@@ -140,22 +144,22 @@ class DesignCheck:
         if not unstampable and mine != theirs and self._is_new("reads", ""):
             yield DesignFinding(
                 "fault",
-                f"{proof.variant.design.name}/{PAGE}: stamped with {what} it reads differently "
-                f"than WeasyPrint's page ({first_difference(mine, theirs)}): remove what turns or "
-                "divides a field's text",
+                f"{comparison.variant.design.name}/{PAGE}: stamped with {what} it reads "
+                f"differently than WeasyPrint's page ({first_difference(mine, theirs)}): remove "
+                "what turns or divides a field's text",
             )
-        yield from self._read(proof, one, payload, what)
+        yield from self._read(comparison, one, payload, what)
 
     def _read(
-        self, proof: DesignProof, page: Image.Image, payload: str, what: str
+        self, comparison: DesignComparison, page: Image.Image, payload: str, what: str
     ) -> Iterator[DesignFinding]:
         is_read = payload in [code.text for code in zxingcpp.read_barcodes(page)]
         self.codes += is_read
         if not is_read and self._is_new("unread", ""):
             yield DesignFinding(
                 "fault",
-                f"{code_at(proof)}: with {what} a scanner does not read the code at {DPI} dpi: let "
-                "nothing cover it, and give it 4 modules of white on each side",
+                f"{code_at(comparison)}: with {what} a scanner does not read the code at {DPI} "
+                "dpi: let nothing cover it, and give it 4 modules of white on each side",
             )
 
     def _is_new(self, what: str, place: str) -> bool:
@@ -163,17 +167,22 @@ class DesignCheck:
         self._reported.add((what, place))
         return is_new
 
-    def _legible(self, proof: DesignProof, texts: Mapping[str, str]) -> Iterator[DesignFinding]:
+    def _legible(
+        self, comparison: DesignComparison, texts: Mapping[str, str]
+    ) -> Iterator[DesignFinding]:
         """Check for people and scanners: sizes, contrast, completeness and the size of the file."""
         payload = samples.payload()
-        printed, reference = proof.printed(texts, payload), proof.reference(texts, payload)
+        printed, reference = (
+            comparison.printed(texts, payload),
+            comparison.reference(texts, payload),
+        )
         warnings = [
-            *code_width(proof),
-            *quiet_zone(proof, pictures.raster(printed, CODE_DPI), square_of(reference)),
+            *code_width(comparison),
+            *quiet_zone(comparison, pictures.raster(printed, CODE_DPI), square_of(reference)),
         ]
-        yield from (DesignFinding("warning", f"{code_at(proof)}: {text}") for text in warnings)
-        name = proof.variant.design.name
-        warnings = list(details(proof, pictures.text_of(printed)))
+        yield from (DesignFinding("warning", f"{code_at(comparison)}: {text}") for text in warnings)
+        name = comparison.variant.design.name
+        warnings = list(details(comparison, pictures.text_of(printed)))
         yield from (DesignFinding("warning", f"{name}/{PAGE}: {text}") for text in warnings)
         if len(printed) > FILE_BYTES_MAX:
             yield DesignFinding(
@@ -184,25 +193,25 @@ class DesignCheck:
 
 
 def text_warnings(
-    proof: DesignProof,
+    comparison: DesignComparison,
     texts: Mapping[str, str],
     fitted: Mapping[str, FittedText],
     unstampable: Mapping[str, str],
 ) -> Iterator[DesignFinding]:
     if unstampable:
-        names = sorted({proof.plate.spots[name].field for name in unstampable})
+        names = sorted({comparison.plate.fields[name].field for name in unstampable})
         yield DesignFinding(
             "warning",
-            f"{field_at(proof, next(iter(unstampable)))}: its font lacks letters of "
+            f"{field_at(comparison, next(iter(unstampable)))}: its font lacks letters of "
             f"{max(unstampable.values(), key=len)[:40]!r} (so for {', '.join(names)}): WeasyPrint "
             "lays such pages out, at some 0.2 s each; take a font that has them, or name them as "
             "`characters` in design.toml",
         )
-    if texts == samples.usual(proof.variant.design, proof.variant.language):
+    if texts == samples.usual(comparison.variant.design, comparison.variant.language):
         for name in (name for name, text in fitted.items() if text.is_cut):
             yield DesignFinding(
                 "warning",
-                f"{field_at(proof, name)}: even its sample is truncated; give it room, or "
+                f"{field_at(comparison, name)}: even its sample is truncated; give it room, or "
                 'data-fit="shrink" or "wrap"',
             )
 
@@ -216,30 +225,30 @@ def first_difference(mine: str, theirs: str) -> str:
     return f"`{mine[at : at + 20]}` and `{theirs[at : at + 20]}`"
 
 
-def field_at(proof: DesignProof, name: str) -> str:
-    """Return file and line of a field, by the name of its spot."""
-    spec = proof.template.fields[name]
-    return f"{proof.variant.design.name}/{spec.at}: field `{spec.name}`"
+def field_at(comparison: DesignComparison, name: str) -> str:
+    """Return file and line of a field, by the name of its plate_field."""
+    spec = comparison.template.fields[name]
+    return f"{comparison.variant.design.name}/{spec.at}: field `{spec.name}`"
 
 
-def code_at(proof: DesignProof) -> str:
-    return f"{proof.variant.design.name}/{line_of(proof.variant.design, 'data-qr')}"
+def code_at(comparison: DesignComparison) -> str:
+    return f"{comparison.variant.design.name}/{line_of(comparison.variant.design, 'data-qr')}"
 
 
-def differing_field(proof: DesignProof, difference: pictures.PixelDifference) -> str:
+def differing_field(comparison: DesignComparison, difference: pictures.PixelDifference) -> str:
     """Return the field in which the difference begins, or the page."""
     if difference.box is not None:
         left, top, right, bottom = difference.box
-        for name, spot in proof.plate.spots.items():
-            box = spot.box
+        for name, plate_field in comparison.plate.fields.items():
+            box = plate_field.box
             if (
-                left < spot.x + box.width
-                and right > spot.x
-                and top < spot.y + box.height
-                and bottom > spot.y
+                left < plate_field.x + box.width
+                and right > plate_field.x
+                and top < plate_field.y + box.height
+                and bottom > plate_field.y
             ):
-                return field_at(proof, name)
-    return f"{proof.variant.design.name}/{PAGE}"
+                return field_at(comparison, name)
+    return f"{comparison.variant.design.name}/{PAGE}"
 
 
 def square_of(reference: ReferencePage) -> tuple[float, float, float]:

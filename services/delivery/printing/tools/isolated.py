@@ -31,8 +31,8 @@ from services.delivery.printing.sandbox.limits import (
 )
 from services.delivery.printing.tools import samples
 from services.delivery.printing.tools.checks import DesignCheck
+from services.delivery.printing.tools.comparison import DesignComparison
 from services.delivery.printing.tools.previews import preview
-from services.delivery.printing.tools.proof import DesignProof
 from services.delivery.printing.tools.target import DesignTarget, variants_of
 
 Progress = dict[str, Any]
@@ -134,7 +134,7 @@ def compile_only(task: Mapping[str, Any], emit: Emit) -> None:
     design = DesignTarget(task["name"], Path(task["folder"]) if task["folder"] else None).read()
     for variant in variants_of(design, task["size"], task["language"]):
         emit({"at": f"{variant.size}, {variant.language}"})
-        DesignProof(
+        DesignComparison(
             variant, samples.facts(design, variant.language), PlateCache(Path(task["plate_cache"]))
         )
 

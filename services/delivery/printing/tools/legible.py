@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from PIL import Image
 
 from services.delivery.printing.tools import samples
-from services.delivery.printing.tools.proof import DesignProof
+from services.delivery.printing.tools.comparison import DesignComparison
 
 CODE_DPI = 200
 CSS_PIXELS_PER_INCH, MM_PER_INCH = 96, 25.4
@@ -19,9 +19,9 @@ WHITE = 225  # of 255, for red, green and blue: cream is accepted, a tint is not
 NEEDED = ("number", "holder", "purchaser", "order", "status")
 
 
-def code_width(proof: DesignProof) -> Iterator[str]:
-    width = proof.plate.square * MM_PER_INCH / CSS_PIXELS_PER_INCH
-    is_phone = proof.variant.size == PHONE
+def code_width(comparison: DesignComparison) -> Iterator[str]:
+    width = comparison.plate.square * MM_PER_INCH / CSS_PIXELS_PER_INCH
+    is_phone = comparison.variant.size == PHONE
     least = PHONE_MM_MIN if is_phone else PAPER_MM_MIN
     if width < least - 0.05:
         seen = "on a screen" if is_phone else "on paper"
@@ -29,13 +29,13 @@ def code_width(proof: DesignProof) -> Iterator[str]:
 
 
 def quiet_zone(
-    proof: DesignProof, page: Image.Image, square: tuple[float, float, float]
+    comparison: DesignComparison, page: Image.Image, square: tuple[float, float, float]
 ) -> Iterator[str]:
     """Yield a warning if the white around the code is too narrow. Rings of half a module are
     checked outwards, until one is not white or leaves the page.
     """
     x, y, side = (length * CODE_DPI / CSS_PIXELS_PER_INCH for length in square)
-    step = side / proof.plate.modules / STEPS_PER_MODULE
+    step = side / comparison.plate.modules / STEPS_PER_MODULE
     dark = (
         page.point(lambda level: 0 if level >= WHITE else 255)
         .convert("L")
@@ -62,22 +62,23 @@ def quiet_zone(
         yield (
             f"{white / STEPS_PER_MODULE:g} modules of white around the code; it needs "
             f"{QUIET_MODULES} on each side, "
-            f"{QUIET_MODULES * side / proof.plate.modules * MM_PER_INCH / CODE_DPI:.1f} mm here"
+            f"{QUIET_MODULES * side / comparison.plate.modules * MM_PER_INCH / CODE_DPI:.1f} mm "
+            "here"
         )
 
 
-def details(proof: DesignProof, text: str) -> Iterator[str]:
+def details(comparison: DesignComparison, text: str) -> Iterator[str]:
     """Yield what a ticket has to show and does not show: number, campaign, holder, purchaser,
     order, date, status.
     """
-    size, fields = proof.variant.size, proof.fields
+    size, fields = comparison.variant.size, comparison.fields
     for name in NEEDED:
         if name not in fields:
             yield (
                 f'does not show the {name} in size {size}: add an element with data-field="{name}"'
             )
     shown = squeezed(text)
-    campaign = samples.facts(proof.variant.design, proof.variant.language)
+    campaign = samples.facts(comparison.variant.design, comparison.variant.language)
     if not all(squeezed(word) in shown for word in campaign.name.split()):
         yield f"does not show the campaign's name in size {size}: use {{{{ campaign.name }}}}"
     if "issued" not in fields and not (campaign.when and squeezed(campaign.when) in shown):

@@ -10,16 +10,21 @@ from pathlib import Path
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import pictures, samples
-from services.delivery.printing.tools.proof import DesignProof
+from services.delivery.printing.tools.comparison import DesignComparison
 
 DPI = 120
 
 
 def preview(variant: DesignVariant, plate_cache: PlateCache, out: Path) -> Iterator[Path]:
     """Write the files, each completely or not at all, so that a viewer never shows half of one."""
-    proof = DesignProof(variant, samples.facts(variant.design, variant.language), plate_cache)
+    comparison = DesignComparison(
+        variant, samples.facts(variant.design, variant.language), plate_cache
+    )
     texts, payload = samples.usual(variant.design, variant.language), samples.payload()
-    stamped, reference = proof.printed(texts, payload), proof.reference(texts, payload).pdf
+    stamped, reference = (
+        comparison.printed(texts, payload),
+        comparison.reference(texts, payload).pdf,
+    )
     one, other = pictures.raster(stamped, DPI), pictures.raster(reference, DPI)
     side_by_side = pictures.side_by_side(one, other, pictures.compare(one, other, DPI))
     files = {

@@ -1,4 +1,4 @@
-"""Dates that order nothing: one that cannot be read counts as missing."""
+"""Parses dates that are shown and never compared as versions; a malformed one counts as missing."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.callbacks import SIGNIFYD
 from schemas.fraud import FraudStatus, FraudVerdict
+from schemas.text import rfc3339
 from services.ingest.rules import facts
 from services.ingest.rules.verdicts import SEVERITY, untimed_fact
 from services.ingest.vendors.shared.gateway import kept_callback, named_order
@@ -132,7 +133,7 @@ def identify(received: ReceivedCallback, webhook: SignifydWebhook) -> str:
     callback_type = clean(received.callback_type, 100)
     return (
         f"{received.source}:{checked_identifier(webhook.orderId, 'orderId')} {case} "
-        f"{callback_type} {at.isoformat() if at else ''}"
+        f"{callback_type} {rfc3339(at) if at else ''}"
     )
 
 

@@ -23,7 +23,7 @@ from tests.support.corpus import LATIN, ODD
 from tests.support.pdfs import lines_of
 from tests.support.rendering import (
     ADA,
-    KITS,
+    SUBSETS,
     VARIANTS,
     CompiledDesign,
     about,
@@ -74,12 +74,15 @@ def unstampable_texts(shift: int) -> dict[str, str]:
 @cache
 def is_cut(variant: str, shift: int) -> bool:
     return any(
-        it.is_cut for it in compiled_design(variant).unstampable(unstampable_texts(shift)).values()
+        text.is_cut
+        for text in compiled_design(variant).unstampable(unstampable_texts(shift)).values()
     )
 
 
 @cache
-def both(variant: str, shift: int, *, is_unstampable: bool = False) -> tuple[bytes, bytes]:
+def rendered_twice(
+    variant: str, shift: int, *, is_unstampable: bool = False
+) -> tuple[bytes, bytes]:
     """Ours and WeasyPrint's. Made once for all laws."""
     texts = unstampable_texts(shift) if is_unstampable else spread(LATIN, shift)
     return compiled_design(variant).ours(texts), compiled_design(variant).weasyprints(texts)
@@ -97,24 +100,24 @@ def assert_same_picture(ours: bytes, weasyprints: bytes, *dpis: int) -> None:
 
 
 @pytest.mark.parametrize(("variant", "shift"), PAGES)
-def test_what_is_stamped_looks_as_weasyprint_prints_it(variant: str, shift: int) -> None:
+def test_what_is_stamped_has_the_pixels_that_weasyprint_prints(variant: str, shift: int) -> None:
     assert compiled_design(variant).split(spread(LATIN, shift))[1] == {}, (
         "nothing of the Latin corpus is laid out"
     )
-    assert_same_picture(*both(variant, shift), 72, 144, 300)
+    assert_same_picture(*rendered_twice(variant, shift), 72, 144, 300)
 
 
 @pytest.mark.slow
-def test_every_text_in_every_field_looks_as_weasyprint_prints_it() -> None:
+def test_every_text_in_every_field_has_the_pixels_that_weasyprint_prints() -> None:
     """On one sheet or another."""
     for shift in range(len(LATIN)):
-        assert_same_picture(*both(VARIANTS[shift % len(VARIANTS)], shift), 144)
+        assert_same_picture(*rendered_twice(VARIANTS[shift % len(VARIANTS)], shift), 144)
 
 
 @pytest.mark.parametrize(("variant", "shift"), PAGES)
 def test_each_line_has_the_same_glyphs_at_the_same_place(variant: str, shift: int) -> None:
     """Whatever a rasteriser makes of it."""
-    ours, weasyprints = map(lines_of, both(variant, shift))
+    ours, weasyprints = map(lines_of, rendered_twice(variant, shift))
     assert [glyphs for _, _, glyphs in ours] == [glyphs for _, _, glyphs in weasyprints]
     for (x, y, _), (same_x, same_y, _) in zip(ours, weasyprints, strict=True):
         assert abs(x - same_x) < PLACE
@@ -125,7 +128,7 @@ def test_each_line_has_the_same_glyphs_at_the_same_place(variant: str, shift: in
 @pytest.mark.parametrize(("variant", "shift"), PAGES)
 def test_what_is_stamped_reads_as_weasyprint_prints_it(variant: str, shift: int) -> None:
     """By a search, by the clipboard: the same words in the same order."""
-    ours, weasyprints = map(text_of, both(variant, shift))
+    ours, weasyprints = map(text_of, rendered_twice(variant, shift))
     assert ours == weasyprints
 
 
@@ -133,12 +136,12 @@ def test_what_is_stamped_reads_as_weasyprint_prints_it(variant: str, shift: int)
 @pytest.mark.parametrize(("variant", "shift"), PAGES)
 def test_a_text_that_is_not_truncated_is_found_completely(variant: str, shift: int) -> None:
     at_work, texts = compiled_design(variant), spread(LATIN, shift)
-    found = squeezed(text_of(both(variant, shift)[0]))
-    for name, it in at_work.split(texts)[0].items():
-        spot, lines = at_work.plate.spots[name], squeezed("".join(it.lines))
-        meant = squeezed(normalized(texts[spot.field]))
-        assert lines in found, name
-        assert it.is_cut or lines == (meant.upper() if spot.upper else meant), name
+    printed = squeezed(text_of(rendered_twice(variant, shift)[0]))
+    for name, fitted in at_work.split(texts)[0].items():
+        plate_field, lines = at_work.plate.fields[name], squeezed("".join(fitted.lines))
+        expected = squeezed(normalized(texts[plate_field.field]))
+        assert lines in printed, name
+        assert fitted.is_cut or lines == (expected.upper() if plate_field.upper else expected), name
 
 
 @pytest.mark.parametrize(("variant", "shift"), PAGES[::2])
@@ -147,13 +150,15 @@ def test_what_was_fitted_fits_for_weasyprint_too(variant: str, shift: int) -> No
     at_work = compiled_design(variant)
     fitted, _ = at_work.split(spread(LATIN, shift))
     laid_out = at_work.template.lay_out(fitted, None)
-    for name, it in fitted.items():
+    for name, fit in fitted.items():
         count, _, width = measure_lines(laid_out, at_work.template.fields[name].element)
-        assert count == len(it.lines), name
-        assert width <= at_work.plate.spots[name].box.width + ROUNDING, name
+        assert count == len(fit.lines), name
+        assert width <= at_work.plate.fields[name].box.width + ROUNDING, name
 
 
-@pytest.mark.parametrize("variant", [it for it in VARIANTS if it.startswith("raffle")])
+@pytest.mark.parametrize(
+    "variant", [variant for variant in VARIANTS if variant.startswith("raffle")]
+)
 def test_a_short_text_stands_where_plain_html_puts_it(variant: str) -> None:
     """None of our lines, sizes and heights in the page: the texts written into its elements, and
     WeasyPrint alone.
@@ -198,24 +203,24 @@ def test_a_code_of_another_form_is_drawn_as_large_and_read(code: str) -> None:
     assert_same_picture(ours, at_work.weasyprints(ADA, code), 300)
 
 
-def test_a_code_drawn_without_a_stencil_is_as_large() -> None:
+def test_a_code_drawn_without_a_template_is_as_large() -> None:
     at_work = compiled_design("raffle-entry-a5")
     bare = at_work.writer.write(
-        [PageStamp(at_work.plate, KITS, None).page(ADA, payload())], about()
+        [PageStamp(at_work.plate, SUBSETS, None).page(ADA, payload())], about()
     )
     assert scanned(picture(bare, 150)) == [payload()]
 
 
 @pytest.mark.parametrize(("variant", "shift"), UNSTAMPABLE_PAGES)
-def test_what_is_laid_out_looks_as_weasyprint_prints_it(variant: str, shift: int) -> None:
+def test_what_is_laid_out_has_the_pixels_that_weasyprint_prints(variant: str, shift: int) -> None:
     assert compiled_design(variant).split(unstampable_texts(shift))[1], (
         "something of it cannot be stamped"
     )
-    assert_same_picture(*both(variant, shift, is_unstampable=True), 72, 144, 300)
+    assert_same_picture(*rendered_twice(variant, shift, is_unstampable=True), 72, 144, 300)
 
 
 @pytest.mark.slow
-def test_every_laid_out_field_looks_as_weasyprint_prints_it() -> None:
+def test_every_laid_out_field_has_the_pixels_that_weasyprint_prints() -> None:
     for at, variant in enumerate(VARIANTS[::4]):
         at_work, texts = compiled_design(variant), spread(ODD, 5 * at)
         assert_same_picture(at_work.ours(texts), at_work.weasyprints(texts), 144)
@@ -227,7 +232,7 @@ def test_what_is_laid_out_reads_as_weasyprint_prints_it(variant: str, shift: int
     """Where it is not cut: WeasyPrint lets the ellipsis stand for all that it cut off, and for that
     of the field before.
     """
-    ours, weasyprints = map(text_of, both(variant, shift, is_unstampable=True))
+    ours, weasyprints = map(text_of, rendered_twice(variant, shift, is_unstampable=True))
     if not is_cut(variant, shift):
         assert ours == weasyprints
     for stamped in ("number", "order", "status"):
@@ -245,17 +250,25 @@ def test_a_laid_out_text_stays_in_its_box_and_stands_where_its_rule_puts_it(
         at_work.unstampable(unstampable_texts(shift)),
     )
     laid_out = at_work.template.lay_out({**fitted, **unstampable}, None)
-    for name, it in unstampable.items():
-        spot = at_work.plate.spots[name]
+    for name, fit in unstampable.items():
+        plate_field = at_work.plate.fields[name]
         count, height, width = measure_lines(laid_out, at_work.template.fields[name].element)
-        assert count <= it.lines <= lines_max(spot.rule, spot.box, it.size / spot.box.size)
-        assert it.is_cut or width <= spot.box.width + ROUNDING
-        spare = spot.box.height - height
-        assert spare >= -1 or count == 1
-        assert it.top == pytest.approx(
-            {"top": 0, "middle": spare / 2, "bottom": spare}[spot.rule.valign], abs=0.01
+        assert (
+            count
+            <= fit.lines
+            <= lines_max(plate_field.rule, plate_field.box, fit.size / plate_field.box.size)
         )
-        assert spot.rule.shrink * spot.box.size - 0.01 <= it.size <= spot.box.size + 0.01
+        assert fit.is_cut or width <= plate_field.box.width + ROUNDING
+        spare = plate_field.box.height - height
+        assert spare >= -1 or count == 1
+        assert fit.top == pytest.approx(
+            {"top": 0, "middle": spare / 2, "bottom": spare}[plate_field.rule.valign], abs=0.01
+        )
+        assert (
+            plate_field.rule.shrink * plate_field.box.size - 0.01
+            <= fit.size
+            <= plate_field.box.size + 0.01
+        )
 
 
 @pytest.mark.parametrize(("variant", "shift"), UNSTAMPABLE_PAGES[::4])
@@ -268,15 +281,17 @@ def test_neighbours_of_a_laid_out_field_are_stamped_and_stand_where_they_stood(
     assert [name for name in at_work.plate.slots if name not in unstampable] == list(
         with_texts.slots
     )
-    assert with_texts.spots == {
-        name: spot for name, spot in at_work.plate.spots.items() if name not in unstampable
+    assert with_texts.fields == {
+        name: plate_field
+        for name, plate_field in at_work.plate.fields.items()
+        if name not in unstampable
     }
     stamped = at_work.ours(
-        {**texts, **{at_work.plate.spots[name].field: "" for name in unstampable}}
+        {**texts, **{at_work.plate.fields[name].field: "" for name in unstampable}}
     )
     with_it, without = (
         masked(at_work, pdf, unstampable)
-        for pdf in (both(variant, shift, is_unstampable=True)[0], stamped)
+        for pdf in (rendered_twice(variant, shift, is_unstampable=True)[0], stamped)
     )
     assert difference(with_it, without, TOLERANCE)[1] == 0
 
@@ -286,9 +301,14 @@ def masked(at_work: CompiledDesign, pdf: bytes, names: dict[str, str]) -> Image.
     shown = picture(pdf, 96)
     pen = ImageDraw.Draw(shown)
     for name in names:
-        spot = at_work.plate.spots[name]
+        plate_field = at_work.plate.fields[name]
         pen.rectangle(
-            (spot.x - 2, spot.y - 2, spot.x + spot.box.width + 2, spot.y + spot.box.height + 2),
+            (
+                plate_field.x - 2,
+                plate_field.y - 2,
+                plate_field.x + plate_field.box.width + 2,
+                plate_field.y + plate_field.box.height + 2,
+            ),
             "white",
         )
     return shown

@@ -35,12 +35,12 @@ def keyed() -> bytes:
 def glyphs(content: bytes) -> list[tuple[object, float]]:
     """Of each number: what is drawn and how wide it is, by the outlines' own table."""
     font = TTFont(io.BytesIO(content))
-    charstrings, found = font["CFF "].cff[0].CharStrings, []
+    charstrings, outlines = font["CFF "].cff[0].CharStrings, []
     for name in font.getGlyphOrder():
         pen = RecordingPen()
         charstrings[name].draw(pen)
-        found.append((pen.value, charstrings[name].width))
-    return found
+        outlines.append((pen.value, charstrings[name].width))
+    return outlines
 
 
 def test_a_font_keyed_by_cid_keeps_its_glyphs_under_their_numbers() -> None:
@@ -51,8 +51,8 @@ def test_a_font_keyed_by_cid_keeps_its_glyphs_under_their_numbers() -> None:
     assert glyphs(before) == glyphs(after)
     one, other = hb.Face(before), hb.Face(after)
     assert set(one.unicodes) == set(other.unicodes)
-    assert [hb.Font(one).get_nominal_glyph(ord(it)) for it in TEXT] == [
-        hb.Font(other).get_nominal_glyph(ord(it)) for it in TEXT
+    assert [hb.Font(one).get_nominal_glyph(ord(character)) for character in TEXT] == [
+        hb.Font(other).get_nominal_glyph(ord(character)) for character in TEXT
     ]
     assert (TTFont(io.BytesIO(before)).reader.tables.keys()) == TTFont(
         io.BytesIO(after)

@@ -230,12 +230,14 @@ def test_a_pages_decoration_is_refused_or_kept_as_weasyprint_draws_it(
     )
     with pdfs.opened(pdf) as document:
         assert document.check_pdf_syntax() == document.get_warnings() == []
-        annotations = [it for page in document.pages for it in page.get("/Annots", [])]
+        annotations = [
+            annotation for page in document.pages for annotation in page.get("/Annots", [])
+        ]
         numbers = {
             int(number) for number in list(document.Root.StructTreeRoot.ParentTree.Nums)[::2]
         }
-        assert {int(it.StructParent) for it in annotations} <= numbers
-        assert len({int(it.StructParent) for it in annotations}) == len(annotations)
+        assert {int(annotation.StructParent) for annotation in annotations} <= numbers
+        assert len({int(annotation.StructParent) for annotation in annotations}) == len(annotations)
     assert [scanned(picture(pdf, 150, at)) for at in range(3)] == [[payload(at)] for at in range(3)]
 
 
@@ -251,7 +253,7 @@ def test_two_fields_of_one_font_have_each_its_own_features(name: str, tmp_path: 
     ("language", "text"),
     [("tr", "fiil fi İzmir"), ("ro", "Ştefan Ţepeş"), ("ca", "paral·lel"), ("pl", "kój")],
 )
-def test_letters_have_the_shapes_of_the_pages_language(
+def test_glyphs_have_the_shapes_of_the_pages_language(
     language: str, text: str, tmp_path: Path
 ) -> None:
     design = make_design(tmp_path / "made", manifest=('["en"]', f'["{language}"]'))

@@ -19,11 +19,11 @@ from services.delivery.printing.errors import DesignUnusable
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.tools import isolated, pictures, samples
 from services.delivery.printing.tools.checks import DesignCheck
-from services.delivery.printing.tools.proof import DesignProof
+from services.delivery.printing.tools.comparison import DesignComparison
 from services.delivery.printing.tools.target import DesignTarget, variants_of
 from tests.support import rendering
 from tests.support.cli_output import StublineCommand
-from tests.support.design_commands import findings, made
+from tests.support.design_commands import findings, made_design
 from tests.support.rendering import png
 
 
@@ -40,7 +40,9 @@ def only_usual(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_sound_design_ends_with_0_and_lists_what_was_checked(
     stubline: StublineCommand, tmp_path: Path
 ) -> None:
-    made(tmp_path / "door", page=("</body>", f"{SAYS_ALL}</body>"), manifest=("", MORE_FIELDS))
+    made_design(
+        tmp_path / "door", page=("</body>", f"{ALL_FIELDS}</body>"), manifest=("", MORE_FIELDS)
+    )
     answer = stubline("check", "door", "--json")
     assert (answer.code, answer.json["findings"]) == (0, []), answer.out + answer.err
     assert (
@@ -49,7 +51,7 @@ def test_a_sound_design_ends_with_0_and_lists_what_was_checked(
 
 
 PLACES = {"purchaser": 140, "order": 155, "status": 170}
-SAYS_ALL = '<p style="position:absolute;top:128mm;margin:0">{{ campaign.when }}</p>' + "".join(
+ALL_FIELDS = '<p style="position:absolute;top:128mm;margin:0">{{ campaign.when }}</p>' + "".join(
     f'<p class="holder" style="top:{top}mm" data-field="{name}"></p>'
     for name, top in PLACES.items()
 )
@@ -83,8 +85,8 @@ def test_a_fault_is_one_line_that_names_file_line_and_remedy(
     what: str, tmp_path: Path, plates: Path
 ) -> None:
     change, place, remedy = FAULTS[what]
-    events = list(in_process("check", made(tmp_path / "door", **change), tmp_path, plates))
-    faults = [it["text"] for it in events if it.get("kind") == "fault"]
+    events = list(in_process("check", made_design(tmp_path / "door", **change), tmp_path, plates))
+    faults = [event["text"] for event in events if event.get("kind") == "fault"]
     assert len(faults) == 1, events
     assert faults[0].startswith(f"door/{place}" if place else "door"), faults
     assert remedy in faults[0]
@@ -146,34 +148,38 @@ def test_what_a_reader_will_mind_is_a_warning_and_no_fault(
     what: str, tmp_path: Path, plates: Path
 ) -> None:
     change, text = WARNINGS[what]
-    found = findings(made(tmp_path / "door", **change), plates)
-    assert not [it for it in found if it.kind == "fault"]
-    assert any(it.text.startswith(f"door/{text}") for it in found), found
+    problems = findings(made_design(tmp_path / "door", **change), plates)
+    assert not [finding for finding in problems if finding.kind == "fault"]
+    assert any(finding.text.startswith(f"door/{text}") for finding in problems), problems
 
 
 @pytest.mark.usefixtures("only_usual")
 def test_a_heavy_file_is_a_warning(tmp_path: Path, plates: Path) -> None:
     picture = png(Image.frombytes("RGB", (200, 200), Random(4).randbytes(3 * 200 * 200)))
     style = "h1 { background: url(noise.png) }"
-    found = findings(made(tmp_path / "door", style=style, files={"noise.png": picture}), plates)
-    assert any("a file of one ticket has 1" in it.text for it in found if it.kind == "warning"), (
-        found
+    problems = findings(
+        made_design(tmp_path / "door", style=style, files={"noise.png": picture}), plates
     )
+    assert any(
+        "a file of one ticket has 1" in finding.text
+        for finding in problems
+        if finding.kind == "warning"
+    ), problems
 
 
 @pytest.mark.usefixtures("only_usual")
 def test_a_folder_that_no_campaign_can_name_is_reported(tmp_path: Path, plates: Path) -> None:
-    found = findings(made(tmp_path / "My Door"), plates)
-    assert "no campaign can name it" in found[0].text
+    problems = findings(made_design(tmp_path / "My Door"), plates)
+    assert "no campaign can name it" in problems[0].text
 
 
 def test_a_name_of_a_campaign_that_runs_over_the_code_is_a_fault_that_names_it(
     tmp_path: Path, plates: Path
 ) -> None:
     faults = [
-        it.text
-        for it in findings(rendering.make_design(tmp_path / "door"), plates)
-        if it.kind == "fault"
+        finding.text
+        for finding in findings(rendering.make_design(tmp_path / "door"), plates)
+        if finding.kind == "fault"
     ]
     assert len(faults) == 1
     assert faults[0].startswith(
@@ -185,15 +191,19 @@ def test_a_stamp_with_another_text_is_found_and_reported_once_for_each_place(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, plates: Path
 ) -> None:
     """Five kinds of texts differ, and two campaigns more: one line."""
-    printed = DesignProof.printed
+    printed = DesignComparison.printed
 
-    def other(proof: DesignProof, texts: Mapping[str, str], payload: str) -> bytes:
-        return printed(proof, {**texts, "holder": "Somebody Else"}, payload)
+    def other(comparison: DesignComparison, texts: Mapping[str, str], payload: str) -> bytes:
+        return printed(comparison, {**texts, "holder": "Somebody Else"}, payload)
 
-    monkeypatch.setattr(DesignProof, "printed", other)
-    faults = [it.text for it in findings(made(tmp_path / "door"), plates) if it.kind == "fault"]
-    looks, reads = faults
-    assert looks.startswith(
+    monkeypatch.setattr(DesignComparison, "printed", other)
+    faults = [
+        finding.text
+        for finding in findings(made_design(tmp_path / "door"), plates)
+        if finding.kind == "fault"
+    ]
+    picture_fault, reads = faults
+    assert picture_fault.startswith(
         "door/page.html:10: field `holder`: stamped with the manifest's samples it differs"
     )
     assert reads.startswith(
@@ -220,7 +230,7 @@ def test_what_is_the_same_in_all_sizes_and_languages_is_reported_once_and_faults
 def test_a_fault_ends_with_1_and_leaves_stdout_to_it(
     stubline: StublineCommand, tmp_path: Path
 ) -> None:
-    made(tmp_path / "door", style=".holder { opacity: 0.5 }")
+    made_design(tmp_path / "door", style=".holder { opacity: 0.5 }")
     answer = stubline("check", "door")
     assert answer.code == 1
     assert answer.out.startswith("fault   door/page.html:10: field `holder`")
@@ -241,7 +251,7 @@ NESTED_LOOPS = "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor 
 def test_a_design_that_eats_everything_is_a_fault_that_names_it(
     bomb: str, limits: dict[str, int], tmp_path: Path, plates: Path
 ) -> None:
-    made(tmp_path / "door", page=("</body>", f"{bomb}</body>"))
+    made_design(tmp_path / "door", page=("</body>", f"{bomb}</body>"))
     target = DesignTarget("door", tmp_path / "door")
     *_, last = isolated.run_isolated(
         "check", target, PlateCache(plates), size=None, language=None, **limits
@@ -262,18 +272,20 @@ def test_a_built_in_design_has_neither_faults_nor_warnings_in_any_size_and_langu
     assert check.pages == check.codes > 0
 
 
-def test_the_comparison_sees_a_letter_that_is_missing_and_minds_no_edge(
+def test_the_comparison_sees_a_glyph_that_is_missing_and_minds_no_edge(
     tmp_path: Path, plates: Path
 ) -> None:
-    design = made(tmp_path / "door")
-    proof = DesignProof(
+    design = made_design(tmp_path / "door")
+    comparison = DesignComparison(
         variants_of(design, None, None)[0], samples.facts(design), PlateCache(plates)
     )
     code, texts = samples.payload(), samples.usual(design)
-    whole = pictures.raster(proof.reference(texts, code).pdf, 150)
-    same = pictures.compare(pictures.raster(proof.printed(texts, code), 150), whole, 150)
+    reference = pictures.raster(comparison.reference(texts, code).pdf, 150)
+    same = pictures.compare(pictures.raster(comparison.printed(texts, code), 150), reference, 150)
     other = pictures.compare(
-        pictures.raster(proof.printed(texts | {"holder": "Ada Lovelac"}, code), 150), whole, 150
+        pictures.raster(comparison.printed(texts | {"holder": "Ada Lovelac"}, code), 150),
+        reference,
+        150,
     )
     assert same.pixels == 0
     assert other.pixels > 10

@@ -21,7 +21,7 @@ from services.delivery.printing.tools.new_design import create
 from services.delivery.printing.tools.target import find, variants_of
 from services.delivery.printing.tools.watch import folder_state, watch
 from tests.support.cli_output import StublineCommand
-from tests.support.design_commands import made
+from tests.support.design_commands import made_design
 
 # new
 
@@ -29,34 +29,34 @@ from tests.support.design_commands import made
 def test_a_new_design_is_a_copy_with_a_title_of_its_own_that_campaigns_can_name(
     stubline: StublineCommand, tmp_path: Path
 ) -> None:
-    answer = stubline("new", "door-pass", "--from", "raffle-entry", "--into", "designs")
+    answer = stubline("new", "entry-pass", "--from", "raffle-entry", "--into", "designs")
     assert answer.code == 0
-    ours, theirs = read(tmp_path / "designs" / "door-pass"), builtin("raffle-entry")
+    ours, theirs = read(tmp_path / "designs" / "entry-pass"), builtin("raffle-entry")
     assert ours.manifest.model_copy(update={"title": theirs.manifest.title}) == theirs.manifest
     assert ours.manifest.title == "Door pass"
     assert {**ours.contents, "design.toml": b""} == {**theirs.contents, "design.toml": b""}
-    assert DesignLibrary((tmp_path / "designs",)).choose("door-pass-a4").design == ours
+    assert DesignLibrary((tmp_path / "designs",)).choose("entry-pass-a4").design == ours
 
 
 def test_it_prints_the_next_steps_and_the_setting_of_senders(
     stubline: StublineCommand, tmp_path: Path
 ) -> None:
-    output = stubline("new", "door-pass").out
+    output = stubline("new", "entry-pass").out
     for step in (
-        "stubline design preview door-pass --watch",
-        "stubline design check door-pass",
-        'design = "door-pass"',
+        "stubline design preview entry-pass --watch",
+        "stubline design check entry-pass",
+        'design = "entry-pass"',
     ):
         assert step in output
     assert f"STUBLINE_DELIVERY_DESIGNS_FOLDER={tmp_path}" in output
 
 
-def test_it_is_made_where_senders_look_if_that_is_set(
+def test_it_is_made_where_senders_read_it_if_that_is_set(
     stubline: StublineCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("STUBLINE_DELIVERY_DESIGNS_FOLDER", str(tmp_path / "ours"))
-    assert stubline("new", "door-pass", "--json").json["folder"] == str(
-        tmp_path / "ours" / "door-pass"
+    assert stubline("new", "entry-pass", "--json").json["folder"] == str(
+        tmp_path / "ours" / "entry-pass"
     )
 
 
@@ -129,10 +129,10 @@ def test_a_size_or_language_that_a_design_lacks_ends_with_3_and_names_those_it_h
 def test_the_list_has_what_is_built_in_and_what_is_ones_own(
     stubline: StublineCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    made(tmp_path / "ours" / "door")
-    made(tmp_path / "ours" / "event-ticket")
-    made(tmp_path / "ours" / "broken", manifest=("version = 1", "version = 0"))
-    made(tmp_path / "ours" / "Not A Name")
+    made_design(tmp_path / "ours" / "door")
+    made_design(tmp_path / "ours" / "event-ticket")
+    made_design(tmp_path / "ours" / "broken", manifest=("version = 1", "version = 0"))
+    made_design(tmp_path / "ours" / "Not A Name")
     monkeypatch.setenv("STUBLINE_DELIVERY_DESIGNS_FOLDER", str(tmp_path / "ours"))
     rows = {row["name"]: row for row in stubline("list", "--json").json}
     assert rows.keys() == {*builtin_names(), "door", "broken", "Not A Name"}
@@ -156,7 +156,7 @@ def test_the_list_has_what_is_built_in_and_what_is_ones_own(
 def test_a_preview_has_both_ways_and_what_differs(
     stubline: StublineCommand, tmp_path: Path
 ) -> None:
-    before = made(tmp_path / "door").digest
+    before = made_design(tmp_path / "door").digest
     assert stubline("preview", "door").code == 0
     out = tmp_path / "door" / "preview"
     names = {
@@ -174,16 +174,16 @@ def test_a_preview_has_both_ways_and_what_differs(
         assert len(pypdfium2.PdfDocument(out / f"a5-en-{name}.pdf")) == 1
     with (
         Image.open(out / "a5-en-stamped.png") as one,
-        Image.open(out / "a5-en-side-by-side.png") as both,
+        Image.open(out / "a5-en-side-by-side.png") as side_by_side,
     ):
-        assert both.width > 3 * one.width
+        assert side_by_side.width > 3 * one.width
     assert read(tmp_path / "door").digest == before  # pictures of it are no part of it
 
 
 def test_pictures_are_never_made_part_of_the_design(
     stubline: StublineCommand, tmp_path: Path
 ) -> None:
-    made(tmp_path / "door")
+    made_design(tmp_path / "door")
     assert stubline("preview", "door", "--out", "door/pictures").code == 2
     assert not (tmp_path / "door" / "pictures").exists()
     assert stubline("preview", "door", "--out", "elsewhere").code == 0
@@ -202,36 +202,36 @@ def test_a_preview_of_a_built_in_design_leaves_the_installation_alone(
 def test_a_preview_of_what_cannot_be_printed_ends_with_1(
     stubline: StublineCommand, tmp_path: Path
 ) -> None:
-    made(tmp_path / "door", page=("<h1>", "<h1>{{ nothing }}"))
+    made_design(tmp_path / "door", page=("<h1>", "<h1>{{ nothing }}"))
     answer = stubline("preview", "door")
     assert answer.code == 1
     assert "door/page.html:8" in answer.out
 
 
 def test_watching_works_each_change_once_when_nothing_moves_any_more(tmp_path: Path) -> None:
-    made(tmp_path / "door")
-    page, turns, worked = tmp_path / "door" / "page.html", count(), list[int]()
+    made_design(tmp_path / "door")
+    page, steps, worked = tmp_path / "door" / "page.html", count(), list[int]()
 
     def wait() -> None:
-        turn = next(turns)
-        if turn in {2, 3, 4}:  # an editor that writes in three steps
+        step = next(steps)
+        if step in {2, 3, 4}:  # an editor that writes in three steps
             page.write_text(page.read_text() + "<!-- x -->")
-        if turn == 8:
+        if step == 8:
             (tmp_path / "door" / "preview").mkdir()
             (tmp_path / "door" / "preview" / "x.png").write_bytes(b"ours")
             (tmp_path / "door" / "page.html~").write_text("an editor's copy")
-        if turn == 12:
+        if step == 12:
             page.unlink()
-        if turn == 16:
+        if step == 16:
             raise KeyboardInterrupt
 
-    turn_of = iter(range(100))
-    watch(tmp_path / "door", lambda: worked.append(next(turn_of)), wait)
+    numbers = iter(range(100))
+    watch(tmp_path / "door", lambda: worked.append(next(numbers)), wait)
     assert len(worked) == 3  # as it was found, behind the three steps, and without its page
 
 
 def test_what_is_seen_of_a_folder_is_what_the_design_is_made_of(tmp_path: Path) -> None:
-    design = made(tmp_path / "door")
+    design = made_design(tmp_path / "door")
     assert {Path(path).name for path, _, _ in folder_state(tmp_path / "door")} == set(
         design.contents
     )
@@ -241,14 +241,14 @@ def test_what_is_seen_of_a_folder_is_what_the_design_is_made_of(tmp_path: Path) 
 def test_a_fault_does_not_end_watching_and_ctrl_c_does(
     stubline: StublineCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    made(tmp_path / "door", page=("<h1>", "<h1>{{ nothing }}"))
-    turns = count()
+    made_design(tmp_path / "door", page=("<h1>", "<h1>{{ nothing }}"))
+    steps = count()
 
     def wait() -> None:
-        turn = next(turns)
-        if turn == 1:
-            made(tmp_path / "door")
-        if turn == 5:
+        step = next(steps)
+        if step == 1:
+            made_design(tmp_path / "door")
+        if step == 5:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(cli_design, "_wait", wait)
@@ -263,7 +263,7 @@ def test_a_fault_does_not_end_watching_and_ctrl_c_does(
 
 
 def test_stamping_is_faster_than_weasyprint_on_the_same_pages(tmp_path: Path, plates: Path) -> None:
-    design = made(tmp_path / "door")
+    design = made_design(tmp_path / "door")
     bench = DesignBench(
         variants_of(design, None, None)[0],
         PlateCache(plates),
@@ -281,13 +281,13 @@ def test_stamping_is_faster_than_weasyprint_on_the_same_pages(tmp_path: Path, pl
 def test_the_pages_that_weasyprint_is_measured_with_are_the_same_pages(
     tmp_path: Path, plates: Path
 ) -> None:
-    design = made(tmp_path / "door")
+    design = made_design(tmp_path / "door")
     bench = DesignBench(variants_of(design, None, None)[0], PlateCache(plates), batch=3)
-    stamped, whole = bench._stamped_batch(0), bench._reference_batch(0)
+    stamped, reference = bench._stamped_batch(0), bench._reference_batch(0)
     for page in range(3):
         assert (
             pictures.compare(
-                pictures.raster(stamped, 150, page), pictures.raster(whole, 150, page), 150
+                pictures.raster(stamped, 150, page), pictures.raster(reference, 150, page), 150
             ).pixels
             == 0
         )
@@ -295,7 +295,7 @@ def test_the_pages_that_weasyprint_is_measured_with_are_the_same_pages(
 
 @pytest.mark.slow
 def test_the_bench_prints_rates_sizes_and_ratios(stubline: StublineCommand, tmp_path: Path) -> None:
-    made(tmp_path / "door")
+    made_design(tmp_path / "door")
     answer = stubline("bench", "door", "--json")
     assert answer.code == 0
     rows = answer.json["figures"]
@@ -309,7 +309,7 @@ def test_a_folder_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.Monkey
     assert find("event-ticket", DesignLibrary()).folder is None
     (tmp_path / "event-ticket").mkdir()
     assert find("event-ticket", DesignLibrary()).folder is None  # it holds no design
-    made(tmp_path / "event-ticket")
+    made_design(tmp_path / "event-ticket")
     assert find("event-ticket", DesignLibrary()).folder == tmp_path / "event-ticket"
     with pytest.raises(DesignUnknown, match="name the folder"):
         find("event-ticket/page.html", DesignLibrary())

@@ -49,10 +49,10 @@ def test_a_folder_that_is_linked_out_of_the_folder_is_refused_or_left_out(tmp_pa
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "key.pem").write_bytes(b"secret")
     (tmp_path / "made" / "fonts").symlink_to(tmp_path / "elsewhere")
-    found: list[str] = []
+    paths: list[str] = []
     with contextlib.suppress(DesignUnusable):
-        found = [*read(tmp_path / "made").contents]
-    assert not [path for path in found if "key" in path]
+        paths = [*read(tmp_path / "made").contents]
+    assert not [path for path in paths if "key" in path]
 
 
 def test_too_much_is_refused_and_named(tmp_path: Path) -> None:

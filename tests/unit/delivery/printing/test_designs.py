@@ -73,8 +73,8 @@ def png() -> bytes:
 
 def variable_font() -> bytes:
     """Letters as squares, in any weight."""
-    letters = [chr(code) for code in range(0x20, 0x7F)]
-    names = [".notdef", *(f"u{ord(letter):04x}" for letter in letters)]
+    characters = [chr(code) for code in range(0x20, 0x7F)]
+    names = [".notdef", *(f"u{ord(character):04x}" for character in characters)]
     pen = TTGlyphPen(None)
     pen.moveTo((0, 0))
     for corner in ((0, 500), (500, 500), (500, 0)):
@@ -83,7 +83,7 @@ def variable_font() -> bytes:
     font = FontBuilder(1000, isTTF=True)
     font.setupGlyphOrder(names)
     font.setupCharacterMap(
-        {ord(letter): name for letter, name in zip(letters, names[1:], strict=True)}
+        {ord(character): name for character, name in zip(characters, names[1:], strict=True)}
     )
     font.setupGlyf(dict.fromkeys(names, pen.glyph()))
     font.setupHorizontalMetrics(dict.fromkeys(names, (600, 0)))

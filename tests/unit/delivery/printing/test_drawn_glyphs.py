@@ -50,7 +50,9 @@ def latin(*, only: str = "", leave_out: str = "") -> bytes:
     """A font of a design that has the letters of English, so that all others come from ours."""
     wanted = hb.SubsetInput()
     wanted.unicode_set.update(
-        map(ord, only) if only else (it for it in range(0x20, 0x7F) if chr(it) not in leave_out)
+        map(ord, only)
+        if only
+        else (code for code in range(0x20, 0x7F) if chr(code) not in leave_out)
     )
     return bytes(hb.subset(hb.Face(packaged.font("SourceSansPro-Regular.ttf")), wanted).blob.data)
 
@@ -63,7 +65,7 @@ def printer(tmp_path_factory: pytest.TempPathFactory) -> Printer:
     """Presses of one small design: in a weight, in a font that it names itself, for a campaign."""
 
     @cache
-    def press_with(
+    def layout_with(
         weight: int = 400, font: str = "", campaign: str = SPRING.name
     ) -> CompiledDesign:
         style = STYLE.format(size=SIZE_PT, weight=weight)
@@ -83,7 +85,7 @@ def printer(tmp_path_factory: pytest.TempPathFactory) -> Printer:
             facts=replace(SPRING, name=campaign),
         )
 
-    return press_with
+    return layout_with
 
 
 def sample(family: FallbackFamily) -> str:
@@ -96,15 +98,15 @@ def sample(family: FallbackFamily) -> str:
         for code in sorted(unicodes(family))
         if code > 0x7F
         and not 0xFB00 <= code <= 0xFEFF  # shapes of letters, not letters
-        and not any(code in unicodes(it) for it in before)
+        and not any(code in unicodes(earlier) for earlier in before)
         and (family is EMOJI or code not in unicodes(EMOJI))
         and unicodedata.normalize("NFKC", chr(code)) == chr(code)
     ]
-    letters = [code for code in own if unicodedata.category(chr(code)) in {"Lo", "Ll"}]
+    native_script = [code for code in own if unicodedata.category(chr(code)) in {"Lo", "Ll"}]
     sample = (
-        letters
-        if len(letters) >= SAMPLE_CHARS
-        else [it for it in own if unicodedata.category(chr(it)) == "So"]
+        native_script
+        if len(native_script) >= SAMPLE_CHARS
+        else [code for code in own if unicodedata.category(chr(code)) == "So"]
     )
     return "".join(
         chr(sample[at * (len(sample) - 1) // (SAMPLE_CHARS - 1)]) for at in range(SAMPLE_CHARS)
@@ -140,14 +142,18 @@ def part(shown: Image.Image, box: Box) -> Image.Image:
 def assert_drawn(pdf: bytes, box: Box, text: str, face: hb.Face, weight: int | None = None) -> None:
     wanted = reference(face, text, EM, weight=weight)
     for name, shown in renderers(pdf, DPI):
-        found = differences(part(shown, box), wanted)
-        assert found, name
-        assert max(found) < MOST_APART, (name, text, [round(it, 2) for it in found])
+        distances = differences(part(shown, box), wanted)
+        assert distances, name
+        assert max(distances) < MOST_APART, (
+            name,
+            text,
+            [round(distance, 2) for distance in distances],
+        )
 
 
 @pytest.mark.feature("SF-054")
 @pytest.mark.parametrize(
-    ("family", "name", "weight"), CASES, ids=lambda it: getattr(it, "name", str(it))
+    ("family", "name", "weight"), CASES, ids=lambda value: getattr(value, "name", str(value))
 )
 def test_each_character_of_a_name_has_the_outline_of_its_font(
     printer: Printer, family: FallbackFamily, name: str, weight: int
@@ -184,9 +190,9 @@ def test_a_family_of_two_files_is_drawn_from_both(tmp_path: Path) -> None:
     """Divided by `unicode-range`, as font services hand them out: the second file has other glyphs
     under the same numbers.
     """
-    parts = {"most.ttf": latin(leave_out="xyz"), "rest.ttf": latin(only="xyz")}
+    parts = {"most.ttf": latin(leave_out="xyz"), "xyz.ttf": latin(only="xyz")}
     style = STYLE.format(size=SIZE_PT, weight=400) + "html { font-family: Own }"
-    for file, codes in (("most.ttf", "U+0020-0077, U+007B-007E"), ("rest.ttf", "U+0078-007A")):
+    for file, codes in (("most.ttf", "U+0020-0077, U+007B-007E"), ("xyz.ttf", "U+0078-007A")):
         style += f'@font-face {{ font-family: Own; src: url("{file}"); unicode-range: {codes} }}'
     at_work = compile_design(make_design(tmp_path / "door", style=style, files=parts))
     assert_drawn(at_work.ours({**ADA, "holder": "zyx"}), FIELD, "zyx", hb.Face(latin()))

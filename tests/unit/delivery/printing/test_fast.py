@@ -13,12 +13,18 @@ from hypothesis import strategies as st
 from services.delivery.printing import fast
 from services.delivery.printing.fast import DeflateBlocks
 from services.delivery.printing.fonts import faces, packaged
-from services.delivery.printing.fonts.faces import FaceKit
+from services.delivery.printing.fonts.faces import FontSubset
 from services.delivery.printing.fonts.programs import CffProgram
-from services.delivery.printing.plates import Hole, PlatePiece
+from services.delivery.printing.plates import Placeholder, PlateObject
 
 FONT = packaged.font("SourceSansPro-Regular.ttf")
-HOLES: list[Hole] = [("page", 0), ("page", 1), ("shared", 0), ("struct", 0), ("fonts", 0)]
+PLACEHOLDERS: list[Placeholder] = [
+    ("page", 0),
+    ("page", 1),
+    ("shared", 0),
+    ("struct", 0),
+    ("fonts", 0),
+]
 SINGLE_BITS = 6
 
 values = st.lists(st.integers(0, fast.ALPHANUMERIC_VALUES - 1), min_size=1, max_size=9)
@@ -73,29 +79,36 @@ def test_a_stream_in_parts_holds_what_one_compressed_at_once_holds(
 
 
 @given(
-    holes=st.lists(st.sampled_from(HOLES), max_size=6),
-    numbers=st.lists(st.integers(0, 99_999), min_size=len(HOLES), max_size=len(HOLES)),
+    placeholders=st.lists(st.sampled_from(PLACEHOLDERS), max_size=6),
+    numbers=st.lists(
+        st.integers(0, 99_999), min_size=len(PLACEHOLDERS), max_size=len(PLACEHOLDERS)
+    ),
     data=st.data(),
 )
 def test_a_template_writes_the_object_that_the_piece_writes(
-    holes: list[Hole], numbers: list[int], data: st.DataObject
+    placeholders: list[Placeholder], numbers: list[int], data: st.DataObject
 ) -> None:
     texts = data.draw(
         st.lists(
             st.one_of(st.binary(max_size=9), st.just(b"100 %d")),
-            min_size=len(holes) + 1,
-            max_size=len(holes) + 1,
+            min_size=len(placeholders) + 1,
+            max_size=len(placeholders) + 1,
         )
     )
-    piece = PlatePiece(tuple(texts), tuple(holes))
-    template, select = fast.object_template(piece, {hole: at for at, hole in enumerate(HOLES)})
-    by_hole = {hole: b"%d" % number for hole, number in zip(HOLES, numbers, strict=True)}
-    assert template % select(numbers) == piece.filled(by_hole)
+    plate_object = PlateObject(tuple(texts), tuple(placeholders))
+    template, select = fast.object_template(
+        plate_object, {placeholder: at for at, placeholder in enumerate(PLACEHOLDERS)}
+    )
+    by_placeholder = {
+        placeholder: b"%d" % number
+        for placeholder, number in zip(PLACEHOLDERS, numbers, strict=True)
+    }
+    assert template % select(numbers) == plate_object.filled(by_placeholder)
 
 
 @cache
-def kit() -> FaceKit:
-    return faces.compile_kit(FONT, 0, "Source Sans Pro", "", frozenset())
+def subset() -> FontSubset:
+    return faces.compile_subset(FONT, 0, "Source Sans Pro", "", frozenset())
 
 
 def outline(font: hb.Font, glyph: int) -> list[tuple[str, tuple[float, ...]]]:
@@ -111,16 +124,16 @@ def outline(font: hb.Font, glyph: int) -> list[tuple[str, tuple[float, ...]]]:
 
 @given(st.data())
 def test_a_font_program_draws_what_the_subset_of_harfbuzz_draws(data: st.DataObject) -> None:
-    rare = sorted(kit().glyphs.keys() - kit().common)
+    rare = sorted(subset().glyphs.keys() - subset().common)
     shown = data.draw(st.frozensets(st.sampled_from(rare), max_size=5))
-    program = kit().outlines.program(shown)
+    program = subset().outlines.program(shown)
     content = zlib.decompress(program.packed)
     assert len(content) == program.length
     numbers = zlib.decompress(program.numbers)
-    plain = zlib.decompress(CffProgram(kit().common, FONT).program(shown).packed)
+    plain = zlib.decompress(CffProgram(subset().common, FONT).program(shown).packed)
     ours, theirs = hb.Font(hb.Face(content)), hb.Font(hb.Face(plain))
-    assert any(outline(theirs, glyph) for glyph in kit().common)
-    for glyph in kit().common | shown:
+    assert any(outline(theirs, glyph) for glyph in subset().common)
+    for glyph in subset().common | shown:
         (number,) = struct.unpack_from(">H", numbers, 2 * glyph)
         assert outline(ours, number) == outline(theirs, glyph)
         assert ours.get_glyph_h_advance(number) == theirs.get_glyph_h_advance(glyph)

@@ -29,8 +29,8 @@ from tests.support.corpus import LATIN, ODD
 from tests.support.rendering import (
     ADA,
     AT,
-    KITS,
     SAMPLES,
+    SUBSETS,
     VARIANTS,
     about,
     compiled_design,
@@ -97,7 +97,9 @@ DOCUMENTS = {
 @pytest.fixture(scope="session")
 def at_work(plates_folder: Path) -> Renderer:
     pages = {
-        (page.design, page.campaign_id): page for it in DOCUMENTS.values() for page in it.pages
+        (page.design, page.campaign_id): page
+        for document in DOCUMENTS.values()
+        for page in document.pages
     }
     return renderer(plates_folder, *pages.values())
 
@@ -121,7 +123,9 @@ def test_qpdf_finds_nothing_to_complain_of(file: bytes) -> None:
 
 def test_every_stream_unpacks(file: bytes) -> None:
     with pdfs.opened(file) as document:
-        streams = [it for it in document.objects if isinstance(it, pikepdf.Stream)]
+        streams = [
+            pdf_object for pdf_object in document.objects if isinstance(pdf_object, pikepdf.Stream)
+        ]
         assert streams
         for stream in streams:
             assert stream.read_bytes() is not None
@@ -144,12 +148,14 @@ def test_every_mark_of_every_page_has_its_element_and_the_parent_tree_agrees(
         tree = list(root.ParentTree.Nums)
         parents = dict(zip(map(int, tree[::2]), tree[1::2], strict=True))
         owners = {
-            mark: pdfs.id_of(it) for it in pdfs.elements(root) for mark in pdfs.content_ids(it)
+            mark: pdfs.id_of(element)
+            for element in pdfs.elements(root)
+            for mark in pdfs.content_ids(element)
         }
         for page in document.pages:
             marks = pdfs.marks_of(page)
             assert sorted(marks) == list(range(len(marks))), "each once"
-            by_tree = [pdfs.id_of(it) for it in parents[int(page.StructParents)]]
+            by_tree = [pdfs.id_of(element) for element in parents[int(page.StructParents)]]
             assert by_tree == [owners[pdfs.id_of(page), mark] for mark in range(len(marks))]
         assert len({int(page.StructParents) for page in document.pages}) == len(
             DOCUMENTS[name].pages
@@ -168,18 +174,22 @@ def test_all_that_is_painted_is_tagged_or_an_artifact(file: bytes) -> None:
 
 def test_each_pages_elements_hang_in_the_order_of_the_pages(file: bytes) -> None:
     with pdfs.opened(file) as document:
-        [whole] = document.Root.StructTreeRoot.K
-        assert whole.S == "/Document"
+        [root] = document.Root.StructTreeRoot.K
+        assert root.S == "/Document"
         order = [pdfs.id_of(page) for page in document.pages]
-        values = [pdfs.id_of(kid.Pg) for kid in pdfs.kids(whole)]
+        values = [pdfs.id_of(kid.Pg) for kid in pdfs.kids(root)]
         assert list(dict.fromkeys(values)) == order
 
 
 def test_each_code_is_a_figure_with_a_description(name: str, file: bytes) -> None:
     with pdfs.opened(file) as document:
-        figures = [it for it in pdfs.elements(document.Root.StructTreeRoot) if it.S == "/Figure"]
+        figures = [
+            element
+            for element in pdfs.elements(document.Root.StructTreeRoot)
+            if element.S == "/Figure"
+        ]
         assert len(figures) == len(DOCUMENTS[name].pages)
-        assert all(str(it.Alt) for it in figures)
+        assert all(str(figure.Alt) for figure in figures)
 
 
 def test_a_file_has_title_language_and_standard(name: str, file: bytes) -> None:
@@ -213,7 +223,7 @@ def test_a_file_has_title_language_and_standard(name: str, file: bytes) -> None:
 @pytest.mark.parametrize(
     "title", ["Žluťoučký 王 ) (\\", "a" * 400, "🎟️ draw", "<b>&amp;</b> ]]>", "\\(", "тест"]
 )
-def test_a_title_of_any_letters_is_written_as_it_is(title: str) -> None:
+def test_a_title_of_any_script_is_written_as_it_is(title: str) -> None:
     at_work = compiled_design("raffle-entry-a5")
     pdf = at_work.writer.write(
         [at_work.stamp.page(ADA, payload())], DocumentMetadata(title, title, "en", AT)
@@ -238,7 +248,7 @@ def test_every_glyph_on_a_page_is_in_its_font_with_its_width_and_its_text(file: 
                 )
 
 
-def test_a_page_of_letters_without_accents_carries_only_those(at_work: Renderer) -> None:
+def test_a_page_without_accents_carries_only_plain_glyphs(at_work: Renderer) -> None:
     """Fonts come in parts; the parts with other letters are left out."""
     plain, accented = (
         at_work.render(document_of(ticket(holder=name)))
@@ -278,7 +288,9 @@ def test_a_font_program_is_a_sound_font(at_work: Renderer) -> None:
     point.
     """
     with pdfs.opened(at_work.render(DOCUMENTS["one with accents"])) as document:
-        fonts = {name: it for name, it in pdfs.fonts_of(document.pages[0]).items() if it.numbers}
+        fonts = {
+            name: font for name, font in pdfs.fonts_of(document.pages[0]).items() if font.numbers
+        }
     names = (f"SourceSansPro-{weight}.ttf" for weight in ("Regular", "Semibold", "Black"))
     files = [TTFont(io.BytesIO(packaged.font(name))) for name in names]
     assert len(fonts) == 3
@@ -312,10 +324,10 @@ def test_a_customers_text_is_no_operator(text: str) -> None:
     texts = dict.fromkeys(ADA, text[:300])
     ours = at_work.ours(texts)
     with pdfs.opened(ours) as document:
-        ours_said = {operator for operator, _ in pdfs.operators(document.pages[0])}
+        our_operators = {operator for operator, _ in pdfs.operators(document.pages[0])}
     with pdfs.opened(at_work.ours(ADA)) as document:
         harmless = {operator for operator, _ in pdfs.operators(document.pages[0])}
-    assert ours_said == harmless
+    assert our_operators == harmless
     first = at_work.split(texts)[0]["holder"].lines
     assert squeezed("".join(first)) in squeezed(text_of(ours))
 
@@ -342,9 +354,9 @@ print(json.dumps([[hashlib.sha256(at_work.render(it)).hexdigest(), at_work.key(i
 """  # noqa: E501 - a row of a table, or a program
 
 
-def in_another_process(shelf: Path, seed: str, *names: str) -> list[list[str]]:
+def in_another_process(folder: Path, seed: str, *names: str) -> list[list[str]]:
     environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", SCRIPT, str(shelf), *names]
+    command = [sys.executable, "-c", SCRIPT, str(folder), *names]
     done = subprocess.run(
         command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True
     )
@@ -361,8 +373,11 @@ def test_the_same_document_is_the_same_bytes_in_another_process_and_with_another
     """
     names = ("all set whole", "one")
     here = [
-        [hashlib.sha256(at_work.render(SAMPLES[it])).hexdigest(), at_work.key(SAMPLES[it]).hex()]
-        for it in names
+        [
+            hashlib.sha256(at_work.render(SAMPLES[name])).hexdigest(),
+            at_work.key(SAMPLES[name]).hex(),
+        ]
+        for name in names
     ]
     assert in_another_process(tmp_path, "1", *names) == here
     assert in_another_process(tmp_path, "2", *reversed(names)) == here[::-1]
@@ -439,4 +454,4 @@ def test_nothing_of_one_order_is_in_anothers_file(at_work: Renderer) -> None:
 
 def test_a_document_without_a_page_is_no_file() -> None:
     with pytest.raises(ValueError, match="one page at least"):
-        PdfWriter(KITS).write([], about())
+        PdfWriter(SUBSETS).write([], about())

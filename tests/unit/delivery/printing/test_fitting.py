@@ -24,7 +24,7 @@ from services.delivery.printing.design.fitting import (
 )
 
 SIZE = 10.0
-LETTERS = st.text(st.sampled_from("abi WM-/@_.,é…"), max_size=60)
+TEXTS = st.text(st.sampled_from("abi WM-/@_.,é…"), max_size=60)
 ANYTHING = st.text(max_size=300) | st.text("x ", min_size=900, max_size=1_100)
 ROUNDING = 0.01  # CSS pixels by which a line may be wider than its box
 NEAR = 1e-5  # heights are written with six decimals
@@ -33,7 +33,10 @@ NEAR = 1e-5  # heights are written with six decimals
 def measure(text: str, scale: float) -> float:
     """A font of which some letters are wide; each letter has a width, and a blank too."""
     return (
-        sum({"W": 9.5, "M": 8.25, "i": 2.0, " ": 2.5, ".": 1.5}.get(letter, 5.0) for letter in text)
+        sum(
+            {"W": 9.5, "M": 8.25, "i": 2.0, " ": 2.5, ".": 1.5}.get(character, 5.0)
+            for character in text
+        )
         * scale
     )
 
@@ -84,23 +87,23 @@ def greedy(text: str, lines_max: int, width: float, scale: float) -> bool:
 
 def parts(text: str) -> list[str]:
     """`Anna-Lena von` is `Anna-`, `Lena `, `von`."""
-    found, part = [], ""
-    for letter, following in pairwise(text + "\0"):
-        part += letter
-        if letter == " " or (letter in "-/@_" and following not in " \0"):
-            found.append(part)
+    parts, part = [], ""
+    for character, following in pairwise(text + "\0"):
+        part += character
+        if character == " " or (character in "-/@_" and following not in " \0"):
+            parts.append(part)
             part = ""
-    return [*found, part]
+    return [*parts, part]
 
 
-@given(LETTERS.map(plain), rules(), boxes())
+@given(TEXTS.map(plain), rules(), boxes())
 def test_no_line_is_wider_than_its_box_and_there_are_never_more_than_allowed(
     text: str, rule: FittingRule, box: FieldBox
 ) -> None:
     assert is_within(fit(text, rule, box, measure), rule, box)
 
 
-@given(LETTERS.map(plain), rules(), boxes())
+@given(TEXTS.map(plain), rules(), boxes())
 def test_nothing_is_lost_unless_it_is_cut(text: str, rule: FittingRule, box: FieldBox) -> None:
     fitted = fit(text, rule, box, measure)
     expected = "".join(fitted.lines).replace(" ", "")
@@ -109,7 +112,7 @@ def test_nothing_is_lost_unless_it_is_cut(text: str, rule: FittingRule, box: Fie
     assert text.replace(" ", "").startswith(expected.removesuffix(ELLIPSIS))
 
 
-@given(LETTERS.map(plain), rules(), boxes())
+@given(TEXTS.map(plain), rules(), boxes())
 def test_what_lost_something_ends_with_an_ellipsis_and_is_called_cut(
     text: str, rule: FittingRule, box: FieldBox
 ) -> None:
@@ -119,30 +122,30 @@ def test_what_lost_something_ends_with_an_ellipsis_and_is_called_cut(
         assert fitted.lines[-1].endswith(ELLIPSIS)
 
 
-@given(LETTERS.map(plain), rules(), boxes())
+@given(TEXTS.map(plain), rules(), boxes())
 def test_it_has_the_largest_size_at_which_it_fits_completely(
     text: str, rule: FittingRule, box: FieldBox
 ) -> None:
     fitted = fit(text, rule, box, measure)
-    whole = [
+    fitting = [
         scale
         for scale in sizes(rule)
         if greedy(text, lines_max(rule, box, scale), box.width, scale)
     ]
-    assert fitted.scale == (max(whole) if whole else min(sizes(rule)))
-    assert fitted.is_cut == (not whole)
+    assert fitted.scale == (max(fitting) if fitting else min(sizes(rule)))
+    assert fitted.is_cut == (not fitting)
     assert fitted.size == pytest.approx(SIZE * fitted.scale, abs=NEAR)
 
 
 @given(rules())
 def test_sizes_fall_from_its_own_to_the_smallest_allowed(rule: FittingRule) -> None:
-    found = sizes(rule)
-    assert found[0] == 1.0
-    assert all(0 < larger - smaller < 0.051 for larger, smaller in pairwise(found)), (
+    steps = sizes(rule)
+    assert steps[0] == 1.0
+    assert all(0 < larger - smaller < 0.051 for larger, smaller in pairwise(steps)), (
         "no more than 5 % at once"
     )
-    assert list(found) == sorted(set(found), reverse=True)
-    assert min(found) >= rule.shrink - 1e-9 if rule.fit == "shrink" else found == (1.0,)
+    assert list(steps) == sorted(set(steps), reverse=True)
+    assert min(steps) >= rule.shrink - 1e-9 if rule.fit == "shrink" else steps == (1.0,)
 
 
 @given(st.lists(st.text("abi", min_size=1, max_size=6), max_size=30), rules(), boxes())
@@ -154,7 +157,7 @@ def test_words_keep_their_order_and_are_divided_only_where_they_must_be(
         assert " ".join(fitted.lines).split() == words
 
 
-@given(LETTERS.map(plain), rules(), boxes(), st.sampled_from(["top", "middle", "bottom"]))
+@given(TEXTS.map(plain), rules(), boxes(), st.sampled_from(["top", "middle", "bottom"]))
 def test_it_stands_at_the_top_in_the_middle_or_at_the_bottom(
     text: str, rule: FittingRule, box: FieldBox, valign: Valign
 ) -> None:
@@ -170,18 +173,18 @@ def test_it_stands_at_the_top_in_the_middle_or_at_the_bottom(
             assert below == pytest.approx(0, abs=NEAR)
 
 
-@given(LETTERS.map(plain), rules(), boxes())
+@given(TEXTS.map(plain), rules(), boxes())
 def test_where_it_stands_does_not_decide_how_it_is_divided(
     text: str, rule: FittingRule, box: FieldBox
 ) -> None:
-    found = {
+    results = {
         fit(text, replace(rule, valign=valign), box, measure).lines
         for valign in ("top", "middle", "bottom")
     }
-    assert len(found) == 1
+    assert len(results) == 1
 
 
-@given(LETTERS.map(plain), rules(), boxes(), st.floats(1.0, 3.0))
+@given(TEXTS.map(plain), rules(), boxes(), st.floats(1.0, 3.0))
 def test_in_a_larger_box_it_is_no_smaller(
     text: str, rule: FittingRule, box: FieldBox, times: float
 ) -> None:
@@ -206,7 +209,7 @@ def test_it_comes_to_an_end_with_anything_in_any_box(
 
 
 @pytest.mark.parametrize("text", ["word " * 2_000, "x" * 10_000, "a-b" * 3_400])
-def test_ten_thousand_letters_are_measured_some_hundred_times(text: str) -> None:
+def test_ten_thousand_characters_are_measured_some_hundred_times(text: str) -> None:
     """At all sizes together: a customer's long name costs no more than that."""
     calls = [0]
 

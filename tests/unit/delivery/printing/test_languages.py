@@ -47,9 +47,9 @@ def test_pages_of_another_language_than_the_files_name_it_and_the_others_do_not(
     pdf = renderer(plates_folder, *pages).render(document_of(*pages))
     with pdfs.opened(pdf) as opened:
         assert opened.Root.Lang == "fr"
-        [whole] = opened.Root.StructTreeRoot.K
+        [root] = opened.Root.StructTreeRoot.K
         languages = dict[object, set[str]]()
-        for kid in pdfs.kids(whole):
+        for kid in pdfs.kids(root):
             languages.setdefault(pdfs.id_of(kid.Pg), set()).add(str(kid.get("/Lang", "")))
         assert [languages[pdfs.id_of(page)] for page in opened.pages] == [
             {""},

@@ -35,19 +35,19 @@ def in_language(
     return make_design(folder, manifest=('["en"]', f'["{language}"]'), style=style, page=page)
 
 
-def proven(design: Design, facts: CampaignFacts, folder: Path) -> list[str]:
-    """Faults of a campaign's start, by what they say; none, and its plate is on the shelf as
-    proven.
+def compared_faults(design: Design, facts: CampaignFacts, folder: Path) -> list[str]:
+    """The texts of the faults that a campaign's start finds. If there is none, its plate is cached
+    as compared.
     """
     variant = DesignVariant(design, next(iter(design.manifest.sizes)), design.manifest.languages[0])
     check = DesignCheck(PlateCache(folder), lambda _: None)
-    faults = [it.text for it in check.campaign(variant, facts) if it.kind == "fault"]
-    assert PlateCache(folder).is_proven(plate_key(variant, facts)) == (not faults)
+    faults = [finding.text for finding in check.campaign(variant, facts) if finding.kind == "fault"]
+    assert PlateCache(folder).is_compared(plate_key(variant, facts)) == (not faults)
     return faults
 
 
 @pytest.mark.parametrize("language", ["tr", "az", "tr-TR"])
-def test_a_turkish_page_is_stamped_with_the_letters_of_its_language(
+def test_a_turkish_page_is_stamped_with_the_glyphs_of_its_language(
     language: str, tmp_path: Path
 ) -> None:
     printed = compile_design(
@@ -90,7 +90,7 @@ def test_a_bracket_that_is_mirrored_reads_as_it_was_written(tmp_path: Path) -> N
     printed = compile_design(design, facts=facts)
     ours, theirs = text_of(printed.ours(ADA)), text_of(printed.weasyprints(ADA))
     assert squeezed(ours) == squeezed(theirs)
-    assert proven(design, facts, tmp_path / "shelf") == []
+    assert compared_faults(design, facts, tmp_path / "shelf") == []
 
 
 @pytest.mark.slow
@@ -98,10 +98,12 @@ def test_a_bracket_that_is_mirrored_reads_as_it_was_written(tmp_path: Path) -> N
 def test_a_campaign_with_emoji_in_its_name_may_start(reference: str, tmp_path: Path) -> None:
     variant = DesignLibrary().choose(reference)
     check = DesignCheck(PlateCache(tmp_path / "shelf"), lambda _: None)
-    assert [it.text for it in check.campaign(variant, EMOJI) if it.kind == "fault"] == []
+    assert [
+        finding.text for finding in check.campaign(variant, EMOJI) if finding.kind == "fault"
+    ] == []
 
 
-def test_a_font_that_lacks_a_letter_and_a_name_that_is_cut_are_no_fault(tmp_path: Path) -> None:
+def test_a_font_that_lacks_a_character_and_a_name_that_is_cut_are_no_fault(tmp_path: Path) -> None:
     style = (
         '@font-face { font-family: Plex; src: url("fonts:IBMPlexSansArabic-Regular.ttf") } '
         "html { font-family: Plex }"
@@ -113,4 +115,4 @@ def test_a_font_that_lacks_a_letter_and_a_name_that_is_cut_are_no_fault(tmp_path
         for what, texts_of_ticket in texts(design)
         if printed.split({**ADA, **texts_of_ticket})[1]
     ] != []  # some are set whole
-    assert proven(design, SPRING, tmp_path / "shelf") == []
+    assert compared_faults(design, SPRING, tmp_path / "shelf") == []

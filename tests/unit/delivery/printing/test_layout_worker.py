@@ -48,7 +48,7 @@ TINY = (
 )
 
 
-class Bench:
+class LayoutBench:
     """A design ready for the worker, beside what the same texts become when they are set in this
     process.
     """
@@ -61,7 +61,7 @@ class Bench:
 
     def here(self, unstampable: dict[str, str]) -> Plate:
         return plate_with_texts(
-            self._template, self.plate, unstampable, self.task.plate_cache.kit_of
+            self._template, self.plate, unstampable, self.task.plate_cache.subset_of
         )
 
     def by(self, worker: LayoutWorker, text: str = ODD["Thai"]) -> Plate:
@@ -69,26 +69,26 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(
+def bench(tmp_path_factory: pytest.TempPathFactory) -> LayoutBench:
+    return LayoutBench(
         make_design(tmp_path_factory.mktemp("designs") / "made"), tmp_path_factory.mktemp("shelf")
     )
 
 
 @pytest.fixture(scope="module")
-def heavy(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def heavy(tmp_path_factory: pytest.TempPathFactory) -> LayoutBench:
     """A second for each layout; it is compiled all the same."""
     design = make_design(
         tmp_path_factory.mktemp("designs") / "heavy", page=(H1, H1 + HEAVY), style=TINY
     )
-    return Bench(design, tmp_path_factory.mktemp("shelf"))
+    return LayoutBench(design, tmp_path_factory.mktemp("shelf"))
 
 
 @pytest.fixture
 def worker() -> Iterator[LayoutWorker]:
-    it = LayoutWorker()
-    yield it
-    it.close()
+    worker = LayoutWorker()
+    yield worker
+    worker.close()
 
 
 def is_there(pid: int) -> bool:
@@ -126,7 +126,7 @@ def meanwhile(worker: LayoutWorker, act: Callable[[int], None]) -> threading.Thr
     return thread
 
 
-def test_it_sets_the_same_bytes_as_are_set_here(bench: Bench, worker: LayoutWorker) -> None:
+def test_it_sets_the_same_bytes_as_are_set_here(bench: LayoutBench, worker: LayoutWorker) -> None:
     for text in ODD.values():
         for unstampable in ({"holder": text}, {"number": text, "holder": text[::-1]}):
             assert plates.to_bytes(
@@ -135,9 +135,11 @@ def test_it_sets_the_same_bytes_as_are_set_here(bench: Bench, worker: LayoutWork
 
 
 def test_one_process_sets_many_texts_in_many_designs(
-    bench: Bench, worker: LayoutWorker, tmp_path: Path
+    bench: LayoutBench, worker: LayoutWorker, tmp_path: Path
 ) -> None:
-    other = Bench(make_design(tmp_path / "other", style="h1 { color: red }"), tmp_path / "shelf")
+    other = LayoutBench(
+        make_design(tmp_path / "other", style="h1 { color: red }"), tmp_path / "shelf"
+    )
     bench.by(worker)
     pid = worker.pid
     assert other.by(worker) == other.here({"holder": ODD["Thai"]})
@@ -156,7 +158,7 @@ def test_a_sender_that_meets_no_unstampable_text_starts_no_process(plates_folder
 
 
 def test_a_text_that_takes_too_long_is_refused_and_the_next_one_is_set(
-    heavy: Bench, bench: Bench
+    heavy: LayoutBench, bench: LayoutBench
 ) -> None:
     worker = LayoutWorker(SandboxLimits(seconds_max=1, wait_s_max=600, bytes_max=1_024 * MIB))
     with pytest.raises(TextUnprintable) as refused:
@@ -167,7 +169,7 @@ def test_a_text_that_takes_too_long_is_refused_and_the_next_one_is_set(
     worker.close()
 
 
-def test_a_process_that_only_waits_is_ended_by_the_clock(bench: Bench) -> None:
+def test_a_process_that_only_waits_is_ended_by_the_clock(bench: LayoutBench) -> None:
     worker = LayoutWorker()
     bench.by(worker)
     stopped = pid_of(worker)
@@ -185,7 +187,7 @@ def test_a_process_that_only_waits_is_ended_by_the_clock(bench: Bench) -> None:
 
 @pytest.mark.slow
 def test_a_text_that_takes_too_much_memory_is_refused_and_the_next_one_is_set(
-    bench: Bench, tmp_path: Path
+    bench: LayoutBench, tmp_path: Path
 ) -> None:
     fat = make_design(tmp_path / "fat", page=(H1, H1 + HEAVY.replace("1500", "9000")), style=TINY)
     task = CompileTask(
@@ -200,7 +202,7 @@ def test_a_text_that_takes_too_much_memory_is_refused_and_the_next_one_is_set(
 
 @pytest.mark.slow
 def test_killed_in_the_middle_of_a_job_it_is_done_again_with_the_same_bytes(
-    heavy: Bench, worker: LayoutWorker
+    heavy: LayoutBench, worker: LayoutWorker
 ) -> None:
     killed: list[int] = []
 
@@ -216,7 +218,7 @@ def test_killed_in_the_middle_of_a_job_it_is_done_again_with_the_same_bytes(
 
 
 def test_killed_each_time_it_is_the_texts_fault(
-    bench: Bench, worker: LayoutWorker, monkeypatch: pytest.MonkeyPatch
+    bench: LayoutBench, worker: LayoutWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[int] = []
     request = SandboxProcess.request
@@ -235,7 +237,9 @@ def test_killed_each_time_it_is_the_texts_fault(
     assert bench.by(worker) == bench.here({"holder": ODD["Thai"]})
 
 
-def test_a_failure_in_it_is_reported_and_it_goes_on(bench: Bench, worker: LayoutWorker) -> None:
+def test_a_failure_in_it_is_reported_and_it_goes_on(
+    bench: LayoutBench, worker: LayoutWorker
+) -> None:
     bench.by(worker)
     pid = worker.pid
     with pytest.raises(TextUnprintable, match="made: nowhere: KeyError"):
@@ -245,7 +249,7 @@ def test_a_failure_in_it_is_reported_and_it_goes_on(bench: Bench, worker: Layout
 
 
 def test_a_process_that_cannot_start_is_not_the_texts_fault(
-    bench: Bench, worker: LayoutWorker, monkeypatch: pytest.MonkeyPatch
+    bench: LayoutBench, worker: LayoutWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(sandbox_limits, "PROGRAM", "services.delivery.printing.nowhere")
@@ -257,7 +261,7 @@ def test_a_process_that_cannot_start_is_not_the_texts_fault(
     assert bench.by(worker) == bench.here({"holder": ODD["Thai"]})
 
 
-def test_after_so_many_texts_it_is_another_process_and_the_same_bytes(bench: Bench) -> None:
+def test_after_so_many_texts_it_is_another_process_and_the_same_bytes(bench: LayoutBench) -> None:
     worker, pids = LayoutWorker(requests_max=2), list[int | None]()
     for text in (ODD["Thai"], ODD["Arabic"], ODD["Thai"]):
         assert bench.by(worker, text) == bench.here({"holder": text})
@@ -268,7 +272,7 @@ def test_after_so_many_texts_it_is_another_process_and_the_same_bytes(bench: Ben
     worker.close()
 
 
-def test_one_that_has_grown_is_ended(bench: Bench) -> None:
+def test_one_that_has_grown_is_ended(bench: LayoutBench) -> None:
     worker = LayoutWorker(resident_bytes_max=MIB)
     bench.by(worker)
     assert worker.pid is None
@@ -276,14 +280,14 @@ def test_one_that_has_grown_is_ended(bench: Bench) -> None:
 
 def test_a_face_that_was_removed_is_made_again(tmp_path: Path, worker: LayoutWorker) -> None:
     """The worker has cached it, and does not write it again."""
-    bench = Bench(make_design(tmp_path / "made"), tmp_path / "shelf")
+    bench = LayoutBench(make_design(tmp_path / "made"), tmp_path / "shelf")
     bench.by(worker)
     for path in (tmp_path / "shelf").glob("*.face"):
         path.unlink()
     fresh = CompileTask(bench.task.variant, SPRING, PlateCache(tmp_path / "shelf"), bench.task.key)
-    again = worker.set_texts(fresh, bench.plate, {"holder": ODD["Arabic"]})
-    assert again.faces
-    assert all(fresh.plate_cache.kit(face) is not None for face in again.faces)
+    repeated = worker.set_texts(fresh, bench.plate, {"holder": ODD["Arabic"]})
+    assert repeated.faces
+    assert all(fresh.plate_cache.subset(face) is not None for face in repeated.faces)
 
 
 PARENT = """
@@ -323,7 +327,7 @@ def test_a_killed_parent_leaves_no_process_behind(
     until(lambda: not is_there(pid))
 
 
-def test_it_does_not_obey_what_is_meant_for_its_parent(bench: Bench, worker: LayoutWorker) -> None:
+def test_it_does_not_obey_a_signal_for_its_parent(bench: LayoutBench, worker: LayoutWorker) -> None:
     """Ctrl-C and a supervisor's SIGTERM go to all processes; the parent finishes the mail in
     hand.
     """
@@ -335,7 +339,7 @@ def test_it_does_not_obey_what_is_meant_for_its_parent(bench: Bench, worker: Lay
     assert worker.pid == pid
 
 
-def test_a_worker_that_is_dropped_takes_its_process_with_it(bench: Bench) -> None:
+def test_a_worker_that_is_dropped_takes_its_process_with_it(bench: LayoutBench) -> None:
     worker = LayoutWorker()
     bench.by(worker)
     pid = pid_of(worker)

@@ -16,7 +16,7 @@ from tests.support import pdfs
 from tests.support.corpus import ODD
 from tests.support.rendering import (
     ADA,
-    KITS,
+    SUBSETS,
     CompiledDesign,
     about,
     compile_design,
@@ -47,14 +47,14 @@ def links_of(page: pikepdf.Page) -> Iterator[tuple[str, str]]:
 def test_a_link_of_the_design_is_on_each_page_where_weasyprint_has_it(tmp_path: Path) -> None:
     printed = linking(tmp_path / "made", STATIC)
     texts = ADA | {"holder": "Grace"}
-    both = printed.ours(texts), printed.weasyprints(texts)
-    found = []
-    for pdf in both:
+    renderings = printed.ours(texts), printed.weasyprints(texts)
+    links = []
+    for pdf in renderings:
         with pdfs.opened(pdf) as document:
             (annotation,) = document.pages[0].obj.Annots
-            found.append((str(annotation.A.URI), [float(side) for side in annotation.Rect]))
-    assert found[0][0] == found[1][0] == "https://shop.example/terms?a=1&b=(2)"
-    assert found[0][1] == pytest.approx(found[1][1], abs=1e-4)
+            links.append((str(annotation.A.URI), [float(side) for side in annotation.Rect]))
+    assert links[0][0] == links[1][0] == "https://shop.example/terms?a=1&b=(2)"
+    assert links[0][1] == pytest.approx(links[1][1], abs=1e-4)
 
 
 def test_a_link_leads_each_holder_to_its_own_address(tmp_path: Path) -> None:
@@ -66,12 +66,12 @@ def test_a_link_leads_each_holder_to_its_own_address(tmp_path: Path) -> None:
     ]
     pages = [printed.stamp.page(texts, payload(at)) for at, texts in enumerate(crowd)]
     with pdfs.opened(printed.writer.write(pages, about())) as document:
-        found = [list(links_of(page)) for page in document.pages]
+        links = [list(links_of(page)) for page in document.pages]
         assert not document.check_pdf_syntax()
         with document.open_metadata() as words:
             assert words["dc:title"] == str(document.docinfo.Title) == "Spring Draw: order 7001"
     terms = ("https://shop.example/terms?a=1&b=(2)", "https://shop.example/terms?a=1&b=(2)")
-    assert found == [
+    assert links == [
         [
             ("Your order", "https://shop.example/orders/A%201%2F2?for=Zo%C3%AB%20%26%20Co%3F#top"),
             terms,
@@ -89,9 +89,15 @@ def test_a_link_is_an_element_of_the_tagged_page_and_each_annotation_has_its_own
     with pdfs.opened(printed.writer.write(pages, about())) as document:
         numbers = document.Root.StructTreeRoot.ParentTree.Nums
         owner = {int(numbers[at]): numbers[at + 1] for at in range(0, len(numbers), 2)}
-        annotations = [it for page in document.pages for it in page.obj.Annots]
-        assert len({int(it.StructParent) for it in annotations}) == len(annotations) == 6
-        assert {str(owner[int(it.StructParent)].S) for it in annotations} == {"/Link"}
+        annotations = [annotation for page in document.pages for annotation in page.obj.Annots]
+        assert (
+            len({int(annotation.StructParent) for annotation in annotations})
+            == len(annotations)
+            == 6
+        )
+        assert {str(owner[int(annotation.StructParent)].S) for annotation in annotations} == {
+            "/Link"
+        }
 
 
 @pytest.mark.parametrize("name", ["Chinese", "Arabic", "emoji"])
@@ -111,7 +117,7 @@ def test_a_customers_text_stays_one_part_of_the_address(text: str, tmp_path: Pat
     printed = linking(
         tmp_path / "made", '<a class="own" data-link="https://shop.example/o/{order}/end">Order</a>'
     )
-    stamped = PageStamp(printed.plate, KITS, printed.stamp.stencil).page(
+    stamped = PageStamp(printed.plate, SUBSETS, printed.stamp.qr_template).page(
         ADA | {"order": text.encode("utf-8", "replace").decode()}, payload()
     )
     (address,) = stamped.links

@@ -92,7 +92,7 @@ def compiled_again() -> CompiledDesign:
 
 @pytest.mark.feature("SF-054")
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_name_in_another_script_has_letters_of_ours(script: str) -> None:
+def test_a_name_in_another_script_has_glyphs_of_our_fonts(script: str) -> None:
     name, family = SCRIPTS[script]
     at_work, texts = compiled_design(SHEET), {**ADA, "holder": name}
     pdf = at_work.ours(texts)
@@ -102,7 +102,7 @@ def test_a_name_in_another_script_has_letters_of_ours(script: str) -> None:
     assert [font for font in fonts if not re.match(r"Stubline-|Source-?Sans-?Pro", font)] == []
     text_shown = squeezed(text_of(pdf))
     if script in UNORDERED:
-        assert {letter for letter in name if letter.isalpha()} <= set(text_shown)
+        assert {character for character in name if character.isalpha()} <= set(text_shown)
     else:
         assert squeezed(name) in text_shown
     one, other = picture(pdf, 144), picture(at_work.weasyprints(texts), 144)
@@ -170,7 +170,7 @@ def test_a_campaign_is_called_as_it_likes(script: str) -> None:
     assert difference(picture(pdf, 144), picture(at_work.weasyprints(ADA), 144), 2)[1] == 0
 
 
-def test_a_campaigns_letter_that_no_font_has_is_an_error_with_a_remedy() -> None:
+def test_a_campaigns_character_that_no_font_has_is_an_error_with_a_remedy() -> None:
     sheet = PageTemplate(DesignLibrary().choose(SHEET), replace(SPRING, name=f"Gala {NOBODYS}"))
     with pytest.raises(
         DesignUnusable, match=r"no font here has: put a font that has it into the folder"
@@ -188,7 +188,7 @@ def test_a_design_may_name_our_fonts_itself(tmp_path: Path) -> None:
     assert [font for font in fonts if font.startswith("Stubline-")] == []
 
 
-def test_a_design_that_names_emoji_last_keeps_its_letters(tmp_path: Path) -> None:
+def test_a_design_that_names_emoji_last_keeps_its_glyphs(tmp_path: Path) -> None:
     style = ".holder { font-family: Source, emoji }"
     at_work = compile_template(template_of(make_design(tmp_path / "door", style=style)))
     fonts = fonts_of(at_work.ours({**ADA, "holder": "Ada 🎟️ 7"}))
@@ -213,7 +213,7 @@ def test_a_common_text_reads_no_font_of_another_script() -> None:
     )
 
 
-def test_a_letter_that_no_font_has_is_counted_and_logged_once_without_its_text() -> None:
+def test_a_character_that_no_font_has_is_counted_and_logged_once_without_its_text() -> None:
     before = value_of(metrics.CHARACTERS_MISSING.name)
     with capture_logs() as lines:
         telemetry = SenderLoggingTelemetry(Health())

@@ -149,7 +149,7 @@ def test_no_glyph_is_notdef_and_no_font_is_the_machines(files: dict[str, bytes])
                 for font in page.Resources.get("/Font", pikepdf.Dictionary()).values():
                     family = str(font.BaseFont).rpartition("+")[2]
                     assert any(
-                        family.replace("-", "").startswith(it.replace("-", "")) for it in own
+                        family.replace("-", "").startswith(name.replace("-", "")) for name in own
                     ), (name, family)
                 assert not {glyph for glyph in pdfs.glyphs_of(page) if not glyph[1]}, name
                 assert all(font.is_plain for font in pdfs.fonts_of(page).values()), name
@@ -157,8 +157,8 @@ def test_no_glyph_is_notdef_and_no_font_is_the_machines(files: dict[str, bytes])
 
 def test_a_character_that_no_font_has_is_a_replacement_character_and_is_counted() -> None:
     at_work = compiled_design(SHEET)
-    whole = at_work.plate_with_texts_of({"holder": f"Ada {GOTHIC}{HIEROGLYPH}{GOTHIC}"})
-    assert whole.missing == "".join(sorted({GOTHIC, HIEROGLYPH}))
+    plate = at_work.plate_with_texts_of({"holder": f"Ada {GOTHIC}{HIEROGLYPH}{GOTHIC}"})
+    assert plate.missing == "".join(sorted({GOTHIC, HIEROGLYPH}))
     assert "Ada \ufffd\ufffd\ufffd" in text_of(
         at_work.ours({**ADA, "holder": f"Ada {GOTHIC}{HIEROGLYPH}{GOTHIC}"})
     )

@@ -20,7 +20,7 @@ from services.delivery.printing.compile.layout import PageFont
 from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.errors import PlatesFolderUnusable, PlateUnreadable
 from services.delivery.printing.fonts import faces, packaged
-from services.delivery.printing.fonts.faces import FaceKit
+from services.delivery.printing.fonts.faces import FontSubset
 from services.delivery.printing.plate_cache import PlateCache, plate_key
 from services.delivery.printing.plates import PlateBlobs, pack
 from services.delivery.printing.renderer import Renderer, facts_of
@@ -31,7 +31,7 @@ from tests.support.rendering import compiled_design, document_of, make_design, r
 
 ROOT = Path(__file__).resolve().parents[4]
 PAPER = document_of(ticket(design="e-ticket"))
-KINDS = ("plate", "face", "stencil")
+KINDS = ("plate", "face", "qr")
 Damage = Callable[[bytes], bytes]
 
 
@@ -115,7 +115,7 @@ def test_a_missing_file_is_made_again(kind: str, folder: Path, filled: Path) -> 
 def test_a_file_under_anothers_name_is_not_taken_for_it(
     folder: Path, filled: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Another design's plate, another font's face, the stencil of longer codes: each sound in
+    """Another design's plate, another font's face, the QR template of longer codes: each sound in
     itself.
     """
     other = tmp_path_factory.mktemp("other")
@@ -126,11 +126,11 @@ def test_a_file_under_anothers_name_is_not_taken_for_it(
     plate.write_bytes(foreign.read_bytes())
     faces_here, faces_there = sorted(folder.glob("*.face")), sorted(other.glob("*.face"))
     foreign_face = next(
-        path for path in faces_there if path.name not in {it.name for it in faces_here}
+        path for path in faces_there if path.name not in {face.name for face in faces_here}
     )
     faces_here[0].write_bytes(foreign_face.read_bytes())
-    (stencil,) = folder.glob("*.stencil")
-    stencil.write_bytes(qr.learn_stencil(47).to_bytes())
+    (qr_template,) = folder.glob("*.qr")
+    qr_template.write_bytes(qr.build_qr_template(47).to_bytes())
     assert fresh(folder).render(PAPER) == renderer(filled).render(PAPER)
 
 
@@ -158,8 +158,8 @@ def test_loading_a_plate_lays_nothing_out(folder: Path, monkeypatch: pytest.Monk
     ):
         monkeypatch.setattr(owner, name, never)
     monkeypatch.setattr("services.delivery.printing.renderer.compile_in_sandbox", never)
-    monkeypatch.setattr("services.delivery.printing.fonts.faces.compile_kit", never)
-    monkeypatch.setattr("services.delivery.printing.qr.learn_stencil", never)
+    monkeypatch.setattr("services.delivery.printing.fonts.faces.compile_subset", never)
+    monkeypatch.setattr("services.delivery.printing.qr.build_qr_template", never)
     assert fresh(folder).render(PAPER).startswith(b"%PDF")
 
 
@@ -195,30 +195,32 @@ def test_two_processes_that_compile_at_once_print_the_same_and_leave_no_litter(
 def test_a_plate_survives_its_bytes() -> None:
     for reference in ("raffle-entry-a4", "event-ticket-phone"):
         plate = compiled_design(reference).plate
-        again = plates.from_bytes(plates.to_bytes(plate))
-        assert again == plate
-        assert plates.to_bytes(again) == plates.to_bytes(plate)
+        decoded = plates.from_bytes(plates.to_bytes(plate))
+        assert decoded == plate
+        assert plates.to_bytes(decoded) == plates.to_bytes(plate)
 
 
 def test_a_face_survives_its_bytes() -> None:
     at_work = compiled_design("raffle-entry-a4")
-    for kit in filter(None, (at_work.stamp.kits.kit(face) for face in at_work.plate.faces)):
-        again: FaceKit = faces.from_bytes(faces.to_bytes(kit))
-        assert again == kit
-        assert faces.to_bytes(again) == faces.to_bytes(kit)
+    for subset in filter(
+        None, (at_work.stamp.subsets.subset(face) for face in at_work.plate.faces)
+    ):
+        decoded: FontSubset = faces.from_bytes(faces.to_bytes(subset))
+        assert decoded == subset
+        assert faces.to_bytes(decoded) == faces.to_bytes(subset)
 
 
 def test_a_file_that_two_designs_call_differently_is_a_face_for_each(tmp_path: Path) -> None:
     """The name is printed, and whose design was compiled first must not decide it."""
     content = packaged.font("SourceSansPro-Regular.ttf")
-    names, kits = ["Source Sans Pro", "Mine"], PlateCache(tmp_path)
-    for at in (kits, PlateCache(tmp_path)):
-        found = [
-            at.kit_of(PageFont(content, 0, name, is_variable=False), "", frozenset())
+    names, plate_cache = ["Source Sans Pro", "Mine"], PlateCache(tmp_path)
+    for at in (plate_cache, PlateCache(tmp_path)):
+        subsets = [
+            at.subset_of(PageFont(content, 0, name, is_variable=False), "", frozenset())
             for name in names
         ]
-        assert [kit.family for kit in found] == names
-        assert [at.kit(kit.digest) for kit in found] == found
+        assert [subset.family for subset in subsets] == names
+        assert [at.subset(subset.digest) for subset in subsets] == subsets
 
 
 def keys(folder: Path) -> dict[str, str]:
@@ -282,7 +284,7 @@ def test_what_was_not_loaded_for_long_is_purged_and_made_again(folder: Path, fil
     aged(folder, 91)
     assert at_work.plate_cache.purge(0) == 0
     assert at_work.plate_cache.purge(90) == len([*filled.glob("*.plate"), *filled.glob("*.face")])
-    assert {path.suffix for path in folder.iterdir()} == {".stencil", ".else"}
+    assert {path.suffix for path in folder.iterdir()} == {".qr", ".else"}
     assert at_work.render(PAPER) == before, "what is loaded is used on"
     assert fresh(folder).render(PAPER) == before
 
@@ -359,7 +361,7 @@ def test_what_cannot_be_written_is_the_folders_fault_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o750, 0o2770])
-def test_who_may_look_into_the_folder_may_read_what_is_in_it(mode: int, tmp_path: Path) -> None:
+def test_who_may_list_the_folder_may_read_what_is_in_it(mode: int, tmp_path: Path) -> None:
     """A campaign may be applied by another user than the senders' own."""
     own = PlateCache(tmp_path / "shelf")
     (tmp_path / "shelf").chmod(mode)

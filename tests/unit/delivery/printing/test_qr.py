@@ -22,9 +22,9 @@ from services.delivery.printing import fast
 from services.delivery.printing.qr import (
     ALPHABET,
     MASK,
-    QrStencil,
+    QrTemplate,
+    build_qr_template,
     draw_matrix,
-    learn_stencil,
     pdf_path,
     svg_path,
 )
@@ -41,11 +41,11 @@ BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 RECTANGLE = re.compile(rb"(\d+) (\d+) (\d+) 1 re\n")
 SVG_RECTANGLE = re.compile(r"M(\d+) (\d+)h(\d+)v1h-(\d+)z")
 
-made = cache(learn_stencil)
+stencil = cache(build_qr_template)
 
 
-def ticket(chance: random.Random) -> str:
-    return "STUBLINE:" + "".join(chance.choices(BASE32, k=26))
+def ticket(rng: random.Random) -> str:
+    return "STUBLINE:" + "".join(rng.choices(BASE32, k=26))
 
 
 def rows(matrix: int, side: int) -> list[list[int]]:
@@ -91,16 +91,16 @@ def of_pdf(operators: bytes) -> list[tuple[int, int, int]]:
 
 def of_svg(d: str) -> list[tuple[int, int, int]]:
     assert SVG_RECTANGLE.sub("", d) == ""
-    found = SVG_RECTANGLE.findall(d)
-    assert all(there == back for _, _, there, back in found)
-    return [(int(x), int(y), int(width)) for x, y, width, _ in found]
+    rectangles = SVG_RECTANGLE.findall(d)
+    assert all(there == back for _, _, there, back in rectangles)
+    return [(int(x), int(y), int(width)) for x, y, width, _ in rectangles]
 
 
 @pytest.mark.parametrize(("length", "mask"), FORMS)
 @given(data=st.data())
-def test_a_stencil_draws_what_segno_draws(length: int, mask: int, data: st.DataObject) -> None:
+def test_a_template_draws_what_segno_draws(length: int, mask: int, data: st.DataObject) -> None:
     payload = data.draw(st.text(ALPHABET, min_size=length, max_size=length))
-    quick = made(length, mask=mask)
+    quick = stencil(length, mask=mask)
     code = segno.make(
         payload,
         mode="alphanumeric",
@@ -114,30 +114,35 @@ def test_a_stencil_draws_what_segno_draws(length: int, mask: int, data: st.DataO
 
 
 @pytest.mark.parametrize("error", ["l", "q", "h"])
-def test_each_error_level_has_its_stencils(error: str) -> None:
-    quick = learn_stencil(9, error=error)  # type: ignore[arg-type]  # one of the three above
+def test_each_error_level_has_its_templates(error: str) -> None:
+    quick = build_qr_template(9, error=error)  # type: ignore[arg-type]  # one of the three above
     code = segno.make("SF-$ 1/2.", error=error, mask=MASK, micro=False, boost_error=False)
     assert rows(quick.matrix("SF-$ 1/2."), quick.side) == segnos(code)
 
 
 def test_the_code_of_a_ticket_is_of_version_2() -> None:
-    assert (made(35).version, made(35).side, made(35).error, made(35).mask) == (2, 25, "m", MASK)
+    assert (stencil(35).version, stencil(35).side, stencil(35).error, stencil(35).mask) == (
+        2,
+        25,
+        "m",
+        MASK,
+    )
 
 
 def test_two_hundred_codes_are_read_at_two_and_at_three_pixels_a_module() -> None:
-    chance = random.Random(35)
-    for payload in (ticket(chance) for _ in range(200)):
-        matrix = made(35).matrix(payload)
+    rng = random.Random(35)
+    for payload in (ticket(rng) for _ in range(200)):
+        matrix = stencil(35).matrix(payload)
         for pixels in (2, 3):
             assert [
-                found.text for found in zxingcpp.read_barcodes(picture(matrix, 25, pixels))
+                barcode.text for barcode in zxingcpp.read_barcodes(picture(matrix, 25, pixels))
             ] == [payload]
 
 
 @given(st.text().filter(lambda payload: len(payload) != 35))
 def test_a_payload_of_another_length_is_refused_and_both_lengths_named(payload: str) -> None:
     with pytest.raises(ValueError, match=rf"for 35 characters.* has {len(payload)}$"):
-        made(35).matrix(payload)
+        stencil(35).matrix(payload)
 
 
 @pytest.mark.parametrize("length", [1, 2, 35, 36])
@@ -149,7 +154,7 @@ def test_a_character_outside_the_alphabet_is_refused_and_named_and_no_other(
     wrong = data.draw(st.characters().filter(lambda character: character not in ALPHABET))
     payload = "7" * at + wrong + "7" * (length - at - 1)
     with pytest.raises(ValueError) as refused:
-        made(length).matrix(payload)
+        stencil(length).matrix(payload)
     assert (
         str(refused.value)
         == f"character {at + 1}, {wrong!r}, is outside QR's alphanumeric alphabet"
@@ -159,13 +164,13 @@ def test_a_character_outside_the_alphabet_is_refused_and_named_and_no_other(
 @pytest.mark.parametrize(
     ("length", "named"), [(0, "not 0"), (-1, "not -1"), (91, "version 5"), (9_999, "too large")]
 )
-def test_a_stencil_for_no_characters_or_too_many_is_refused(length: int, named: str) -> None:
+def test_a_template_for_no_characters_or_too_many_is_refused(length: int, named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        learn_stencil(length)
+        build_qr_template(length)
 
 
 @pytest.mark.parametrize("length", [1, 2, 35])
-def test_no_stencil_is_learnt_of_an_encoder_that_varies_more_than_the_data(
+def test_no_template_is_built_for_an_encoder_that_varies_more_than_the_data(
     length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As segno does by itself: it chooses a mask for each code."""
@@ -175,42 +180,42 @@ def test_no_stencil_is_learnt_of_an_encoder_that_varies_more_than_the_data(
         return make(content, error, version, **{**form, "mask": None})
 
     monkeypatch.setattr(segno, "make", choosing)
-    with pytest.raises(RuntimeError, match="no stencil"):
-        learn_stencil(length)
+    with pytest.raises(RuntimeError, match="no template"):
+        build_qr_template(length)
 
 
 @pytest.mark.parametrize(("length", "mask"), FORMS)
-def test_a_stencil_survives_its_bytes(length: int, mask: int) -> None:
-    quick = made(length, mask=mask)
-    again = QrStencil.from_bytes(quick.to_bytes())
-    assert again == quick
-    assert again.to_bytes() == quick.to_bytes()
+def test_a_template_survives_its_bytes(length: int, mask: int) -> None:
+    quick = stencil(length, mask=mask)
+    decoded = QrTemplate.from_bytes(quick.to_bytes())
+    assert decoded == quick
+    assert decoded.to_bytes() == quick.to_bytes()
     payload = (ALPHABET[7:] * 2)[:length]
-    assert again.matrix(payload) == quick.matrix(payload)
+    assert decoded.matrix(payload) == quick.matrix(payload)
 
 
 @given(st.data())
 def test_changed_bytes_are_refused(data: st.DataObject) -> None:
-    written = bytearray(made(35).to_bytes())
+    written = bytearray(stencil(35).to_bytes())
     written[data.draw(st.integers(0, len(written) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(ValueError):
-        QrStencil.from_bytes(bytes(written))
+        QrTemplate.from_bytes(bytes(written))
 
 
 @given(data=st.data(), more=st.binary(min_size=1, max_size=200))
 def test_bytes_cut_short_and_bytes_with_more_behind_are_refused(
     data: st.DataObject, more: bytes
 ) -> None:
-    written = made(2).to_bytes()
+    written = stencil(2).to_bytes()
     for changed in (written[: data.draw(st.integers(0, len(written) - 1))], written + more):
         with pytest.raises(ValueError):
-            QrStencil.from_bytes(changed)
+            QrTemplate.from_bytes(changed)
 
 
 @given(st.binary(max_size=400))
-def test_bytes_of_anything_else_are_refused_as_no_stencil(data: bytes) -> None:
-    with pytest.raises(ValueError, match="not a stencil"):
-        QrStencil.from_bytes(data)
+def test_bytes_of_anything_else_are_refused_as_no_template(data: bytes) -> None:
+    with pytest.raises(ValueError, match="not a template"):
+        QrTemplate.from_bytes(data)
 
 
 def sealed(body: bytes) -> bytes:
@@ -218,13 +223,13 @@ def sealed(body: bytes) -> bytes:
 
 
 def test_a_refusal_of_bytes_names_what_is_wrong_with_them() -> None:
-    body = made(2).to_bytes()[:-4]
+    body = stencil(2).to_bytes()[:-4]
     with pytest.raises(ValueError, match="of format 9, and this release reads format 1"):
-        QrStencil.from_bytes(sealed(body[:4] + b"\x09" + body[5:]))
+        QrTemplate.from_bytes(sealed(body[:4] + b"\x09" + body[5:]))
     with pytest.raises(ValueError, match="for 2 characters in version 1 has not"):
-        QrStencil.from_bytes(sealed(body[:-1]))
+        QrTemplate.from_bytes(sealed(body[:-1]))
     with pytest.raises(ValueError, match="checksum"):
-        QrStencil.from_bytes(body + b"\0\0\0\0")
+        QrTemplate.from_bytes(body + b"\0\0\0\0")
 
 
 @given(sides())
@@ -243,22 +248,22 @@ def test_neighbours_in_a_row_are_one_rectangle_unless_the_eighth_module_parts_th
     code: tuple[int, int],
 ) -> None:
     side = code[1]
-    found = of_pdf(pdf_path(*code))
-    for (x, y, width), after in pairwise(found):
+    rectangles = of_pdf(pdf_path(*code))
+    for (x, y, width), after in pairwise(rectangles):
         assert after[:2] != (x + width, y) or (y * side + x + width) % 8 == 0
 
 
-def test_lines_are_kept_for_the_sides_of_stencils_and_for_no_larger_ones() -> None:
-    fast.strips.cache_clear()
+def test_lines_are_cached_for_the_sides_of_templates_and_for_no_larger_ones() -> None:
+    fast.rectangle_caches.cache_clear()
     for side in (25, 33, 37, 177):
         assert of_pdf(pdf_path(1, side)) == [(side - 1, side - 1, 1)]
-    assert fast.strips.cache_info().currsize == 2
-    assert {len(strip) for strip in fast.strips(25)} == {1}
+    assert fast.rectangle_caches.cache_info().currsize == 2
+    assert {len(octet) for octet in fast.rectangle_caches(25)} == {1}
 
 
 @given(st.text(ALPHABET, min_size=35, max_size=35))
-def test_a_payload_of_the_form_is_drawn_by_its_stencil(payload: str) -> None:
-    assert draw_matrix(payload, made(35)) == (made(35).matrix(payload), 25)
+def test_a_payload_of_the_form_is_drawn_by_its_template(payload: str) -> None:
+    assert draw_matrix(payload, stencil(35)) == (stencil(35).matrix(payload), 25)
 
 
 @pytest.mark.parametrize(
@@ -272,9 +277,11 @@ def test_a_payload_of_the_form_is_drawn_by_its_stencil(payload: str) -> None:
     ],
 )
 def test_any_other_payload_is_drawn_by_segno_and_read(payload: str) -> None:
-    matrix, side = draw_matrix(payload, made(35))
+    matrix, side = draw_matrix(payload, stencil(35))
     assert draw_matrix(payload) == (matrix, side)
     code = segno.make(payload, error="m", micro=False, boost_error=False)
     assert (rows(matrix, side), side) == (segnos(code), len(code.matrix))
     assert covered(of_pdf(pdf_path(matrix, side)), side) == segnos(code)
-    assert [found.text for found in zxingcpp.read_barcodes(picture(matrix, side, 3))] == [payload]
+    assert [barcode.text for barcode in zxingcpp.read_barcodes(picture(matrix, side, 3))] == [
+        payload
+    ]

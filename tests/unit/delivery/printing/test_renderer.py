@@ -109,7 +109,7 @@ def test_each_page_has_one_code_that_a_scanner_reads(dpi: int, plates: Path) -> 
     snapshot = issued("shop:727", 1, "Active", "Active", "Won")
     pdf = rendered(plates, papers(snapshot))
     assert [scanned(picture(pdf, dpi, at)) for at in range(3)] == [
-        [f"STUBLINE:{it.code}"] for it in snapshot.tickets
+        [f"STUBLINE:{ticket.code}"] for ticket in snapshot.tickets
     ]
 
 
@@ -268,7 +268,7 @@ def test_metrics_count_of_each_page_how_it_was_made(plates: Path) -> None:
     assert set(counts.laid_out_pages) == {"characters"}
 
 
-def test_a_letter_that_no_font_has_is_reported_and_its_ticket_is_printed(plates: Path) -> None:
+def test_a_character_that_no_font_has_is_reported_and_its_ticket_is_printed(plates: Path) -> None:
     """Through the helper process."""
     counts = Counts()
     at_work = renderer(plates, ticket())

@@ -24,7 +24,7 @@ from services.delivery.printing.tools import samples
 from tests.support.deliveries import DRAW, issued
 from tests.support.rendering import VARIANTS, compiled_design
 
-SAID = {  # when, issued, status, position; title and subject of the file
+EXPECTED = {  # when, issued, status, position; title and subject of the file
     "en": (("Saturday, 6 March 2027, "
     "19:30"), "21 November 2026", "Active", "1 of 2", ": order 727", "2 tickets, order 727"),
     "de": (("Samstag, 6. März 2027, "
@@ -48,12 +48,12 @@ def as_requested(_design: str, requested: str) -> str:
     return requested or "en"
 
 
-@pytest.mark.parametrize("language", SAID)
+@pytest.mark.parametrize("language", EXPECTED)
 def test_a_document_is_in_its_campaigns_language(language: str) -> None:
-    when, day, status, position, title, subject = SAID[language]
+    when, day, status, position, title, subject = EXPECTED[language]
     snapshot = snapshot_in(language)
-    made = document(snapshot, snapshot.tickets, as_requested)
-    page = made.pages[0]
+    worded = document(snapshot, snapshot.tickets, as_requested)
+    page = worded.pages[0]
     assert page.when == f"{when} (Europe/Dublin)"
     assert (page.issued, page.status, page.position, page.language) == (
         day,
@@ -61,7 +61,7 @@ def test_a_document_is_in_its_campaigns_language(language: str) -> None:
         position,
         language,
     )
-    assert (made.title, made.subject) == (f"Spring Draw{title}", subject)
+    assert (worded.title, worded.subject) == (f"Spring Draw{title}", subject)
 
 
 def test_a_language_that_we_have_no_words_of_has_its_own_dates_and_english_words() -> None:
@@ -121,19 +121,19 @@ def test_each_campaign_of_an_order_has_its_own_language_and_the_file_the_firsts(
     snapshot = snapshot_in("fr")
     autumn = msgspec.structs.replace(DRAW, campaign_id="autumn", name="Herbst", language="de")
     tickets = [
-        msgspec.structs.replace(it, campaign_id=name)
-        for it, name in zip(snapshot.tickets, ("autumn", "spring"), strict=True)
+        msgspec.structs.replace(ticket, campaign_id=name)
+        for ticket, name in zip(snapshot.tickets, ("autumn", "spring"), strict=True)
     ]
-    made = document(
+    worded = document(
         msgspec.structs.replace(snapshot, campaigns=(*snapshot.campaigns, autumn)),
         tickets,
         as_requested,
     )
-    assert [(page.language, page.position) for page in made.pages] == [
+    assert [(page.language, page.position) for page in worded.pages] == [
         ("de", "1 von 2"),
         ("fr", "2 sur 2"),
     ]
-    assert made.title == "Herbst, Spring Draw: Bestellung 727"
+    assert worded.title == "Herbst, Spring Draw: Bestellung 727"
 
 
 def test_the_built_in_designs_and_our_words_have_the_same_languages() -> None:
@@ -175,14 +175,16 @@ def test_words_of_every_language_fit_into_the_built_in_designs(sheet: str) -> No
             "status": [*words.status.values()],
             "position": [words.position.format(at=1_999, count=2_000)],
         }.items():
-            for spot in (name for name, it in stamp.plate.spots.items() if it.field == field):
-                assert [text for text in texts if stamp.fitted(spot, text).is_cut] == [], (
+            for plate_field in (
+                name for name, spot in stamp.plate.fields.items() if spot.field == field
+            ):
+                assert [text for text in texts if stamp.fitted(plate_field, text).is_cut] == [], (
                     f"{language} {field}"
                 )
 
 
 @pytest.mark.parametrize(
-    ("requested", "has", "found"),
+    ("requested", "has", "expected"),
     [
         ("de", ["en", "de"], "de"),
         ("DE", ["en", "de"], "de"),
@@ -195,9 +197,9 @@ def test_words_of_every_language_fit_into_the_built_in_designs(sheet: str) -> No
     ],
 )
 def test_a_language_is_looked_up_from_its_country_to_its_own(
-    requested: str, has: list[str], found: str | None
+    requested: str, has: list[str], expected: str | None
 ) -> None:
-    assert best_language(requested, has) == found
+    assert best_language(requested, has) == expected
 
 
 def test_a_language_that_a_design_lacks_is_its_first() -> None:

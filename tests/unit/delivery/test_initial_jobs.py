@@ -1,4 +1,4 @@
-"""Filing: whatever way the facts came, each active ticket ends in exactly one initial job."""
+"""Whatever way the facts came, each active ticket ends in exactly one initial job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from services.delivery.rules import (
     ReplayedJob,
     apply_batch,
     changed_jobs,
-    file_jobs,
+    with_current_jobs,
 )
 from services.runtime.snapshots import APPLIED, DUPLICATE, SUPERSEDED
 from tests.support.deliveries import decided, issued, ticket_id
@@ -116,10 +116,10 @@ def test_a_batch_at_once_is_known_when_it_comes_again(
 ) -> None:
     inputs = arrived[1]
     order = one_by_one(inputs)
-    again = apply_batch(inputs, {ORDER: order})
-    assert set(again.outcomes) <= {DUPLICATE, SUPERSEDED}
-    assert again.orders[ORDER] == order
-    assert changed_jobs({ORDER: order}, again.orders) == []
+    repeated = apply_batch(inputs, {ORDER: order})
+    assert set(repeated.outcomes) <= {DUPLICATE, SUPERSEDED}
+    assert repeated.orders[ORDER] == order
+    assert changed_jobs({ORDER: order}, repeated.orders) == []
 
 
 @given(histories())
@@ -179,9 +179,12 @@ def test_a_ticket_left_out_of_its_mail_is_filed_again() -> None:
     left = DeliveryOrder(
         ORDER, order.tickets, order.active, order.decided, order.decision, (cancelled_job,)
     )
-    again = file_jobs(left)
-    assert [it.ticket_ids for it in again.jobs] == [{ticket_id(ORDER, 1)}, {ticket_id(ORDER, 2)}]
-    assert again.jobs[1].job_id != job.job_id
+    refiled = with_current_jobs(left)
+    assert [job.ticket_ids for job in refiled.jobs] == [
+        {ticket_id(ORDER, 1)},
+        {ticket_id(ORDER, 2)},
+    ]
+    assert refiled.jobs[1].job_id != job.job_id
 
 
 def test_an_order_that_is_not_released_holds_its_jobs() -> None:
@@ -196,17 +199,17 @@ def test_a_dead_job_stays_dead_until_it_is_replayed() -> None:
     moved = apply_batch([issued(ORDER, 2, "Won")], {ORDER: dead}).orders[ORDER]
     assert [job.state for job in moved.jobs] == ["dead"]
     job_id = dead.jobs[0].job_id
-    found = apply_batch([ReplayedJob(ORDER, job_id), ReplayedJob(ORDER, job_id)], {ORDER: moved})
-    assert found.outcomes == [APPLIED, DUPLICATE]
-    assert [job.state for job in found.orders[ORDER].jobs] == ["due"]
+    applied = apply_batch([ReplayedJob(ORDER, job_id), ReplayedJob(ORDER, job_id)], {ORDER: moved})
+    assert applied.outcomes == [APPLIED, DUPLICATE]
+    assert [job.state for job in applied.orders[ORDER].jobs] == ["due"]
 
 
 def test_positions_of_the_two_writers_are_never_compared() -> None:
-    found = apply_batch(
+    applied = apply_batch(
         [issued(ORDER, 9, "Active"), decided(ORDER, 1)], {ORDER: DeliveryOrder(ORDER)}
     )
-    assert found.outcomes == [APPLIED, APPLIED]
+    assert applied.outcomes == [APPLIED, APPLIED]
     older = apply_batch(
-        [issued(ORDER, 8, "Active"), issued(ORDER, 1, "Active", generation=2)], found.orders
+        [issued(ORDER, 8, "Active"), issued(ORDER, 1, "Active", generation=2)], applied.orders
     )
     assert older.outcomes == [SUPERSEDED, APPLIED]

@@ -1,5 +1,5 @@
-"""A proof, as printers call it: one design in one size and language for one campaign, printed both
-ways before any ticket is printed.
+"""Prints one design in one size and language for one campaign both ways, before any ticket is
+printed: as a sender does, and by WeasyPrint alone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from services.delivery.printing import qr
 from services.delivery.printing.compile.compiler import compile_plate
 from services.delivery.printing.compile.layout import LaidOutPage, PageTemplate
-from services.delivery.printing.compile.unstampable import FittingTrial, plate_with_texts
+from services.delivery.printing.compile.unstampable import UnstampableFitter, plate_with_texts
 from services.delivery.printing.design.fitting import FittedText
 from services.delivery.printing.design.library import DesignVariant
 from services.delivery.printing.design.page import CampaignFacts, UnstampableText
@@ -31,31 +31,37 @@ class ReferencePage:
     laid_out: LaidOutPage
 
 
-class DesignProof:
-    """A design for one campaign. Raises DesignUnusable as the start of the campaign would."""
+class DesignComparison:
+    """Both ways of printing a design for one campaign. Raises DesignUnusable as the start of the
+    campaign would.
+    """
 
     def __init__(
         self, variant: DesignVariant, facts: CampaignFacts, plate_cache: PlateCache
     ) -> None:
         self.variant, self.facts = variant, facts
-        self._plate_cache, self._stencil = plate_cache, plate_cache.stencil()
+        self._plate_cache, self._qr_template = plate_cache, plate_cache.qr_template()
         self.template = PageTemplate(variant, facts)
-        self.plate = compile_plate(self.template, plate_cache.kit_of, modules=self._stencil.side)
-        self._stamp = PageStamp(self.plate, plate_cache, self._stencil)
+        self.plate = compile_plate(
+            self.template, plate_cache.subset_of, modules=self._qr_template.side
+        )
+        self._stamp = PageStamp(self.plate, plate_cache, self._qr_template)
         self._writer = PdfWriter(plate_cache)
 
     @property
     def fields(self) -> set[str]:
         """The fields that this size shows."""
-        return {spot.field for spot in self.plate.spots.values()}
+        return {plate_field.field for plate_field in self.plate.fields.values()}
 
     def printed(self, texts: Mapping[str, str], payload: str) -> bytes:
         """Print as a sender does: what cannot be stamped is laid out."""
         _, unstampable = self.split(texts)
         if not unstampable:
             return self.stamped([texts], [payload])
-        plate = plate_with_texts(self.template, self.plate, unstampable, self._plate_cache.kit_of)
-        stamp = PageStamp(plate, self._plate_cache, self._stencil)
+        plate = plate_with_texts(
+            self.template, self.plate, unstampable, self._plate_cache.subset_of
+        )
+        stamp = PageStamp(plate, self._plate_cache, self._qr_template)
         return self._written([stamp.page(texts, payload)])
 
     def stamped(self, texts: Sequence[Mapping[str, str]], payloads: Sequence[str]) -> bytes:
@@ -77,20 +83,20 @@ class DesignProof:
     ) -> tuple[dict[str, FittedText | UnstampableText], tuple[str, int]]:
         """Return the lines of each field, and the code as a path of an SVG."""
         fitted, unstampable = self.split(texts)
-        matrix, side = qr.draw_matrix(payload, self._stencil)
+        matrix, side = qr.draw_matrix(payload, self._qr_template)
         square = (qr.svg_path(matrix, side), side)
         field_texts: dict[str, FittedText | UnstampableText] = {**fitted}
-        return field_texts | FittingTrial(
+        return field_texts | UnstampableFitter(
             self.template, self.plate, unstampable, field_texts, square
         ).fitted(), square
 
     def split(self, texts: Mapping[str, str]) -> tuple[dict[str, FittedText], dict[str, str]]:
         """Return what is stamped, and what WeasyPrint has to set, by the names of the plate's
-        spots.
+        fields.
         """
         fitted, unstampable = dict[str, FittedText](), dict[str, str]()
-        for name, spot in self.plate.spots.items():
-            text = normalized(texts.get(spot.field, ""))
+        for name, plate_field in self.plate.fields.items():
+            text = normalized(texts.get(plate_field.field, ""))
             try:
                 fitted[name] = self._stamp.fitted(name, text)
             except NotStampable:

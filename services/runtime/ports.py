@@ -149,7 +149,7 @@ class ExpectedLane(NamedTuple):
     next_offset: int
 
 
-class LaneAdvance(NamedTuple):
+class LaneUpdate(NamedTuple):
     """How a commit changes a lane's row."""
 
     expected: ExpectedLane
@@ -218,11 +218,11 @@ class Transaction(Protocol[S_co]):
         """
         ...
 
-    def trial(self) -> AbstractContextManager[None]:
-        """Roll back whatever happens inside, at its end."""
+    def rolled_back(self) -> AbstractContextManager[None]:
+        """Run a block in a savepoint that is rolled back at its end, whatever happens inside."""
         ...
 
-    def advance(self, rows: Sequence[LaneAdvance]) -> None:
+    def advance(self, rows: Sequence[LaneUpdate]) -> None:
         """Raises LaneFenced if a row is not as expected."""
         ...
 

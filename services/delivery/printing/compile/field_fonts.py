@@ -12,7 +12,7 @@ import pydyf
 from services.delivery.printing.compile.drawing import DrawnPage, as_bytes, number_of
 from services.delivery.printing.compile.layout import PageFont
 from services.delivery.printing.design.fitting import ELLIPSIS
-from services.delivery.printing.fonts.faces import FaceKit
+from services.delivery.printing.fonts.faces import FontSubset
 from services.delivery.printing.pdf.fonts import resource_name
 
 FONT = re.compile(rb"/(\S+) (\S+) Tf")
@@ -20,15 +20,15 @@ BLANKS = re.compile("[\u00a0\u202f\u2009]")
 SHOWN = re.compile(rb"<([0-9a-f]*)>|(-?[0-9.]+)")
 
 
-def recast(
-    parts: Sequence[bytes | str], kits: Mapping[str, FaceKit], fonts: Mapping[str, PageFont]
+def use_field_fonts(
+    parts: Sequence[bytes | str], subsets: Mapping[str, FontSubset], fonts: Mapping[str, PageFont]
 ) -> tuple[tuple[bytes | str, ...], set[tuple[str, int]]]:
     """Return the parts, and which glyphs of which faces they show."""
-    recast_parts: list[bytes | str] = []
+    drawn: list[bytes | str] = []
     shown = set[tuple[str, int]]()
     for part in parts:
         if isinstance(part, str):
-            recast_parts.append(part)
+            drawn.append(part)
             continue
         lines, font = [], b""
         for line in part.split(b"\n"):
@@ -40,24 +40,24 @@ def recast(
                 continue
             key = match[1].decode()
             texts = fonts[key].texts if key in fonts else {}
-            recast_text = recast_line(line, match[2], kits.get(key), texts, shown)
-            lines += [font, line] if recast_text is None else [recast_text]
-        recast_parts.append(b"\n".join(lines))
-    return tuple(recast_parts), shown
+            replaced = line_in_field_font(line, match[2], subsets.get(key), texts, shown)
+            lines += [font, line] if replaced is None else [replaced]
+        drawn.append(b"\n".join(lines))
+    return tuple(drawn), shown
 
 
-def recast_line(
+def line_in_field_font(
     line: bytes,
     size: bytes,
-    kit: FaceKit | None,
+    subset: FontSubset | None,
     texts: Mapping[int, str],
     shown: set[tuple[str, int]],
 ) -> bytes | None:
-    """Return the line in the kit's font, or None if the line has to keep WeasyPrint's font: the kit
-    lacks one of its glyphs, or has it with another text, such as a mirrored bracket. `texts` are
-    those of WeasyPrint's glyphs. Empty strings stay, because readers count moves by them.
+    """Return the line in the subset's font, or None if the line has to keep WeasyPrint's font: the
+    subset lacks one of its glyphs, or has it with another text, such as a mirrored bracket. `texts`
+    are those of WeasyPrint's glyphs. Empty strings stay, because readers count moves by them.
     """
-    if kit is None:
+    if subset is None:
         return None
     parts, used = list[bytes](), set[int]()
     for glyphs, move in SHOWN.findall(line):
@@ -68,12 +68,12 @@ def recast_line(
             parts.append(b"<>")
         elif float(move):
             parts.append(move + b" ")
-    if not used <= kit.glyphs.keys() or any(
-        differs(kit.glyphs[glyph], texts.get(glyph)) for glyph in used
+    if not used <= subset.glyphs.keys() or any(
+        differs(subset.glyphs[glyph], texts.get(glyph)) for glyph in used
     ):
         return None
-    shown |= {(kit.digest, glyph) for glyph in used}
-    return b"/%b %b Tf\n[%b] TJ" % (resource_name(kit.digest), size, b"".join(parts))
+    shown |= {(subset.digest, glyph) for glyph in used}
+    return b"/%b %b Tf\n[%b] TJ" % (resource_name(subset.digest), size, b"".join(parts))
 
 
 def differs(own: str, text: str | None) -> bool:

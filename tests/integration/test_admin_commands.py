@@ -26,13 +26,13 @@ from services.runtime.admin.refusals import (
     CommandReused,
     DeadLetterStateRefused,
     DeadLetterUnknown,
+    LaneOffsetRefused,
     LaneUnknown,
-    MoveRefused,
     NothingToAccept,
     TopicUnknown,
 )
 from services.runtime.errors import StublineError
-from services.runtime.kafka.topics import PartitionExtent
+from services.runtime.kafka.topics import PartitionOffsets
 from services.runtime.postgres import connection as database
 from services.runtime.records import TIMER, LaneKey
 from tests.support.sessions import waiting_sessions
@@ -122,7 +122,7 @@ def test_a_rewind_fences_the_owner_and_keeps_every_other_word_of_the_row(
     connection: Connection[TupleRow], commands: AdminCommands
 ) -> None:
     before = lane(connection)
-    commands.rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
+    commands.rewind(GROUP, LANE, to=40, offsets=PartitionOffsets(30, 200))
     after = lane(connection)
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {
@@ -146,8 +146,8 @@ def test_a_rewind_fences_the_owner_and_keeps_every_other_word_of_the_row(
 def test_a_rewind_to_where_the_lane_is_only_starts_it_again(
     connection: Connection[TupleRow],
 ) -> None:
-    fresh(connection).rewind(GROUP, LANE, to=100, extent=None)
-    fresh(connection).rewind(GROUP, TIMER, to=55, extent=None)
+    fresh(connection).rewind(GROUP, LANE, to=100, offsets=None)
+    fresh(connection).rewind(GROUP, TIMER, to=55, offsets=None)
     for key, epoch, offset in ((LANE, 8, 100), (TIMER, 5, 55)):
         row = lane(connection, key)
         assert (row["epoch"], row["next_offset"], row["rewound"], row["stopped_code"]) == (
@@ -159,27 +159,27 @@ def test_a_rewind_to_where_the_lane_is_only_starts_it_again(
 
 
 @pytest.mark.parametrize(
-    ("key", "to", "extent", "refusal"),
+    ("key", "to", "offsets", "refusal"),
     [
-        (LANE, 29, PartitionExtent(30, 200), MoveRefused),  # retention took it
-        (LANE, 101, PartitionExtent(30, 200), MoveRefused),  # that is a skip
-        (LANE, 60, PartitionExtent(0, 50), MoveRefused),  # the log was cut
+        (LANE, 29, PartitionOffsets(30, 200), LaneOffsetRefused),  # retention took it
+        (LANE, 101, PartitionOffsets(30, 200), LaneOffsetRefused),  # that is a skip
+        (LANE, 60, PartitionOffsets(0, 50), LaneOffsetRefused),  # the log was cut
         (LANE, 40, None, TopicUnknown),
-        (TIMER, 54, None, MoveRefused),
-        (LaneKey("toy.in.v1", 9), 0, PartitionExtent(0, 10), LaneUnknown),
+        (TIMER, 54, None, LaneOffsetRefused),
+        (LaneKey("toy.in.v1", 9), 0, PartitionOffsets(0, 10), LaneUnknown),
     ],
 )
 def test_a_rewind_that_makes_no_sense_changes_nothing(
     key: LaneKey,
     to: int,
-    extent: PartitionExtent | None,
+    offsets: PartitionOffsets | None,
     refusal: type[StublineError],
     connection: Connection[TupleRow],
     commands: AdminCommands,
 ) -> None:
     before = AdminQueries(connection).lanes()
     with pytest.raises(refusal):
-        commands.rewind(GROUP, key, to=to, extent=extent)
+        commands.rewind(GROUP, key, to=to, offsets=offsets)
     assert AdminQueries(connection).lanes() == before
     assert audits(connection) == []
 
@@ -189,7 +189,7 @@ def test_a_skip_counts_what_it_leaves_out(
     to: int | None, lands: int, connection: Connection[TupleRow], commands: AdminCommands
 ) -> None:
     done = commands.skip(
-        GROUP, LANE, to=to, extent=PartitionExtent(130, 200), reason="retention took them"
+        GROUP, LANE, to=to, offsets=PartitionOffsets(130, 200), reason="retention took them"
     )
     row = lane(connection)
     assert (row["epoch"], row["next_offset"], row["gaps"], row["conservation_gap"]) == (
@@ -206,18 +206,18 @@ def test_a_skip_counts_what_it_leaves_out(
 
 
 @pytest.mark.parametrize(
-    ("to", "extent"),
+    ("to", "offsets"),
     [
-        (99, PartitionExtent(0, 200)),
-        (201, PartitionExtent(0, 200)),
-        (None, PartitionExtent(0, 200)),
+        (99, PartitionOffsets(0, 200)),
+        (201, PartitionOffsets(0, 200)),
+        (None, PartitionOffsets(0, 200)),
     ],
 )
 def test_a_skip_never_goes_back_nor_beyond_the_end(
-    to: int | None, extent: PartitionExtent, commands: AdminCommands
+    to: int | None, offsets: PartitionOffsets, commands: AdminCommands
 ) -> None:
-    with pytest.raises(MoveRefused):
-        commands.skip(GROUP, LANE, to=to, extent=extent, reason="why")
+    with pytest.raises(LaneOffsetRefused):
+        commands.skip(GROUP, LANE, to=to, offsets=offsets, reason="why")
 
 
 def test_a_topic_that_was_made_again_begins_at_its_first_record(
@@ -227,7 +227,7 @@ def test_a_topic_that_was_made_again_begins_at_its_first_record(
     for.
     """
     commands.accept_topic(
-        GROUP, LANE.topic, "new", {0: PartitionExtent(0, 4), 1: PartitionExtent(35, 40)}
+        GROUP, LANE.topic, "new", {0: PartitionOffsets(0, 4), 1: PartitionOffsets(35, 40)}
     )
     rows = [lane(connection, LaneKey(LANE.topic, number)) for number in (0, 1)]
     assert [(row["topic_id"], row["next_offset"], row["rewound"], row["gaps"]) for row in rows] == [
@@ -239,20 +239,20 @@ def test_a_topic_that_was_made_again_begins_at_its_first_record(
         lane(connection, group="other.group")["topic_id"] == "old"
     )  # each group decides for itself
     with pytest.raises(NothingToAccept):
-        fresh(connection).accept_topic(GROUP, LANE.topic, "new", {0: PartitionExtent(0, 4)})
+        fresh(connection).accept_topic(GROUP, LANE.topic, "new", {0: PartitionOffsets(0, 4)})
 
 
 def test_a_command_that_is_sent_again_changes_nothing(connection: Connection[TupleRow]) -> None:
     command_id = uuid4()
     first = fresh(connection, command_id).rewind(
-        GROUP, LANE, to=40, extent=PartitionExtent(30, 200)
+        GROUP, LANE, to=40, offsets=PartitionOffsets(30, 200)
     )
     before = lane(connection)
-    again = fresh(connection, command_id).rewind(
-        GROUP, LANE, to=40, extent=PartitionExtent(30, 200)
+    repeated = fresh(connection, command_id).rewind(
+        GROUP, LANE, to=40, offsets=PartitionOffsets(30, 200)
     )
-    assert (first.already, again.already) == (False, True)
-    assert again.details == first.details
+    assert (first.already, repeated.already) == (False, True)
+    assert repeated.details == first.details
     assert lane(connection) == before
     assert [row["actor"] for row in audits(connection)] == ["ada"]
 
@@ -280,9 +280,9 @@ def test_a_command_that_is_sent_five_times_at_once_is_done_once(
 
 def test_a_command_id_is_for_one_command(connection: Connection[TupleRow]) -> None:
     command_id = uuid4()
-    fresh(connection, command_id).rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
+    fresh(connection, command_id).rewind(GROUP, LANE, to=40, offsets=PartitionOffsets(30, 200))
     with pytest.raises(CommandReused, match="lanes rewind"):
-        fresh(connection, command_id).rewind(GROUP, LANE, to=41, extent=PartitionExtent(30, 200))
+        fresh(connection, command_id).rewind(GROUP, LANE, to=41, offsets=PartitionOffsets(30, 200))
     with pytest.raises(CommandReused):
         fresh(connection, command_id).restored()
     assert lane(connection)["next_offset"] == 40
@@ -296,7 +296,7 @@ def test_a_command_that_dies_before_its_commit_was_never_sent(
     def send_and_die() -> None:
         with connection.transaction():
             fresh(connection, command_id).rewind(
-                GROUP, LANE, to=40, extent=PartitionExtent(30, 200)
+                GROUP, LANE, to=40, offsets=PartitionOffsets(30, 200)
             )
             raise psycopg.Rollback
 
@@ -304,7 +304,7 @@ def test_a_command_that_dies_before_its_commit_was_never_sent(
     assert audits(connection) == []
     assert (
         not fresh(connection, command_id)
-        .rewind(GROUP, LANE, to=40, extent=PartitionExtent(30, 200))
+        .rewind(GROUP, LANE, to=40, offsets=PartitionOffsets(30, 200))
         .already
     )
 

@@ -72,13 +72,13 @@ from issuer.campaigns order by campaign_id;
 
 -- name: find_campaign
 select campaigns.campaign_id, version, status, definition, next_place as issued, capacity,
-    applied_at, tickets.active, tickets.won, tickets.cancelled, tickets.sold_out,
+    applied_at, tickets.active, tickets.won, tickets.cancelled, tickets.refund_due,
     campaigns.definition ->> 'name' as name
 from issuer.campaigns, lateral (
     select count(*) filter (where tickets.status = 'Active') as active,
         count(*) filter (where tickets.status = 'Won') as won,
         count(*) filter (where tickets.status = 'Cancelled') as cancelled,
-        count(*) filter (where tickets.reason = 'sold_out') as sold_out
+        count(*) filter (where tickets.reason is not null) as refund_due
     from issuer.tickets where tickets.campaign_id = campaigns.campaign_id
 ) as tickets
 where campaigns.campaign_id = %(campaign_id)s::text;

@@ -1,6 +1,6 @@
-"""Detects inputs that the broker withholds although it answers: topics that do not exist, lanes
-and memberships that it refuses. The process is then not ready, with that reason, and works the
-inputs that it gets.
+"""Detects inputs that an available broker does not serve: topics that do not exist, lanes and
+memberships that it refuses. The process is then not ready, with that reason, and works its other
+inputs.
 
 The client reports once that a lane is refused. Afterwards it is silent, whether the lane is still
 refused or allowed again, and it never reports a topic that does not exist (seen with
@@ -16,18 +16,19 @@ from services.runtime.errors import InputMissing, InputRefused, Transient
 from services.runtime.loop.assignment import Assignment
 from services.runtime.loop.context import WorkerContext
 from services.runtime.loop.lane import LaneState
-from services.runtime.loop.ports import FetchResult
+from services.runtime.ports import FetchResult
 from services.runtime.records import LaneKey
 
 S = TypeVar("S")
 
 
-class WithheldInputs(Generic[S]):
-    """Remembers what is withheld, until it is known to be given.
+class RefusedInputs(Generic[S]):
+    """Tracks the lanes, topics and group membership that Kafka refuses, until each is readable
+    again.
 
-    A lane is given when it brings records, or is not refused again after it was assigned again. The
-    membership in the group is given when the group assigns lanes, perhaps none. A topic is missing
-    only if two checks in a row miss it, since brokers learn of a new topic one after the other.
+    A lane is readable when it brings records, or is not refused after it was assigned again. The
+    membership is restored when the group assigns lanes, perhaps none. A topic is missing only if
+    two checks in a row miss it, since brokers learn of a new topic one after the other.
     """
 
     def __init__(self, context: WorkerContext[S], assignment: Assignment[S]) -> None:
@@ -42,7 +43,7 @@ class WithheldInputs(Generic[S]):
 
     @property
     def code(self) -> str:
-        """The error code of what is withheld; empty: nothing is."""
+        """The error code of the refusal that was reported last; empty: nothing is refused."""
         return self._reported.code if self._reported else ""
 
     def observe(self, fetch: FetchResult) -> None:
@@ -59,9 +60,7 @@ class WithheldInputs(Generic[S]):
             self._report()
 
     def recheck(self) -> None:
-        """Assign refused lanes again; those that were not refused since the last check are
-        given.
-        """
+        """Assign refused lanes again, and drop those that were not refused since the last check."""
         self._lanes = {
             key: text
             for key, text in self._lanes.items()
@@ -83,11 +82,11 @@ class WithheldInputs(Generic[S]):
 
     def _report(self) -> None:
         """Report each change once."""
-        before, self._reported = self._reported, self._withheld()
+        before, self._reported = self._reported, self._refused()
         if self._reported is not None and str(self._reported) != str(before):
             self._telemetry.backing_off(self._reported, 1, self._wait_s)
 
-    def _withheld(self) -> Transient | None:
+    def _refused(self) -> Transient | None:
         if self._assignment.is_member:
             self._membership = ""
         if self._membership:
