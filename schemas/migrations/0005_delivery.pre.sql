@@ -43,6 +43,9 @@ create table delivery.jobs (
     -- job.
     job_id                   uuid primary key,
     order_id                 text not null references delivery.orders,
+    -- Which way the job goes out. Senders lease by destination, so one that fails holds up no
+    -- other.
+    destination              text not null default 'mail' check (destination in ('mail')),
     -- resend: an operator sends tickets once more.
     kind                     text not null check (kind in ('initial', 'resend')),
     state                    text not null
@@ -71,6 +74,8 @@ create table delivery.jobs (
     answer                   text,
     -- The hash of the PDF that was handed over last.
     document_sha256          bytea check (length(document_sha256) = 32),
+    -- The release that made that PDF: from the same order it makes the same bytes again.
+    document_release         text,
     filed_at                 timestamptz not null default now(),
     -- When the job was created or an operator had it retried: what the limit of age counts from.
     retry_since              timestamptz not null default now(),
@@ -85,6 +90,8 @@ create table delivery.jobs (
     -- A mail that was sent was accepted, at a time.
     check ((state = 'sent') = (sent_at is not null)),
     check ((state = 'sent') = (mails > 0)),
+    -- What was handed over was made by some release.
+    check ((document_sha256 is null) = (document_release is null)),
     -- No job is dead without a dead letter.
     check (state <> 'dead' or dead_letter_id is not null),
     -- Only what is due can be held.
@@ -95,7 +102,7 @@ create table delivery.jobs (
 create index jobs_of_order on delivery.jobs (order_id);
 -- Senders take the longest due first.
 create index jobs_due
-    on delivery.jobs (next_attempt_at)
+    on delivery.jobs (destination, next_attempt_at)
     where state = 'due' and not is_held;
 -- Open jobs are counted from this index alone.
 create index jobs_open

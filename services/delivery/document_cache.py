@@ -1,5 +1,6 @@
-"""An order's files, which are rendered once and stored. Every later request, for a mail, a retry or
-a download, gets the same bytes.
+"""An order's files. What can be stamped is stamped whenever it is needed: that takes less time than
+storing and finding it. What has to be laid out is rendered once and stored, and every later request
+gets the same bytes.
 
 Crash: a document's row is written before its content, so every file in the store has a row. If the
 process dies between the two, the next request finds the row and no content, and renders the file
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from services.delivery.blob_store import BlobStore
 from services.delivery.errors import BlobStoreUnavailable, FileDamaged, FileMissing, FilesDiffer
@@ -20,9 +21,10 @@ from services.delivery.printing.errors import DesignUnusable
 from services.delivery.store import FileIndex, IndexedFile
 from services.runtime.errors import StublineError
 
-Outcome = Literal["found", "rendered", "repaired", "unstored"]
+Outcome = Literal["stamped", "found", "rendered", "repaired", "unstored"]
 DesignUse = frozenset[tuple[str, str, str]]  # design, language and campaign of a document's pages
 FAILED_DESIGNS_MAX = 1_000
+T = TypeVar("T")
 
 
 class DocumentRenderer(Protocol):
@@ -36,8 +38,14 @@ class DocumentRenderer(Protocol):
         which may be empty.
         """
 
+    def stamp(self, document: Document) -> bytes | None:
+        """Return one PDF, or None if something would have to be compiled or laid out for it."""
+
+    def compile(self, document: Document) -> None:
+        """Compile what the document lacks, so that it can be stamped if its texts can."""
+
     def render(self, document: Document) -> bytes:
-        """Return one PDF. The same document gives the same bytes."""
+        """Return one PDF. The same document gives the same bytes, stamped or laid out."""
 
 
 class CacheTelemetry(Protocol):
@@ -61,8 +69,8 @@ class CachedDocument:
 
 @dataclass(frozen=True, slots=True)
 class DocumentCache:
-    """Finds documents in the store, or renders them. While the store is unavailable, files are
-    rendered and used, and not stored.
+    """Stamps documents, finds them in the store, or renders them. While the store is unavailable,
+    files are rendered and used, and not stored.
     """
 
     index: Callable[[], FileIndex]
@@ -73,10 +81,23 @@ class DocumentCache:
     # Designs that failed, with the time before which they are not tried again.
     _failed: dict[DesignUse, tuple[DesignUnusable, float]] = field(default_factory=dict)
 
+    def stamp(self, documents: Sequence[Document]) -> list[CachedDocument] | None:
+        """Return a file per document, or None unless all can be stamped. Takes no round trip."""
+        files = []
+        for document in documents:
+            if (pdf := self.renderer.stamp(document)) is None:
+                return None
+            files.append(CachedDocument(pdf, hashlib.sha256(pdf).digest(), "stamped"))
+        return files
+
     def fetch(self, order_id: str, documents: Sequence[Document]) -> list[CachedDocument]:
-        """Return a file per document, in their order. Any number takes two round trips, or one if
-        all have been rendered before.
+        """Return a file per document, in their order. What has to be laid out takes two round
+        trips, however many there are, or one if all has been rendered before.
         """
+        for document in documents:
+            self._attempted(document, self.renderer.compile)
+        if (stamped := self.stamp(documents)) is not None:
+            return stamped
         keys = [self.renderer.key(document) for document in documents]
         known = self.index().find(keys)
         lost: set[bytes] = set()
@@ -108,7 +129,10 @@ class DocumentCache:
         known: Mapping[bytes, bytes],
         lost: set[bytes],
     ) -> dict[bytes, CachedDocument]:
-        rendered = {key: self._render(document) for key, document in missing.items()}
+        rendered = {
+            key: self._attempted(document, self.renderer.render)
+            for key, document in missing.items()
+        }
         hashes = {key: hashlib.sha256(pdf).digest() for key, pdf in rendered.items()}
         rows = [
             IndexedFile(key, hashes[key], len(pdf), len(missing[key].pages))
@@ -129,10 +153,10 @@ class DocumentCache:
             files[key] = CachedDocument(pdf, hashes[key], outcome)
         return files
 
-    def _render(self, document: Document) -> bytes:
-        """Render one document. A design that cannot be printed may take a minute to fail, for each
-        order of its campaign. So it gets a tenth of the time, and other campaigns are printed
-        meanwhile.
+    def _attempted(self, document: Document, work: Callable[[Document], T]) -> T:
+        """Compile or render one document. A design that cannot be printed may take a minute to
+        fail, for each order of its campaign. So it gets a tenth of the time, and other campaigns
+        are printed meanwhile.
         """
         begun = self.clock()
         use = frozenset((page.design, page.language, page.campaign_id) for page in document.pages)
@@ -140,7 +164,7 @@ class DocumentCache:
         if error is not None and begun < until:
             raise type(error)(error.cause)
         try:
-            return self.renderer.render(document)
+            return work(document)
         except DesignUnusable as error:
             if len(self._failed) >= FAILED_DESIGNS_MAX:
                 self._failed.clear()

@@ -172,6 +172,8 @@ def plain(text: str, chars_max: int) -> str:
     """Return one line without control, format and direction characters, so that a name cannot
     reverse the text around it.
     """
-    characters = "".join(map(printable_character, text[: 4 * chars_max]))
+    characters = text[: 4 * chars_max]
+    if not characters.isprintable():  # nearly all are: then nothing is to be replaced
+        characters = "".join(map(printable_character, characters))
     line = " ".join(characters.split())
     return line if len(line) <= chars_max else line[: chars_max - 1].rstrip() + "…"

@@ -4,12 +4,44 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from threading import Lock
 
 from services.delivery.printing.design.library import DesignLibrary
+from services.delivery.printing.documents import Document
 from services.delivery.printing.errors import PlatesFolderUnusable
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.renderer import NoRenderTelemetry, Renderer, RenderTelemetry
 from services.delivery.settings import DeliverySettings
+
+
+class SharedRenderer:
+    """The renderer of a sender's connections. While one of them has a text laid out, which takes
+    a few hundred times as long as a stamp, the others stamp.
+    """
+
+    def __init__(self, settings: DeliverySettings, telemetry: RenderTelemetry) -> None:
+        self._stamping, self._stamping_lock = configured_renderer(settings, telemetry), Lock()
+        self._laying_out, self._layout_lock = configured_renderer(settings, telemetry), Lock()
+
+    def key(self, document: Document) -> bytes:
+        with self._layout_lock:
+            return self._laying_out.key(document)
+
+    def language(self, design: str, requested: str) -> str:
+        with self._stamping_lock:
+            return self._stamping.language(design, requested)
+
+    def stamp(self, document: Document) -> bytes | None:
+        with self._stamping_lock:
+            return self._stamping.stamp(document)
+
+    def compile(self, document: Document) -> None:
+        with self._layout_lock:
+            self._laying_out.compile(document)
+
+    def render(self, document: Document) -> bytes:
+        with self._layout_lock:
+            return self._laying_out.render(document)
 
 
 def configured_renderer(

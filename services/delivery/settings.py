@@ -26,6 +26,13 @@ class DeliverySettings(LaneSettings):
     tick_interval_ms: int = Field(
         200, ge=50, le=60_000, description="How often changed deliveries are published."
     )
+    publish_delay_ms: int = Field(
+        500,
+        ge=0,
+        le=60_000,
+        description="How long a changed delivery waits until it is published. A mail that is filed "
+        "and sent within that time is one event; 0 publishes each change at the next tick.",
+    )
     dirty_orders_max: int = Field(
         1_000,
         ge=1,
@@ -33,15 +40,17 @@ class DeliverySettings(LaneSettings):
         description="Orders whose deliveries one tick publishes. The others wait for the next.",
     )
     backlog_high_jobs: int = Field(
-        20_000,
+        2_000_000,
         ge=10,
-        le=10_000_000,
-        description="From so many open jobs on the lanes stop reading; Kafka holds the records.",
+        le=100_000_000,
+        description="From so many open jobs on the lanes stop reading, for the sake of the "
+        "database's disk: a job takes 2 KB. Below it jobs are filed however long a mail server "
+        "is unavailable.",
     )
     backlog_low_jobs: int = Field(
-        15_000,
+        1_500_000,
         ge=1,
-        le=10_000_000,
+        le=100_000_000,
         description="At so few open jobs the lanes read again. Below the high mark.",
     )
 
@@ -73,12 +82,20 @@ class DeliverySettings(LaneSettings):
         le=10_000,
         description="A connection is closed after so many mails: some servers require it.",
     )
-    lease_jobs_max: int = Field(
+    connections: int = Field(
         4,
         ge=1,
+        le=32,
+        description="Connections of a sender to the mail server, a thread and a database session "
+        "each. They are opened when more jobs are due than one of them leases. More help where "
+        "the mail server is slow or far away.",
+    )
+    lease_jobs_max: int = Field(
+        16,
+        ge=1,
         le=200,
-        description="Jobs a sender leases at once. More saves round trips, and delays more when "
-        "the sender dies.",
+        description="Jobs a connection leases at once while more are due than it leased before. "
+        "More saves round trips, and delays more when the sender dies.",
     )
     lease_ms: int = Field(
         60_000,

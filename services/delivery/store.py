@@ -144,9 +144,15 @@ class DeliveryStore:
         }
         self.session.execute(SQL["add_job_tickets"], columns)
 
-    def lock_dirty(self, orders_max: int) -> list[PublishedSnapshot]:
+    def has_dirty(self, delay_s: float) -> bool:
+        """Return whether an order's deliveries changed so long ago, and are not published yet."""
+        row = self.session.execute(SQL["has_dirty"], {"delay_s": delay_s}).fetchone()
+        return bool(row and row[0])
+
+    def lock_dirty(self, orders_max: int, delay_s: float) -> list[PublishedSnapshot]:
         cursor = self.session.cursor(row_factory=class_row(PublishedSnapshot))
-        return cursor.execute(SQL["lock_dirty"], {"orders_max": orders_max}).fetchall()
+        parameters = {"orders_max": orders_max, "delay_s": delay_s}
+        return cursor.execute(SQL["lock_dirty"], parameters).fetchall()
 
     def find_job_snapshots(self, order_ids: Sequence[str]) -> dict[str, list[JobSnapshot]]:
         cursor = self.session.cursor(row_factory=dict_row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -30,6 +31,8 @@ GROUP = "stubline.delivery"
 TOPICS = (TicketsChanged.topic, OrderDecided.topic)
 JOBS = "@jobs"  # the topic that a job's dead letter names as its origin
 ENQUEUED = "stubline_delivery_jobs_enqueued_total"
+FILED_PER_S_MAX = 10_000.0
+COUNT_INTERVAL_S_MAX = 60.0
 
 
 def parse(record: Record) -> DeliveryInput:
@@ -99,12 +102,12 @@ class DeadLetteredJob:
         return dead_letters.dead_output(topic, GROUP, dead_letter, row.id, row.attempts)
 
 
-def tick(_now: datetime, session: Session, orders_max: int) -> list[Event]:
-    """Return the deliveries of the orders that changed, and copies of new dead letters, in at most
-    four round trips.
+def tick(_now: datetime, session: Session, orders_max: int, delay_s: float = 0.0) -> list[Event]:
+    """Return the deliveries of the orders that changed at least so long ago, and copies of new dead
+    letters, in at most four round trips.
     """
     store = DeliveryStore(session)
-    dirty = store.lock_dirty(orders_max)
+    dirty = store.lock_dirty(orders_max, delay_s)
     if not dirty:
         return []
     order_ids = [published.order_id for published in dirty]
@@ -139,28 +142,43 @@ def next_snapshot(
     return replace(last, sequence=last.sequence + 1, digest=digest), event
 
 
-def backlog_limit(settings: DeliverySettings) -> Callable[[Session], str | None]:
-    """Return a check that pauses the lanes at the high mark and resumes them at the low one: Kafka
-    holds a flood, the tables do not.
+class BacklogLimit:
+    """Pauses the lanes at the high mark and resumes them at the low one.
+
+    Far from a mark the jobs are counted rarely, since counting takes time by their number: a lane
+    files at most `FILED_PER_S_MAX` a second.
     """
-    is_full = False
 
-    def reason_to_pause(session: Session) -> str | None:
-        nonlocal is_full
-        mark = settings.backlog_low_jobs if is_full else settings.backlog_high_jobs
-        is_full = DeliveryStore(session).count_open_jobs(mark) >= mark
-        return f"{mark} or more jobs are open; senders have to catch up" if is_full else None
+    def __init__(
+        self, settings: DeliverySettings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._high, self._low = settings.backlog_high_jobs, settings.backlog_low_jobs
+        self._clock = clock
+        self._is_full = False
+        self._count_at = float("-inf")
 
-    return reason_to_pause
+    def __call__(self, session: Session) -> str | None:
+        """Return why the lanes should not read now, or None."""
+        if self._clock() >= self._count_at:
+            mark = self._low if self._is_full else self._high
+            open_jobs = DeliveryStore(session).count_open_jobs(mark)
+            self._is_full = open_jobs >= mark
+            free_s = max(0.0, (mark - open_jobs) / FILED_PER_S_MAX)
+            self._count_at = self._clock() + min(free_s, COUNT_INTERVAL_S_MAX)
+        if not self._is_full:
+            return None
+        return f"{self._high} or more jobs were open; senders have to catch up"
 
 
 def service(settings: DeliverySettings) -> Service[DeliveryInput, Session]:
+    delay_s = settings.publish_delay_ms / 1_000
     return Service(
         group=GROUP,
         topics=TOPICS,
         parse=parse,
         handle=handle,
-        tick=lambda now, session: tick(now, session, settings.dirty_orders_max),
-        backlog=backlog_limit(settings),
+        tick=lambda now, session: tick(now, session, settings.dirty_orders_max, delay_s),
+        has_tick_work=lambda session: DeliveryStore(session).has_dirty(delay_s),
+        backlog=BacklogLimit(settings),
         subject=lambda record: order_of(record.key),
     )

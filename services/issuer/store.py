@@ -183,6 +183,10 @@ class IssuerStore:
     def save_orders(self, rows: Sequence[SavedOrder]) -> None:
         self.transaction.execute(SQL["save_orders"], _columns(rows))
 
+    def has_due(self) -> bool:
+        row = self.transaction.execute(SQL["has_due"]).fetchone()
+        return bool(row and row[0])
+
     def find_due(self, orders_max: int, tickets_max: int) -> list[DueOrder]:
         bounds = {"orders_max": orders_max, "tickets_max": tickets_max}
         rows = self.transaction.execute(SQL["find_due"], bounds).fetchall()

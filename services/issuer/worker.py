@@ -238,5 +238,6 @@ def service(orders_max: int) -> Service[ReceivedDecision, Session]:
         parse=parse,
         handle=handle,
         tick=partial(tick, orders_max=orders_max),
+        has_tick_work=lambda session: IssuerStore(session).has_due(),
         subject=lambda record: order_of(record.key),
     )

@@ -18,6 +18,7 @@ from services.runtime.errors import StublineError
 from services.runtime.records import LaneKey, Record, TruncatedValue
 
 S_co = TypeVar("S_co", covariant=True)
+T = TypeVar("T")
 DeliveryCallback: TypeAlias = Callable[[StublineError | None], None]
 
 
@@ -263,7 +264,10 @@ class LaneStore(Protocol[S_co]):
     def controls(self) -> Controls: ...
     def pause_service(self, code: str, text: str) -> None: ...
     def has_replay_requests(self) -> bool: ...
-    def backlog(self, query: Callable[[S_co], str | None]) -> str | None: ...
+    def read(self, query: Callable[[S_co], T]) -> T:
+        """Return what a service reads outside of any batch."""
+        ...
+
     def reconnect(self) -> None:
         """Open a new connection. Raises DatabaseUnavailable or DatabaseRefused."""
         ...

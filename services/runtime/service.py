@@ -26,7 +26,9 @@ class Service(Generic[E, S]):
     `handle` gets the events of all lanes of a batch, once per transaction, and returns one outcome
     for each, in order.
 
-    `tick` works without input, about once per tick interval, in one process of the group.
+    `tick` works without input, about once per tick interval, in one process of the group. It takes
+    a transaction, unless `has_tick_work` says that it would find nothing: a query of one round
+    trip, which may be wrong in favour of the tick.
 
     `backlog` returns why the service should not read now, or None. It is called about once a
     second.
@@ -48,6 +50,7 @@ class Service(Generic[E, S]):
     parse: Callable[[Record], E | Dead]
     handle: Callable[[Sequence[E], S], list[Outcome]]
     tick: Tick[S] | None = None
+    has_tick_work: Callable[[S], bool] | None = None
     backlog: Callable[[S], str | None] | None = None
     subject: Callable[[Record], str | None] = lambda _record: None
     broker_stamped: tuple[str, ...] = ()

@@ -48,7 +48,7 @@ class LaneSettings(BaseSettings):
         description="Most bytes of input in a transaction. Bounds memory and the outbox.",
     )
     batch_linger_ms: int = Field(
-        0,
+        100,
         ge=0,
         le=1_000,
         description=(

@@ -55,6 +55,12 @@ class Printer:
     def language(self, design: str, requested: str) -> str:  # noqa: ARG002 - it has one design
         return requested or "en"
 
+    def stamp(self, document: Document) -> bytes | None:  # noqa: ARG002 - nothing can be stamped
+        return None
+
+    def compile(self, document: Document) -> None:
+        """Nothing has to be compiled."""
+
     def render(self, document: Document) -> bytes:
         self.before()
         self.rendered.append(document.order)

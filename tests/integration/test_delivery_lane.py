@@ -22,7 +22,7 @@ from services.console.cli import run
 from services.delivery.rules import DeliveryInput
 from services.delivery.settings import DeliverySettings
 from services.delivery.store import DeliveryStore
-from services.delivery.worker import JOBS, backlog_limit, handle, parse
+from services.delivery.worker import JOBS, BacklogLimit, handle, parse
 from services.runtime.records import Duplicate, Effect, Record, Superseded
 from tests.support.deliveries import Deliveries, decided, deliveries, issued, ticket_id
 
@@ -214,7 +214,7 @@ def test_a_dead_letter_that_names_no_job_is_no_event(value: bytes | None) -> Non
 
 def test_lanes_stop_reading_at_the_high_mark_and_go_on_at_the_low_one(lane: Deliveries) -> None:
     settings = DeliverySettings(backlog_high_jobs=12, backlog_low_jobs=5)
-    backlog = backlog_limit(settings)
+    backlog = BacklogLimit(settings)
     for number in range(11):
         lane.paid(f"shop:{number}", 1)
     assert backlog(lane.connection) is None
@@ -228,6 +228,17 @@ def test_lanes_stop_reading_at_the_high_mark_and_go_on_at_the_low_one(lane: Deli
     assert backlog(lane.connection)  # six are open: not yet low enough
     lane.rows(close, 2)
     assert backlog(lane.connection) is None
+
+
+def test_far_from_the_mark_jobs_are_counted_rarely_and_never_too_late(lane: Deliveries) -> None:
+    now = 0.0
+    full = BacklogLimit(DeliverySettings(backlog_high_jobs=10, backlog_low_jobs=5), lambda: now)
+    assert full(lane.connection) is None
+    for number in range(10):
+        lane.paid(f"shop:{number}", 1)
+    assert full(lane.connection) is None  # not counted yet
+    now += 10 / 10_000
+    assert full(lane.connection) is not None
 
 
 def test_an_address_is_the_buyers_latest(lane: Deliveries) -> None:

@@ -212,9 +212,11 @@ class Deliveries:
         """Receive a released order with its tickets."""
         self.receive(decided(order_id, 1), issued(order_id, 1, *["Active"] * tickets, buyer=buyer))
 
-    def start(self, *, at: str = "", render_ms: int = 0, **settings: object) -> SenderProcess:
+    def start(
+        self, *, at: str = "", render_ms: int = 0, stamps: bool = False, **settings: object
+    ) -> SenderProcess:
         """Start a sender. `at`: a switch of tests/protocol/toy/sabotage.py, at a point of the
-        sender's telemetry.
+        sender's telemetry. Unless it `stamps`, each document is rendered and stored.
         """
         environment = {
             **os.environ,
@@ -227,6 +229,7 @@ class Deliveries:
             ),  # compiled once, and not by each test
             "SENDER_AT": at,
             "SENDER_RENDER_MS": str(render_ms),
+            **({"SENDER_STAMPS": "1"} if stamps else {}),
             "SENDER_RENDERED": str(self.folder / "rendered"),
             "SENDER_DESIGN": str(self.design),
             **{

@@ -56,6 +56,8 @@ class FaultyRenderer:
 
     def __init__(self, settings: DeliverySettings, telemetry: SenderTelemetry) -> None:
         self._renderer = configured_renderer(settings, telemetry)
+        is_stamping = "SENDER_STAMPS" in os.environ
+        self._stamps = configured_renderer(settings, telemetry) if is_stamping else None
         if seconds := os.environ.get("SENDER_PRESS_SECONDS"):
             self._renderer.layout_worker.limits = SandboxLimits(seconds_max=int(seconds))
 
@@ -64,6 +66,13 @@ class FaultyRenderer:
 
     def language(self, design: str, requested: str) -> str:
         return self._renderer.language(design, requested)
+
+    def stamp(self, document: Document) -> bytes | None:
+        """Stamp only where the test wants it; else each document takes the longer way."""
+        return None if self._stamps is None else self._stamps.stamp(document)
+
+    def compile(self, document: Document) -> None:
+        """Rendering compiles too."""
 
     def render(self, document: Document) -> bytes:
         time.sleep(float(os.environ.get("SENDER_RENDER_MS", "0")) / 1_000)

@@ -5,7 +5,7 @@ gives the same bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Protocol
@@ -82,8 +82,29 @@ class Renderer:
             digest.update(b"\1")
         return digest.digest()
 
+    def stamp(self, document: Document) -> bytes | None:
+        """Return the file, or None if a plate would have to be compiled or a text laid out."""
+        pages = []
+        for page in document.pages:
+            if (stamp := self._known_stamp(page)) is None:
+                return None
+            try:
+                pages.append(stamp.page(texts_of(document, page), page.payload))
+            except NotStampable:
+                return None
+        self.telemetry.stamped(len(pages))
+        return self._written(document, pages)
+
+    def compile(self, document: Document) -> None:
+        """Compile the plates of a document that are not in the plate cache."""
+        for page in document.pages:
+            self._stamp(page)
+
     def render(self, document: Document) -> bytes:
-        pages = [self._page(document, page) for page in document.pages]
+        """Return the file. What it takes is compiled and laid out."""
+        return self._written(document, [self._page(document, page) for page in document.pages])
+
+    def _written(self, document: Document, pages: Sequence[StampedPage]) -> bytes:
         language = pages[0].plate.language if pages else "en"
         metadata = DocumentMetadata(
             document.title, document.subject, language, document.issued_at.astimezone(UTC)
@@ -128,21 +149,30 @@ class Renderer:
         self.telemetry.stamped(1)
         return stamped
 
+    def _known_stamp(self, page: TicketPage) -> PageStamp | None:
+        """Return the stamp of a page whose plate has been compiled, or None."""
+        key = plate_key(*self.compile_input(page))
+        if key in self._stamps:
+            self._stamps.move_to_end(key)
+            return self._stamps[key]
+        plate = self._cached_plate(key)
+        return None if plate is None else self._stamps.get_or(key, lambda: self._stamp_with(plate))
+
     def _stamp(self, page: TicketPage) -> PageStamp:
+        """Return the stamp of a page. Its plate is compiled if it was not yet."""
+        if (known := self._known_stamp(page)) is not None:
+            return known
         variant, facts = self.compile_input(page)
         key = plate_key(variant, facts)
+        task = CompileTask(variant, facts, self.plate_cache, key)
+        self.telemetry.compiled(self._compile(task, page))
+        plate = self._cached_plate(key)
+        if plate is None:
+            raise PlateUnreadable(f"{key[:12]} was removed as soon as it was compiled")
+        return self._stamps.get_or(key, lambda: self._stamp_with(plate))
 
-        def make() -> PageStamp:
-            plate = self._cached_plate(key)
-            if plate is None:
-                task = CompileTask(variant, facts, self.plate_cache, key)
-                self.telemetry.compiled(self._compile(task, page))
-                plate = self._cached_plate(key)
-            if plate is None:
-                raise PlateUnreadable(f"{key[:12]} was removed as soon as it was compiled")
-            return PageStamp(plate, self.plate_cache, self._code_template())
-
-        return self._stamps.get_or(key, make)
+    def _stamp_with(self, plate: Plate) -> PageStamp:
+        return PageStamp(plate, self.plate_cache, self._code_template())
 
     def _compile(self, task: CompileTask, page: TicketPage) -> float:
         try:
@@ -183,7 +213,7 @@ class Renderer:
                 if missing := count_missing(text, plate):
                     field = stamp.plate.fields[name].field
                     self.telemetry.characters_missing(variant.design.name, field, missing)
-            return PageStamp(plate, self.plate_cache, self._code_template())
+            return self._stamp_with(plate)
 
         return self._stamps.get_or((key, *sorted(unstampable.items())), make)
 

@@ -73,12 +73,19 @@ order by ticket_id, job_id
 on conflict (job_id, ticket_id) do nothing;
 
 -- name: lock_dirty
--- The longest dirty first. An order that another transaction holds waits for the next tick; this
+-- The longest dirty first; a job that is filed and sent within the delay is one event. An order that another transaction holds waits for the next tick; this
 -- tick does not wait for it.
 select order_id, (select generation from runtime.generation) as generation, sequence, digest
-from delivery.orders where dirty_since is not null
+from delivery.orders
+where dirty_since <= now() - make_interval(secs => %(delay_s)s::double precision)
 order by dirty_since limit %(orders_max)s::int
 for update skip locked;
+
+-- name: has_dirty
+select exists (
+    select from delivery.orders
+    where dirty_since <= now() - make_interval(secs => %(delay_s)s::double precision)
+);
 
 -- name: find_job_snapshots
 -- All that is published of jobs. After lock_dirty.

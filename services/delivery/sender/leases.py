@@ -15,8 +15,8 @@ from services.runtime.observability import logs
 
 
 class LeaseRenewer:
-    """A thread with a connection of its own. It renews a lease no longer than rendering may take,
-    so that a sender that hangs loses its jobs.
+    """A thread with a session of its own, for all connections of a sender. It renews a lease no
+    longer than rendering may take, so that a connection that hangs loses its jobs.
     """
 
     def __init__(
@@ -45,13 +45,11 @@ class LeaseRenewer:
         with self._lock:
             self._held |= dict.fromkeys(jobs, self._clock())
 
-    def begin(self, job: LeasedJob) -> None:
-        """Start the time of the job that is worked now. The time of jobs that wait does not run
-        meanwhile.
+    def begin(self, job: LeasedJob, waiting: Sequence[LeasedJob]) -> None:
+        """Start the time of the job that a connection works now. The time of those that wait for
+        the same connection does not run meanwhile.
         """
-        with self._lock:
-            now = self._clock()
-            self._held = dict.fromkeys(self._held, now) | {job: now}
+        self.hold([job, *waiting])
 
     def release(self, jobs: Sequence[LeasedJob]) -> None:
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -16,17 +16,18 @@ from services.delivery.errors import FilesUrlUnusable, SmtpUrlUnusable
 from services.delivery.printing.errors import PlatesFolderUnusable
 from services.delivery.rendering import configured_plate_cache
 from services.delivery.sender.cleanup import FileCleanup
+from services.delivery.sender.connections import Connections, ParkedJobs, Wakeups
+from services.delivery.sender.housekeeping import Housekeeping
 from services.delivery.sender.leases import LeaseRenewer
 from services.delivery.sender.loop import Sender, SenderContext
 from services.delivery.sender.mail import sender_identity
 from services.delivery.sender.rules import RetryPolicy
 from services.delivery.sender.smtp import SmtpChannel, SmtpServer, parse_smtp_url
-from services.delivery.sender.store import JobQueue
+from services.delivery.sender.store import JobQueue, PlannedSend
 from services.delivery.sender.telemetry import SenderLoggingTelemetry, SenderTelemetry
 from services.delivery.settings import DeliverySettings
 from services.delivery.store import FileIndex
-from services.runtime.failures import classification
-from services.runtime.failures.backoff import Backoff, ExponentialDelay
+from services.runtime.failures.backoff import ExponentialDelay
 from services.runtime.failures.circuit_breaker import CircuitBreaker
 from services.runtime.observability.health import Health
 from services.runtime.process import (
@@ -109,91 +110,112 @@ def serve(
         variable(DeliverySettings, "sender_health_port"),
         destination=external.server.name,
     ):
-        context = sender_context(settings, load(Servers), external, telemetry)
-        stop_request = process.stop_request
-        sender = Sender(context, lambda: stop_request.is_set)
-        context.lease_renewer.start()
+        built = SenderBuilder(settings, load(Servers), external, telemetry)
+        connections = built.connections(process.stop_request)
+        built.lease_renewer.start()
         try:
-            send_until_stopped(sender, context, settings, stop_request)
-            return write_remaining(sender, settings.stop_deadline_ms / SECOND)
+            connections.run()
+            return write_remaining(connections.all_senders, settings.stop_deadline_ms / SECOND)
         finally:
-            context.lease_renewer.stop()
-            context.channel.close()
-            context.queue.close()
+            built.lease_renewer.stop()
+            for sender in connections.all_senders:
+                sender.context.channel.close()
+                sender.context.queue.close()
 
 
-def send_until_stopped(
-    sender: Sender, context: SenderContext, settings: DeliverySettings, stop_request: StopRequest
-) -> None:
-    """Step after step; while the database is unavailable, back off."""
-    backoff = Backoff(settings.backoff_max_ms / SECOND, context.rng)
-    while not stop_request.is_set:
-        try:
-            is_busy = sender.step()
-            backoff.record_success(context.clock())
-            if not is_busy:
-                stop_request.wait(settings.idle_wait_ms / SECOND)
-        except psycopg.Error as error:
-            code = classification.code_of(error)
-            wait_s = backoff.record_failure(code, context.clock())
-            context.telemetry.database_unavailable(error, wait_s)
-            context.telemetry.iteration_done(is_ready=False, reason=code)
-            context.queue.close()
-            stop_request.wait(wait_s)
-
-
-def write_remaining(sender: Sender, seconds: float) -> bool:
+def write_remaining(senders: Sequence[Sender], seconds: float) -> bool:
     """Write the results for as long as there is time. A result that is not written is an attempt
     whose end is unknown.
     """
     deadline = time.monotonic() + seconds
-    while not sender.is_settled and time.monotonic() < deadline:
+    while not all(sender.is_settled for sender in senders) and time.monotonic() < deadline:
         try:
-            sender.write_results()
+            for sender in senders:
+                sender.write_results()
         except psycopg.Error:
             time.sleep(0.2)
-    return sender.is_settled
+    return all(sender.is_settled for sender in senders)
 
 
-def sender_context(
-    settings: DeliverySettings,
-    servers: Servers,
-    external: ExternalServices,
-    telemetry: SenderTelemetry,
-) -> SenderContext:
-    """Return a sender's context on real servers. The first step opens the connections."""
-    lease_s = settings.lease_ms / SECOND
+class SenderBuilder:
+    """Builds the connections of a sender on real servers. Their first steps open what they need.
 
-    def job_queue(name: str) -> JobQueue:
+    They share the circuit breaker of the mail server, the renderer and the lease renewer.
+    """
+
+    def __init__(
+        self,
+        settings: DeliverySettings,
+        servers: Servers,
+        external: ExternalServices,
+        telemetry: SenderTelemetry,
+    ) -> None:
+        self.settings, self.servers, self.external = settings, servers, external
+        self.telemetry, self.breaker = telemetry, circuit_breaker(settings)
+        self.parked, self.wakeups = ParkedJobs(), Wakeups()
+        self.lease_renewer = LeaseRenewer(
+            self.job_queue("leases"),
+            lease_s=settings.lease_ms / SECOND,
+            work_s_max=settings.render_deadline_ms / SECOND,
+        )
+
+    def connections(self, stop_request: StopRequest) -> Connections:
+        def sender(context: SenderContext) -> Sender:
+            return Sender(context, lambda: stop_request.is_set)
+
+        return Connections(
+            [
+                sender(self.context(is_first=number == 0, park=self.parked.put))
+                for number in range(self.settings.connections)
+            ],
+            sender(self.context(is_first=False, park=lambda _: False)),
+            self.parked,
+            self.wakeups,
+            stop_request,
+            self.settings.idle_wait_ms / SECOND,
+            self.settings.backoff_max_ms / SECOND,
+        )
+
+    def context(self, *, is_first: bool, park: Callable[[PlannedSend], bool]) -> SenderContext:
+        """Return the context of one connection."""
+        settings, queue = self.settings, self.job_queue("sender")
+
+        def file_index() -> FileIndex:
+            return FileIndex(queue.session)
+
+        return SenderContext(
+            queue=queue,
+            channel=smtp_channel(settings, self.external.server),
+            breaker=self.breaker,
+            lease_renewer=self.lease_renewer,
+            retry_policy=retry_policy(settings),
+            identity=sender_identity(settings.sender_address, settings.reply_to),
+            telemetry=self.telemetry,
+            documents=document_cache(file_index, self.external, self.telemetry),
+            document_scope=settings.document,
+            clock=time.monotonic,
+            rng=random.random,
+            lease_jobs_max=settings.lease_jobs_max,
+            lease_s=settings.lease_ms / SECOND,
+            is_first=is_first,
+            park=park,
+            wake_another=self.wakeups.wake_one,
+            housekeeping=self.housekeeping(queue, file_index) if is_first else lambda: None,
+        )
+
+    def housekeeping(
+        self, queue: JobQueue, file_index: Callable[[], FileIndex]
+    ) -> Callable[[], None]:
+        cleanup = file_cleanup(self.settings, file_index, self.external.files, self.telemetry)
+        return Housekeeping(queue, self.telemetry, cleanup, time.monotonic).step
+
+    def job_queue(self, name: str) -> JobQueue:
+        """Return a queue whose session is opened when it is needed."""
         return JobQueue(
-            lambda: open_session(servers, settings, f"{GROUP}.{name}", group=GROUP),
+            lambda: open_session(self.servers, self.settings, f"{GROUP}.{name}", group=GROUP),
             owner_name(),
             GROUP,
         )
-
-    queue = job_queue("sender")
-
-    def file_index() -> FileIndex:
-        return FileIndex(queue.session)
-
-    return SenderContext(
-        queue=queue,
-        channel=smtp_channel(settings, external.server),
-        breaker=circuit_breaker(settings),
-        lease_renewer=LeaseRenewer(
-            job_queue("leases"), lease_s=lease_s, work_s_max=settings.render_deadline_ms / SECOND
-        ),
-        retry_policy=retry_policy(settings),
-        identity=sender_identity(settings.sender_address, settings.reply_to),
-        telemetry=telemetry,
-        documents=document_cache(file_index, external, telemetry),
-        cleanup=file_cleanup(settings, file_index, external.files, telemetry),
-        document_scope=settings.document,
-        clock=time.monotonic,
-        rng=random.random,
-        lease_jobs_max=settings.lease_jobs_max,
-        lease_s=lease_s,
-    )
 
 
 def document_cache(

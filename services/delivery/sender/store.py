@@ -14,7 +14,8 @@ from psycopg.rows import dict_row
 
 from schemas import structs
 from schemas.orders import TicketsChanged
-from services.delivery.sender.rules import LeasedJob, SendIntent, SkipReason, SmtpReply, plan_send
+from services.delivery.sender.results import AcceptedMail
+from services.delivery.sender.rules import LeasedJob, SendIntent, SkipReason, plan_send
 from services.runtime.errors import StublineError
 from services.runtime.observability.version import CODE_VERSION
 from services.runtime.postgres import statements
@@ -32,11 +33,23 @@ class PlannedSend(NamedTuple):
     snapshot: TicketsChanged
 
 
+class RecordedMail(NamedTuple):
+    """An accepted mail in the database. `mails`: how many of its job have been accepted by now.
+    `waited_s`: since the job was filed. `is_next_confirmed`: whether the connection's next job is
+    still this sender's.
+    """
+
+    mails: int
+    waited_s: float
+    is_next_confirmed: bool
+
+
 class LeasedBatch(NamedTuple):
     work: list[PlannedSend]
     skipped: int
     lost_leases: int
     due: int  # jobs that were due, whether they are sent or not
+    recorded: RecordedMail | None = None  # of the mail before
 
 
 class JobCounts(NamedTuple):
@@ -51,6 +64,7 @@ class JobQueue:
     connect: Callable[[], Session]
     owner: str
     group: str
+    destination: str = "mail"
     _session: Session | None = None
 
     @property
@@ -64,14 +78,18 @@ class JobQueue:
             self._session.close()
         self._session = None
 
-    def lease_due(self, jobs_max: int, lease_s: float) -> LeasedBatch:
+    def lease_due(
+        self, jobs_max: int, lease_s: float, accepted: AcceptedMail | None = None
+    ) -> LeasedBatch:
         """Lease due jobs that their orders still want sent, and record the intent to send them. Any
-        number of jobs takes at most six round trips.
+        number of jobs takes at most five statements. The connection's last accepted mail is
+        recorded in the same transaction.
         """
         with self.session.transaction():
+            recorded = self.record_accepted(accepted) if accepted is not None else None
             rows = self._rows("take_jobs", {"jobs_max": jobs_max})
             if not rows:
-                return LeasedBatch([], 0, 0, 0)
+                return LeasedBatch([], 0, 0, 0, recorded)
             ids = sorted({row["order_id"] for row in rows})
             orders = {
                 row["order_id"]: row for row in self._rows("lock_free_orders", {"order_ids": ids})
@@ -83,14 +101,14 @@ class JobQueue:
                 if (order := orders.get(row["order_id"])) is None:
                     continue  # the lane has it locked: a later lease finds it
                 lost += row["lease_owner"] is not None
-                snapshot = structs.convert(TicketsChanged, order["tickets"])
+                snapshot = structs.decode(TicketsChanged, order["tickets"])
                 planned = plan_send(leased_job(row), order["decision"], snapshot)
                 if isinstance(planned, SkipReason):
                     skipped.append((row["job_id"], planned))
                 else:
                     work.append(PlannedSend(planned, snapshot))
             self._write(work, skipped, lease_s)
-        return LeasedBatch(work, len(skipped), lost, len(rows))
+        return LeasedBatch(work, len(skipped), lost, len(rows), recorded)
 
     def _write(
         self,
@@ -136,20 +154,23 @@ class JobQueue:
         self._do("renew_leases", columns | {"lease_s": lease_s})
 
     def record_accepted(
-        self, job: LeasedJob, reply: SmtpReply, document_sha256: bytes
-    ) -> tuple[int, float]:
-        """Return how often the job's mail has been accepted by now, and the seconds since the job
-        was filed.
+        self, accepted: AcceptedMail, next_job: LeasedJob | None = None, lease_s: float = 0.0
+    ) -> RecordedMail:
+        """Record that a mail was accepted, and make the last check of the connection's next job: if
+        it is still this sender's, its lease is extended. One statement.
         """
-        with self.session.transaction():
-            self._rows("mark_order_dirty", {"order_id": job.order_id})
-            columns = {
-                "job_id": job.job_id,
-                "answer": storable(str(reply)),
-                "document_sha256": document_sha256,
-            }
-            row = self._rows("record_accepted", columns)[0]
-        return int(row["mails"]), float(row["waited_s"])
+        columns = {
+            "order_id": accepted.job.order_id,
+            "job_id": accepted.job.job_id,
+            "answer": storable(str(accepted.reply)),
+            "document_sha256": accepted.document_sha256,
+            "code_version": CODE_VERSION,
+            "next_job_id": next_job.job_id if next_job is not None else None,
+            "next_attempt": next_job.attempt if next_job is not None else 0,
+            "lease_s": lease_s,
+        }
+        [row] = self._rows("record_accepted", columns)
+        return RecordedMail(int(row["mails"]), float(row["waited_s"]), row["is_next_confirmed"])
 
     def record_failure(
         self,
@@ -201,14 +222,15 @@ class JobQueue:
         oldest = rows["due"]["oldest_s"] if "due" in rows else 0.0
         return JobCounts({name: row["jobs"] for name, row in rows.items()}, oldest)
 
-    def _rows(self, name: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _rows(self, name: str, arguments: dict[str, Any]) -> list[dict[str, Any]]:
         cursor = self.session.cursor(row_factory=dict_row)
-        return cursor.execute(
-            SQL[name], {"owner": self.owner, "group": self.group, **arguments}
-        ).fetchall()
+        return cursor.execute(SQL[name], self._own() | arguments).fetchall()
 
-    def _do(self, name: str, arguments: Mapping[str, Any]) -> None:
-        self.session.execute(SQL[name], {"owner": self.owner, "group": self.group, **arguments})
+    def _do(self, name: str, arguments: dict[str, Any]) -> None:
+        self.session.execute(SQL[name], self._own() | arguments)
+
+    def _own(self) -> dict[str, Any]:
+        return {"owner": self.owner, "group": self.group, "destination": self.destination}
 
 
 def lease_columns(job: LeasedJob) -> dict[str, Any]:

@@ -174,6 +174,9 @@ from (
 where before = 0 or before + tickets <= %(tickets_max)s::int
 order by since, order_id;
 
+-- name: has_due
+select exists (select from issuer.due_orders);
+
 -- name: find_decisions
 -- After lock_orders: otherwise a newer decision could be applied in between.
 select order_id, decision::text from issuer.orders

@@ -45,7 +45,7 @@ class Throttle(Generic[S]):
         controls = self._lane_store.controls()
         reason = "paused" if controls.paused else ""
         if not reason and self._backlog is not None:
-            reason = self._lane_store.backlog(self._backlog) or ""
+            reason = self._lane_store.read(self._backlog) or ""
         self._next = now + self._interval_s
         self._rate = controls.rate_limit_per_s
         if reason != self._reason:

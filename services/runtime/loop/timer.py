@@ -80,9 +80,11 @@ class Timer(Generic[S]):
         )
         return outputs
 
-    def _tick(self, lane: Lane) -> list[Output]:
+    def _tick(self, lane: Lane) -> list[Output] | None:
+        has_work = self._service.has_tick_work
         try:
-            outputs = self._commit(lane, self._work)
+            is_due = has_work is None or self._lane_store.read(has_work)
+            outputs = self._commit(lane, self._work) if is_due else None
         except TickFailed:
             self._tick_at = self._clock() + self._settings.backoff_max_ms / 1_000
             raise

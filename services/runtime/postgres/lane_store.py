@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -28,6 +28,8 @@ from services.runtime.ports import (
 )
 from services.runtime.postgres import statements
 from services.runtime.records import RECORD_BYTES_MAX, LaneKey, Record, pack_headers, unpack_headers
+
+T = TypeVar("T")
 
 SQL = statements.load(__package__)
 TIME_MS_MAX = 253_402_300_800_000  # the year 10000: a producer may write any time
@@ -261,7 +263,7 @@ class PostgresLaneStore:
         row = self.session.execute(SQL["has_replay_requests"], {"group": self._group}).fetchone()
         return bool(row and row[0])
 
-    def backlog(self, query: Callable[[Session], str | None]) -> str | None:
+    def read(self, query: Callable[[Session], T]) -> T:
         return query(self.session)
 
     def reconnect(self) -> None:

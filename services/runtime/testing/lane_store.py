@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from services.runtime.errors import LaneFenced
@@ -26,6 +26,8 @@ from services.runtime.ports import (
 )
 from services.runtime.postgres.lane_store import RELEASE_DEPENDENT_STOPS
 from services.runtime.records import LaneKey, record_bytes
+
+T = TypeVar("T")
 
 
 class DatabaseLostError(Exception):
@@ -333,7 +335,8 @@ class FakeLaneStore:
             for i, row in dead_letters
         )
 
-    def backlog(self, query: Callable[[FakeSession], str | None]) -> str | None:
+    def read(self, query: Callable[[FakeSession], T]) -> T:
+        self.database.check_available()
         return query(FakeSession(self.database.tables, datetime.now(UTC), self.database.generation))
 
     def reconnect(self) -> None:

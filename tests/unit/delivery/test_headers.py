@@ -18,13 +18,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.orders import Person
-from services.delivery.documents import document, plain, summary
+from services.delivery.documents import OrderSummary, document, plain, summary
 from services.delivery.errors import MailUnsound
-from services.delivery.sender import headers
+from services.delivery.sender import headers, mime
 from services.delivery.sender.mail import (
     SenderIdentity,
     bodies,
-    body,
     compose,
     named_files,
     subject,
@@ -58,16 +57,20 @@ NAMES = st.one_of(
 )
 
 
-def composed(
-    buyer: str, campaign: str = "Spring Draw", sender: str = "Tickets", number: str = "727"
-) -> bytes:
+def summarised(buyer: str, campaign: str, number: str) -> OrderSummary:
     snapshot = issued("shop:727", 1, "Active", buyer=Person(name=buyer, email="ada@example.org"))
     [draw] = snapshot.campaigns
     hostile = msgspec.structs.replace(
         snapshot, number=number, campaigns=(msgspec.structs.replace(draw, name=campaign),)
     )
+    return summary(document(hostile, hostile.tickets), hostile.campaigns)
+
+
+def composed(
+    buyer: str, campaign: str = "Spring Draw", sender: str = "Tickets", number: str = "727"
+) -> bytes:
     return compose(
-        summary(document(hostile, hostile.tickets), hostile.campaigns),
+        summarised(buyer, campaign, number),
         [b"%PDF a", b"%PDF b"],
         job_id=UUID(int=1),
         recipient="ada@example.org",
@@ -97,6 +100,7 @@ def test_no_text_writes_a_header_an_address_or_a_part(
         "multipart/mixed", "multipart/alternative", "text/plain", "text/html", "application/pdf", "application/pdf",  # noqa: E501 - a row of a table, or a program
     ]  # fmt: skip
     assert [part.get_content() for part in parsed.iter_attachments()] == [b"%PDF a", b"%PDF b"]
+    assert [defect for part in parsed.walk() for defect in part.defects] == []
     for name, shown, address in (
         ("To", plain(buyer, 100), "ada@example.org"),
         ("From", plain(sender, 100), "tickets@example.org"),
@@ -107,6 +111,22 @@ def test_no_text_writes_a_header_an_address_or_a_part(
     assert all(
         len(line) <= 78 and line.isascii() for line in mail.partition(b"\r\n\r\n")[0].split(b"\r\n")
     )
+
+
+@given(NAMES, NAMES, NAMES)
+@example("中文" * 20, "é" * 60, "=C3=A9 =\r\n.")
+def test_the_texts_read_as_they_were_meant(buyer: str, campaign: str, number: str) -> None:
+    parsed = BytesParser(EmailMessage, policy=policy.default).parsebytes(
+        composed(buyer, campaign, number=number)
+    )
+    for subtype, text in zip(
+        ("plain", "html"), bodies(summarised(buyer, campaign, number), 2), strict=True
+    ):
+        part = parsed.get_body((subtype,))
+        assert part is not None
+        read = part.get_payload(decode=True)
+        assert isinstance(read, bytes)
+        assert read.splitlines() == text.encode("utf-8", "replace").splitlines()
 
 
 @given(NAMES)
@@ -141,7 +161,7 @@ def test_what_is_written_is_what_is_read_back(text: str) -> None:
         ("Subject", headers.unstructured(meant)),
     ]
     texts, files = ("Hello.", "<p>Hello."), [("a.pdf", b"%PDF")]
-    mail = headers.block(head) + body(texts, files, boundary="=_x")
+    mail = headers.block(head) + mime.body(texts, files, boundary="=_x")
     verify_mail(
         mail,
         ExpectedMail(["To", "Subject"], {"To": (meant, "ada@example.org")}, meant, texts, files),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Self
 
 import pytest
@@ -30,7 +31,8 @@ POLITE = {
     ".": "250 2.0.0 kept",
     "QUIT": "221 bye",
 }
-CUT, SILENT, DRIP, HALF = "cut", "silent", "drip", "half "
+PIPELINING = {"EHLO": "250-here\r\n250-PIPELINING\r\n250 DSN"}
+CUT, SILENT, DRIP, HALF, LATER = "cut", "silent", "drip", "half ", "later"
 
 
 @dataclass
@@ -84,14 +86,16 @@ class Scripted:
                 self.commands.append(line.decode().strip())
                 if not self._answer(connection, script.get(command, "502 what")):
                     return
-                if command == "DATA" and script["DATA"].startswith("354"):
-                    self.bodies.append(b"".join(iter(lines.readline, b".\r\n")))
+                if command == "DATA" and "354" in script["DATA"]:
+                    self.bodies.append(b"".join(takewhile(is_content, lines)))
                     if not self._answer(connection, script["."]):
                         return
 
     def _answer(self, connection: socket.socket, text: str) -> bool:
         if text == CUT:
             return False
+        if text == LATER:
+            return True
         if text == SILENT:
             self._ending.wait(120)
             return False
@@ -104,6 +108,10 @@ class Scripted:
             return False
         connection.sendall(text.encode() + b"\r\n")
         return True
+
+
+def is_content(line: object) -> bool:
+    return line != b".\r\n"
 
 
 def channel(server: SmtpServer, **bounds: float) -> SmtpChannel:
@@ -153,14 +161,17 @@ STEPS = [
 ]
 
 
+@pytest.mark.parametrize("offers", [{}, PIPELINING], ids=["in turn", "pipelined"])
 @pytest.mark.parametrize("how", [CUT, SILENT, DRIP])
-def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(how: str) -> None:
+def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(
+    how: str, offers: dict[str, str]
+) -> None:
     """All steps at once: a server answers the steps before within the timeout, however busy the
     machine is.
     """
 
     def ended(step: str) -> SmtpReply:
-        with Scripted([{step: how}]) as server:
+        with Scripted([{**offers, step: how}]) as server:
             return channel(server.server, timeout_s=2.5, deadline_s=4.0).send(PARCEL)
 
     begun = time.monotonic()
@@ -172,6 +183,7 @@ def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(h
     assert time.monotonic() - begun < 60  # a silent server would stay silent for longer
 
 
+@pytest.mark.parametrize("offers", [{}, PIPELINING], ids=["in turn", "pipelined"])
 @pytest.mark.parametrize(
     ("script", "reply", "verdict"),
     [
@@ -202,14 +214,36 @@ def test_silence_ends_in_time_and_only_behind_the_final_dot_is_its_end_unknown(h
     ],
 )
 def test_a_reply_names_its_stage_and_the_next_mail_begins_again(
-    script: dict[str, str], reply: SmtpReply, verdict: SendVerdict
+    script: dict[str, str], reply: SmtpReply, verdict: SendVerdict, offers: dict[str, str]
 ) -> None:
-    with Scripted([script, {}]) as server:
+    with Scripted([offers | script, {}]) as server:
         line = channel(server.server)
         assert line.send(PARCEL) == reply
         assert classify_reply(reply) is verdict
         assert line.send(PARCEL).code == 250
         line.close()
+
+
+def test_a_server_that_offers_pipelining_gets_the_envelope_at_once() -> None:
+    """It replies nothing before it has all of it."""
+    replies = {"MAIL": LATER, "RCPT": LATER, "DATA": "354 go on"}
+    with Scripted([PIPELINING | replies | {"DATA": "250 ok\r\n250 ok\r\n354 go on"}]) as server:
+        line = channel(server.server)
+        assert line.send(PARCEL) == SmtpReply("end", 250, "2.0.0 kept")
+        line.close()
+    assert [command.split()[0] for command in server.commands[1:4]] == ["MAIL", "RCPT", "DATA"]
+
+
+@pytest.mark.parametrize("refused", ["MAIL", "RCPT"])
+def test_a_mail_whose_envelope_was_refused_is_not_sent_though_the_server_waits_for_it(
+    refused: str,
+) -> None:
+    with Scripted([PIPELINING | {refused: "550 5.1.1 nobody"}]) as server:
+        line = channel(server.server)
+        reply = line.send(PARCEL)
+        assert (reply.stage, reply.code) == (refused.lower(), 550)
+        line.close()
+    assert b"".join(server.bodies) == b""  # not even a QUIT
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,15 @@ select job_id, order_id, attempts, failures, retry_since, lease_owner,
         select ticket_id from delivery.job_tickets where job_tickets.job_id = jobs.job_id
     ) as ticket_ids
 from delivery.jobs
-where state = 'due' and not is_held and next_attempt_at <= now()
+where destination = %(destination)s::text and state = 'due' and not is_held
+    and next_attempt_at <= now()
 order by next_attempt_at limit %(jobs_max)s::int
 for update skip locked;
 
 -- name: lock_free_orders
 -- The latest snapshots of both writers, at the moment of acting. The jobs of an order that is being
 -- changed now are left for a moment.
-select order_id, decision, tickets
+select order_id, decision, tickets::text as tickets
 from delivery.orders where order_id = any(%(order_ids)s::text[])
 order by order_id for update skip locked;
 
@@ -82,12 +83,37 @@ returning now() as at;
 
 -- name: record_accepted
 -- The mail was accepted: that is recorded also if another sender holds the lease by now, or if the
--- order has changed.
-update delivery.jobs
-set state = 'sent', is_held = false, mails = mails + 1, sent_at = coalesce(sent_at, now()),
-    answer = %(answer)s::text, lease_owner = null, document_sha256 = %(document_sha256)s::bytea
-where job_id = %(job_id)s::uuid
-returning mails, extract(epoch from now() - filed_at)::double precision as waited_s;
+-- order has changed. The order is locked before its job, as in the lane.
+--
+-- Then the last check of the connection's next job, if it has one, as in confirm_lease. It waits
+-- for no lock: a sender that lost both jobs to another one could wait for it in a circle. A job
+-- that is locked now is released, and is due again at once.
+with marked as (
+    update delivery.orders set dirty_since = coalesce(dirty_since, now())
+    where order_id = %(order_id)s::text
+    returning order_id
+), recorded as (
+    update delivery.jobs
+    set state = 'sent', is_held = false, mails = mails + 1, sent_at = coalesce(sent_at, now()),
+        answer = %(answer)s::text, lease_owner = null,
+        document_sha256 = %(document_sha256)s::bytea,
+        document_release = %(code_version)s::text
+    from marked
+    where jobs.job_id = %(job_id)s::uuid and jobs.order_id = marked.order_id
+    returning mails, extract(epoch from now() - filed_at)::double precision as waited_s
+), next_job as (
+    select job_id from delivery.jobs
+    where job_id = %(next_job_id)s::uuid and attempts = %(next_attempt)s::int
+        and lease_owner = %(owner)s::text and state = 'due' and not is_held
+        and exists (select from recorded)
+    for update skip locked
+), confirmed as (
+    update delivery.jobs
+    set next_attempt_at = now() + make_interval(secs => %(lease_s)s::double precision)
+    from next_job where jobs.job_id = next_job.job_id
+    returning jobs.job_id
+)
+select mails, waited_s, exists (select from confirmed) as is_next_confirmed from recorded;
 
 -- name: record_failure
 -- Only by the lease's holder: another sender's attempt has its own end. A job that the lane
