@@ -39,8 +39,8 @@ KILLS, KILLED_ORDERS, SENDERS, CONNECTIONS = 8, 400, 2, 2
 
 @pytest.fixture
 def site(database_url: str, mail: Mail, tmp_path: Path) -> Iterator[Deliveries]:
-    with deliveries(database_url, mail, tmp_path) as made:
-        yield made
+    with deliveries(database_url, mail, tmp_path) as deployed:
+        yield deployed
 
 
 class CountingCursor(psycopg.Cursor[Any]):

@@ -26,7 +26,7 @@ PARKED_JOBS_MAX = 8  # that wait to be laid out; from then on each connection la
 CHECK_INTERVAL_S = 0.5  # how often a thread without work sees whether the process is stopped
 
 
-class Wakeups:
+class WakeupSignal:
     """Wakes connections that have no work, each at most once for each time that it waits."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class Connections:
     senders: Sequence[Sender]  # the first leases by itself, the others when they are woken
     layout_sender: Sender
     parked: ParkedJobs
-    wakeups: Wakeups
+    wakeups: WakeupSignal
     stop_request: StopRequest
     idle_wait_s: float
     backoff_max_s: float

@@ -13,7 +13,7 @@ COUNT_INTERVAL_S = 5.0
 
 
 @dataclass(slots=True)
-class Housekeeping:
+class HousekeepingTask:
     """Belongs to one of the connections, whose session it uses. Each step is bounded."""
 
     queue: JobQueue

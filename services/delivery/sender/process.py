@@ -16,8 +16,8 @@ from services.delivery.errors import FilesUrlUnusable, SmtpUrlUnusable
 from services.delivery.printing.errors import PlatesFolderUnusable
 from services.delivery.rendering import configured_plate_cache
 from services.delivery.sender.cleanup import FileCleanup
-from services.delivery.sender.connections import Connections, ParkedJobs, Wakeups
-from services.delivery.sender.housekeeping import Housekeeping
+from services.delivery.sender.connections import Connections, ParkedJobs, WakeupSignal
+from services.delivery.sender.housekeeping import HousekeepingTask
 from services.delivery.sender.leases import LeaseRenewer
 from services.delivery.sender.loop import Sender, SenderContext
 from services.delivery.sender.mail import sender_identity
@@ -152,7 +152,7 @@ class SenderBuilder:
     ) -> None:
         self.settings, self.servers, self.external = settings, servers, external
         self.telemetry, self.breaker = telemetry, circuit_breaker(settings)
-        self.parked, self.wakeups = ParkedJobs(), Wakeups()
+        self.parked, self.wakeups = ParkedJobs(), WakeupSignal()
         self.lease_renewer = LeaseRenewer(
             self.job_queue("leases"),
             lease_s=settings.lease_ms / SECOND,
@@ -207,7 +207,7 @@ class SenderBuilder:
         self, queue: JobQueue, file_index: Callable[[], FileIndex]
     ) -> Callable[[], None]:
         cleanup = file_cleanup(self.settings, file_index, self.external.files, self.telemetry)
-        return Housekeeping(queue, self.telemetry, cleanup, time.monotonic).step
+        return HousekeepingTask(queue, self.telemetry, cleanup, time.monotonic).step
 
     def job_queue(self, name: str) -> JobQueue:
         """Return a queue whose session is opened when it is needed."""

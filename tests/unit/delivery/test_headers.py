@@ -115,7 +115,7 @@ def test_no_text_writes_a_header_an_address_or_a_part(
 
 @given(NAMES, NAMES, NAMES)
 @example("中文" * 20, "é" * 60, "=C3=A9 =\r\n.")
-def test_the_texts_read_as_they_were_meant(buyer: str, campaign: str, number: str) -> None:
+def test_the_texts_read_as_they_were_written(buyer: str, campaign: str, number: str) -> None:
     parsed = BytesParser(EmailMessage, policy=policy.default).parsebytes(
         composed(buyer, campaign, number=number)
     )
