@@ -21,6 +21,7 @@ from deploy.local.roles import as_role
 from deploy.local.stack import STATE
 from schemas.orders import Person
 from services.delivery.rendering import SharedRenderer
+from services.delivery.sender.connections import PARKED_JOBS_MAX
 from services.delivery.sender.process import SenderBuilder, open_external
 from services.delivery.sender.store import SQL, JobQueue
 from services.delivery.sender.telemetry import SenderTelemetry
@@ -129,6 +130,18 @@ def test_a_name_that_must_be_laid_out_delays_no_other_mail(site: Deliveries) -> 
     odd = site.jobs("shop:odd")[0]
     assert (odd["attempts"], odd["unknown_attempts"], odd["mails"]) == (1, 0, 1)
     assert len(site.rows("select * from delivery.files")) == 1
+
+
+def test_a_connection_that_is_busy_for_long_does_not_hold_up_new_mails(site: Deliveries) -> None:
+    """So many names have to be laid out that the first connection lays one out itself."""
+    site.start(stamps=True, render_ms=20_000, connections=2)
+    odd = PARKED_JOBS_MAX + 3
+    for number in range(odd):
+        site.paid(f"shop:odd-{number}", 1, buyer=Person(name=ODD, email="wang@example.org"))
+    site.until("all are leased", lambda: {job["attempts"] for job in site.jobs()} == {1})
+    site.paid(ORDER, 1, buyer=Person(name=LATIN, email="grace@example.org"))
+    site.until("the other is sent", lambda: site.jobs(ORDER)[0]["state"] == "sent")
+    assert site.states().count("due") == odd
 
 
 def test_several_connections_send_at_once_and_no_mail_goes_twice(site: Deliveries) -> None:

@@ -1,7 +1,8 @@
 """The connections of a sender: a thread, a database session and an SMTP connection each.
 
 The first one leases whenever jobs are due. It wakes the next when more are due than it may lease,
-and so on, so a quiet sender has one session and one connection. A further one sends what has to be
+and so on, so a quiet sender has one session and one connection. While the first one is busy for
+long, the others lease by themselves. A further one sends what has to be
 laid out, which takes a few hundred times as long as a stamp and would hold up the mails behind it.
 """
 
@@ -24,6 +25,7 @@ from services.runtime.process import StopRequest
 
 PARKED_JOBS_MAX = 8  # that wait to be laid out; from then on each connection lays out its own
 CHECK_INTERVAL_S = 0.5  # how often a thread without work sees whether the process is stopped
+BUSY_S_MAX = 1.0  # the first connection has not leased for so long: the others do not wait for it
 
 
 class WakeupSignal:
@@ -93,6 +95,7 @@ class Connections:
     stop_request: StopRequest
     idle_wait_s: float
     backoff_max_s: float
+    _first_leased_at: float = field(default_factory=time.monotonic)
     _failed: list[BaseException] = field(default_factory=list)
 
     def run(self) -> None:
@@ -106,7 +109,7 @@ class Connections:
         threads.append(self._thread("layout", self.layout_sender, self._lay_out, lambda: None))
         for thread in threads:
             thread.start()
-        self._work(first, first.step, self._wait_for_jobs, self.stop_request.wait)
+        self._work(first, self._step_first, self._wait_for_jobs, self.stop_request.wait)
         for thread in threads:
             thread.join()
         self.layout_sender.release([send.intent.job for send in self.parked.take_all()])
@@ -149,6 +152,10 @@ class Connections:
             except BaseException as error:  # noqa: BLE001 - raised again by `run`
                 self._failed.append(error)
 
+    def _step_first(self) -> bool:
+        self._first_leased_at = time.monotonic()
+        return self.senders[0].step()
+
     def _lay_out(self) -> bool:
         self.layout_sender.write_results()
         self.layout_sender.work(self.parked.take(CHECK_INTERVAL_S))
@@ -162,7 +169,8 @@ class Connections:
 
     def _wait_for_wakeup(self) -> None:
         while not self._is_ending() and not self.wakeups.wait(CHECK_INTERVAL_S):
-            pass
+            if time.monotonic() - self._first_leased_at > self.idle_wait_s + BUSY_S_MAX:
+                return
 
     def _back_off(self, seconds: float) -> None:
         """Wait in a thread that no signal wakes."""

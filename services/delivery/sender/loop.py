@@ -46,7 +46,7 @@ from services.runtime.failures.circuit_breaker import BreakerState, CircuitBreak
 from services.runtime.observability import logs
 
 CONTROLS_INTERVAL_S = 0.5
-LEASE_JOBS_FIRST = 2  # after a batch that was not full; doubles with each full one
+LEASE_JOBS_FIRST = 4  # after a batch that was not full; doubles with each full one
 
 
 @dataclass(frozen=True, slots=True)
