@@ -1,6 +1,7 @@
 """`make bench`: all benchmarks, on stacks of their own unless the environment names servers.
 
 `--only lanes|webhooks|normalising|storm|pipeline|rendering|delivered` runs one part.
+`--against COMMIT` runs it on that commit and on this one in turn, and prints the ratios.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.local.stack import Stack
-from tests.benchmarks import delivered, lanes, normalising, pipeline, rendering, storm, webhooks
+from tests.benchmarks import (
+    against,
+    delivered,
+    lanes,
+    normalising,
+    pipeline,
+    rendering,
+    storm,
+    webhooks,
+)
 from tests.benchmarks.report import MeasuredFigure, show
 
 TITLES = {
@@ -74,6 +84,16 @@ def measured_on_servers(
     return pipeline.figures(broker, database_url, orders=options.orders)
 
 
+def without_comparison(arguments: Iterator[str]) -> Iterator[str]:
+    """Return the options that both commits get."""
+    for argument in arguments:
+        name, separator, _ = argument.partition("=")
+        if name not in {"--against", "--rounds"}:
+            yield argument
+        elif not separator:
+            next(arguments, None)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--only", choices=TITLES, help="one part")
@@ -84,7 +104,12 @@ def main() -> int:
     parser.add_argument("--paid-orders", type=int, default=20_000)
     parser.add_argument("--backlog", type=int, default=10_000)
     parser.add_argument("--odd-names", type=int, default=2_000)
-    options = parser.parse_args()
+    parser.add_argument("--against", metavar="COMMIT", help="compare with this commit, in turn")
+    parser.add_argument("--rounds", type=int, default=3, help="of --against")
+    options, passed = parser.parse_args(), iter(sys.argv[1:])
+    if options.against is not None:
+        against.compare(options.against, list(without_comparison(passed)), options.rounds)
+        return 0
     missed = 0
     for part in [options.only] if options.only else list(TITLES):
         figures = measured(part, options)
