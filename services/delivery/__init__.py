@@ -5,7 +5,7 @@ In        tickets.changed.v1, orders.decided.v1 and its own replays, read by the
           stubline.delivery
 Out       deliveries.changed.v1: every delivery of an order; mails, by SMTP
 Owns      schema delivery: orders (the last snapshot of each writer), jobs, job_tickets, files; the
-          blob store, whose files can all be rendered again
+          blob store, whose files can all be rendered again, and whose plates compiled again
 Crash     The lane files jobs in its own transaction: each active ticket is in exactly one
           initial job, by constraint. A sender writes its intent before it sends, and the reply
           after it. If it is killed in between, its lease expires and the mail is sent again with

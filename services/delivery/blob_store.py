@@ -1,4 +1,5 @@
-"""The blob store: files by the SHA-256 of their content, in a folder or in a bucket.
+"""The blob store: ticket files by the SHA-256 of their content, in a folder or in a bucket. The
+same folder or bucket holds plates (plate_store.py).
 
 Crash: a file is complete under its name, or it does not exist. A file that is lost, truncated or
 changed is detected by its hash when it is read, and rendered again; so the store needs no backup,
@@ -13,10 +14,13 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import fsspec
@@ -34,8 +38,18 @@ from services.runtime.failures.circuit_breaker import CircuitBreaker
 FILE_BYTES_MAX = 256 * 2**20  # the largest order has 2,000 pages of some 20 KB
 SHA256_BYTES = 32
 PART_AGE_S = 3_600.0
+# S3, Azure, GCS, folders, memory
+MODIFIED_KEYS = ("LastModified", "last_modified", "mtime", "updated", "created")
 RESPONSE_S_MAX = 10.0  # of a bucket; a folder responds as fast as its disk
 RETRY_DELAY = ExponentialDelay(first_s=1.0, longest_s=60.0)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file in a folder of the store, and when it was written last (Unix time)."""
+
+    name: str
+    modified_at: float
 
 
 class BlobBackend(Protocol):
@@ -54,13 +68,16 @@ class BlobBackend(Protocol):
         error.
         """
 
+    def listed(self, folder: str, files_max: int) -> list[StoredFile]:
+        """Return the files of one folder, at most so many; none if it is missing."""
+
 
 class BlobStore:
     """Files by their hashes. No text from outside ever becomes part of a path."""
 
     def __init__(self, url: str, breaker: CircuitBreaker | None = None) -> None:
         self._backend = backend_of(url)
-        self._breaker = breaker or CircuitBreaker(1, RETRY_DELAY, time.monotonic, random.random)
+        self._breaker = breaker or store_breaker()
 
     def put(self, content: bytes) -> bytes:
         """Store the content, and return its SHA-256, which is its name. A file that exists is
@@ -71,14 +88,14 @@ class BlobStore:
             self.get(sha256)
             return sha256
         name = blob_path(sha256)
-        with self._reached():
+        with reached(self._breaker):
             self._backend.write(name, content)
         return sha256
 
     def get(self, sha256: bytes) -> bytes:
         """Raises FileMissing, FileDamaged, BlobStoreUnavailable."""
         name = blob_path(sha256)
-        with self._reached():
+        with reached(self._breaker):
             try:
                 content = self._backend.read(name, FILE_BYTES_MAX)
             except FileNotFoundError:
@@ -92,23 +109,29 @@ class BlobStore:
     def delete(self, sha256: bytes) -> None:
         """Remove a file; a missing one is no error. Raises BlobStoreUnavailable."""
         name = blob_path(sha256)
-        with self._reached():
+        with reached(self._breaker):
             self._backend.remove(name)
 
-    @contextmanager
-    def _reached(self) -> Iterator[None]:
-        """Translate the errors of a store's library to BlobStoreUnavailable, and count them. A
-        store that fails is not called again before a delay that doubles, so that mails do not wait
-        for its time limit one by one.
-        """
-        if not self._breaker.allows(1):
-            raise BlobStoreUnavailable("circuit breaker open, because the store failed")
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - boto's, aiohttp's and fsspec's have no parent in common
-            self._breaker.failed()
-            raise BlobStoreUnavailable(f"{type(error).__name__}: {error}"[:300]) from None
-        self._breaker.succeeded()
+
+@contextmanager
+def reached(breaker: CircuitBreaker) -> Iterator[None]:
+    """Translate the errors of a store's library to BlobStoreUnavailable, and count them. A store
+    that fails is not called again before a delay that doubles, so that mails do not wait for its
+    time limit one by one.
+    """
+    if not breaker.allows(1):
+        raise BlobStoreUnavailable("circuit breaker open, because the store failed")
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - boto's, aiohttp's and fsspec's have no parent in common
+        breaker.failed()
+        raise BlobStoreUnavailable(f"{type(error).__name__}: {error}"[:300]) from None
+    breaker.succeeded()
+
+
+def store_breaker() -> CircuitBreaker:
+    """Return a circuit breaker that one failure opens."""
+    return CircuitBreaker(1, RETRY_DELAY, time.monotonic, random.random)
 
 
 def blob_path(sha256: bytes) -> str:
@@ -160,6 +183,15 @@ class FolderBackend:
                     part.unlink()
         path.unlink(missing_ok=True)
 
+    def listed(self, folder: str, files_max: int) -> list[StoredFile]:
+        files = []
+        with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
+            for entry in islice(entries, files_max):
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    modified_at = entry.stat(follow_symlinks=False).st_mtime
+                    files.append(StoredFile(entry.name, modified_at))
+        return files
+
 
 class BucketBackend:
     """A bucket that fsspec can reach. An object is written completely or not at all, as S3
@@ -192,6 +224,32 @@ class BucketBackend:
     def remove(self, name: str) -> None:
         with suppress(FileNotFoundError):
             self._system.rm_file(f"{self._root}/{name}", **self._limits)
+
+    def listed(self, folder: str, files_max: int) -> list[StoredFile]:
+        try:
+            rows = self._system.ls(
+                f"{self._root}/{folder}", detail=True, refresh=True, **self._limits
+            )
+        except FileNotFoundError:
+            return []
+        return [
+            StoredFile(str(row["name"]).rpartition("/")[2], modified_at)
+            for row in rows[:files_max]
+            if (modified_at := written_at(row)) is not None
+        ]
+
+
+def written_at(row: Mapping[str, Any]) -> float | None:
+    """Return when an object was written (Unix time), which each library of fsspec names
+    differently, or None.
+    """
+    value = next((row[key] for key in MODIFIED_KEYS if row.get(key) is not None), None)
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        return value.timestamp()
+    return float(value) if isinstance(value, int | float) else None
 
 
 def backend_of(url: str) -> BlobBackend:

@@ -2,9 +2,9 @@
 storing and finding it. What has to be laid out is rendered once and stored, and every later request
 gets the same bytes.
 
-Crash: a document's row is written before its content, so every file in the store has a row. If the
-process dies between the two, the next request finds the row and no content, and renders the file
-again, which gives the same bytes. No transaction is open meanwhile.
+Crash: a document's row is written before its content, so every ticket file in the store has a row.
+If the process dies between the two, the next request finds the row and no content, and renders the
+file again, which gives the same bytes. No transaction is open meanwhile.
 """
 
 from __future__ import annotations

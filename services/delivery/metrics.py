@@ -98,7 +98,14 @@ CHARACTERS_MISSING = declare(
 COMPILE_SECONDS = declare(
     Histogram(
         "stubline_delivery_compile_seconds",
-        "Compiling a design for a campaign: once per campaign, machine and release.",
+        "Compiling a design for a campaign: once per campaign and release, by `stubline campaigns "
+        "apply` or by the first sender; on each machine if the blob store cannot be reached.",
+    )
+)
+PLATES_LOADED = declare(
+    Counter(
+        "stubline_delivery_plates_loaded_total",
+        "Plates that this sender loaded from the blob store, and so did not compile.",
     )
 )
 RENDER_SECONDS = declare(

@@ -5,13 +5,23 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from threading import Lock
+from typing import Protocol
 
+from services.delivery.plate_store import PlateStore
 from services.delivery.printing.design.library import DesignLibrary
 from services.delivery.printing.documents import Document
 from services.delivery.printing.errors import PlatesFolderUnusable
+from services.delivery.printing.plate_bundle import SharedPlates
 from services.delivery.printing.plate_cache import PlateCache
 from services.delivery.printing.renderer import NoRenderTelemetry, Renderer, RenderTelemetry
 from services.delivery.settings import DeliverySettings
+from services.runtime.errors import StublineError
+
+
+class SharedRenderTelemetry(RenderTelemetry, Protocol):
+    """Receives failures of the blob store, too."""
+
+    def file_failed(self, order_id: str, error: StublineError) -> None: ...
 
 
 class SharedRenderer:
@@ -19,9 +29,13 @@ class SharedRenderer:
     a few hundred times as long as a stamp, the others stamp.
     """
 
-    def __init__(self, settings: DeliverySettings, telemetry: RenderTelemetry) -> None:
+    def __init__(self, settings: DeliverySettings, telemetry: SharedRenderTelemetry) -> None:
+        """Raises PlatesFolderUnusable, FilesUrlUnusable."""
         self._stamping, self._stamping_lock = configured_renderer(settings, telemetry), Lock()
-        self._laying_out, self._layout_lock = configured_renderer(settings, telemetry), Lock()
+        # Only this one compiles. What it loads or compiles is on disk then, for both.
+        shared = PlateStore(settings.files_url, lambda error: telemetry.file_failed("", error))
+        self._laying_out = configured_renderer(settings, telemetry, shared)
+        self._layout_lock = Lock()
 
     def key(self, document: Document) -> bytes:
         with self._layout_lock:
@@ -45,12 +59,14 @@ class SharedRenderer:
 
 
 def configured_renderer(
-    settings: DeliverySettings, telemetry: RenderTelemetry | None = None
+    settings: DeliverySettings,
+    telemetry: RenderTelemetry | None = None,
+    shared: SharedPlates | None = None,
 ) -> Renderer:
     """Return the renderer. Raises PlatesFolderUnusable."""
     return Renderer(
         configured_library(settings),
-        configured_plate_cache(settings),
+        configured_plate_cache(settings, shared),
         telemetry or NoRenderTelemetry(),
     )
 
@@ -59,7 +75,9 @@ def configured_library(settings: DeliverySettings) -> DesignLibrary:
     return DesignLibrary((Path(settings.designs_folder),) if settings.designs_folder else ())
 
 
-def configured_plate_cache(settings: DeliverySettings) -> PlateCache:
+def configured_plate_cache(
+    settings: DeliverySettings, shared: SharedPlates | None = None
+) -> PlateCache:
     """Return the plate cache, and create its folder. Raises PlatesFolderUnusable."""
     try:
         folder = Path(settings.plates_folder) if settings.plates_folder else default_plates_folder()
@@ -70,7 +88,7 @@ def configured_plate_cache(settings: DeliverySettings) -> PlateCache:
             "a folder is named by its absolute path: a service's working directory may change"
         )
     try:
-        cache = PlateCache(folder)
+        cache = PlateCache(folder, shared)
     except OSError as error:
         raise PlatesFolderUnusable(f"{folder} cannot be created: {error.strerror}") from None
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):

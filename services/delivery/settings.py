@@ -113,9 +113,9 @@ class DeliverySettings(LaneSettings):
     files_url: str = Field(
         "",
         repr=False,
-        description="Where rendered files are stored, the same for all senders: a folder by its "
-        "absolute path, or `s3://BUCKET/PREFIX`. Empty: `stubline/files` under $XDG_STATE_HOME or "
-        "~/.local/state.",
+        description="Where rendered files and plates are stored, the same for all senders and for "
+        "`stubline campaigns apply`: a folder by its absolute path, or `s3://BUCKET/PREFIX`. "
+        "Empty: `stubline/files` under $XDG_STATE_HOME or ~/.local/state.",
     )
     files_keep_days: int = Field(
         30,
@@ -132,14 +132,16 @@ class DeliverySettings(LaneSettings):
     plates_folder: str = Field(
         "",
         description="Where this machine stores compiled designs. If they are lost, they are "
-        "compiled again. Empty: `stubline/plates` under $XDG_CACHE_HOME or ~/.cache.",
+        "loaded from the blob store, or compiled again. Empty: `stubline/plates` under "
+        "$XDG_CACHE_HOME or ~/.cache.",
     )
     plates_keep_days: int = Field(
         90,
         ge=0,
         le=3_650,
         description="A compiled design that no process on this machine loaded for so long is "
-        "removed, and compiled again when it is needed. 0 keeps all.",
+        "removed, as is one in the blob store that was written so long ago. It is compiled again "
+        "when it is needed. 0 keeps all.",
     )
     document: DocumentScope = Field(
         "order",

@@ -50,6 +50,7 @@ def apply(
     monkeypatch.setenv("STUBLINE_ACTOR", "ada")
     monkeypatch.setenv("STUBLINE_DELIVERY_DESIGNS_FOLDER", str(tmp_path / "designs"))
     monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", str(tmp_path / "plates"))
+    monkeypatch.setenv("STUBLINE_DELIVERY_FILES_URL", str(tmp_path / "files"))
 
     def run(design: str, language: str = "") -> CliOutput:
         (tmp_path / "campaigns.toml").write_text(FILE.format(design=design, language=language))

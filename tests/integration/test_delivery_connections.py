@@ -71,6 +71,10 @@ class CountingBuilder(SenderBuilder):
 
 
 def test_a_mail_costs_two_statements_and_little_more_than_one_commit(site: Deliveries) -> None:
+    site.paid("shop:compiled", 1)
+    first = site.start(stamps=True)
+    site.until_sent()
+    assert first.stop() == 0
     for number in range(64):
         site.paid(f"shop:{number}", 1)
     settings = DeliverySettings(
@@ -85,7 +89,7 @@ def test_a_mail_costs_two_statements_and_little_more_than_one_commit(site: Deliv
     external = open_external(settings, SharedRenderer, telemetry)
     builder = CountingBuilder(settings, servers, external, telemetry)
     sender = builder.connections(StopRequest()).senders[0]
-    sender.step()  # compiles the design
+    sender.step()  # opens its session
     warm, before = 64 - site.states().count("due"), CountingCursor.counted.copy()
     while sender.step():
         pass
@@ -148,7 +152,13 @@ def test_several_connections_send_at_once_and_no_mail_goes_twice(site: Deliverie
     site.mail.slow(300)
     for number in range(40):
         site.paid(f"shop:{number}", 1)
-    sender = site.start(stamps=True, connections=4)
+    sender = site.start(
+        stamps=True,
+        connections=4,
+        smtp_timeout_ms=30_000,
+        mail_deadline_ms=60_000,
+        lease_ms=120_000,
+    )
     site.until("some are sent", lambda: site.states().count("sent") >= 12)
     holders = site.rows(
         "select count(*) from pg_stat_activity where application_name = 'stubline.delivery.sender'"

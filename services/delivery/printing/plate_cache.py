@@ -1,5 +1,5 @@
 """Compiled plates and faces on disk, by the hash of all that they are made of. Processes share
-them, and load them in milliseconds.
+them, and load them in milliseconds; machines share them by a store.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 import uharfbuzz as hb
@@ -31,6 +32,7 @@ from services.delivery.printing.errors import (
 from services.delivery.printing.fonts import faces, fallback
 from services.delivery.printing.fonts.faces import FontSubset
 from services.delivery.printing.fonts.packaged import fonts_digest
+from services.delivery.printing.plate_bundle import PlateBundle, SharedPlates, bundle_name
 from services.delivery.printing.plates import Plate
 
 if TYPE_CHECKING:
@@ -94,6 +96,10 @@ def seal(name: str, content: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\0" + content).digest()
 
 
+def sealed(name: str, content: bytes) -> bytes:
+    return seal(name, content) + content
+
+
 def unsealed(name: str, packed: bytes) -> bytes:
     """Return the content. Raises PlateUnreadable unless it is what was written: one flipped bit
     would be in every ticket.
@@ -106,12 +112,13 @@ def unsealed(name: str, packed: bytes) -> bytes:
 
 class PlateCache:
     """A folder of compiled plates, faces and QR templates. A file that is not what was written is
-    removed, and made again when it is needed.
+    removed, and made again when it is needed. What this machine lacks may be in the shared store.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, shared: SharedPlates | None = None) -> None:
+        self.folder, self._shared = folder, shared
         self._subsets: dict[str, FontSubset] = {}
+        self._published = set[str]()  # keys, each of which was compiled or applied here
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def plate(self, key: str) -> Plate | None:
@@ -125,6 +132,62 @@ class PlateCache:
 
     def is_compared(self, key: str) -> bool:
         return self.plate(key) is not None and self._load(f"{key}.compared", bytes) is not None
+
+    def load_shared(self, key: str) -> bool:
+        """Copy a plate and its faces from the shared store to the folder, and return whether it was
+        there. Raises PlatesFolderUnusable.
+        """
+        bundle = self._shared_bundle(key)
+        if bundle is None:
+            return False
+        for digest, content in bundle.faces.items():
+            if self._load(f"{digest}.face", bytes) is None:  # also if this process has it
+                self._put(f"{digest}.face", content)
+        self._put(f"{key}.plate", bundle.plate)  # after its faces: another process may look for it
+        if bundle.is_compared:
+            self._put(f"{key}.compared", b"")
+        return True
+
+    def publish(self, key: str) -> None:
+        """Copy a plate and its faces to the shared store, unless they are there. Once per process
+        and plate; whatever fails, the plate can be used here, and others compile it.
+        """
+        if self._shared is None or key in self._published:
+            return
+        self._published.add(key)
+        if (own := self._own_bundle(key)) is None:
+            return
+        stored, name = self._shared_bundle(key, is_reported=False), bundle_name(key)
+        if stored is None or (own.is_compared and not stored.is_compared):
+            self._shared.write(name, sealed(name, own.to_bytes()))
+
+    def publish_in_background(self, key: str) -> None:
+        """Publish a plate while the caller goes on: a store may take seconds to respond. A process
+        that ends meanwhile has published all or nothing.
+        """
+        if self._shared is not None:
+            Thread(target=self.publish, args=(key,), name="publish-plate", daemon=True).start()
+
+    def _shared_bundle(self, key: str, *, is_reported: bool = True) -> PlateBundle | None:
+        name = bundle_name(key)
+        if self._shared is None or (packed := self._shared.read(name)) is None:
+            return None
+        try:
+            return PlateBundle.from_bytes(unsealed(name, packed))
+        except PlateUnreadable as error:
+            if is_reported:
+                self._shared.damaged(name, error)
+            return None
+
+    def _own_bundle(self, key: str) -> PlateBundle | None:
+        """Return the plate with its faces, or None if one was removed meanwhile."""
+        if (plate := self.plate(key)) is None:
+            return None
+        own = {digest: self._load(f"{digest}.face", bytes) for digest in plate.faces}
+        faces_found = {digest: content for digest, content in own.items() if content is not None}
+        if len(faces_found) < len(own):
+            return None
+        return PlateBundle(plates.to_bytes(plate), faces_found, self.is_compared(key))
 
     def subset(self, digest: str) -> FontSubset | None:
         if (
@@ -199,7 +262,7 @@ class PlateCache:
             with os.fdopen(handle, "wb") as file:
                 # Readable for all users that may read the folder.
                 os.fchmod(handle, self.folder.stat().st_mode & 0o666)
-                file.write(seal(name, content) + content)
+                file.write(sealed(name, content))
             Path(temporary).replace(self.folder / name)
         except OSError as error:
             if temporary is not None:

@@ -5,6 +5,7 @@ gives the same bytes.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -35,6 +36,7 @@ class RenderTelemetry(Protocol):
     def laid_out(self, pages: int, reason: str) -> None: ...
     def characters_missing(self, design: str, field: str, characters: int) -> None: ...
     def compiled(self, seconds: float) -> None: ...
+    def plate_loaded(self, seconds: float) -> None: ...
 
 
 class NoRenderTelemetry:
@@ -44,6 +46,7 @@ class NoRenderTelemetry:
     def laid_out(self, pages: int, reason: str) -> None: ...
     def characters_missing(self, design: str, field: str, characters: int) -> None: ...
     def compiled(self, seconds: float) -> None: ...
+    def plate_loaded(self, seconds: float) -> None: ...
 
 
 @dataclass
@@ -96,7 +99,7 @@ class Renderer:
         return self._written(document, pages)
 
     def compile(self, document: Document) -> None:
-        """Compile the plates of a document that are not in the plate cache."""
+        """Load or compile the plates of a document that are not in the plate cache."""
         for page in document.pages:
             self._stamp(page)
 
@@ -159,13 +162,20 @@ class Renderer:
         return None if plate is None else self._stamps.get_or(key, lambda: self._stamp_with(plate))
 
     def _stamp(self, page: TicketPage) -> PageStamp:
-        """Return the stamp of a page. Its plate is compiled if it was not yet."""
+        """Return the stamp of a page. A plate that this machine lacks is loaded from the shared
+        store, or else compiled.
+        """
         if (known := self._known_stamp(page)) is not None:
             return known
         variant, facts = self.compile_input(page)
         key = plate_key(variant, facts)
-        task = CompileTask(variant, facts, self.plate_cache, key)
-        self.telemetry.compiled(self._compile(task, page))
+        begun = time.monotonic()
+        if self.plate_cache.load_shared(key):
+            self.telemetry.plate_loaded(time.monotonic() - begun)
+        else:
+            task = CompileTask(variant, facts, self.plate_cache, key)
+            self.telemetry.compiled(self._compile(task, page))
+            self.plate_cache.publish_in_background(key)
         plate = self._cached_plate(key)
         if plate is None:
             raise PlateUnreadable(f"{key[:12]} was removed as soon as it was compiled")

@@ -14,7 +14,7 @@ select document_key, sha256 from delivery.files
 where document_key = any(%(document_keys)s::bytea[]);
 
 -- name: index_files
--- Before the contents are written, so that no file is in the blob store without a row. The
+-- Before the contents are written, so that no ticket file is in the blob store without a row. The
 -- first to index a document decides its file; only the row of a lost file is given to the one that
 -- was rendered in its place. In key order, so that two senders of one order cannot deadlock.
 insert into delivery.files (document_key, sha256, bytes, pages, order_id)

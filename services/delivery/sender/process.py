@@ -13,6 +13,7 @@ import psycopg
 from services.delivery.blob_store import BlobStore
 from services.delivery.document_cache import DocumentCache, DocumentRenderer
 from services.delivery.errors import FilesUrlUnusable, SmtpUrlUnusable
+from services.delivery.plate_store import PlateStore
 from services.delivery.printing.errors import PlatesFolderUnusable
 from services.delivery.rendering import configured_plate_cache
 from services.delivery.sender.cleanup import FileCleanup
@@ -230,8 +231,11 @@ def file_cleanup(
     files: BlobStore,
     telemetry: SenderTelemetry,
 ) -> FileCleanup:
+    shared = PlateStore(settings.files_url, lambda error: telemetry.file_failed("", error))
+
     def purge_plates() -> int:
-        return configured_plate_cache(settings).purge(settings.plates_keep_days)
+        removed = shared.purge(settings.plates_keep_days)
+        return removed + configured_plate_cache(settings).purge(settings.plates_keep_days)
 
     return FileCleanup(
         file_index, files, settings.files_keep_days, telemetry, time.monotonic, purge_plates

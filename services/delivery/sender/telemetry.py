@@ -48,6 +48,9 @@ class SenderTelemetry:
     def compiled(self, seconds: float) -> None:
         """A design was compiled for a campaign."""
 
+    def plate_loaded(self, seconds: float) -> None:
+        """A plate was loaded from the blob store: nothing is compiled for that campaign."""
+
     def files_indexed(self, order_id: str) -> None:
         """Rows name the files that were rendered; their contents are not in the store yet."""
 
@@ -129,6 +132,11 @@ class SenderLoggingTelemetry(SenderTelemetry):
     def compiled(self, seconds: float) -> None:
         metrics.COMPILE_SECONDS.observe(seconds)
         self._log.info("design compiled", seconds=round(seconds, 2))
+
+    @override
+    def plate_loaded(self, seconds: float) -> None:
+        metrics.PLATES_LOADED.add()
+        self._log.info("plate loaded from the blob store", seconds=round(seconds, 2))
 
     @override
     def rendered(self, job: LeasedJob, files: Sequence[CachedDocument], seconds: float) -> None:

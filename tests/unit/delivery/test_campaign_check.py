@@ -4,6 +4,7 @@ leaves its plate in the plate cache.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -42,6 +43,7 @@ def ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ours:
     """The design `door`, this installation's own, with one change."""
     monkeypatch.setenv("STUBLINE_DELIVERY_DESIGNS_FOLDER", str(tmp_path / "designs"))
     monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", str(tmp_path / "plates"))
+    monkeypatch.setenv("STUBLINE_DELIVERY_FILES_URL", str(tmp_path / "files"))
 
     def make(**change: Any) -> None:
         make_design(tmp_path / "designs" / "door", **change)
@@ -178,3 +180,53 @@ def test_what_was_compared_once_is_not_compared_again(
     campaign_check.check_campaign(CONTENT)
     with pytest.raises(TypeError):
         campaign_check.check_campaign({**CONTENT, "name": "Autumn Draw"})
+
+
+def bundles(tmp_path: Path) -> list[str]:
+    return [path.name for path in (tmp_path / "files").rglob("*") if path.is_file()]
+
+
+def test_the_plate_is_in_the_blob_store_for_the_senders_and_for_other_operators(
+    ours: Ours, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours()
+    campaign_check.check_campaign(CONTENT)
+    assert bundles(tmp_path) == [f"{name}.bundle" for name in plates(tmp_path)]
+    monkeypatch.setenv("STUBLINE_DELIVERY_PLATES_FOLDER", str(tmp_path / "other"))
+    campaign_check.check_campaign(CONTENT)
+    assert len(list((tmp_path / "other").glob("*.compared"))) == 1
+    assert len(list((tmp_path / "plates").glob("*.qr"))) == 1
+    assert list((tmp_path / "other").glob("*.qr")) == [], "nothing was compiled there"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_plate_that_was_proven_before_the_store_was_there_is_published(
+    ours: Ours, tmp_path: Path
+) -> None:
+    ours()
+    campaign_check.check_campaign(CONTENT)
+    shutil.rmtree(tmp_path / "files" / "plates")
+    campaign_check.check_campaign(CONTENT)
+    assert len(bundles(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("kind", ["unusable", "unavailable"])
+def test_a_blob_store_that_cannot_be_reached_is_a_warning(
+    kind: str,
+    ours: Ours,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ours()
+    if kind == "unusable":
+        monkeypatch.setenv("STUBLINE_DELIVERY_FILES_URL", "relative/files")
+    else:
+        (tmp_path / "files").mkdir()
+        (tmp_path / "files" / "plates").write_text("in its place")
+    campaign_check.check_campaign(CONTENT)
+    assert len(plates(tmp_path)) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    code = "delivery-files-url-unusable" if kind == "unusable" else "delivery-files-unavailable"
+    assert line.startswith(f"warning: {code} ")
+    assert line.endswith("A sender may have to compile the design at the campaign's first mail.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,9 @@ from typing_extensions import override
 
 from services.delivery.blob_store import BlobStore
 from services.delivery.sender.cleanup import PLATES_INTERVAL_S, FileCleanup
+from services.delivery.sender.process import file_cleanup
 from services.delivery.sender.telemetry import SenderTelemetry
+from services.delivery.settings import DeliverySettings
 from services.delivery.store import FileIndex
 
 
@@ -21,6 +25,25 @@ class CleanupTelemetry(SenderTelemetry):
     @override
     def plates_removed(self, plates: int) -> None:
         self.removed.append(plates)
+
+
+def test_a_senders_cleanup_purges_this_machines_plates_and_those_in_the_blob_store(
+    tmp_path: Path,
+) -> None:
+    long_ago = time.time() - 91 * 86_400
+    for name in ("files/plates/" + "0" * 64 + ".bundle", "plates/" + "0" * 64 + ".plate"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"")
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    settings = DeliverySettings(
+        files_url=str(tmp_path / "files"),
+        plates_folder=str(tmp_path / "plates"),
+        files_keep_days=0,
+    )
+    telemetry, files = CleanupTelemetry(), BlobStore(settings.files_url)
+    file_cleanup(settings, no_index, files, telemetry).step()
+    assert telemetry.removed == [2]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def no_index() -> FileIndex:

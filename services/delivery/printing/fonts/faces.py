@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import uharfbuzz as hb
 from fontTools.ttLib import TTFont
@@ -237,6 +237,13 @@ def to_bytes(subset: FontSubset) -> bytes:
 def from_bytes(packed: bytes) -> FontSubset:
     """Raises PlateUnreadable."""
     head, blobs = unpack(MAGIC, packed)
+    try:
+        return subset_from_json(head, blobs)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, zlib.error) as error:
+        raise PlateUnreadable(str(error)) from None
+
+
+def subset_from_json(head: dict[str, Any], blobs: list[bytes]) -> FontSubset:
     return FontSubset(
         digest=head["digest"],
         family=head["family"],

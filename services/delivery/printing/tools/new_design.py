@@ -43,5 +43,5 @@ def create(name: str, source: str, into: Path, library: DesignLibrary) -> Path:
 
 
 def title_of(name: str) -> str:
-    """Return `Door pass` for `door-pass`."""
+    """Return `Entry pass` for `entry-pass`."""
     return name.replace("-", " ").strip().capitalize()

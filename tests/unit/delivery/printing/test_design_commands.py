@@ -33,7 +33,7 @@ def test_a_new_design_is_a_copy_with_a_title_of_its_own_that_campaigns_can_name(
     assert answer.code == 0
     ours, theirs = read(tmp_path / "designs" / "entry-pass"), builtin("raffle-entry")
     assert ours.manifest.model_copy(update={"title": theirs.manifest.title}) == theirs.manifest
-    assert ours.manifest.title == "Door pass"
+    assert ours.manifest.title == "Entry pass"
     assert {**ours.contents, "design.toml": b""} == {**theirs.contents, "design.toml": b""}
     assert DesignLibrary((tmp_path / "designs",)).choose("entry-pass-a4").design == ours
 

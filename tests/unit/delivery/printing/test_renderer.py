@@ -77,6 +77,9 @@ class Counts:
         assert seconds > 0
         self.plates += 1
 
+    def plate_loaded(self, seconds: float) -> None:
+        raise AssertionError(f"there is no shared store, and one responded in {seconds} s")
+
 
 def designed(snapshot: TicketsChanged, design: str) -> TicketsChanged:
     campaigns = tuple(
