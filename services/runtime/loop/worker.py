@@ -54,6 +54,7 @@ S = TypeVar("S")
 ATTEMPTS_MAX = 50  # of one batch, whatever happens to it: then the loop backs off
 TRANSIENT_ATTEMPTS_MAX = 3  # transient failures of one batch, before the loop backs off
 BACKOFF_POLL_S = 0.02
+RECORDS_WORTH_A_BATCH = 200  # each then bears 0.02 ms of it, so that waiting for more saves nothing
 
 
 class Worker(Generic[S]):
@@ -241,7 +242,8 @@ class Worker(Generic[S]):
         arrived, now = sum(map(len, fetch.records.values())), self._clock()
         records = arrived + sum(len(lane.prepared) for lane in self.assignment)
         self._linger.observe(records, has_arrived=arrived > 0, now=now)
-        is_full = records >= self._batch_size.records or self._batch_size.room(records) <= 0
+        enough = min(self._batch_size.records, RECORDS_WORTH_A_BATCH)
+        is_full = records >= enough or self._batch_size.room(records) <= 0
         return is_full or not self._linger.remaining(now)
 
     # Commit and publish.
